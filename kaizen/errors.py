@@ -1,0 +1,22 @@
+"""The two ways a command ends badly, each with one message and no traceback."""
+
+
+class KaizenError(Exception):
+    """Bad input: the message names the file or parameter, what is wrong and how to mend it.
+
+    The command line prints it and exits with ``exit_code`` (2).
+    """
+
+    exit_code = 2
+
+
+class NodeFailed(KaizenError):
+    """A node could not be finished though its input was well-formed (a NaN loss, say); exit code 1."""
+
+    exit_code = 1
+
+
+class Interrupted(KaizenError):
+    """SIGTERM or SIGINT arrived; the state is saved and the same command resumes it; exit code 143."""
+
+    exit_code = 143

@@ -1,0 +1,390 @@
+"""Every parameter of an experiment: names, types, bounds, defaults and meaning.
+
+The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
+pydantic checks them where a person wrote the values (`validate`). `from_dict` builds them from JSON
+that was checked before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
+
+try:
+    from pydantic import Field
+except ImportError:  # a training job on a bare GPU machine: its parameters were checked when planned
+
+    def Field(**_: Any) -> Any:  # type: ignore[no-redef]  # noqa: N802
+        """Stand in for pydantic's Field: an annotation without effect."""
+        return None
+
+
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def doc(text: str, default: Any) -> Any:
+    """A dataclass field with a default (copied when it is a list or mapping) and a description for the schema."""
+    metadata = {"description": text}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(kind: type) -> Any:
+    """A nested section whose own defaults apply when it is absent."""
+    return field(default_factory=kind)
+
+
+@dataclass(frozen=True)
+class DatasetParams:
+    """Where the raw images come from and how they are stored in shards."""
+
+    __pydantic_config__ = _STRICT
+
+    source: Literal["digits", "image_folder"] = doc("the data source, a file of kaizen/data/sources/", "digits")
+    path: str | None = doc("image_folder: the folder that holds train/<class>/ and test/<class>/ (or val/)", None)
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = doc("digits: held-out share of every class", 0.2)
+    seed: Seed = doc("digits: which images are held out", 0)
+    on_corrupt: Literal["stop", "skip"] = doc(
+        "an unreadable image stops the ingestion, or is skipped and counted", "stop"
+    )
+    encoding: Literal["auto", "raw", "file"] = doc(
+        "store decoded pixels (raw), the original file's bytes (file), or raw up to raw_limit bytes (auto)", "auto"
+    )
+    raw_limit: Count = doc("encoding auto: an image of at most so many bytes of pixels is stored raw", 16384)
+    compression: Literal["none", "zstd"] = doc("compression of the shards' pages; zstd saved 2 % on CIFAR-10", "none")
+    row_group_mb: Positive = doc("size of a shard's row group in MB: the unit in which shards stream", 16.0)
+
+
+@dataclass(frozen=True)
+class SplitParams:
+    """How the classes are divided into a stream of tasks."""
+
+    __pydantic_config__ = _STRICT
+
+    tasks: Count = doc("number of tasks; must divide the number of classes", 5)
+    seed: Seed = doc("order of the classes over tasks (torch.randperm's, fidelity.md §1)", 5)
+
+
+@dataclass(frozen=True)
+class LabelsParams:
+    """How many of the training images keep their label."""
+
+    __pydantic_config__ = _STRICT
+
+    fraction: Probability = doc("share of every class that keeps its label; the others are stored as -1", 1.0)
+    seed: Seed = doc("which images keep it; smaller fractions are nested in larger ones", 0)
+
+
+@dataclass(frozen=True)
+class ReplayParams:
+    """The small memory of earlier tasks' images."""
+
+    __pydantic_config__ = _STRICT
+
+    policy: Literal["first_n", "balanced_random"] = doc(
+        "first n of each class in dataset order (the reference, fidelity.md §7), or n of each class at random",
+        "first_n",
+    )
+    proportion: list[Probability] | None = doc("sizes to try: shares of each class of the earlier tasks", [0.1])
+    memory: list[NonNegativeInt] | None = doc(
+        "sizes to try instead: images in all, divided over tasks and classes", None
+    )
+    seed: Seed = doc("balanced_random: which images are drawn", 0)
+
+
+@dataclass(frozen=True)
+class VariantParams:
+    """A named set of switches: which of the method's parts a run uses."""
+
+    __pydantic_config__ = _STRICT
+
+    feature_distill: bool = doc("distil the features from the prior step (L_FE^KD)", True)
+    classifier_distill: bool = doc("distil the classifier from the prior step (L_C^KD)", True)
+    replay: bool = doc("train on the replay shard beside the task shard", True)
+
+
+VARIANTS = {
+    "kaizen": VariantParams(True, True, True),
+    "kaizen_no_replay": VariantParams(True, True, False),
+    "cassle": VariantParams(True, False, False),
+    "no_distill": VariantParams(False, False, False),
+}
+
+
+@dataclass(frozen=True)
+class GridParams:
+    """The points of the grid; a run is one SSL method x variant x replay size x seed."""
+
+    __pydantic_config__ = _STRICT
+
+    methods: Annotated[list[Literal["simclr"]], Field(min_length=1)] = doc(
+        "SSL methods, files of kaizen/ssl/", ["simclr"]
+    )
+    variants: Annotated[list[str], Field(min_length=1)] = doc(
+        "built in: kaizen, kaizen_no_replay, cassle, no_distill; or names under `variants`",
+        ["kaizen", "cassle", "no_distill"],
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = doc("one run per seed", [0])
+    specialists: bool = doc("also train one model per task alone, which forward transfer compares with", True)
+
+
+@dataclass(frozen=True)
+class ImageParams:
+    """What the network sees."""
+
+    __pydantic_config__ = _STRICT
+
+    size: Annotated[int, Field(ge=4, le=1024)] = doc("side of the network's input, in pixels", 16)
+    load_size: Annotated[int, Field(ge=4, le=2048)] | None = doc(
+        "shorter side resized and centre cropped to this when an image is decoded; null: as stored, all of one size",
+        None,
+    )
+    channels: Literal[1, 3] = doc("1 greyscale, 3 colour; images are converted", 1)
+    mean: list[float] = doc("mean per channel, of pixels in 0..1", [0.305])
+    std: list[Positive] = doc("standard deviation per channel", [0.376])
+
+
+@dataclass(frozen=True)
+class JitterParams:
+    """Colour jitter, as torchvision's."""
+
+    __pydantic_config__ = _STRICT
+
+    probability: Probability = doc("probability that a view is jittered", 0.0)
+    brightness: NonNegative = doc("factor drawn from 1 +- this", 0.4)
+    contrast: NonNegative = doc("factor drawn from 1 +- this", 0.4)
+    saturation: NonNegative = doc("factor drawn from 1 +- this", 0.2)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = doc("shift drawn from +- this, in turns", 0.1)
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """The random views (fidelity.md §8); two-element lists hold view 1's and view 2's value."""
+
+    __pydantic_config__ = _STRICT
+
+    crop_scale: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = doc(
+        "share of the area a crop keeps", [0.3, 1.0]
+    )
+    crop_ratio: Annotated[list[Positive], Field(min_length=2, max_length=2)] = doc(
+        "aspect ratio of a crop", [0.75, 1.3333]
+    )
+    flip: Probability = doc("probability of a horizontal flip", 0.0)
+    jitter: JitterParams = section(JitterParams)
+    greyscale: Probability = doc("probability of greyscale", 0.0)
+    blur: Annotated[list[Probability], Field(min_length=2, max_length=2)] = doc(
+        "probability of Gaussian blur, per view", [0.0, 0.0]
+    )
+    blur_sigma: Annotated[list[Positive], Field(min_length=2, max_length=2)] = doc(
+        "range of the blur's sigma, in pixels", [0.1, 2.0]
+    )
+    solarize: Annotated[list[Probability], Field(min_length=2, max_length=2)] = doc(
+        "probability of solarising (threshold 128), per view", [0.0, 0.0]
+    )
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """Backbone and classifier."""
+
+    __pydantic_config__ = _STRICT
+
+    backbone: Literal["small_resnet", "resnet18", "resnet50"] = doc("the feature extractor", "small_resnet")
+    width: Annotated[int, Field(ge=4, le=256)] = doc(
+        "small_resnet: channels of the first stage (features: 4 x width)", 16
+    )
+    stem: Literal["cifar", "imagenet"] = doc(
+        "resnet18/50: 3x3 stride 1 without pooling, or 7x7 stride 2 with pooling", "cifar"
+    )
+    classifier_hidden: list[Count] = doc("hidden layers of the classifier (the paper: 1000)", [128])
+
+
+@dataclass(frozen=True)
+class SimCLRParams:
+    """SimCLR (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layer (the paper: 4096)", 256)
+    projector_out: Count = doc("size of the projection (the paper: 256)", 64)
+    temperature: Positive = doc("NT-Xent temperature", 0.2)
+
+
+@dataclass(frozen=True)
+class SSLParams:
+    """One section per SSL method; only those of the grid's methods have an effect."""
+
+    __pydantic_config__ = _STRICT
+
+    simclr: SimCLRParams = section(SimCLRParams)
+
+
+@dataclass(frozen=True)
+class FeatureDistillParams:
+    """Feature distillation L_FE^KD (fidelity.md §5)."""
+
+    __pydantic_config__ = _STRICT
+
+    distiller: Literal["contrastive"] = doc(
+        "the loss between prediction and frozen projection, a file of kaizen/distill/", "contrastive"
+    )
+    weight: NonNegative = doc("lambda_f", 1.0)
+    temperature: Positive = doc("contrastive: temperature", 0.2)
+    predictor_hidden: Count = doc("width of the distillation predictor's hidden layer (the paper: 2048)", 256)
+
+
+@dataclass(frozen=True)
+class ClassifierDistillParams:
+    """Classifier distillation L_C^KD (fidelity.md §6)."""
+
+    __pydantic_config__ = _STRICT
+
+    weight: NonNegative = doc("lambda_c", 2.0)
+    temperature: Positive = doc("softens teacher and student alike; 1 in the paper", 1.0)
+
+
+@dataclass(frozen=True)
+class DistillParams:
+    """Knowledge distillation from the prior step."""
+
+    __pydantic_config__ = _STRICT
+
+    feature: FeatureDistillParams = section(FeatureDistillParams)
+    classifier: ClassifierDistillParams = section(ClassifierDistillParams)
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """Optimisation of one step (fidelity.md §3)."""
+
+    __pydantic_config__ = _STRICT
+
+    epochs: Count = doc("epochs per task", 30)
+    batch_size: Annotated[int, Field(ge=2)] = doc("task images per batch", 32)
+    replay_batch_size: Count = doc("replay images added to each batch (at most; the shard may be smaller)", 32)
+    data_fraction: Fraction = doc("share of each task's rows that is trained on, evenly spaced", 1.0)
+    optimizer: Literal["sgd", "lars"] = doc("SGD with momentum, or the same under LARS", "lars")
+    lr: Positive = doc("learning rate at batch size 256; scaled by batch_size / 256", 2.0)
+    classifier_lr: Positive = doc("learning rate of the classifier; not scaled", 0.1)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = doc("SGD momentum", 0.9)
+    weight_decay: NonNegative = doc("on all but the classifier", 1e-5)
+    lars_eta: Positive = doc("LARS trust coefficient", 0.02)
+    warmup_epochs: NonNegativeInt = doc("epochs of linear warm-up", 5)
+    warmup_start_lr: NonNegative = doc("learning rate of epoch 0", 0.003)
+    min_lr: NonNegative = doc("learning rate that the cosine ends at", 0.0)
+    classifier_gradient: bool = doc("let the classifier's losses reach the encoder", False)
+    device: Literal["auto", "cpu", "cuda"] = doc("auto: the GPU where there is one", "auto")
+    precision: Literal["auto", "float32", "bfloat16"] = doc("auto: bfloat16 where it was measured to win", "auto")
+    threads: Annotated[int, Field(ge=1, le=256)] = doc(
+        "CPU threads of a step; part of its key, as sums depend on it", 1
+    )
+    stream_above_mb: Positive = doc(
+        "decoded pixels above this stream from the shard instead of staying in memory", 4096.0
+    )
+
+
+@dataclass(frozen=True)
+class RuntimeParams:
+    """How a job runs, not what it computes: part of no key, changing them reruns nothing."""
+
+    __pydantic_config__ = _STRICT
+
+    save_every_epochs: Count = doc("a step saves its resume state after so many epochs (and on SIGTERM)", 10)
+    ingest_workers: Annotated[int, Field(ge=1, le=256)] = doc("processes that read and decode images at ingestion", 2)
+    step_mem_mb: Count = doc("memory a step asks the cluster for, in MB", 4000)
+    step_minutes: Count = doc("time a step asks the cluster for, in minutes", 240)
+
+
+@dataclass(frozen=True)
+class ReferenceCompatParams:
+    """What the reference implementation does where we deliberately differ (fidelity.md §14)."""
+
+    __pydantic_config__ = _STRICT
+
+    teacher_train_mode: bool = doc("teacher's batch norm in training mode", False)
+    stem_padding_2: bool = doc("CIFAR stem with padding 2", False)
+    epoch_length: bool = doc("an epoch is as long as the longer of the task and replay loaders", False)
+
+
+@dataclass(frozen=True)
+class EvaluationParams:
+    """Linear probe and kNN beside the trained classifier."""
+
+    __pydantic_config__ = _STRICT
+
+    probe_l2: NonNegative = doc("linear probe: L2 penalty on its weights", 1e-3)
+    probe_iterations: Count = doc("linear probe: L-BFGS iterations", 100)
+    probe_fraction: Fraction = doc("share of the training rows that probe and kNN learn from, evenly spaced", 1.0)
+    knn_k: Count = doc("kNN: neighbours", 20)
+    knn_temperature: Positive = doc("kNN: weights are exp(cosine / temperature)", 0.07)
+    batch_size: Count = doc("images per forward pass", 512)
+
+
+@dataclass(frozen=True)
+class ReportParams:
+    """Tables and figures."""
+
+    __pydantic_config__ = _STRICT
+
+    title: str = doc("heading of report and figures", "Kaizen")
+    formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = doc(
+        "files made of each figure", ["png", "svg"]
+    )
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    __pydantic_config__ = _STRICT
+
+    dataset: DatasetParams = section(DatasetParams)
+    split: SplitParams = section(SplitParams)
+    labels: LabelsParams = section(LabelsParams)
+    replay: ReplayParams = section(ReplayParams)
+    variants: dict[str, VariantParams] = doc("further variants by name", {})
+    grid: GridParams = section(GridParams)
+    image: ImageParams = section(ImageParams)
+    augment: AugmentParams = section(AugmentParams)
+    model: ModelParams = section(ModelParams)
+    ssl: SSLParams = section(SSLParams)
+    distill: DistillParams = section(DistillParams)
+    train: TrainParams = section(TrainParams)
+    evaluation: EvaluationParams = section(EvaluationParams)
+    report: ReportParams = section(ReportParams)
+    reference_compat: ReferenceCompatParams = section(ReferenceCompatParams)
+    runtime: RuntimeParams = section(RuntimeParams)
+
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Build a parameter dataclass, nested ones included, from JSON that was checked before.
+
+    Raises TypeError on an unknown key: such JSON did not come from this version's plan.
+    """
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _build(hints[name], value) if name in hints else value for name, value in values.items()})
+
+
+def _build(hint: Any, value: Any) -> Any:
+    """Turn a mapping into the dataclass that its type hint names; leave everything else as it is."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
+        hint = members[0] if members and value is not None else hint
+    if typing.get_origin(hint) is dict:
+        return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
+    return from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value

@@ -1,0 +1,214 @@
+"""Reading and checking what a person wrote: params.yaml and overlays, refused before any work.
+
+Every problem is named by its key's path, with the value and the mend, all in one message.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaizen.errors import KaizenError
+from kaizen.params import VARIANTS, Params
+
+# What the plan calls the models of one task alone, in the place of a variant's name.
+SPECIALIST = "specialist"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
+
+# pydantic's error types -> what to do about it; the others speak for themselves.
+_MENDS = {
+    "missing": "add it",
+    "list_type": "write a list, as in [1, 2]",
+    "dataclass_type": "write a mapping of its keys",
+    "bool_type": "write true or false",
+}
+
+
+def load_params(path: Path, overlays: Sequence[Path] = ()) -> Params:
+    """Read params.yaml, lay the overlays over it (mappings merge, all else replaces), and check the result.
+
+    Raises KaizenError naming the file and every wrong key.
+    """
+    values = read_yaml(path)
+    for overlay in overlays:
+        values = merge(values, read_yaml(overlay))
+    return validate(values, " + ".join(str(file) for file in (path, *overlays)))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises KaizenError on a missing file, bad syntax, a key given twice or no mapping."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise KaizenError(f"{path}: the key {key!r} in line {line} is not a text; mend it, or put it in quotes")
+            if key in lines:
+                raise KaizenError(f"{path}: the key {key!r} stands twice, in lines {lines[key]} and {line}; keep one")
+            lines[key] = line
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except FileNotFoundError as error:
+        raise KaizenError(
+            f"{path} does not exist; run in the project's folder or name the file with --params"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KaizenError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise KaizenError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend that line") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
+    return values
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``overlay`` over ``base``: mappings merge key by key, anything else replaces."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:
+    """Check types, bounds, unknown keys and combinations; returns the typed parameters.
+
+    Raises KaizenError that lists every problem with its key's path, the value and the mend.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        text = json.dumps(values, default=str)
+    except (TypeError, ValueError) as error:
+        raise KaizenError(f"{where}: {error}; write plain mappings, lists, texts and numbers") from None
+    try:
+        # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
+        params: Params = TypeAdapter(Params).validate_json(text)
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors(include_url=False)]
+        raise KaizenError(_listing(where, problems)) from None
+    problems = list(_combinations(params))
+    if problems:
+        raise KaizenError(_listing(where, problems))
+    return params
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of params.yaml, for editors; `kaizen schema` writes it to workflow/schemas/."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(Params).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _listing(where: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}"
+    return f"{where}: {len(problems)} problems\n" + "\n".join(f"  {problem}" for problem in problems)
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    """One pydantic error as 'key.path: value: what is wrong; the mend'."""
+    path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("list[", "constrained-")))
+    if problem["type"] == "unexpected_keyword_argument":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+        return f"{path}: unknown key; {mend}"
+    message = str(problem["msg"]).replace("Input should be", "must be").replace("Input must", "must")
+    value = json.dumps(problem["input"], default=str)
+    mend = _MENDS.get(problem["type"], "")
+    return f"{path}: {value[:80]} is not valid: {message}" + (f"; {mend}" if mend else "")
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys that a section has, found by walking the parameter classes."""
+    kind: Any = Params()
+    for part in location:
+        kind = VARIANTS["kaizen"] if isinstance(kind, dict) else getattr(kind, str(part), None)
+    return list(getattr(kind, "__dataclass_fields__", {}))
+
+
+def _combinations(params: Params) -> list[str]:
+    """What is impossible though every value is valid by itself."""
+    problems: list[str] = []
+    known = {**VARIANTS, **params.variants}
+    for name in params.variants:
+        if not _NAME.fullmatch(name):
+            problems.append(
+                f"variants.{name}: a variant's name has letters, digits, '_' and '.' only (64 at most); rename it"
+            )
+        if name in VARIANTS or name == SPECIALIST:
+            problems.append(f"variants.{name}: this name is built in; choose another")
+    for name in params.grid.variants:
+        if name not in known:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            mend = (
+                f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}, or define it under variants"
+            )
+            problems.append(f"grid.variants: {name!r} is not a variant; {mend}")
+    grids: dict[str, list[Any]] = {
+        "grid.methods": list(params.grid.methods),
+        "grid.variants": params.grid.variants,
+        "grid.seeds": params.grid.seeds,
+        # Sizes that are written alike in names of runs and folders are one point.
+        "replay.proportion": [f"{100 * size:g} %" for size in params.replay.proportion or []],
+        "replay.memory": params.replay.memory or [],
+    }
+    for path, values in grids.items():
+        if len(set(values)) < len(values):
+            problems.append(f"{path}: {json.dumps(values)} names a point twice; keep each once")
+    problems += _replay_problems(params, known) + _image_problems(params)
+    source = params.dataset.source
+    if source == "digits" and params.dataset.path is not None:
+        problems.append("dataset.path: digits come with scikit-learn and have no path; set it to null")
+    if source == "image_folder" and not params.dataset.path:
+        problems.append("dataset.path: image_folder needs the folder that holds train/ and test/; name it")
+    if params.train.warmup_epochs > params.train.epochs:
+        problems.append(
+            f"train.warmup_epochs: {params.train.warmup_epochs} is more than train.epochs {params.train.epochs}; "
+            "lower it"
+        )
+    return problems
+
+
+def _replay_problems(params: Params, known: Mapping[str, Any]) -> list[str]:
+    uses_replay = any(known[name].replay for name in params.grid.variants if name in known)
+    replay = params.replay
+    if replay.proportion is not None and replay.memory is not None:
+        return ["replay: both proportion and memory are given; set one of them to null"]
+    if uses_replay and not (replay.proportion or replay.memory):
+        return ["replay: a variant of the grid uses replay; give replay.proportion or replay.memory, as in [0.1]"]
+    return []
+
+
+def _image_problems(params: Params) -> list[str]:
+    problems = []
+    for name in ("mean", "std"):
+        values = getattr(params.image, name)
+        if len(values) != params.image.channels:
+            problems.append(
+                f"image.{name}: {json.dumps(values)} has {len(values)} values but image.channels is "
+                f"{params.image.channels}; give one per channel"
+            )
+    for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+        low, high = getattr(params.augment, name)
+        if low > high:
+            problems.append(f"augment.{name}: [{low}, {high}] runs downwards; write the smaller first")
+    return problems

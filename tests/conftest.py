@@ -1,0 +1,52 @@
+"""Shared by the tests: plans of made-up data and code, and finished nodes that consist of small text files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kaizen.files import canonical_json, sha256_text
+from kaizen.params import Params
+from kaizen.plan import DatasetFacts, Node, Plan, build_plan
+from kaizen.store import Store
+from kaizen.validation import validate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FACTS = DatasetFacts(
+    classes=tuple(f"class {label}" for label in range(10)),
+    train=tuple(f"train checksum {label}" for label in range(10)),
+    test=tuple(f"test checksum {label}" for label in range(10)),
+)
+
+
+def fake_fingerprint(modules: tuple[str, ...], packages: tuple[str, ...]) -> str:
+    """Stands for the hash of the code: that of the names of modules and packages."""
+    return sha256_text(canonical_json([modules, packages]))
+
+
+def make_params(changes: Mapping[str, Any] | None = None) -> Params:
+    """The default parameters with some changed, given as {"section.key": value}."""
+    values: dict[str, Any] = {}
+    for path, value in (changes or {}).items():
+        *sections, key = path.split(".")
+        place = values
+        for name in sections:
+            place = place.setdefault(name, {})
+        place[key] = value
+    return validate(values)
+
+
+def make_plan(changes: Mapping[str, Any] | None = None, facts: DatasetFacts = FACTS) -> Plan:
+    """The plan of `make_params(changes)` for made-up data and code."""
+    return build_plan(make_params(changes), facts, fake_fingerprint)
+
+
+def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None) -> None:
+    """Finish a node with the given files (name -> text), or with one in a folder of its own."""
+    contents = files or {"data.txt": f"made for {node.title}\n", "figures/a.csv": f"x\n{node.key}\n"}
+    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+        for name, text in contents.items():
+            (building / name).parent.mkdir(parents=True, exist_ok=True)
+            (building / name).write_text(text, encoding="utf-8")
+        store.commit(node.spec(), building, {"torch": "9.9"}, {"seconds": 1.5})

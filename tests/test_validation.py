@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY, make_params
+
+from kaizen.errors import KaizenError
+from kaizen.params import DatasetParams, Params, ReplayParams, SimCLRParams, VariantParams, from_dict
+from kaizen.validation import load_params, merge, read_yaml, validate
+
+# What a person might write -> what the message has to say: the key's path or the line, and the mend.
+BAD = {
+    "an unknown key": ("train: {epoch: 3}", ["train.epoch", "unknown", "did you mean epochs?"]),
+    "an unknown key unlike any other": ("labels: {zzz: 3}", ["labels.zzz", "known here: fraction, seed"]),
+    "an unknown section": ("trian: {epochs: 3}", ["trian", "did you mean train?"]),
+    "an unknown key far down": (
+        "ssl: {simclr: {temprature: 1}}",
+        ["ssl.simclr.temprature", "did you mean temperature?"],
+    ),
+    "an unknown switch": ("variants: {mine: {repla: true}}", ["variants.mine.repla", "did you mean replay?"]),
+    "a text for a number": ("train: {epochs: many}", ["train.epochs", '"many"', "must be a valid integer"]),
+    "a number in quotes": ("train: {lr: '0.1'}", ["train.lr", '"0.1"', "must be a valid number"]),
+    "a number without its dot, which YAML takes for text": (
+        "train: {weight_decay: 1e-5}",
+        ["train.weight_decay", '"1e-5"'],
+    ),
+    "a fraction for a whole number": (
+        "train: {batch_size: 1.5}",
+        ["train.batch_size", "1.5", "must be a valid integer"],
+    ),
+    "a number for a switch": ("grid: {specialists: 1}", ["grid.specialists", "write true or false"]),
+    "a switch for a number": ("train: {epochs: true}", ["train.epochs", "true", "must be a valid integer"]),
+    "a number for a list": ("grid: {seeds: 3}", ["grid.seeds", "write a list, as in [1, 2]"]),
+    "a list for a section": ("dataset: [digits]", ["dataset", "write a mapping"]),
+    "an empty section": ("train:", ["train", "null", "write a mapping"]),
+    "one bad entry of a list": ("grid: {seeds: [0, x]}", ["grid.seeds.1", '"x"']),
+    "zero epochs": ("train: {epochs: 0}", ["train.epochs", "0", "greater than or equal to 1"]),
+    "a probability above one": ("augment: {flip: 1.2}", ["augment.flip", "1.2", "less than or equal to 1"]),
+    "a bound far down": ("augment: {jitter: {hue: 3}}", ["augment.jitter.hue", "less than or equal to 0.5"]),
+    "a negative seed": ("split: {seed: -1}", ["split.seed", "greater than or equal to 0"]),
+    "a seed too large": ("grid: {seeds: [99999999999999999999999]}", ["grid.seeds.0", "2147483648"]),
+    "a bound of an optional number": ("image: {load_size: 1}", ["image.load_size", "greater than or equal to 4"]),
+    "NaN": ("train: {lr: .nan}", ["train.lr", "must be a finite number"]),
+    "infinity": ("distill: {feature: {weight: .inf}}", ["distill.feature.weight", "must be a finite number"]),
+    "no choice of the listed ones": ("train: {optimizer: adam}", ["train.optimizer", '"adam"', "'sgd' or 'lars'"]),
+    "an unknown method": ("grid: {methods: [moco]}", ["grid.methods.0", '"moco"', "'simclr'"]),
+    "an empty grid": ("grid: {variants: []}", ["grid.variants", "at least 1 item"]),
+    "three of two numbers": ("augment: {blur: [0.0, 0.1, 0.2]}", ["augment.blur", "at most 2 items"]),
+    "both sizes of replay": (
+        "replay: {proportion: [0.1], memory: [10]}",
+        ["replay", "both", "set one of them to null"],
+    ),
+    "no size of replay": ("replay: {proportion: null}", ["replay", "give replay.proportion or replay.memory"]),
+    "an empty list of sizes": ("replay: {proportion: []}", ["replay", "give replay.proportion or replay.memory"]),
+    "an unknown variant": ("grid: {variants: [kaisen]}", ["grid.variants", "'kaisen'", "did you mean kaizen?"]),
+    "a variant unlike any other": (
+        "grid: {variants: [zz]}",
+        ["grid.variants", "'zz'", "cassle", "define it under variants"],
+    ),
+    "a variant that hides a built-in one": (
+        "variants: {cassle: {replay: true}}",
+        ["variants.cassle", "choose another"],
+    ),
+    "a variant that hides the specialists": ("variants: {specialist: {}}", ["variants.specialist", "choose another"]),
+    "a variant named for a shell": ("variants: {'a; rm -rf ~': {}}", ["variants.a; rm -rf ~", "letters", "rename it"]),
+    "a variant named as a path": ("variants: {../up: {}}", ["variants.../up", "letters", "rename it"]),
+    "a mean per channel too few": ("image: {channels: 3, std: [1.0, 1.0, 1.0]}", ["image.mean", "one per channel"]),
+    "a deviation too many": ("image: {std: [1.0, 1.0]}", ["image.std", "2 values", "one per channel"]),
+    "a deviation of zero": ("image: {std: [0.0]}", ["image.std.0", "greater than 0"]),
+    "a folder of images without the folder": ("dataset: {source: image_folder}", ["dataset.path", "name it"]),
+    "a folder for digits": ("dataset: {path: /data}", ["dataset.path", "set it to null"]),
+    "a warm-up longer than the training": (
+        "train: {epochs: 3, warmup_epochs: 4}",
+        ["train.warmup_epochs", "4", "3", "lower it"],
+    ),
+    "a seed twice": ("grid: {seeds: [1, 0, 1]}", ["grid.seeds", "[1, 0, 1]", "keep each once"]),
+    "a variant twice": ("grid: {variants: [kaizen, kaizen]}", ["grid.variants", "keep each once"]),
+    "a size twice": ("replay: {proportion: [1, 1.0]}", ["replay.proportion", "keep each once"]),
+    "sizes of one name": ("replay: {proportion: [0.1, 0.1000000001]}", ["replay.proportion", "keep each once"]),
+    "a range upside down": ("augment: {crop_scale: [0.9, 0.3]}", ["augment.crop_scale", "smaller first"]),
+    "a key twice": ("train:\n  lr: 1.0\n  epochs: 3\n  lr: 2.0\n", ["'lr' stands twice", "lines 2 and 4", "keep one"]),
+    "a section twice": ("split: {tasks: 5}\nsplit: {seed: 1}\n", ["'split' stands twice", "lines 1 and 2"]),
+    "a key that is no text": ("train: {}\n2020-01-01: 3\n", ["line 2", "not a text", "quotes"]),
+    "a list": ("- train\n- split\n", ["must hold a mapping of sections", "list"]),
+    "a text": ("hello", ["must hold a mapping of sections", "str"]),
+    "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "mend that line"]),
+    "a tab": ("train:\n\tepochs: 3", ["not valid YAML", "line 2"]),
+    "an object of Python's": ("train: !!python/object:os.system {}", ["not valid YAML", "python/object"]),
+    "a list that holds itself": ("grid: {seeds: &a [*a]}", ["not valid YAML", "recursive", "line 1"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_value_is_refused_by_name_with_the_mend(case: str, tmp_path: Path) -> None:
+    text, words = BAD[case]
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(KaizenError) as caught:
+        load_params(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert [word for word in words if word not in message] == [], message
+    assert caught.value.exit_code == 2
+    assert "\n" not in message
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(KaizenError) as caught:
+        validate({"train": {"epochs": 0, "lr": "x"}, "splt": {}})
+    message = str(caught.value)
+    assert message.startswith("params.yaml: 3 problems\n")
+    assert [word for word in ("train.epochs", "train.lr", "splt") if word not in message] == []
+    with pytest.raises(KaizenError, match="2 problems") as caught:
+        validate({"grid": {"seeds": [1, 1]}, "dataset": {"path": "x"}})
+    assert "grid.seeds" in str(caught.value)
+    assert "dataset.path" in str(caught.value)
+
+
+def test_values_that_are_no_json_are_refused() -> None:
+    circular: list[Any] = []
+    circular.append(circular)
+    for values in ({datetime.date(2020, 1, 1): 3}, {"grid": {"seeds": circular}}):
+        with pytest.raises(KaizenError, match=r"params\.yaml: .*write plain mappings"):
+            validate(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, ["does not exist", "--params"]),
+        (lambda path: path.mkdir(), ["cannot be read", "directory"]),
+        (lambda path: path.write_bytes(b"train: {epochs: \xff}"), ["cannot be read", "utf-8"]),
+        (lambda path: path.write_bytes(b"train: {epochs: \x00}"), ["not valid YAML"]),
+    ],
+    ids=["missing", "a folder", "not text", "a zero byte"],
+)
+def test_a_file_that_cannot_be_read_is_named(make: Any, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    make(path)
+    with pytest.raises(KaizenError) as caught:
+        load_params(path)
+    assert str(caught.value).startswith(str(path))
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_a_bad_overlay_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {epochs: 3}")
+    (tmp_path / "b.yaml").write_text("train: {warmup_epochs: 4}")
+    with pytest.raises(KaizenError, match=r"a\.yaml \+ .*b\.yaml: train\.warmup_epochs"):
+        load_params(tmp_path / "a.yaml", [tmp_path / "b.yaml"])
+
+
+def test_whole_numbers_may_stand_for_others() -> None:
+    params = validate({"train": {"lr": 1, "min_lr": 0}, "replay": {"proportion": [0, 1]}, "image": {"std": [1]}})
+    values = (params.train.lr, params.train.min_lr, *params.replay.proportion, *params.image.std)
+    assert values == (1.0, 0.0, 0.0, 1.0, 1.0)
+    assert {type(value) for value in values} == {float}
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("# nothing yet\n")
+    assert load_params(path) == Params() == validate({})
+
+
+def test_overlays_merge_mappings_and_replace_all_else(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {epochs: 7, lr: 0.5}\ngrid: {seeds: [1, 2, 3]}\nreplay: {memory: null}\n")
+    (tmp_path / "b.yaml").write_text("train: {lr: 0.25}\ngrid: {seeds: [4]}\n")
+    (tmp_path / "c.yaml").write_text("train: {lr: 0.125, momentum: 0.5}\nreplay: {proportion: null, memory: [10]}\n")
+    params = load_params(tmp_path / "a.yaml", [tmp_path / "b.yaml", tmp_path / "c.yaml"])
+    assert (params.train.epochs, params.train.lr, params.train.momentum) == (7, 0.125, 0.5)
+    assert params.grid.seeds == [4]
+    assert params.replay == ReplayParams(proportion=None, memory=[10])
+
+
+def test_merge_leaves_what_it_merges_alone() -> None:
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert merge(base, {"a": {"c": {"f": 4}}, "e": {"g": 5}}) == {"a": {"b": 1, "c": {"d": 2, "f": 4}}, "e": {"g": 5}}
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+def test_yaml_anchors_may_be_merged(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("variants:\n  one: &one {replay: false, feature_distill: false}\n  two: {<<: *one, replay: true}\n")
+    assert read_yaml(path)["variants"]["two"] == {"feature_distill": False, "replay": True}
+    assert load_params(path).variants["two"] == VariantParams(feature_distill=False)
+
+
+def test_from_dict_rebuilds_what_asdict_takes_apart() -> None:
+    params = make_params(
+        {
+            "variants.mine": {"replay": False},
+            "grid.variants": ["mine"],
+            "image.load_size": 20,
+            "replay.proportion": None,
+            "replay.memory": [10, 20],
+            "ssl.simclr.temperature": 0.5,
+        }
+    )
+    rebuilt = from_dict(Params, dataclasses.asdict(params))
+    assert rebuilt == params
+    assert rebuilt.variants["mine"] == VariantParams(replay=False)
+    assert rebuilt.ssl.simclr == SimCLRParams(temperature=0.5)
+    assert validate(dataclasses.asdict(params)) == params
+
+
+def test_from_dict_refuses_an_unknown_key() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        from_dict(DatasetParams, {"source": "digits", "colour": 1})
+
+
+def test_defaults_are_not_shared() -> None:
+    one = validate({})
+    one.grid.seeds.append(7)
+    assert validate({}).grid.seeds == [0] == Params().grid.seeds
+
+
+def keys(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return {prefix}
+    return {prefix}.union(*(keys(value, f"{prefix}.{key}".lstrip(".")) for key, value in values.items()))
+
+
+def test_params_yaml_shows_every_key() -> None:
+    written = read_yaml(REPOSITORY / "params.yaml")
+    defaults = dataclasses.asdict(Params())
+    assert keys(written | {"variants": {}}) == keys(defaults)
+    assert isinstance(load_params(REPOSITORY / "params.yaml"), Params)
+
+
+def test_dvc_watches_every_section_that_changes_a_result() -> None:
+    stage = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["experiment"]
+    sections = {field.name for field in dataclasses.fields(Params)}
+    assert set(stage["params"]) == sections - {"runtime"}
