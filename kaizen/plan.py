@@ -1,0 +1,409 @@
+"""Parameters -> nodes and keys: a pure function, without torch, files or clocks.
+
+A node's key hashes its kind, the parameters it depends on, the fingerprint of its code and its inputs'
+identities, and nothing else. The key is part of the node's path in the store (`kaizen/store.py`), so a
+node that exists is right and one that is missing has to be made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kaizen import registry
+from kaizen.data.sources import SOURCES
+from kaizen.data.split import class_tasks
+from kaizen.files import canonical_json, sha256_text
+from kaizen.params import VARIANTS, Params, VariantParams
+
+Kind = Literal["shards", "replay", "step", "evaluation", "reference", "summary"]
+KEY_LENGTH = 32
+
+# Bumped when the way jobs are started changes what they make (the rules' shell text is part of the key).
+JOB_COMMAND = "exec python -m kaizen node --record {output:q} --log {log:q} --spec {params.spec:q}"
+
+Fingerprint = Callable[[tuple[str, ...], tuple[str, ...]], str]
+
+_DATA_PACKAGES = ("numpy", "pillow")
+_TRAIN_PACKAGES = ("numpy", "pillow", "torch")
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the plan must know of the raw data: class names in label order, a checksum per class of each part."""
+
+    classes: tuple[str, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing to make. ``params`` and ``inputs`` are what the job gets; ``local`` is not part of the key."""
+
+    kind: Kind
+    key: str
+    title: str
+    code: str
+    params: dict[str, Any]
+    inputs: dict[str, Node] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    local: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON that the job receives, complete: the job reads no params.yaml."""
+        return {
+            "kind": self.kind,
+            "key": self.key,
+            "title": self.title,
+            "code": self.code,
+            "params": self.params,
+            "identities": self.identities,
+            "inputs": {role: {"kind": node.kind, "key": node.key} for role, node in self.inputs.items()},
+            "local": self.local,
+        }
+
+
+def node_key(kind: str, params: Mapping[str, Any], code: str, identities: Mapping[str, str]) -> str:
+    """The key: SHA-256 of the canonical JSON of all that a node depends on, cut to 32 digits."""
+    text = canonical_json(
+        {"kind": kind, "params": dict(params), "code": code, "inputs": dict(identities), "command": JOB_COMMAND}
+    )
+    return sha256_text(text)[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A point of the grid and the nodes that it consists of, steps in task order."""
+
+    method: str
+    variant: str
+    replay_unit: str
+    replay_size: float | None
+    seed: int
+    steps: tuple[Node, ...]
+    replays: tuple[Node, ...]
+    evaluation: Node
+
+    @property
+    def name(self) -> str:
+        """A readable, path-safe name that is unique in the grid."""
+        return "-".join(
+            [self.method, self.variant, *_size_words(self.replay_unit, self.replay_size), f"seed{self.seed}"]
+        )
+
+
+@dataclass(frozen=True)
+class SpecialistSet:
+    """The models trained on one task alone (task 0's is step 0) and their evaluation."""
+
+    method: str
+    seed: int
+    steps: tuple[Node, ...]
+    evaluation: Node
+
+    @property
+    def name(self) -> str:
+        """A readable, path-safe name that is unique in the grid."""
+        return f"{self.method}-specialist-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All nodes of an experiment in an order in which they can be made, and the runs they belong to."""
+
+    params: Params
+    facts: DatasetFacts
+    nodes: dict[str, Node]
+    shards: Node
+    runs: tuple[Run, ...]
+    references: tuple[SpecialistSet, ...]
+    summary: Node
+
+    @property
+    def key(self) -> str:
+        """Identifies the whole plan: that of the published tree."""
+        return sha256_text(canonical_json(sorted(self.nodes)))[:KEY_LENGTH]
+
+    def users(self, key: str) -> list[str]:
+        """Names of the runs and specialist sets that use a node directly."""
+        users = [run.name for run in self.runs if any(n.key == key for n in (*run.steps, *run.replays, run.evaluation))]
+        return users + [ref.name for ref in self.references if any(n.key == key for n in (*ref.steps, ref.evaluation))]
+
+
+def build_plan(params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> Plan:
+    """Expand validated parameters into the plan.
+
+    ``fingerprint(modules, packages)`` gives the hash of the code that a node runs.
+    Raises KaizenError where the split does not fit the classes.
+    """
+    return _Builder(params, facts, fingerprint).build()
+
+
+class _Builder:
+    """Makes nodes bottom-up and keeps each key once, so that runs share what they have in common."""
+
+    def __init__(self, params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> None:
+        self.params = params
+        self.facts = facts
+        self.fingerprint = fingerprint
+        self.nodes: dict[str, Node] = {}
+        self.tasks = class_tasks(len(facts.classes), params.split.tasks, params.split.seed)
+
+    def build(self) -> Plan:
+        self.shards = self._shards()
+        runs = tuple(self._run(*point) for point in self._points())
+        seeds = dict.fromkeys((run.method, run.seed) for run in runs)
+        references = tuple(self._references(method, seed) for method, seed in seeds)
+        summary = self._summary(runs, references)
+        return Plan(self.params, self.facts, self.nodes, self.shards, runs, references, summary)
+
+    def _node(
+        self,
+        kind: Kind,
+        title: str,
+        params: dict[str, Any],
+        inputs: dict[str, Node],
+        code: tuple[tuple[str, ...], tuple[str, ...]],
+        identities: dict[str, str] | None = None,
+        local: dict[str, Any] | None = None,
+    ) -> Node:
+        """Make a node, or return the one of the same key.
+
+        Its key holds its inputs' keys, but of `shards` only the identities of the tasks that it reads.
+        """
+        prior = {role: node.key for role, node in inputs.items() if role != "shards"}
+        identities = prior | (identities or {})
+        code_hash = self.fingerprint(*code)
+        key = node_key(kind, params, code_hash, identities)
+        if key not in self.nodes:
+            self.nodes[key] = Node(kind, key, title, code_hash, params, inputs, identities, local or {})
+        return self.nodes[key]
+
+    # -- data ---------------------------------------------------------------------------------------------
+
+    def _shards(self) -> Node:
+        dataset = self.params.dataset
+        stored = dataclasses.asdict(dataset)
+        path = stored.pop("path")
+        params = {
+            "dataset": stored,
+            "split": dataclasses.asdict(self.params.split),
+            "labels": self._labels(),
+            "classes": list(self.facts.classes),
+        }
+        self._ingest_code = (
+            ("kaizen.data.ingest", registry.module_of(SOURCES[dataset.source])),
+            _DATA_PACKAGES,
+        )
+        identities = {f"train/{label}": checksum for label, checksum in enumerate(self.facts.train)}
+        identities |= {f"test/{label}": checksum for label, checksum in enumerate(self.facts.test)}
+        local = {"path": path, "workers": self.params.runtime.ingest_workers}
+        title = f"shards {dataset.source} · {len(self.tasks)} tasks"
+        return self._node("shards", title, params, {}, self._ingest_code, identities, local)
+
+    def _labels(self) -> dict[str, Any]:
+        """What decides which labels are kept: the seed only where there is a choice."""
+        labels = dataclasses.asdict(self.params.labels)
+        if labels["fraction"] in (0.0, 1.0):
+            labels.pop("seed")
+        return labels
+
+    def _task_identity(self, task: int, part: Literal["train", "test"]) -> str:
+        """What the content of one task shard depends on: its own classes' raw data, not the other tasks'.
+
+        Steps take this instead of the key of `shards`, so that a task appended to the stream, or new images
+        of one class, leave the steps before it alone.
+        """
+        checksums = self.facts.train if part == "train" else self.facts.test
+        dataset = dataclasses.asdict(self.params.dataset)
+        for storage_only in ("path", "compression"):
+            dataset.pop(storage_only)
+        depends = {
+            "dataset": dataset,
+            "part": part,
+            "classes": {str(label): [self.facts.classes[label], checksums[label]] for label in self.tasks[task]},
+            "code": self.fingerprint(*self._ingest_code),
+        }
+        if part == "train":
+            depends["labels"] = self._labels()
+        return sha256_text(canonical_json(depends))[:KEY_LENGTH]
+
+    def _replay(self, task: int, size: float, unit: str) -> Node:
+        replay = self.params.replay
+        params: dict[str, Any] = {"policy": replay.policy, unit: size, "task": task, "classes": self.tasks[:task]}
+        if replay.policy != "first_n":
+            params["seed"] = replay.seed
+        identities = {f"task-{earlier:02d}": self._task_identity(earlier, "train") for earlier in range(task)}
+        title = f"replay {replay.policy} {_size_text(unit, size)} · for task {task}"
+        code = (("kaizen.data.replay",), _DATA_PACKAGES)
+        return self._node("replay", title, params, {"shards": self.shards}, code, identities)
+
+    # -- training -----------------------------------------------------------------------------------------
+
+    def _points(self) -> list[tuple[str, str, str, float | None, int]]:
+        """The grid: method x variant x replay size x seed; a variant without replay has one size, None."""
+        replay = self.params.replay
+        unit = "memory" if replay.memory is not None else "proportion"
+        sizes: list[float] = list(replay.memory if replay.memory is not None else replay.proportion or [])
+        points: list[tuple[str, str, str, float | None, int]] = []
+        for method in self.params.grid.methods:
+            for variant in self.params.grid.variants:
+                switches = variant_switches(self.params, variant)
+                for size in sizes if switches.replay else [None]:
+                    points.extend((method, variant, unit, size, seed) for seed in self.params.grid.seeds)
+        return points
+
+    def _run(self, method: str, variant: str, unit: str, size: float | None, seed: int) -> Run:
+        switches = variant_switches(self.params, variant)
+        steps: list[Node] = []
+        replays: list[Node] = []
+        label = " ".join([method, variant, *_size_words(unit, size)])
+        for task in range(len(self.tasks)):
+            replay = self._replay(task, size, unit) if task > 0 and size else None
+            title = f"step {task} · {label} · seed {seed}" if task else f"step 0 · {method} · seed {seed}"
+            prior = steps[-1] if steps else None
+            steps.append(self._step(method, seed, task, prior, replay, switches, title))
+            replays.extend([replay] if replay else [])
+        evaluation = self._evaluation(tuple(steps), f"evaluation · {label} · seed {seed}")
+        return Run(method, variant, unit, size, seed, tuple(steps), tuple(replays), evaluation)
+
+    def _step(
+        self,
+        method: str,
+        seed: int,
+        task: int,
+        prior: Node | None,
+        replay: Node | None,
+        switches: VariantParams,
+        title: str,
+    ) -> Node:
+        params = self.params
+        compat = params.reference_compat
+        train = dataclasses.asdict(params.train)
+        replay_batch_size = train.pop("replay_batch_size")
+        modules = ["kaizen.training.step", registry.module_of(registry.SSL_METHODS[method])]
+        step: dict[str, Any] = {
+            "method": method,
+            "seed": seed,
+            "task": task,
+            "num_classes": len(self.facts.classes),
+            "ssl": dataclasses.asdict(getattr(params.ssl, method)),
+            "model": dataclasses.asdict(params.model),
+            "image": dataclasses.asdict(params.image),
+            "augment": dataclasses.asdict(params.augment),
+            "train": train,
+            "stem_padding_2": compat.stem_padding_2,
+        }
+        inputs: dict[str, Node] = {"shards": self.shards}
+        if prior is not None:
+            inputs["prior"] = prior
+            if switches.feature_distill:
+                step["feature_distill"] = dataclasses.asdict(params.distill.feature)
+                modules.append(registry.module_of(registry.FEATURE_DISTILLERS[params.distill.feature.distiller]))
+            if switches.classifier_distill:
+                step["classifier_distill"] = dataclasses.asdict(params.distill.classifier)
+            if switches.feature_distill or switches.classifier_distill:
+                step["teacher_train_mode"] = compat.teacher_train_mode
+        if replay is not None:
+            inputs["replay"] = replay
+            step["replay_batch_size"] = replay_batch_size
+            step["longest_loader"] = compat.epoch_length
+        packages = _TRAIN_PACKAGES + (("torchvision",) if params.model.backbone.startswith("resnet") else ())
+        identities = {"task": self._task_identity(task, "train")}
+        local = {"save_every_epochs": params.runtime.save_every_epochs}
+        return self._node("step", title, step, inputs, (tuple(modules), packages), identities, local)
+
+    # -- evaluation and report ----------------------------------------------------------------------------
+
+    def _test_identities(self) -> dict[str, str]:
+        parts: tuple[Literal["train", "test"], ...] = ("train", "test")
+        return {
+            f"{part}-{task:02d}": self._task_identity(task, part) for task in range(len(self.tasks)) for part in parts
+        }
+
+    def _evaluation(self, steps: tuple[Node, ...], title: str, kind: Kind = "evaluation") -> Node:
+        params = {
+            "evaluation": dataclasses.asdict(self.params.evaluation),
+            "tasks": self.tasks,
+            "threads": self.params.train.threads,
+            "device": self.params.train.device,
+            "precision": self.params.train.precision,
+        }
+        inputs = {"shards": self.shards} | {f"step-{task:02d}": node for task, node in enumerate(steps)}
+        code = (("kaizen.evaluation.run",), _TRAIN_PACKAGES)
+        return self._node(kind, title, params, inputs, code, self._test_identities())
+
+    def _references(self, method: str, seed: int) -> SpecialistSet:
+        """Specialists and a random network; without specialists, step 0 alone stands for the network's shape."""
+        nothing = VariantParams(False, False, False)
+        tasks = range(len(self.tasks)) if self.params.grid.specialists else range(1)
+        titles = [f"{f'specialist {task}' if task else 'step 0'} · {method} · seed {seed}" for task in tasks]
+        steps = tuple(self._step(method, seed, task, None, None, nothing, titles[task]) for task in tasks)
+        evaluation = self._evaluation(steps, f"specialists' evaluation · {method} · seed {seed}", "reference")
+        return SpecialistSet(method, seed, steps, evaluation)
+
+    def _summary(self, runs: tuple[Run, ...], references: tuple[SpecialistSet, ...]) -> Node:
+        params = self.params
+        # The figure of the loss terms shows the first seed of each series.
+        shown = [run for run in runs if run.seed == params.grid.seeds[0]]
+        steps = {run.name: {f"step-{run.name}-{t:02d}": step for t, step in enumerate(run.steps)} for run in shown}
+        points: list[dict[str, Any]] = [
+            {
+                "input": f"run-{run.name}",
+                "method": run.method,
+                "variant": run.variant,
+                "replay_size": run.replay_size,
+                "replay_unit": "images" if run.replay_unit == "memory" else "proportion",
+                "seed": run.seed,
+                "steps": list(steps.get(run.name, {})),
+            }
+            for run in runs
+        ]
+        points_of_references = [
+            {"input": f"reference-{reference.name}", "method": reference.method, "seed": reference.seed}
+            for reference in references
+        ]
+        context = {
+            "dataset": params.dataset.source,
+            "classes": len(self.facts.classes),
+            "tasks": params.split.tasks,
+            "epochs": params.train.epochs,
+            "batch_size": params.train.batch_size,
+            "data_fraction": params.train.data_fraction,
+            "backbone": params.model.backbone,
+            "image_size": params.image.size,
+            "labels_fraction": params.labels.fraction,
+            "replay_policy": params.replay.policy,
+        }
+        inputs = {f"run-{run.name}": run.evaluation for run in runs}
+        inputs |= {f"reference-{reference.name}": reference.evaluation for reference in references}
+        for of_run in steps.values():
+            inputs |= of_run
+        node_params = {
+            "report": dataclasses.asdict(params.report),
+            "runs": points,
+            "references": points_of_references,
+            "specialists": params.grid.specialists,
+            "context": context,
+        }
+        code = (("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
+        return self._node("summary", "summary: tables and figures", node_params, inputs, code)
+
+
+def variant_switches(params: Params, name: str) -> VariantParams:
+    """The switches of a variant: those written in params, else the built-in ones."""
+    return params.variants[name] if name in params.variants else VARIANTS[name]
+
+
+def _size_text(unit: str, size: float | int) -> str:
+    return f"{size} images" if unit == "memory" else f"{100 * size:g} %"
+
+
+def _size_words(unit: str, size: float | None) -> list[str]:
+    """The part of a run's name that tells its replay size; none where there is no replay."""
+    if size is None:
+        return []
+    return [f"replay{size}"] if unit == "memory" else [f"replay{100 * size:g}pct"]

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from kaizen import fingerprint
+from kaizen.fingerprint import closure, code_fingerprint, installed_version, significant_text
+from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS, module_of
+
+SIMCLR_STEP = ("kaizen.training.step", "kaizen.ssl.simclr")
+SOURCE = '''"""Module."""
+import os  # why
+
+
+class A:
+    """A class."""
+
+    x: int = 1
+
+    def f(self, y: str = "a # b") -> str:
+        """A method."""
+        if y:
+            return f"{y!r:>{self.x}} # {os.sep}"
+        return "two" "three"
+'''
+# Pairs that differ inside an f-string, after characters that could shift its position.
+WIDE = [
+    ('x = "ä€😀", f"ü{x}ö"\n', 'x = "ä€😀", f"ü{x}õ"\n'),
+    ('x = f"""a\n  é{x}\n  z"""\n', 'x = f"""a\n  é{x}\n  y"""\n'),
+    ("x = f\"{f(f'{a}')}{b}\"\n", "x = f\"{f(f'{a}')}{c}\"\n"),
+    ('s = "\u2028"\n\x0c\nx = f"{a}b"\n', 's = "\u2028"\n\x0c\nx = f"{a}c"\n'),
+]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that fingerprints are taken of."""
+    copy = tmp_path / "kaizen"
+    shutil.copytree(REPOSITORY / "kaizen", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def forget() -> None:
+    fingerprint._imports.cache_clear()
+    fingerprint._module_hash.cache_clear()
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import os  # why", "import os"),
+        ("import os  # why", "# a comment\nimport os  # because"),
+        ('"""Module."""\n', ""),
+        ('"""A method."""', "'''Another\n\n        docstring.'''"),
+        ("    x: int = 1\n\n", "\n\n    x: int = 1\n\n\n"),
+        ("        if y:\n            return f", "        if y:\n\n            # a comment\n            return f"),
+        ("class A:", "class  A  :"),
+        ('y: str = "a # b") -> str', 'y: str = "a # b"\n    ) -> str'),
+        ("x: int = 1", "x: \\\n        int = 1"),
+        ('return "two" "three"\n', 'return "two" "three"'),
+        ("        if y:\n            return f", "        if y:\n              return f"),
+        ("\n", "\r\n"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(old: str, new: str) -> None:
+    assert old in SOURCE
+    edited = SOURCE.replace(old, new)
+    ast.parse(edited)
+    assert edited != SOURCE
+    assert significant_text(edited) == significant_text(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x: int = 1", "x: int = 2"),
+        ("x: int = 1", "x: int = 1; '''no docstring'''"),
+        ('"a # b"', '"a # c"'),
+        ('"a # b"', '"a #b"'),
+        ("{y!r", "{y!s"),
+        (":>{", ":<{"),
+        ("self.x}}", "self.y}}"),
+        ("# {os.sep}", "# {os.pathsep}"),
+        ("}} # {", "}} #  {"),
+        ('f"{y', 'rf"{y'),
+        ('"two" "three"', '"two", "three"'),
+        ('"two" "three"', '"two" "Three"'),
+        ('        return "two"', '            return "two"'),
+        ("import os", "import os as o"),
+        ("def f", "async def f"),
+    ],
+)
+def test_every_token_counts(old: str, new: str) -> None:
+    assert old in SOURCE
+    edited = SOURCE.replace(old, new)
+    ast.parse(edited)
+    assert significant_text(edited) != significant_text(SOURCE)
+
+
+def test_strings_that_are_no_docstrings_count() -> None:
+    for template in (
+        "x = {}\n",
+        "f({})\n",
+        "def f(): return {}\n",
+        "x = [\n    {},\n]\n",
+        "print(\n    {}\n)\n",
+        "{} + x\n",
+        "{}.join(x)\n",
+    ):
+        assert significant_text(template.format("'a'")) != significant_text(template.format("'b'")), template
+
+
+def test_f_strings_keep_their_text_where_letters_are_wide() -> None:
+    for before, after in WIDE:
+        ast.parse(before)
+        assert significant_text(before) != significant_text(after)
+        assert significant_text(before) == significant_text(f"# comment\n{before}\n# comment\n")
+    assert 'f"ü{x}ö"' in significant_text(WIDE[0][0]).split("\n")
+
+
+def test_every_module_is_read_to_its_end() -> None:
+    """A removed last statement shows, whatever f-strings and docstrings came before it."""
+    for path in sorted((REPOSITORY / "kaizen").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        assert significant_text(source + "\n_ = 1\n") != significant_text(source), path
+        assert significant_text(source + "\n# the end\n") == significant_text(source), path
+
+
+def test_edits_of_the_package_show_as_they_should(package: Path) -> None:
+    before = code_fingerprint(SIMCLR_STEP)
+    edit(package / "ssl" / "simclr.py", '"""', '"""\n')
+    edit(
+        package / "training" / "loop.py",
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\n# !\n",
+    )
+    assert code_fingerprint(SIMCLR_STEP) == before
+    edit(package / "training" / "loop.py", "import time\n", "import time\nimport struct\n")
+    assert code_fingerprint(SIMCLR_STEP) != before
+
+
+def test_the_closure_follows_imports_wherever_they_stand(package: Path) -> None:
+    (package / "one.py").write_text("def f():\n    if True:\n        from kaizen import two\n")
+    (package / "two.py").write_text("import kaizen.deep.three as t\n")
+    (package / "deep").mkdir()
+    (package / "deep" / "__init__.py").write_text("from kaizen.four import name\n")
+    (package / "deep" / "three.py").write_text("from kaizen.one import f  # a circle\n")
+    (package / "four.py").write_text("import os, numpy\nname = 1\n")
+    found = {"kaizen.one", "kaizen.two", "kaizen.deep", "kaizen.deep.three", "kaizen.four"}
+    assert closure(["kaizen.one"]) == found
+    assert closure(["kaizen.four"]) == {"kaizen.four"}
+    before = code_fingerprint(["kaizen.one"])
+    edit(package / "four.py", "name = 1", "name = 2")
+    assert code_fingerprint(["kaizen.one"]) != before
+
+
+def test_an_unknown_module_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"kaizen\.nowhere"):
+        code_fingerprint(["kaizen.nowhere"])
+
+
+def test_a_method_or_source_more_in_a_registry_changes_nothing_that_exists(package: Path) -> None:
+    entries = {
+        "step": (*SIMCLR_STEP, "kaizen.distill.contrastive"),
+        "shards": ("kaizen.data.ingest", "kaizen.data.sources.digits"),
+        "evaluation": ("kaizen.evaluation.run",),
+    }
+    before = {name: code_fingerprint(modules) for name, modules in entries.items()}
+    (package / "ssl" / "byol.py").write_text("from kaizen.ssl.base import SSLMethod\n")
+    edit(package / "registry.py", "SSL_METHODS = {\n", 'SSL_METHODS = {\n    "byol": "kaizen.ssl.byol:BYOL",\n')
+    edit(
+        package / "data" / "sources" / "__init__.py",
+        "SOURCES = {\n",
+        'SOURCES = {\n    "new": "kaizen.data.sources.new:New",\n',
+    )
+    assert {name: code_fingerprint(modules) for name, modules in entries.items()} == before
+    edit(
+        package / "ssl" / "base.py",
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\nimport abc\n",
+    )
+    changed = {name for name, modules in entries.items() if code_fingerprint(modules) != before[name]}
+    assert changed == {"step", "evaluation"}
+
+
+def test_a_step_depends_on_what_trains_it_and_on_nothing_else() -> None:
+    modules = closure(SIMCLR_STEP)
+    needed = {"objective", "loop", "optim", "schedule", "step", "resume", "device"}
+    assert {f"kaizen.training.{name}" for name in needed} <= modules
+    assert {
+        "kaizen.data.augment",
+        "kaizen.data.batches",
+        "kaizen.data.decode",
+        "kaizen.models.backbone",
+        "kaizen.seeds",
+    } <= modules
+    others = ("report", "validation", "plan", "publish", "workflow", "cli", "evaluation", "data.ingest", "data.sources")
+    excluded = ("params", "registry", "store", "files", "errors", "training.progress")
+    strays = {module for module in modules for name in others + excluded if f"{module}.".startswith(f"kaizen.{name}.")}
+    assert strays == set()
+
+
+def test_a_method_is_not_part_of_the_others_code() -> None:
+    """Only what the plan names: the step itself leads to no method and no distiller."""
+    chosen = {module_of(target) for target in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())}
+    assert chosen & closure(["kaizen.training.step"]) == set()
+    assert chosen & closure(["kaizen.evaluation.run"]) == set()
+
+
+def test_the_order_of_modules_and_packages_does_not_count() -> None:
+    one = code_fingerprint(("kaizen.seeds", "kaizen.data.split"), ("numpy", "pillow"))
+    assert one == code_fingerprint(("kaizen.data.split", "kaizen.seeds"), ("pillow", "numpy"))
+    assert one != code_fingerprint(("kaizen.seeds", "kaizen.data.split"), ("numpy",))
+
+
+def test_versions_count_without_their_local_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.13.0+cpu"}
+    monkeypatch.setattr(fingerprint.metadata, "version", versions.__getitem__)
+    one = code_fingerprint((), ("torch",))
+    assert installed_version("torch") == "2.13.0"
+    versions["torch"] = "2.13.0+cu130"
+    assert code_fingerprint((), ("torch",)) == one
+    versions["torch"] = "2.14.0"
+    assert code_fingerprint((), ("torch",)) != one
+
+
+def test_an_absent_package_has_a_fingerprint_too() -> None:
+    assert installed_version("no-such-package-here") == "absent"
+
+
+def test_all_imports_in_the_package_can_be_followed() -> None:
+    """The closure reads absolute imports: relative ones, and ones by name outside the registries, would escape it."""
+    by_name = set()
+    for path in sorted((REPOSITORY / "kaizen").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        for statement in ast.walk(ast.parse(source)):
+            assert not (isinstance(statement, ast.ImportFrom) and statement.level), path
+        if "import_module(" in source or "__import__(" in source:
+            by_name.add(path.relative_to(REPOSITORY).as_posix())
+    assert by_name == {"kaizen/registry.py", "kaizen/data/sources/__init__.py"}
+
+
+def other_pythons() -> list[Path]:
+    """Pythons of other minor versions, from 3.11 on, that are installed here."""
+    names = {f"python3.{minor}" for minor in range(11, 20)} - {f"python3.{sys.version_info.minor}"}
+    found = [Path(path) for path in map(shutil.which, sorted(names)) if path and "shims" not in Path(path).parts]
+    return found + [path for name in sorted(names) for path in Path.home().glob(f".pyenv/versions/*/bin/{name}")]
+
+
+@pytest.mark.skipif(not other_pythons(), reason="no other Python is installed")
+def test_every_python_gives_the_same_fingerprint() -> None:
+    code = (
+        "import json, sys; from kaizen.fingerprint import code_fingerprint, significant_text\n"
+        f"print(json.dumps([code_fingerprint({SIMCLR_STEP}), *map(significant_text, json.loads(sys.argv[1]))]))"
+    )
+    texts = [SOURCE, *(text for pair in WIDE for text in pair)]
+    for python in other_pythons():
+        command = [python, "-B", "-c", code, json.dumps(texts)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == [code_fingerprint(SIMCLR_STEP), *map(significant_text, texts)], python

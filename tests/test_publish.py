@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY, commit_fake, make_plan
+
+from kaizen.errors import KaizenError
+from kaizen.files import read_json
+from kaizen.plan import Node, Plan
+from kaizen.publish import MANAGED, is_published, publish, published_paths, take_back
+from kaizen.store import Store
+
+PLAN = make_plan({"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]})
+STEP_1 = PLAN.runs[0].steps[1]
+STEP_1_FOLDER = "results/models/simclr-kaizen-replay10pct-seed0/step-01"
+
+
+def finish(plan: Plan, store: Store) -> None:
+    """Put every node of a plan into a store."""
+    for node in plan.nodes.values():
+        if not store.has(node.kind, node.key):
+            metrics = {"metrics.json": '{"a": 1}\n', "figures/bars.csv": "x,mean\n"} if node is plan.summary else None
+            commit_fake(store, node, metrics)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store that holds all of the plan."""
+    store = Store(tmp_path / "store")
+    finish(PLAN, store)
+    return store
+
+
+@pytest.fixture
+def root(tmp_path: Path, store: Store) -> Path:
+    """A checkout with the plan published, as copies that may be written: so DVC may check them out."""
+    root = tmp_path / "checkout"
+    publish(PLAN, store, root)
+    for path in root.rglob("*"):
+        if path.is_file():
+            rewrite(path, path.read_bytes())
+    return root
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Store:
+    """A store that holds nothing."""
+    return Store(tmp_path / "empty")
+
+
+def rewrite(path: Path, content: bytes | str) -> None:
+    """Replace a file without touching what its inode is shared with."""
+    path.unlink()
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def edit_json(path: Path, change: Callable[[Any], object]) -> None:
+    value = read_json(path)
+    change(value)
+    rewrite(path, json.dumps(value))
+
+
+# -- publishing -----------------------------------------------------------------------------------------------
+
+
+def test_every_node_has_a_readable_place() -> None:
+    folders = published_paths(PLAN)
+    assert {node.key for node in folders.values()} == set(PLAN.nodes)
+    runs = ["simclr-kaizen-replay10pct-seed0", "simclr-kaizen-replay50pct-seed0", "simclr-cassle-seed0"]
+    expected = {
+        "data/shards",
+        "results/summary",
+        "data/replay/first_n-10pct/step-01",
+        "data/replay/first_n-50pct/step-01",
+    }
+    expected |= {f"results/models/{run}/step-{task:02d}" for run in runs for task in (0, 1)}
+    expected |= {f"results/models/simclr-specialist-seed0/task-{task:02d}" for task in (0, 1)}
+    expected |= {f"results/evaluations/{run}" for run in [*runs, "simclr-specialist-seed0"]}
+    assert set(folders) == expected
+    assert folders[STEP_1_FOLDER] is STEP_1
+    assert all(path.startswith(tuple(f"{managed}/" for managed in MANAGED)) or path in MANAGED for path in folders)
+
+
+def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    paths = publish(PLAN, store, root)
+    found = contents(root)
+    manifest = json.loads(found.pop("results/manifest.json"))
+    assert manifest["plan"] == PLAN.key
+    assert sorted(found) == sorted(manifest["files"]) == paths
+    for path, content in found.items():
+        entry = manifest["files"][path]
+        assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest()), path
+        assert content == (store.folder(entry["kind"], entry["key"]) / entry["file"]).read_bytes()
+    for folder, node in published_paths(PLAN).items():
+        names = {name.removeprefix(f"{folder}/") for name in found if name.startswith(f"{folder}/")}
+        assert names == {*store.read_record(node.kind, node.key)["files"], "node.json"}
+    assert found["results/metrics.json"] == found["results/summary/metrics.json"] == b'{"a": 1}\n'
+
+
+def test_published_files_cannot_be_written_in_place(store: Store, tmp_path: Path) -> None:
+    publish(PLAN, store, tmp_path / "root")
+    for path in (tmp_path / "root").rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0, path
+
+
+def test_publishing_is_deterministic(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    finish(make_plan({"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]}), other)
+    for name, source in (("a", store), ("b", store), ("c", other)):
+        publish(PLAN, source, tmp_path / name)
+    publish(PLAN, store, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+
+
+def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> None:
+    (root / "data/raw").mkdir(parents=True)
+    (root / "data/raw/mine.txt").write_text("keep")
+    (root / "results/notes.txt").write_text("keep")
+    (root / "results/models/stray").write_text("remove")
+    (root / "results/summary/link").symlink_to(root / "results/notes.txt")
+    smaller = make_plan({"split.tasks": 2, "grid.variants": ["cassle"]})
+    finish(smaller, store)
+    publish(smaller, store, root)
+    assert not (root / "results/models/simclr-kaizen-replay10pct-seed0").exists()
+    assert list((root / "data/replay").iterdir()) == []
+    found = contents(root)
+    assert found.pop("data/raw/mine.txt") == found.pop("results/notes.txt") == b"keep"
+    assert set(found) == {*read_json(root / "results/manifest.json")["files"], "results/manifest.json"}
+
+
+def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
+    before = contents(root)
+    rewrite(root / STEP_1_FOLDER / "data.txt", "edited")
+    (root / "results/metrics.json").unlink()
+    (root / "results/metrics.json").mkdir()
+    (root / "results/metrics.json").rmdir()
+    publish(PLAN, store, root)
+    assert contents(root) == before
+
+
+def test_an_unfinished_plan_is_not_published(store: Store, tmp_path: Path) -> None:
+    shutil.rmtree(store.folder(STEP_1.kind, STEP_1.key))
+    with pytest.raises(KaizenError, match=f"{STEP_1.key}/node.json does not exist; run `kaizen plan`"):
+        publish(PLAN, store, tmp_path / "root")
+    assert not (tmp_path / "root/results/manifest.json").exists()
+
+
+def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(store: Store, root: Path) -> None:
+    rewrite(store.folder(STEP_1.kind, STEP_1.key) / "data.txt", "damaged")
+    with pytest.raises(KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"):
+        publish(PLAN, store, root)
+    assert not (root / "results/manifest.json").exists()
+    assert not is_published(PLAN, root)
+    finish(PLAN, store)
+    publish(PLAN, store, root)
+    assert is_published(PLAN, root)
+
+
+def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_path: Path) -> None:
+    assert is_published(PLAN, root)
+    assert not is_published(make_plan(), root)
+    assert not is_published(PLAN, tmp_path / "nowhere")
+    path = root / STEP_1_FOLDER / "data.txt"
+    content = path.read_bytes()
+    rewrite(path, content + b"!")
+    assert not is_published(PLAN, root)
+    path.unlink()
+    assert not is_published(PLAN, root)
+    path.write_bytes(content)
+    assert is_published(PLAN, root)
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"plan": 1}',
+        f'{{"plan": "{PLAN.key}", "files": []}}',
+        f'{{"plan": "{PLAN.key}", "files": {{"x": 1}}}}',
+    ):
+        rewrite(root / "results/manifest.json", text)
+        assert not is_published(PLAN, root), text
+
+
+# -- taking back ----------------------------------------------------------------------------------------------
+
+
+def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> None:
+    """Two stores hold the same nodes of the plan, every file right, without ``but`` in the second."""
+    for node in PLAN.nodes.values():
+        assert two.has(node.kind, node.key) == (node not in but), node.title
+        if node not in but:
+            record = one.read_record(node.kind, node.key)
+            assert two.read_record(node.kind, node.key) == record
+            for name in record["files"]:
+                assert (
+                    two.open_file(node.kind, node.key, name).read_bytes()
+                    == one.open_file(node.kind, node.key, name).read_bytes()
+                )
+
+
+def test_an_empty_store_takes_all_back_from_the_published_tree(store: Store, root: Path, empty: Store) -> None:
+    taken = take_back(PLAN, empty, root)
+    assert {node.key for node in taken} == set(PLAN.nodes)
+    assert_same_nodes(store, empty)
+    assert take_back(PLAN, empty, root) == []
+    # Writable copies in the checkout share nothing with the store.
+    (root / STEP_1_FOLDER / "data.txt").write_text("edited")
+    assert_same_nodes(store, empty)
+
+
+def test_only_what_is_missing_is_taken(store: Store, root: Path) -> None:
+    shutil.rmtree(store.folder(STEP_1.kind, STEP_1.key))
+    before = store.record(PLAN.shards.kind, PLAN.shards.key).stat()
+    assert take_back(PLAN, store, root) == [STEP_1]
+    assert store.record(PLAN.shards.kind, PLAN.shards.key).stat() == before
+    other = make_plan({"split.tasks": 2, "split.seed": 1})
+    assert take_back(other, store, root) == []
+
+
+def test_nothing_is_taken_where_nothing_is_published(tmp_path: Path, empty: Store) -> None:
+    assert take_back(PLAN, empty, tmp_path) == []
+    assert list(empty.entries()) == []
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    rewrite(path, bytes(content))
+
+
+def correct_manifest(root: Path, *paths: str) -> None:
+    """Make the manifest agree with the files, as somebody might who tampers with both."""
+
+    def change(manifest: Any) -> None:
+        for path in paths:
+            content = (root / path).read_bytes()
+            manifest["files"][path] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    edit_json(root / "results/manifest.json", change)
+
+
+def edited_file(root: Path) -> None:
+    flip(root / STEP_1_FOLDER / "data.txt")
+
+
+def edited_file_and_manifest(root: Path) -> None:
+    flip(root / STEP_1_FOLDER / "data.txt")
+    correct_manifest(root, f"{STEP_1_FOLDER}/data.txt")
+
+
+def missing_file(root: Path) -> None:
+    (root / STEP_1_FOLDER / "data.txt").unlink()
+
+
+def file_out_of_manifest(root: Path) -> None:
+    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/data.txt"))
+
+
+def record_out_of_manifest(root: Path) -> None:
+    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/node.json"))
+
+
+def edited_record(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        edit_json(root / STEP_1_FOLDER / "node.json", change)
+        correct_manifest(root, f"{STEP_1_FOLDER}/node.json")
+
+    return edit
+
+
+def broken_record(text: str) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        rewrite(root / STEP_1_FOLDER / "node.json", text)
+        correct_manifest(root, f"{STEP_1_FOLDER}/node.json")
+
+    return edit
+
+
+def another_nodes_files(root: Path) -> None:
+    """The other size's step under this one's name: as after `git checkout` without `dvc checkout`."""
+    other = STEP_1_FOLDER.replace("replay10pct", "replay50pct")
+    for name in ("data.txt", "node.json", "figures/a.csv"):
+        rewrite(root / STEP_1_FOLDER / name, (root / other / name).read_bytes())
+    correct_manifest(root, *(f"{STEP_1_FOLDER}/{name}" for name in ("data.txt", "node.json", "figures/a.csv")))
+
+
+def file_outside(root: Path) -> None:
+    """A record and manifest that name a file which would land outside the store."""
+    content = b"outside"
+    (root / "evil").write_bytes(content)
+    entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    name = "../../../../../evil-was-here"
+    edit_json(root / STEP_1_FOLDER / "node.json", lambda record: record["files"].update({name: entry}))
+    named = {"kind": "step", "key": STEP_1.key, "file": name} | entry
+    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].update({"evil": named}))
+    correct_manifest(root, f"{STEP_1_FOLDER}/node.json")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        edited_file,
+        edited_file_and_manifest,
+        missing_file,
+        file_out_of_manifest,
+        record_out_of_manifest,
+        another_nodes_files,
+        file_outside,
+        edited_record(lambda record: record["params"].update(seed=7)),
+        edited_record(lambda record: record["params"]["train"].update(lr=float("nan"))),
+        edited_record(lambda record: record.update(code="0")),
+        edited_record(lambda record: record.update(kind="shards")),
+        edited_record(lambda record: record["identities"].clear()),
+        edited_record(lambda record: record["files"].pop("data.txt")),
+        edited_record(lambda record: record.update(files=["data.txt", "figures/a.csv"])),
+        edited_record(lambda record: record.update(params="x")),
+        edited_record(lambda record: record.pop("files")),
+        broken_record("{"),
+        broken_record("[]"),
+        broken_record("null"),
+    ],
+)
+def test_a_node_that_was_tampered_with_is_left_alone(
+    tamper: Callable[[Path], None], store: Store, root: Path, empty: Store, tmp_path: Path
+) -> None:
+    tamper(root)
+    take_back(PLAN, empty, root)
+    assert_same_nodes(store, empty, but=(STEP_1,))
+    outside = [path for path in tmp_path.rglob("evil-was-here*")]
+    assert outside == []
+
+
+def test_an_edited_result_is_not_the_nodes_result(store: Store, root: Path, empty: Store) -> None:
+    rewrite(root / "results/summary/metrics.json", '{"a": 2}\n')
+    taken = take_back(PLAN, empty, root)
+    # results/metrics.json is another copy of the same file, and right.
+    assert PLAN.summary in taken
+    assert_same_nodes(store, empty)
+
+
+def test_another_copy_is_taken_where_the_first_is_bad(store: Store, root: Path, empty: Store) -> None:
+    step_0 = PLAN.runs[0].steps[0]
+    copies = sorted(folder for folder, node in published_paths(PLAN).items() if node.key == step_0.key)
+    assert len(copies) == 4
+    for folder in copies[:-1]:
+        flip(root / folder / "data.txt")
+    flip(root / copies[-1] / "node.json")
+    take_back(PLAN, empty, root)
+    assert_same_nodes(store, empty)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\x00",
+        "[]",
+        "{}",
+        '{"files": []}',
+        '{"files": {"a": 1, "b": {}, "c": {"key": "KEY"}}}',
+        '{"files": {"a": {"key": [1], "file": "data.txt", "size": 1, "sha256": "x"}}}',
+        '{"files": {"a": {"key": "KEY", "file": ["x"], "size": 1, "sha256": "x"}}}',
+        '{"files": {"a": {"key": "KEY", "file": "node.json", "size": null, "sha256": "x"}}}',
+    ],
+)
+def test_a_broken_manifest_is_left_alone(text: str, root: Path, empty: Store) -> None:
+    rewrite(root / "results/manifest.json", text.replace("KEY", STEP_1.key))
+    assert take_back(PLAN, empty, root) == []
+
+
+# -- DVC ------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, *command: str) -> None:
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(folder / ".dvc-site")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_empty_store_takes_all_back_from_dvcs_cache(store: Store, root: Path, empty: Store, tmp_path: Path) -> None:
+    outputs = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["experiment"]
+    stage = {"cmd": "true", "outs": outputs["outs"], "metrics": outputs["metrics"]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"experiment": stage}}))
+    run(root, "git", "init", "--quiet")
+    run(root, sys.executable, "-m", "dvc", "init", "--quiet")
+    run(root, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+    run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
+    shutil.rmtree(root / "data")
+    shutil.rmtree(root / "results")
+    assert len(take_back(PLAN, empty, root)) == len(PLAN.nodes)
+    assert_same_nodes(store, empty)
+
+    # The same from a temporary workspace, which has dvc.lock only, and with a cache somewhere else.
+    workspace = root / ".dvc/tmp/exps/tmp123"
+    workspace.mkdir(parents=True)
+    shutil.copy(root / "dvc.lock", workspace)
+    second = Store(tmp_path / "second")
+    assert len(take_back(PLAN, second, workspace)) == len(PLAN.nodes)
+    (root / ".dvc/cache").rename(tmp_path / "cache")
+    assert take_back(PLAN, Store(tmp_path / "third"), root) == []
+    run(root, sys.executable, "-m", "dvc", "cache", "dir", str(tmp_path / "cache"))
+    third = Store(tmp_path / "third")
+    assert len(take_back(PLAN, third, root)) == len(PLAN.nodes)
+    assert_same_nodes(store, third)
+
+    # A damaged object is refused; a damaged list of a folder's objects or dvc.lock is no error.
+    md5 = hashlib.md5(
+        (store.folder(STEP_1.kind, STEP_1.key) / "data.txt").read_bytes(), usedforsecurity=False
+    ).hexdigest()
+    flip(tmp_path / "cache/files/md5" / md5[:2] / md5[2:])
+    fourth = Store(tmp_path / "fourth")
+    take_back(PLAN, fourth, root)
+    assert_same_nodes(store, fourth, but=(STEP_1,))
+    for path in (tmp_path / "cache/files/md5").rglob("*.dir"):
+        rewrite(path, "[{}]")
+    assert take_back(PLAN, Store(tmp_path / "fifth"), root) == []
+    for text in ("stages: 3", "[", "stages: {a: 1}", "stages: {a: {outs: [1]}}"):
+        (root / "dvc.lock").write_text(text)
+        assert take_back(PLAN, Store(tmp_path / "fifth"), root) == []

@@ -1,0 +1,486 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, commit_fake, make_plan
+
+from kaizen.errors import KaizenError
+from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
+from kaizen.plan import Node
+from kaizen.store import Store, default_store, delete, find_garbage, link_or_copy, main_checkout, mismatch, record_key
+
+PLAN = make_plan()
+NODE = PLAN.runs[0].steps[0]
+OTHER = PLAN.runs[0].steps[1]
+FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def tree(folder: Path) -> list[str]:
+    """All files under a folder, hidden ones included."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# -- commit ---------------------------------------------------------------------------------------------------
+
+
+def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store) -> None:
+    assert not store.has(NODE.kind, NODE.key)
+    commit_fake(store, NODE, FILES)
+    assert store.has(NODE.kind, NODE.key)
+    folder = store.root / "step" / NODE.key
+    assert tree(folder) == ["deep/er/history.csv", "model.safetensors", "node.json", "run.json"]
+    record = json.loads((folder / "node.json").read_text())
+    assert record["files"] == {
+        name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "size": len(text)} for name, text in FILES.items()
+    }
+    assert (record["kind"], record["key"], record["params"]) == ("step", NODE.key, json.loads(json.dumps(NODE.params)))
+    assert record["environment"] == {"torch": "9.9"}
+    assert record_key(record) == NODE.key == record_key(store.read_record(NODE.kind, NODE.key))
+    # What differs from run to run stays out of the record.
+    assert read_json(folder / "run.json") == {"seconds": 1.5, "title": NODE.title}
+    assert store.open_file(NODE.kind, NODE.key, "deep/er/history.csv").read_text() == FILES["deep/er/history.csv"]
+    assert list(store.entries()) == [("step", NODE.key)]
+    assert tree(store.root / "step") == [f"{NODE.key}/{name}" for name in tree(folder)]
+
+
+def test_two_commits_of_the_same_content_give_the_same_record(tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        store = Store(tmp_path / name)
+        commit_fake(store, NODE, FILES)
+        texts.append(store.record(NODE.kind, NODE.key).read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_files_of_a_finished_node_are_read_only(store: Store) -> None:
+    commit_fake(store, NODE, FILES)
+    for path in store.folder(NODE.kind, NODE.key).rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o444, path
+
+
+def test_a_build_that_fails_leaves_nothing(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.building(NODE.kind, NODE.key) as building:
+        (building / "half").write_text("x")
+        assert not store.has(NODE.kind, NODE.key)
+        raise ZeroDivisionError
+    assert list((store.root / "step").iterdir()) == []
+
+
+def test_building_removes_what_killed_builders_left_of_the_same_node(store: Store) -> None:
+    write_text(store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half")
+    write_text(store.root / "step" / f".{OTHER.key}.77.abcd.tmp" / "half", "half")
+    with store.lock(NODE.kind, NODE.key), store.building(NODE.kind, NODE.key) as building:
+        assert list(building.iterdir()) == []
+    assert tree(store.root / "step") == [f".{OTHER.key}.77.abcd.tmp/half"]
+
+
+def test_nothing_stands_in_the_nodes_place_before_it_is_whole(store: Store) -> None:
+    with store.building(NODE.kind, NODE.key) as building:
+        (building / "file").write_text("x")
+        assert not store.folder(NODE.kind, NODE.key).exists()
+        store.commit(NODE.spec(), building, {}, {})
+        assert store.has(NODE.kind, NODE.key)
+    assert store.open_file(NODE.kind, NODE.key, "file").read_text() == "x"
+
+
+def test_a_commit_replaces_the_empty_folder_that_snakemake_makes(store: Store) -> None:
+    store.folder(NODE.kind, NODE.key).mkdir(parents=True)
+    commit_fake(store, NODE, FILES)
+    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert not (store.root / ".damaged").exists()
+
+
+def test_a_commit_moves_an_incomplete_folder_out_of_the_way(store: Store) -> None:
+    write_text(store.folder(NODE.kind, NODE.key) / "model.safetensors", "torn")
+    commit_fake(store, NODE, FILES)
+    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    (aside,) = (store.root / ".damaged").iterdir()
+    assert (aside / "model.safetensors").read_text() == "torn"
+
+
+def test_a_second_commit_of_a_key_changes_nothing(store: Store) -> None:
+    commit_fake(store, NODE, FILES)
+    before = (tree(store.root), store.record(NODE.kind, NODE.key).read_bytes())
+    commit_fake(store, NODE, {"model.safetensors": "other weights"})
+    assert (tree(store.root), store.record(NODE.kind, NODE.key).read_bytes()) == before
+    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+
+
+# -- verification ---------------------------------------------------------------------------------------------
+
+
+def overwrite(path: Path, text: str | None) -> None:
+    path.chmod(0o644)
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("weighty", "does not match its recorded hash"),
+        ("weigh", "has 5 bytes, not the recorded 7"),
+        (None, "is missing"),
+    ],
+    ids=["changed", "truncated", "missing"],
+)
+def test_a_file_that_differs_is_refused_by_name_and_its_node_made_anew(
+    store: Store, text: str | None, reason: str
+) -> None:
+    commit_fake(store, NODE, FILES)
+    path = store.folder(NODE.kind, NODE.key) / "model.safetensors"
+    overwrite(path, text)
+    with pytest.raises(KaizenError) as caught:
+        store.open_file(NODE.kind, NODE.key, "model.safetensors")
+    message = str(caught.value)
+    assert message.startswith(f"{path} {reason}")
+    assert "run the same command again" in message
+    assert not store.has(NODE.kind, NODE.key)
+    (aside,) = (store.root / ".damaged").iterdir()
+    assert str(aside) in message
+    assert (aside / "node.json").is_file()
+    commit_fake(store, NODE, FILES)
+    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+
+
+def test_other_files_of_the_node_are_opened_without_it(store: Store) -> None:
+    commit_fake(store, NODE, FILES)
+    with pytest.raises(KaizenError, match=r"has no file optimizer\.bin"):
+        store.open_file(NODE.kind, NODE.key, "optimizer.bin")
+    assert store.has(NODE.kind, NODE.key)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "another", "files": {}}', '{"key": "KEY"}', "\x00\x01"])
+def test_a_record_that_is_torn_or_another_nodes_is_refused_and_set_aside(store: Store, text: str) -> None:
+    commit_fake(store, NODE, FILES)
+    path = store.record(NODE.kind, NODE.key)
+    overwrite(path, text.replace("KEY", NODE.key))
+    with pytest.raises(KaizenError, match=str(path)):
+        store.read_record(NODE.kind, NODE.key)
+    assert not store.has(NODE.kind, NODE.key)
+
+
+def test_a_missing_node_is_named(store: Store) -> None:
+    with pytest.raises(KaizenError, match=f"{NODE.key}/node.json does not exist; run `kaizen plan`"):
+        store.open_file(NODE.kind, NODE.key, "model.safetensors")
+
+
+def test_an_edited_record_leads_to_another_key(store: Store) -> None:
+    commit_fake(store, NODE, FILES)
+    record = store.read_record(NODE.kind, NODE.key)
+    for change in ({"params": record["params"] | {"seed": 7}}, {"code": "x"}, {"identities": {}}, {"kind": "shards"}):
+        assert record_key(record | change) != NODE.key
+
+
+# -- locks ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process with this package, killed at the end."""
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys, time\nfrom pathlib import Path\nfrom kaizen.store import Store\n{code}",
+        *arguments,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+HOLD = "with Store(Path(sys.argv[1])).lock('step', 'k'):\n    print('held', flush=True)\n    time.sleep(600)"
+COUNT = """
+path = Path(sys.argv[2])
+for _ in range(40):
+    with Store(Path(sys.argv[1])).lock('step', 'k'):
+        number = int(path.read_text())
+        time.sleep(0.002)
+        path.write_text(str(number + 1))
+"""
+
+
+def test_a_lock_vanishes_with_its_process_however_it_ends(store: Store) -> None:
+    assert not store.is_locked("step", "k")
+    with child(HOLD, str(store.root)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert store.is_locked("step", "k")
+        assert not store.is_locked("step", "another")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not store.is_locked("step", "k")
+    with store.lock("step", "k"):
+        assert store.is_locked("step", "k")
+    assert not store.is_locked("step", "k")
+
+
+def test_a_lock_lets_one_process_at_a_time_in(store: Store, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    with child(COUNT, str(store.root), str(counter)) as one, child(COUNT, str(store.root), str(counter)) as two:
+        assert (one.wait(), two.wait()) == (0, 0)
+    assert counter.read_text() == "80"
+
+
+# -- where the store is ---------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_store_is_where_kaizen_store_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KAIZEN_STORE", str(tmp_path / "elsewhere"))
+    assert default_store(tmp_path) == tmp_path / "elsewhere"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAIZEN_STORE", "~/stores")
+    assert default_store(tmp_path) == tmp_path / "stores"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAIZEN_STORE", "relative")
+    assert default_store(tmp_path / "x") == tmp_path / "relative"
+
+
+def test_the_store_is_in_the_main_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KAIZEN_STORE", raising=False)
+    main = tmp_path / "main"
+    main.mkdir()
+    assert default_store(main) == main / ".kaizen" / "store"
+    for workspace in (
+        main / ".dvc/tmp/exps/tmpabc",
+        main / ".dvc/tmp/exps/standalone/tmpabc",
+        main / ".dvc/tmp/exps/t/sub",
+    ):
+        workspace.mkdir(parents=True)
+        assert main_checkout(workspace) == main
+        assert default_store(workspace) == main / ".kaizen" / "store"
+    git(main, "init", "--quiet")
+    assert main_checkout(main) == main
+    git(main, "commit", "--quiet", "--allow-empty", "-m", "one")
+    git(main, "worktree", "add", "--quiet", str(tmp_path / "tree"))
+    assert (tmp_path / "tree" / ".git").is_file()
+    assert main_checkout(tmp_path / "tree") == main
+    monkeypatch.chdir(tmp_path / "tree")
+    assert default_store(Path(".")) == main / ".kaizen" / "store"
+
+
+# -- links ----------------------------------------------------------------------------------------------------
+
+
+def test_a_read_only_file_is_linked_and_a_writable_one_copied(tmp_path: Path) -> None:
+    for mode, shared in ((0o444, True), (0o644, False), (0o464, False), (0o446, False)):
+        source, target = tmp_path / f"source{mode:o}", tmp_path / f"new/folder/target{mode:o}"
+        source.write_text("content")
+        source.chmod(mode)
+        link_or_copy(source, target)
+        assert target.read_text() == "content"
+        assert os.path.samefile(source, target) == shared
+        assert stat.S_IMODE(target.stat().st_mode) == 0o444
+        assert stat.S_IMODE(source.stat().st_mode) == mode
+
+
+def test_an_edit_of_a_writable_source_does_not_reach_the_copy(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("content")
+    link_or_copy(source, target)
+    source.write_text("edited")
+    assert target.read_text() == "content"
+
+
+def test_a_link_replaces_what_stood_there_and_leaves_no_traces(tmp_path: Path) -> None:
+    source, target, symbolic = tmp_path / "source", tmp_path / "target", tmp_path / "symbolic"
+    source.write_text("content")
+    source.chmod(0o444)
+    target.write_text("old")
+    symbolic.symlink_to(source)
+    link_or_copy(symbolic, target)
+    link_or_copy(source, target)
+    assert os.path.samefile(source, target)
+    assert not target.is_symlink()
+    assert tree(tmp_path) == ["source", "symbolic", "target"]
+
+
+def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) -> None:
+    made = Store(tmp_path / "made")
+    commit_fake(made, NODE, FILES)
+    folder = made.folder(NODE.kind, NODE.key)
+    sources = {name: folder / name for name in (*FILES, "node.json")}
+    store.put_link(made.read_record(NODE.kind, NODE.key), sources)
+    assert store.read_record(NODE.kind, NODE.key) == made.read_record(NODE.kind, NODE.key)
+    assert tree(store.root / "step") == sorted(f"{NODE.key}/{name}" for name in sources)
+    for name, text in FILES.items():
+        assert store.open_file(NODE.kind, NODE.key, name).read_text() == text
+
+
+# -- garbage --------------------------------------------------------------------------------------------------
+
+
+def needed(*nodes: Node) -> set[tuple[str, str]]:
+    return {(node.kind, node.key) for node in nodes}
+
+
+def test_garbage_is_what_no_node_needs(store: Store) -> None:
+    summary, evaluation = PLAN.summary, PLAN.runs[0].evaluation
+    for node in (NODE, OTHER, summary, evaluation):
+        commit_fake(store, node, {"data": "12345"})
+    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")  # its node is finished
+    write_text(store.work_folder("step", "0" * 32) / "resume.safetensors", "state")  # no node of the plan
+    pending = PLAN.runs[0].steps[2]
+    write_text(store.work_folder("step", pending.key) / "resume.safetensors", "state")  # still to be made
+    write_text(store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half")  # left by a killed job
+    write_text(store.root / ".damaged" / f"step-{NODE.key}-ab" / "node.json", "{}")
+    found = find_garbage(store, needed(NODE, OTHER, pending, evaluation))
+    assert {item.path.relative_to(store.root).as_posix() for item in found} == {
+        f"summary/{summary.key}",
+        f".work/step-{OTHER.key}",
+        f".work/step-{'0' * 32}",
+        f"step/.{NODE.key}.77.abcd.tmp",
+        f".damaged/step-{NODE.key}-ab",
+    }
+    sizes = {item.path.name: item.size for item in found}
+    assert sizes[summary.key] == sum(path.stat().st_size for path in store.folder("summary", summary.key).iterdir())
+    assert sizes[f"step-{OTHER.key}"] == 5
+    delete(found)
+    assert find_garbage(store, needed(NODE, OTHER, pending, evaluation)) == []
+    assert set(store.entries()) == needed(NODE, OTHER, evaluation)
+    assert store.open_file(NODE.kind, NODE.key, "data").read_text() == "12345"
+    assert (store.work_folder("step", pending.key) / "resume.safetensors").read_text() == "state"
+
+
+def test_what_is_being_made_is_no_garbage(store: Store) -> None:
+    commit_fake(store, NODE, FILES)
+    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")
+    with store.lock("step", OTHER.key), store.building("step", OTHER.key), store.lock("step", NODE.key):
+        assert find_garbage(store, set()) == []
+    assert len(find_garbage(store, set())) == 2
+
+
+def test_deleting_that_was_killed_is_finished_later(store: Store) -> None:
+    write_text(store.root / "step" / f".{NODE.key}.abcd.gone" / "half", "half")
+    found = find_garbage(store, needed(NODE))
+    assert len(found) == 1
+    delete(found)
+    assert tree(store.root) == []
+
+
+def test_an_empty_store_has_no_garbage(store: Store) -> None:
+    assert find_garbage(store, set()) == []
+    assert list(store.entries()) == []
+
+
+# -- writing --------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    write_json(path, {"b": 1, "a": [1.5]})
+    assert path.read_text() == '{\n  "a": [\n    1.5\n  ],\n  "b": 1\n}\n'
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="nan"):
+        write_json(path, {"a": float("nan")})
+    assert read_json(path) == {"a": [1.5], "b": 1}
+    assert tree(tmp_path) == ["new/file.json"]
+
+
+def test_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    content = bytes(range(256)) * 10000
+    path.write_bytes(content)
+    entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert sha256_file(path) == entry["sha256"]
+    assert mismatch(path, entry) == ""
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for write in (
+        lambda: write_text(tmp_path / "file" / "a" / "b", "x"),
+        lambda: commit_fake(Store(tmp_path / "file"), NODE),
+    ):
+        with pytest.raises(KaizenError, match=r"cannot write .*/file/.*(Not a directory|File exists)"):
+            write()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "kaizen-test", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    commit_fake(store, NODE, FILES)
+    write_text(small_disk / "file", "old")
+    with pytest.raises(KaizenError, match=r"cannot write .*/disk/file: No space left on device; free some space"):
+        write_text(small_disk / "file", "x" * 100_000)
+    assert (small_disk / "file").read_text() == "old"
+    before = tree(small_disk)
+    with store.building(OTHER.kind, OTHER.key) as building:
+        size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        (building / "model.safetensors").write_bytes(b"x" * size)
+        with pytest.raises(
+            KaizenError, match=r"cannot write .*: No space left on device; free some space.*KAIZEN_STORE"
+        ):
+            store.commit(OTHER.spec(), building, {}, {})
+    assert tree(small_disk) == before
+    assert not store.has(OTHER.kind, OTHER.key)
+    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    outside = small_disk.parent / "large"
+    outside.write_bytes(b"x" * 100_000)
+    with pytest.raises(KaizenError, match="No space left on device"):
+        store.put_link({"kind": OTHER.kind, "key": OTHER.key}, {"large": outside})
+    assert tree(small_disk / "store" / "step") == [
+        name.removeprefix("store/step/") for name in before if name.startswith("store/step/")
+    ]
+
+
+def test_a_read_only_disk_is_told(small_disk: Path) -> None:
+    write_text(small_disk / "file", "old")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(KaizenError, match=r"cannot write .*/file: Read-only file system; .*KAIZEN_STORE"):
+        write_text(small_disk / "file", "new")
+    with pytest.raises(KaizenError, match=r"cannot write .*: Read-only file system"):
+        commit_fake(Store(small_disk / "store"), NODE)
+    assert (small_disk / "file").read_text() == "old"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    with pytest.raises(KaizenError, match=r"cannot write .*: Permission denied; make the folder writable"):
+        commit_fake(Store(folder / "store"), NODE)
