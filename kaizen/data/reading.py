@@ -1,0 +1,139 @@
+"""Reading and decoding images in worker processes: in order, in chunks, with a bounded number under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from kaizen.data.decode import decode_file
+from kaizen.data.schema import Record
+from kaizen.data.sources.base import Row, Source
+from kaizen.errors import NodeFailed
+
+# Chunks are sized by what the last one took, so that large images do not fill the memory either.
+_CHUNK_BYTES = 8_000_000
+_MAX_CHUNK_ROWS = 256
+_FIRST_CHUNK_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """An image that cannot be read, and why."""
+
+    row: Row
+    reason: str
+
+
+Outcome = Record | Corrupt
+
+
+@dataclass(frozen=True)
+class ReadImages:
+    """What a worker does with a chunk of rows; sent to each worker once."""
+
+    source: Source
+    encoding: str
+    raw_limit: int
+
+    def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Read and decode images; corrupt ones come back as such, in their places."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: Row) -> Outcome:
+        try:
+            data = self.source.read(row)
+            pixels = decode_file(data) if isinstance(data, bytes) else data
+        except (OSError, ValueError) as error:
+            return Corrupt(row, getattr(error, "strerror", None) or str(error))
+        height, width, channels = pixels.shape
+        # Pixels that come from no file have only themselves to be stored as.
+        raw = self.encoding == "raw" or (self.encoding == "auto" and pixels.size <= self.raw_limit)
+        if raw or not isinstance(data, bytes):
+            return Record(pixels.tobytes(), "raw", height, width, channels, row.label, row.index, row.path)
+        return Record(data, "file", height, width, channels, row.label, row.index, row.path)
+
+
+class ChunkReader:
+    """Reads rows in chunks, in order, in worker processes; few chunks are under way at any time."""
+
+    def __init__(self, task: ReadImages, workers: int) -> None:
+        self.task = task
+        self.workers = workers
+        self.chunk_rows = _FIRST_CHUNK_ROWS
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> ChunkReader:
+        if self.workers > 1:
+            # A fresh interpreter per worker: forking would copy locks that other threads hold.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.task,))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def read(self, lists: Iterator[list[Row]]) -> Iterator[list[Outcome]]:
+        """Yield the outcomes of all rows, chunk by chunk; no chunk spans two lists."""
+        if self._pool is None:
+            for chunk in self._chunks(lists):
+                yield self._measured(self.task(chunk))
+            return
+        waiting: deque[Future[list[Outcome]]] = deque()
+        try:
+            for chunk in self._chunks(lists):
+                waiting.append(self._pool.submit(_read_chunk, chunk))
+                if len(waiting) > self.workers + 2:
+                    yield self._measured(waiting.popleft().result())
+            while waiting:
+                yield self._measured(waiting.popleft().result())
+        except BrokenProcessPool as error:
+            raise NodeFailed(
+                "a process that reads images was killed, most likely for lack of memory; "
+                "lower runtime.ingest_workers or free memory, and run again"
+            ) from error
+
+    def _chunks(self, lists: Iterator[list[Row]]) -> Iterator[list[Row]]:
+        for rows in lists:
+            start = 0
+            while start < len(rows):
+                chunk = rows[start : start + self.chunk_rows]
+                start += len(chunk)
+                yield chunk
+
+    def _measured(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Size the coming chunks by this one's bytes."""
+        size = sum(len(outcome.image) for outcome in outcomes if isinstance(outcome, Record))
+        self.chunk_rows = max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES * len(outcomes) // max(1, size)))
+        return outcomes
+
+
+_worker_task: ReadImages | None = None
+
+
+def _start_worker(task: ReadImages) -> None:
+    """Prepare a worker: it leaves interrupts to its parent, and ends when the parent is killed."""
+    global _worker_task
+    _worker_task = task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read_chunk(rows: Sequence[Row]) -> list[Outcome]:
+    if _worker_task is None:
+        raise RuntimeError("the worker was not started by _start_worker")
+    return _worker_task(rows)
