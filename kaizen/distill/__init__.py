@@ -1,0 +1,1 @@
+"""Knowledge distillation from the prior step's frozen model: features and classifier."""

@@ -1,0 +1,108 @@
+"""Backbones: networks that turn images into feature vectors."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from kaizen.errors import KaizenError
+from kaizen.models.torchvision_compat import prepare_torchvision
+from kaizen.params import ModelParams
+
+
+class Backbone(nn.Module):
+    """A feature extractor: images [N, C, H, W], float, to features [N, feature_dim]."""
+
+    feature_dim: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features [N, feature_dim] of ``images`` [N, C, H, W]."""
+        raise NotImplementedError
+
+
+def build_backbone(model: ModelParams, channels: int, stem_padding_2: bool = False) -> Backbone:
+    """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and on the CPU.
+
+    ``stem_padding_2`` is the reference's CIFAR stem with padding 2 (fidelity.md §2); other stems ignore
+    it. Build inside `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when
+    the backbone needs torchvision and it is not installed.
+    """
+    if model.backbone == "small_resnet":
+        return SmallResNet(channels, model.width)
+    return TorchvisionResNet(model.backbone, channels, cifar_stem=model.stem == "cifar", stem_padding_2=stem_padding_2)
+
+
+class BasicBlock(nn.Module):
+    """The basic residual block of He et al. 2016 (arXiv:1512.03385): two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        """The shortcut is a strided 1x1 convolution where the shape changes, the identity elsewhere."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] to [N, out_channels, H / stride, W / stride] (rounded up)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class SmallResNet(Backbone):
+    """A residual network for small images: 3x3 stem, three stages of one basic block (widths w, 2w, 4w)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        """Convolutions start from He's normal initialisation by fan-out, as torchvision's residual networks do."""
+        super().__init__()
+        self.feature_dim = 4 * width
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.stages = nn.Sequential(
+            BasicBlock(width, width, stride=1),
+            BasicBlock(width, 2 * width, stride=2),
+            BasicBlock(2 * width, 4 * width, stride=2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the globally average-pooled last stage: [N, C, H, W] to [N, 4 * width]."""
+        return self.stages(self.stem(images)).mean(dim=(2, 3))
+
+
+class TorchvisionResNet(Backbone):
+    """torchvision's ResNet-18 or ResNet-50 without its classification layer (fidelity.md §2)."""
+
+    def __init__(self, name: str, channels: int, cifar_stem: bool, stem_padding_2: bool) -> None:
+        """See `build_backbone`; a replaced stem keeps PyTorch's default initialisation, as the reference's does."""
+        super().__init__()
+        prepare_torchvision()
+        try:
+            # Here and not above: only these backbones should pay for the import or need the package.
+            from torchvision.models import get_model
+        except ImportError as error:
+            raise KaizenError(
+                f"model.backbone: {name} needs torchvision, which cannot be imported ({error}); "
+                "install the torchvision that belongs to the installed torch, or use small_resnet"
+            ) from error
+        self.network = get_model(name, weights=None, zero_init_residual=False)
+        self.feature_dim = int(self.network.fc.in_features)
+        self.network.fc = nn.Identity()
+        if cifar_stem:
+            padding = 2 if stem_padding_2 else 1
+            self.network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=padding, bias=False)
+            self.network.maxpool = nn.Identity()
+        elif channels != 3:
+            self.network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N, 2048]."""
+        return self.network(images)

@@ -1,0 +1,123 @@
+"""The one model that learns from the stream: encoder, SSL heads, classifier, distillation predictor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from kaizen import registry
+from kaizen.distill.base import FeatureDistiller
+from kaizen.errors import KaizenError
+from kaizen.models.backbone import Backbone, build_backbone
+from kaizen.models.heads import classifier
+from kaizen.models.seeding import seeded
+from kaizen.params import FeatureDistillParams, ModelParams
+from kaizen.seeds import derive_seed
+from kaizen.ssl.base import SSLMethod
+
+
+class FeatureClassifier(nn.Module):
+    """Encoder and classifier: what is deployed and evaluated after every task."""
+
+    def __init__(self, encoder: Backbone, head: nn.Module) -> None:
+        """Take an encoder [N, C, H, W] -> [N, F] and a head [N, F] -> [N, K]."""
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = head
+
+
+class ContinualModel(FeatureClassifier):
+    """The student; its state dict is what a step hands to the next one."""
+
+    def __init__(self, encoder: Backbone, head: nn.Module, ssl: SSLMethod, distiller: FeatureDistiller | None) -> None:
+        """Add the method's heads, and the feature distiller where one is used."""
+        super().__init__(encoder, head)
+        self.ssl = ssl
+        self.distiller = distiller
+
+
+def build_feature_classifier(
+    model: ModelParams, channels: int, num_classes: int, seed: int, stem_padding_2: bool = False
+) -> FeatureClassifier:
+    """Build encoder and classifier with ``seed``'s initial weights, on the CPU; untrained: the random network."""
+    with seeded(derive_seed(seed, "encoder")):
+        encoder = build_backbone(model, channels, stem_padding_2)
+    with seeded(derive_seed(seed, "classifier")):
+        head = classifier(encoder.feature_dim, model.classifier_hidden, num_classes)
+    return FeatureClassifier(encoder, head)
+
+
+def build_model(
+    model: ModelParams,
+    channels: int,
+    num_classes: int,
+    method: str,
+    ssl_params: object,
+    feature_distill: FeatureDistillParams | None,
+    seed: int,
+    stem_padding_2: bool = False,
+) -> ContinualModel:
+    """Build the student with ``seed``'s initial weights, on the CPU.
+
+    Each part draws from a seed of its own, so that variants differ in nothing but the parts they add.
+    """
+    base = build_feature_classifier(model, channels, num_classes, seed, stem_padding_2)
+    with seeded(derive_seed(seed, "ssl", method)):
+        ssl = registry.load(registry.SSL_METHODS[method])(ssl_params, base.encoder.feature_dim)
+    distiller = None
+    if feature_distill is not None:
+        with seeded(derive_seed(seed, "distiller")):
+            target = registry.FEATURE_DISTILLERS[feature_distill.distiller]
+            distiller = registry.load(target)(feature_distill, ssl.projection_dim)
+    return ContinualModel(base.encoder, base.classifier, ssl, distiller)
+
+
+def frozen_copy(model: ContinualModel, train_mode: bool) -> ContinualModel:
+    """The teacher: a copy without gradient, in eval mode unless the reference's train mode is asked for.
+
+    Only ever made of weights just loaded from the prior step's file (fidelity.md §14.4).
+    """
+    teacher = copy.deepcopy(model)
+    teacher.distiller = None
+    teacher.requires_grad_(False)
+    return teacher.train(train_mode)
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; raises KaizenError that names it when it is not one."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise KaizenError(f"{path} is not a readable checkpoint ({error}); delete its folder and run again") from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path, may_lack: tuple[str, ...] = ()) -> None:
+    """Load a checkpoint's tensors by name into ``model``.
+
+    Tensors that the model does not have are left out; those under a prefix of ``may_lack`` may be missing.
+    Raises KaizenError naming the file and the first tensor that is missing or of another shape.
+    """
+    state = model.state_dict()
+    for name, value in state.items():
+        if name not in tensors:
+            if name.startswith(may_lack):
+                continue
+            raise KaizenError(
+                f"{source} lacks the tensor {name}; it was made with other model parameters or is damaged; "
+                "delete its folder and run again"
+            )
+        if tensors[name].shape != value.shape:
+            raise KaizenError(
+                f"{source}: tensor {name} has shape {tuple(tensors[name].shape)}, but the parameters make it "
+                f"{tuple(value.shape)}; it was made with other model parameters; delete its folder and run again"
+            )
+    with torch.no_grad():
+        for name, value in state.items():
+            if name in tensors:
+                value.copy_(tensors[name])

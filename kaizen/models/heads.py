@@ -1,0 +1,42 @@
+"""Multilayer perceptrons: projectors, predictors and the classifier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Layer(NamedTuple):
+    """One layer of an `mlp`: linear, then batch norm and ReLU where wanted."""
+
+    in_features: int
+    out_features: int
+    batch_norm: bool
+    relu: bool
+    bias: bool = True
+
+
+def mlp(*layers: Layer) -> nn.Sequential:
+    """Stack ``layers`` in order, with PyTorch's default initialisation; maps [N, in] to [N, out]."""
+    modules: list[nn.Module] = []
+    for layer in layers:
+        modules.append(nn.Linear(layer.in_features, layer.out_features, bias=layer.bias))
+        if layer.batch_norm:
+            modules.append(nn.BatchNorm1d(layer.out_features))
+        if layer.relu:
+            modules.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*modules)
+
+
+def classifier(in_features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
+    """Build the classifier g: linear and ReLU per hidden width, then one logit per class of the stream.
+
+    Maps features [N, in_features] to logits [N, classes]; no batch norm (fidelity.md §6; there
+    ``hidden`` is one layer of 1000).
+    """
+    widths = [in_features, *hidden]
+    layers = [Layer(a, b, batch_norm=False, relu=True) for a, b in itertools.pairwise(widths)]
+    return mlp(*layers, Layer(widths[-1], classes, batch_norm=False, relu=False))

@@ -1,0 +1,59 @@
+"""The interface through which training knows a self-supervised method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class SSLOutput(NamedTuple):
+    """What a method returns for a batch of N images in two views.
+
+    ``loss`` is L_FE^CT, a scalar in float32 (float64 for float64 inputs). ``projections`` are the two
+    [N, D] tensors handed to feature distillation, gradient attached (fidelity.md §4, last line).
+    """
+
+    loss: Tensor
+    projections: tuple[Tensor, Tensor]
+
+
+class SSLMethod(nn.Module, ABC):
+    """A self-supervised method: its heads on top of the encoder, its loss, and its updates between steps.
+
+    Everything that the next task inherits (heads, momentum networks, queues) is a parameter or buffer,
+    so it travels in the state dict.
+    """
+
+    projection_dim: int
+
+    @abstractmethod
+    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor]) -> SSLOutput:
+        """Compute the loss from the encoder's features of two views, each [N, F].
+
+        ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder. The loss
+        is computed in full precision even under autocast.
+        """
+
+    @abstractmethod
+    def project(self, features: Tensor) -> Tensor:
+        """Map features [N, F] to what feature distillation compares, [N, D]; the frozen teacher uses this."""
+
+    def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Trainable parameters with their names, grouped by the head they belong to ("projector", "predictor").
+
+        Frozen copies (momentum networks) have requires_grad False and are left out.
+        """
+        groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        for path, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                head, _, name = path.partition(".")
+                groups.setdefault(head, []).append((name or head, parameter))
+        return groups
+
+    def after_step(self, step: int, total_steps: int, encoder: nn.Module) -> None:
+        """Update what gradients do not (momentum networks, say) after optimiser step ``step`` of ``total_steps``.
+
+        ``step`` counts from 0 within a task; nothing by default.
+        """
