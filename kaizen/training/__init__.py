@@ -1,0 +1,1 @@
+"""One step of training: objective, optimiser, schedule and loop."""

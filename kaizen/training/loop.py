@@ -1,0 +1,197 @@
+"""The training loop of one step: batches, views, objective, optimiser, schedule, resume state."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kaizen.data.augment import TwoViewAugment
+from kaizen.data.batches import Batch, Rows, cycle
+from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.models.continual import ContinualModel
+from kaizen.params import TrainParams
+from kaizen.seeds import derive_seed
+from kaizen.training.device import Compute
+from kaizen.training.objective import TERM_NAMES, TERMS, Objective
+from kaizen.training.optim import SGD, ParameterGroup
+from kaizen.training.progress import Reporter
+from kaizen.training.resume import Progress, load_resume, save_resume
+from kaizen.training.schedule import learning_rate, scaled_lr
+
+
+@dataclass
+class StepData:
+    """The rows that a step trains on: b task rows and r replay rows a batch."""
+
+    task: Rows
+    batch_size: int
+    replay: Rows | None = None
+    replay_batch_size: int = 0
+    longest_loader: bool = False
+
+    def epoch_length(self) -> int:
+        """Batches per epoch: the task's, or under the reference's rule the longer of task's and replay's."""
+        length = self.task.count // self.batch_size
+        if self.replay is not None and self.longest_loader:
+            length = max(length, self.replay.count // self.replay_batch_size)
+        return length
+
+    def batches(self, seed: int, start: int, length: int) -> Iterator[Batch]:
+        """Batches from ``start`` on, replay rows after the task's (fidelity.md §7)."""
+        task = cycle(self.task, self.batch_size, derive_seed(seed, "task"), start, length)
+        if self.replay is None:
+            yield from task
+            return
+        replay = cycle(self.replay, self.replay_batch_size, derive_seed(seed, "replay"), start, length)
+        for (images, labels), (old_images, old_labels) in zip(task, replay, strict=True):
+            yield torch.cat([images, old_images]), torch.cat([labels, old_labels])
+
+
+@dataclass
+class Step:
+    """One training step from its start, or from its resume state, to the end."""
+
+    student: ContinualModel
+    teacher: ContinualModel | None
+    data: StepData
+    augment: TwoViewAugment
+    objective: Objective
+    train: TrainParams
+    seed: int
+    compute: Compute
+    work: Path
+    save_every_epochs: int
+    reporter: Reporter
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+    def run(self) -> Progress:
+        """Train to the last epoch; returns the progress with the whole history.
+
+        Raises Interrupted once ``stop()`` is true, after saving; NodeFailed when a loss is not finite, leaving
+        the last good resume state in place.
+        """
+        self.optimizer = SGD(
+            parameter_groups(self.student, self.train),
+            self.train.momentum,
+            self.train.optimizer == "lars",
+            self.train.lars_eta,
+        )
+        progress = self._resume()
+        self.student.train()
+        length = self.data.epoch_length()
+        total_steps = length * self.train.epochs
+        while progress.epoch < self.train.epochs:
+            lrs = {group.name: self._lr(group.lr, progress.epoch) for group in self.optimizer.groups}
+            sums = torch.tensor(progress.sums or [0.0] * len(TERMS), dtype=torch.float64, device=self.compute.device)
+            seed = derive_seed(self.seed, "epoch", progress.epoch)
+            began = time.monotonic()
+            first = progress.batch
+            for images, labels in self.data.batches(seed, progress.batch, length):
+                sums += self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch))
+                self.student.ssl.after_step(progress.epoch * length + progress.batch, total_steps, self.student.encoder)
+                progress.batch += 1
+                if self.stop():
+                    progress.seconds += time.monotonic() - began
+                    progress.sums = self._checked(sums, progress.epoch)
+                    self._save(progress)
+                    raise Interrupted(
+                        f"stopped in epoch {progress.epoch + 1} of {self.train.epochs}; state saved in {self.work}; "
+                        "the same command resumes it"
+                    )
+            self._end_epoch(progress, self._checked(sums, progress.epoch), lrs, length, length - first, began)
+        return progress
+
+    def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int) -> Tensor:
+        """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4]."""
+        generator = torch.Generator().manual_seed(seed)
+        views = (self.augment(images, 0, generator), self.augment(images, 1, generator))
+        total, terms = self.objective(self.student, self.teacher, views, labels, self.compute)
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step(lrs)
+        return terms
+
+    def _end_epoch(
+        self, progress: Progress, sums: list[float], lrs: dict[str, float], length: int, batches: int, began: float
+    ) -> None:
+        """Add the epoch to the history, tell it, and save when it is time."""
+        seconds = time.monotonic() - began
+        progress.seconds += seconds
+        terms = {name: value / length for name, value in zip(TERMS, sums, strict=True)}
+        objective = self.objective
+        weights = (1.0, objective.feature_weight or 0.0, 1.0, objective.classifier_weight or 0.0)
+        total = sum(weight * value for weight, value in zip(weights, terms.values(), strict=True))
+        progress.history.append({"epoch": progress.epoch, "L": total, **terms, "lr": lrs["encoder"]})
+        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
+        speed = batches * (self.data.batch_size + self.data.replay_batch_size) / max(seconds, 1e-9)
+        self.reporter.epoch(progress.epoch, self.train.epochs, {"L": total, **terms}, lrs["encoder"], speed)
+        if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
+            self._save(progress)
+
+    def _checked(self, sums: Tensor, epoch: int) -> list[float]:
+        """The epoch's sums as numbers; raises NodeFailed naming the term that is not finite."""
+        values: list[float] = sums.tolist()
+        for name, value in zip(TERMS, values, strict=True):
+            if not math.isfinite(value):
+                raise NodeFailed(
+                    f"{name} ({TERM_NAMES[name]}) is not finite in epoch {epoch + 1}; the last good state is kept in "
+                    f"{self.work}; lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
+                )
+        return values
+
+    def _lr(self, base: float, epoch: int) -> float:
+        train = self.train
+        return learning_rate(epoch, base, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
+
+    def _save(self, progress: Progress) -> None:
+        """Replace the resume state."""
+        state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
+        state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
+        state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}
+        save_resume(self.work, state, progress, self.compute.describe())
+
+    def _drifting_teacher(self) -> dict[str, Tensor]:
+        """The teacher's buffers where it runs in train mode and they change; else nothing: it comes from its file."""
+        return dict(self.teacher.named_buffers()) if self.teacher is not None and self.teacher.training else {}
+
+    def _resume(self) -> Progress:
+        """Load the resume state into student, teacher and optimiser; a fresh start where there is none to use."""
+        tensors, progress, refusal = load_resume(self.work, self.compute.describe())
+        if refusal:
+            self.reporter.note(refusal)
+        if not tensors:
+            return Progress()
+        state = self.student.state_dict()
+        teacher = self._drifting_teacher()
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "momentum": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        if set(parts["model"]) != set(state) or set(parts["teacher"]) != set(teacher):
+            raise KaizenError(f"{self.work} holds the state of another model; delete that folder and run again")
+        with torch.no_grad():
+            for target, saved in ((state, parts["model"]), (teacher, parts["teacher"])):
+                for name, tensor in saved.items():
+                    target[name].copy_(tensor)
+        self.optimizer.load_state(parts["momentum"])
+        self.reporter.note(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+        return progress
+
+
+def parameter_groups(student: ContinualModel, train: TrainParams) -> list[ParameterGroup]:
+    """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the classifier has no decay."""
+    lr = scaled_lr(train.lr, train.batch_size)
+    groups = [ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)]
+    for name, parameters in student.ssl.parameter_groups().items():
+        groups.append(ParameterGroup(name, parameters, lr, train.weight_decay))
+    if student.distiller is not None:
+        parameters = list(student.distiller.named_parameters())
+        groups.append(ParameterGroup("distiller", parameters, lr, train.weight_decay))
+    groups.append(ParameterGroup("classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0))
+    return groups

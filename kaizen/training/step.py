@@ -1,0 +1,151 @@
+"""The `step` node: from the prior step's checkpoint, a task shard and a replay shard to the next checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaizen.data.augment import TwoViewAugment
+from kaizen.data.batches import Rows, open_rows
+from kaizen.errors import KaizenError
+from kaizen.files import atomic_path
+from kaizen.models.continual import ContinualModel, build_model, frozen_copy, load_weights, read_checkpoint
+from kaizen.params import (
+    AugmentParams,
+    ClassifierDistillParams,
+    FeatureDistillParams,
+    ImageParams,
+    ModelParams,
+    SSLParams,
+    TrainParams,
+    from_dict,
+)
+from kaizen.seeds import derive_seed
+from kaizen.store import Store
+from kaizen.training.device import Compute, choose_compute
+from kaizen.training.loop import Step, StepData
+from kaizen.training.objective import Objective
+from kaizen.training.progress import Reporter
+from kaizen.training.resume import Progress, save_tensors
+
+
+@dataclass(frozen=True)
+class StepParams:
+    """A step's parameters, typed, as the plan resolved them for its task and variant."""
+
+    method: str
+    seed: int
+    task: int
+    num_classes: int
+    ssl: dict[str, Any]
+    model: ModelParams
+    image: ImageParams
+    augment: AugmentParams
+    train: TrainParams
+    stem_padding_2: bool
+    feature_distill: FeatureDistillParams | None = None
+    classifier_distill: ClassifierDistillParams | None = None
+    teacher_train_mode: bool = False
+    replay_batch_size: int = 0
+    longest_loader: bool = False
+
+
+def student_for(params: StepParams) -> ContinualModel:
+    """The student that the parameters describe, with its initial weights."""
+    ssl_params = getattr(from_dict(SSLParams, {params.method: params.ssl}), params.method)
+    return build_model(
+        params.model,
+        params.image.channels,
+        params.num_classes,
+        params.method,
+        ssl_params,
+        params.feature_distill,
+        params.seed,
+        params.stem_padding_2,
+    )
+
+
+def run_step(
+    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train the step that ``spec`` describes and write its files into ``building``.
+
+    Returns (environment for the record, speed for run.json). Raises KaizenError for inputs that do not fit,
+    Interrupted on a request to stop, NodeFailed on a loss that is not finite.
+    """
+    params = from_dict(StepParams, spec["params"])
+    inputs = spec["inputs"]
+    compute = choose_compute(params.train.device, params.train.precision, params.train.threads)
+    reporter.note(f"{compute.device.type}, {str(compute.dtype).removeprefix('torch.')}, {params.train.threads} threads")
+    data = _step_data(params, inputs, store, compute)
+    student = student_for(params)
+    teacher: ContinualModel | None = None
+    if "prior" in inputs:
+        path = store.open_file("step", inputs["prior"]["key"], "model.safetensors")
+        # The predictor of feature distillation is new at the first step that has a teacher.
+        load_weights(student, read_checkpoint(path), path, may_lack=("distiller.",))
+        if params.feature_distill or params.classifier_distill:
+            teacher = compute.place(frozen_copy(student, params.teacher_train_mode))
+    student = compute.place(student)
+    step = Step(
+        student=student,
+        teacher=teacher,
+        data=data,
+        augment=TwoViewAugment(params.augment, params.image),
+        objective=Objective(
+            feature_weight=params.feature_distill.weight if params.feature_distill else None,
+            classifier_weight=params.classifier_distill.weight if params.classifier_distill else None,
+            classifier_temperature=params.classifier_distill.temperature if params.classifier_distill else 1.0,
+            classifier_gradient=params.train.classifier_gradient,
+        ),
+        train=params.train,
+        seed=derive_seed(params.seed, "training", params.task),
+        compute=compute,
+        work=store.work_folder("step", spec["key"]),
+        save_every_epochs=spec["local"].get("save_every_epochs", 10),
+        reporter=reporter,
+        stop=stop,
+    )
+    progress = step.run()
+    _write_results(student, progress, building)
+    images = len(progress.history) * data.epoch_length() * (data.batch_size + data.replay_batch_size)
+    speed = {"training_seconds": progress.seconds, "images_per_second": images / max(progress.seconds, 1e-9)}
+    return compute.describe(), speed
+
+
+def _step_data(params: StepParams, inputs: dict[str, Any], store: Store, compute: Compute) -> StepData:
+    """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
+    train = params.train
+
+    def rows(kind: str, key: str, name: str, fraction: float) -> Rows:
+        return open_rows(
+            store.open_file(kind, key, name), params.image, fraction, train.stream_above_mb, compute.device
+        )
+
+    task = rows("shards", inputs["shards"]["key"], f"task-{params.task:02d}.train.parquet", train.data_fraction)
+    if task.count < 2:
+        raise KaizenError(
+            f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task {params.task}; "
+            "at least 2 are needed: raise it"
+        )
+    data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
+    if "replay" in inputs:
+        replay = rows("replay", inputs["replay"]["key"], "replay.parquet", 1.0)
+        # A proportion of a small class may round to no image at all: the step is then one without replay.
+        if replay.count:
+            data.replay, data.replay_batch_size = replay, min(params.replay_batch_size, replay.count)
+    return data
+
+
+def _write_results(student: ContinualModel, progress: Progress, building: Path) -> None:
+    """Write the checkpoint (all that is carried over) and the history (a row per epoch)."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    save_tensors(building / "model.safetensors", tensors)
+    columns = {name: [row[name] for row in progress.history] for name in progress.history[0]}
+    with atomic_path(building / "history.parquet") as temporary:
+        pq.write_table(pa.table(columns), temporary)

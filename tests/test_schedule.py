@@ -1,0 +1,76 @@
+"""The learning rate schedule against the golden numbers and its corner cases."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kaizen.training.schedule import learning_rate, scaled_lr
+
+SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def _rates(epochs: int, warmup: int, base: float = 1.0, start: float = 0.003, minimum: float = 0.0) -> list[float]:
+    return [learning_rate(e, base, epochs, warmup, start, minimum) for e in range(epochs)]
+
+
+def test_golden() -> None:
+    path = SHARED / "golden" / "reference.json"
+    if not path.exists():
+        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
+    golden = json.loads(path.read_text())["learning_rate_per_epoch"]
+    config = golden["config"]
+    rates = _rates(
+        config["max_epochs"], config["warmup_epochs"], config["base_lr"], config["warmup_start_lr"], config["min_lr"]
+    )
+    assert len(golden["values"]) == len(rates)
+    assert rates == pytest.approx(golden["values"], rel=1e-6, abs=0)
+
+
+def test_recursion_of_the_cosine() -> None:
+    """The closed form equals the recursive one: a rate from the one before it, as schedulers step."""
+    rates = _rates(30, 5, base=0.8, start=0.01, minimum=0.05)
+    assert rates[:6] == pytest.approx([0.01, 0.2075, 0.405, 0.6025, 0.8, 0.8])
+    from math import cos, pi
+
+    rate = rates[5]
+    for epoch in range(6, 30):
+        rate = (1 + cos(pi * (epoch - 5) / 25)) / (1 + cos(pi * (epoch - 6) / 25)) * (rate - 0.05) + 0.05
+        assert rates[epoch] == pytest.approx(rate, rel=1e-9)
+
+
+def test_no_warm_up_starts_at_the_base_rate() -> None:
+    rates = _rates(4, 0)
+    assert rates == pytest.approx([1.0, 0.8535533906, 0.5, 0.1464466094])
+
+
+def test_one_warm_up_epoch() -> None:
+    assert _rates(3, 1) == pytest.approx([0.003, 1.0, 0.5])
+
+
+@pytest.mark.parametrize(("warmup", "last"), [(4, 1.0), (7, 0.003 + 3 * 0.997 / 6)])
+def test_warm_up_as_long_as_the_run_or_longer(warmup: int, last: float) -> None:
+    rates = _rates(4, warmup)
+    assert rates[0] == 0.003
+    assert rates[-1] == pytest.approx(last)
+    assert rates == sorted(rates)
+
+
+def test_a_run_of_one_epoch() -> None:
+    assert _rates(1, 0) == [1.0]
+    assert _rates(1, 1) == [0.003]
+
+
+def test_rates_stay_between_their_bounds() -> None:
+    rates = _rates(50, 10, base=0.4, start=0.003, minimum=0.01)
+    assert max(rates) == pytest.approx(0.4)
+    assert min(rates[10:]) > 0.01
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_scaling_by_batch_size() -> None:
+    assert scaled_lr(1.0, 256) == 1.0
+    assert scaled_lr(0.3, 64) == pytest.approx(0.075)
