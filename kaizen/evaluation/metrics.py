@@ -1,0 +1,238 @@
+"""The metrics of continual learning as functions of an accuracy matrix (architecture.md, "Metrics").
+
+A is T x T: ``A[t][i]`` is the accuracy (0..1) on task i's test images after step t, for all i, also i > t,
+arg max over all classes of the stream. Indices are 0-based here; the formulas in the docstrings are the
+paper's, 1-based. A metric that is undefined (fewer than two tasks, no specialists) is None, never NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from kaizen.errors import KaizenError
+
+Matrix = Sequence[Sequence[float]]
+
+READERS = ("classifier", "linear_probe", "knn")
+METRICS = (
+    "continual_accuracy",
+    "final_accuracy",
+    "forgetting",
+    "forward_transfer",
+    "forward_transfer_probe",
+    "backward_transfer",
+)
+
+_T_975 = (
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
+    2.200985, 2.178813, 2.160369, 2.144787, 2.13145, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
+    2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.04523, 2.042272,
+)  # fmt: skip
+_Z_975 = 1.959963985
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's accuracy matrices: reader ("classifier", "linear_probe", "knn") -> T x T, values 0..1.
+
+    ``replay_size`` is None for a variant without replay. Any T x T sequence or array is accepted and kept as
+    tuples of floats. Raises KaizenError where a matrix is not square, not finite or outside 0..1.
+    """
+
+    method: str
+    variant: str
+    replay_size: float | int | None
+    replay_unit: Literal["proportion", "images"]
+    seed: int
+    matrices: Mapping[str, Matrix]
+
+    def __post_init__(self) -> None:
+        """Check the matrices and turn them into tuples."""
+        where = f"run {self.method}/{self.variant}, seed {self.seed}"
+        matrices = {}
+        for reader, matrix in self.matrices.items():
+            rows = tuple(_accuracies(row, f"{where}, {reader}, row {step}") for step, row in enumerate(matrix))
+            if not rows or any(len(row) != len(rows) for row in rows):
+                raise _malformed(
+                    f"{where}, {reader}", f"rows of {[len(row) for row in rows]} values, not a T x T matrix"
+                )
+            matrices[_known(reader, where)] = rows
+        if not matrices or len({len(matrix) for matrix in matrices.values()}) > 1:
+            raise _malformed(where, "the readers' matrices are missing or differ in their number of tasks")
+        object.__setattr__(self, "matrices", matrices)
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks T."""
+        return len(next(iter(self.matrices.values())))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What transfer is measured against, for one method and seed.
+
+    ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the grid
+    trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
+    """
+
+    method: str
+    seed: int
+    specialists: Mapping[str, Sequence[float]] | None
+    random_network: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        """Check the accuracies and turn them into tuples."""
+        for name in ("specialists", "random_network"):
+            where = f"{name} of {self.method}, seed {self.seed}"
+            values = getattr(self, name)
+            if values is not None:
+                checked = {_known(r, where): _accuracies(row, f"{where}, {r}") for r, row in values.items()}
+                object.__setattr__(self, name, checked)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds and the half width of its 95 % interval; None where undefined (n = 0; n < 2)."""
+
+    mean: float | None
+    interval: float | None
+    n: int
+
+
+def continual_accuracy(a: Matrix) -> float:
+    """CA = (1/T) sum_t (1/t) sum_{i<=t} A[t,i]."""
+    return fmean(seen_accuracy(a))
+
+
+def seen_accuracy(a: Matrix) -> list[float]:
+    """Per step, the mean accuracy over the tasks seen so far: (1/t) sum_{i<=t} A[t,i], T values."""
+    return [fmean(row[: step + 1]) for step, row in enumerate(a)]
+
+
+def final_accuracy(a: Matrix) -> float:
+    """FA = (1/T) sum_i A[T,i]."""
+    return fmean(a[-1])
+
+
+def forgetting(a: Matrix) -> float | None:
+    """F = 1/(T-1) sum_{i<T} max_t (A[t,i] - A[T,i]); None for one task.
+
+    The maximum runs over all steps t, as the architecture defines it: also over t < i, before task i was
+    seen. For a classifier an unseen class scores about 0, so this equals the more common maximum over
+    t >= i; a probe on all tasks may score best before task i is learnt, and losing that counts too. t = T
+    is among the steps, so F is never negative (backward transfer is the signed figure).
+    """
+    tasks = len(a)
+    if tasks < 2:
+        return None
+    return fmean(max(row[i] for row in a) - a[-1][i] for i in range(tasks - 1))
+
+
+def forward_transfer(a: Matrix, specialists: Sequence[float] | None) -> float | None:
+    """FT = 1/(T-1) sum_{i>=2} (A[i,i] - S_i); None for one task or without specialists."""
+    tasks = len(a)
+    if tasks < 2 or specialists is None:
+        return None
+    _same_length(specialists, tasks, "specialists' accuracies")
+    return fmean(a[i][i] - specialists[i] for i in range(1, tasks))
+
+
+def forward_transfer_probe(p: Matrix, random_network: Sequence[float] | None) -> float | None:
+    """CaSSLe's forward transfer, 1/(T-1) sum_{i>=2} (P[i-1,i] - R_i), of a probe's matrix (fidelity.md §13).
+
+    None for one task or without a random network's accuracies.
+    """
+    tasks = len(p)
+    if tasks < 2 or random_network is None:
+        return None
+    _same_length(random_network, tasks, "random network's accuracies")
+    return fmean(p[i - 1][i] - random_network[i] for i in range(1, tasks))
+
+
+def backward_transfer(a: Matrix) -> float | None:
+    """BWT = 1/(T-1) sum_{i<T} (A[T,i] - A[i,i]); None for one task."""
+    tasks = len(a)
+    return fmean(a[-1][i] - a[i][i] for i in range(tasks - 1)) if tasks > 1 else None
+
+
+def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[str, float | None]]:
+    """All METRICS of a run: reader -> metric -> value (fractions, not percent).
+
+    ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network.
+    """
+    specialists = (reference.specialists if reference else None) or {}
+    random_network = reference.random_network if reference else {}
+    return {
+        reader: {
+            "continual_accuracy": continual_accuracy(a),
+            "final_accuracy": final_accuracy(a),
+            "forgetting": forgetting(a),
+            "forward_transfer": forward_transfer(a, specialists.get(reader)),
+            "forward_transfer_probe": forward_transfer_probe(a, random_network.get(reader)),
+            "backward_transfer": backward_transfer(a),
+        }
+        for reader, a in run.matrices.items()
+    }
+
+
+def t_quantile(df: int) -> float:
+    """The 97.5 % quantile of Student's t with ``df`` >= 1 degrees of freedom, to about 1e-5.
+
+    A table up to 30; beyond, the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5), which spares scipy.
+    Raises ValueError for df < 1.
+    """
+    if df < 1:
+        raise ValueError(f"degrees of freedom must be at least 1, not {df}")
+    if df <= len(_T_975):
+        return _T_975[df - 1]
+    z = _Z_975
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / df**power for power, term in enumerate(terms))
+
+
+def estimate(values: Sequence[float | None]) -> Estimate:
+    """Mean and 95 % interval (Student's t over seeds) of the values that are defined."""
+    defined = [value for value in values if value is not None]
+    n = len(defined)
+    if n < 2:
+        return Estimate(defined[0] if defined else None, None, n)
+    return Estimate(fmean(defined), t_quantile(n - 1) * stdev(defined) / math.sqrt(n), n)
+
+
+def _accuracies(values: Any, where: str) -> tuple[float, ...]:
+    """A row of accuracies as a tuple of floats; raises KaizenError unless each lies in 0..1."""
+    try:
+        row = tuple(float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise _malformed(where, "holds something that is not a number") from error
+    for value in row:
+        if not 0 <= value <= 1:  # also catches NaN
+            raise _malformed(where, f"holds {value}, but an accuracy lies in 0..1")
+    return row
+
+
+def _known(reader: str, where: str) -> str:
+    """``reader`` itself; raises KaizenError where it is none of READERS."""
+    if reader not in READERS:
+        raise _malformed(where, f"{reader!r} is none of the readers {', '.join(READERS)}")
+    return reader
+
+
+def _same_length(values: Sequence[float], tasks: int, what: str) -> None:
+    """Raise KaizenError where a reference has another number of tasks than the run."""
+    if len(values) != tasks:
+        raise _malformed(what, f"{len(values)} values for {tasks} tasks")
+
+
+def _malformed(where: str, what: str) -> KaizenError:
+    """The error of an evaluation that cannot be read as accuracies."""
+    return KaizenError(f"evaluation of {where}: {what}; delete that evaluation's file and run again")

@@ -1,0 +1,54 @@
+"""Three ways to read classes from a model: its classifier, a linear probe, and nearest neighbours."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from kaizen.params import EvaluationParams
+
+
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor, num_classes: int, params: EvaluationParams) -> Tensor:
+    """Predict classes of test features with a linear layer fitted on frozen training features.
+
+    Multinomial logistic regression on standardised features by full-batch L-BFGS from zero: convex, so neither
+    seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all labelled),
+    ``test`` float32 [M, F]; returns int64 [M].
+    """
+    from torch.optim import LBFGS
+
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
+    inputs = (train - mean) / std
+    weight = torch.zeros(num_classes, train.shape[1], device=train.device, requires_grad=True)
+    bias = torch.zeros(num_classes, device=train.device, requires_grad=True)
+    optimizer = LBFGS([weight, bias], max_iter=params.probe_iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.linear(inputs, weight, bias), labels) + params.probe_l2 * weight.square().sum() / 2
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        return F.linear((test - mean) / std, weight, bias).argmax(dim=1)
+
+
+def nearest_neighbours(
+    train: Tensor, labels: Tensor, test: Tensor, num_classes: int, params: EvaluationParams, chunk: int = 1024
+) -> Tensor:
+    """Predict classes by the k nearest training features under cosine similarity, votes weighted by
+    exp(similarity / temperature) (Wu et al. 2018, arXiv:1805.01978).
+
+    Shapes as in `linear_probe`.
+    """
+    bank = F.normalize(train, dim=1)
+    k = min(params.knn_k, len(bank))
+    predicted = []
+    for start in range(0, len(test), chunk):
+        similarity, index = (F.normalize(test[start : start + chunk], dim=1) @ bank.T).topk(k, dim=1)
+        weights = (similarity / params.knn_temperature).exp()
+        votes = torch.zeros(len(weights), num_classes, device=test.device)
+        predicted.append(votes.scatter_add_(1, labels[index], weights).argmax(dim=1))
+    return torch.cat(predicted) if predicted else torch.zeros(0, dtype=torch.int64, device=test.device)

@@ -1,0 +1,155 @@
+"""kaizen.evaluation.metrics against figures worked out by hand, and against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kaizen.errors import KaizenError
+from kaizen.evaluation import metrics
+from kaizen.evaluation.metrics import Reference, RunResult
+
+# Three tasks. Task 2 (the second) is lost completely at the last step, task 1 in parts.
+A = [
+    [0.9, 0.0, 0.0],
+    [0.6, 0.8, 0.0],
+    [0.5, 0.2, 1.0],
+]
+# A probe on all tasks, which knows unseen tasks too, and task 2 best before learning it.
+P = [
+    [0.8, 0.7, 0.3],
+    [0.7, 0.6, 0.4],
+    [0.9, 0.5, 0.8],
+]
+SPECIALISTS = [0.95, 0.9, 0.9]
+RANDOM = [0.5, 0.4, 0.1]
+
+
+def run(matrices=None, seed=0, **changes):
+    values = {"method": "simclr", "variant": "kaizen", "replay_size": 0.1, "replay_unit": "proportion"}
+    return RunResult(**{**values, **changes}, seed=seed, matrices={"classifier": A} if matrices is None else matrices)
+
+
+def test_continual_and_final_accuracy():
+    # steps: 0.9; (0.6 + 0.8) / 2 = 0.7; (0.5 + 0.2 + 1.0) / 3 = 0.56667
+    assert metrics.seen_accuracy(A) == pytest.approx([0.9, 0.7, 1.7 / 3])
+    assert metrics.continual_accuracy(A) == pytest.approx((0.9 + 0.7 + 1.7 / 3) / 3)  # 0.72222
+    assert metrics.final_accuracy(A) == pytest.approx(1.7 / 3)
+
+
+def test_forgetting():
+    # task 1: 0.9 - 0.5 = 0.4; task 2: 0.8 - 0.2 = 0.6; the last task does not count
+    assert metrics.forgetting(A) == pytest.approx(0.5)
+    # task 1 is best at the end: 0; task 2 is best before it was learnt: 0.7 - 0.5 = 0.2
+    assert metrics.forgetting(P) == pytest.approx(0.1)
+
+
+def test_transfer():
+    # (0.8 - 0.9 + 1.0 - 0.9) / 2
+    assert metrics.forward_transfer(A, SPECIALISTS) == pytest.approx(0.0)
+    # (0.6 - 0.9 + 0.8 - 0.9) / 2
+    assert metrics.forward_transfer(P, SPECIALISTS) == pytest.approx(-0.2)
+    # P[1,2] - R_2 = 0.7 - 0.4; P[2,3] - R_3 = 0.4 - 0.1
+    assert metrics.forward_transfer_probe(P, RANDOM) == pytest.approx(0.3)
+    # (0.5 - 0.9 + 0.2 - 0.8) / 2; the probe: (0.9 - 0.8 + 0.5 - 0.6) / 2
+    assert metrics.backward_transfer(A) == pytest.approx(-0.5)
+    assert metrics.backward_transfer(P) == pytest.approx(0.0)
+
+
+def test_run_metrics_take_the_reference_of_their_reader():
+    reference = Reference("simclr", 0, {"classifier": SPECIALISTS, "linear_probe": RANDOM}, {"linear_probe": RANDOM})
+    values = metrics.run_metrics(run({"classifier": A, "linear_probe": P, "knn": P}), reference)
+    assert values["classifier"] == pytest.approx(
+        {
+            "continual_accuracy": 13 / 18,
+            "final_accuracy": 1.7 / 3,
+            "forgetting": 0.5,
+            "forward_transfer": 0.0,
+            "forward_transfer_probe": None,
+            "backward_transfer": -0.5,
+        }
+    )
+    assert values["linear_probe"]["forward_transfer"] == pytest.approx((0.6 - 0.4 + 0.8 - 0.1) / 2)
+    assert values["linear_probe"]["forward_transfer_probe"] == pytest.approx(0.3)
+    assert values["knn"]["forward_transfer"] is None
+    assert values["knn"]["forward_transfer_probe"] is None
+    assert tuple(values["knn"]) == metrics.METRICS
+
+
+@pytest.mark.parametrize("reference", [None, Reference("simclr", 0, None, {})])
+def test_undefined_is_none(reference):
+    assert metrics.run_metrics(run(), reference)["classifier"]["forward_transfer"] is None
+    single = metrics.run_metrics(run({"classifier": [[0.7]]}), Reference("simclr", 0, {"classifier": [0.7]}, {}))
+    assert single["classifier"] == {
+        "continual_accuracy": 0.7,
+        "final_accuracy": 0.7,
+        "forgetting": None,
+        "forward_transfer": None,
+        "forward_transfer_probe": None,
+        "backward_transfer": None,
+    }
+
+
+def test_forgetting_bounds_backward_transfer():
+    rng = np.random.default_rng(0)
+    for tasks in (2, 5, 9):
+        a = rng.random((tasks, tasks))
+        # max_t A[t,i] >= A[i,i], so F >= -BWT, and F >= 0
+        assert metrics.forgetting(a) >= max(0.0, -metrics.backward_transfer(a)) - 1e-12
+        seen = np.array([a[t, : t + 1].mean() for t in range(tasks)])
+        assert metrics.continual_accuracy(a) == pytest.approx(seen.mean())
+        assert metrics.forgetting(a) == pytest.approx((a.max(axis=0) - a[-1])[:-1].mean())
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 9, 10, 11, 12, 20, 30, 31, 100, 10_000])
+def test_t_quantile_is_scipys(df):
+    assert metrics.t_quantile(df) == pytest.approx(stats.t.ppf(0.975, df), rel=2e-5)
+
+
+def test_t_quantile_refuses_no_freedom():
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        metrics.t_quantile(0)
+
+
+def test_estimate():
+    values = [0.5, 0.6, 0.8, None]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values[:3]), scale=stats.sem(values[:3]))
+    found = metrics.estimate(values)
+    assert found.n == 3
+    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx((low, high), rel=1e-6)
+    assert metrics.estimate([0.4, None]) == metrics.Estimate(0.4, None, 1)
+    assert metrics.estimate([None]) == metrics.Estimate(None, None, 0)
+
+
+def test_arrays_are_accepted_and_kept_as_floats():
+    made = run({"classifier": np.array(A, dtype=np.float32)})
+    assert made.tasks == 3
+    assert type(made.matrices["classifier"][0][0]) is float
+    assert made.matrices["classifier"][2] == pytest.approx((0.5, 0.2, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("matrices", "message"),
+    [
+        ({"classifier": [[0.1, 0.2], [0.3]]}, r"classifier: rows of \[2, 1\] values, not a T x T matrix"),
+        ({"classifier": []}, "not a T x T matrix"),
+        ({"classifier": [[float("nan")]]}, "row 0: holds nan, but an accuracy lies in 0..1"),
+        ({"classifier": [[55.0]]}, "holds 55.0"),
+        ({"classifier": [["x"]]}, "not a number"),
+        ({"oracle": [[0.5]]}, "'oracle' is none of the readers classifier, linear_probe, knn"),
+        ({}, "missing"),
+        ({"classifier": [[0.5]], "knn": A}, "differ in their number of tasks"),
+    ],
+)
+def test_malformed_matrices_are_refused(matrices, message):
+    with pytest.raises(KaizenError, match=message) as caught:
+        run(matrices)
+    assert "simclr/kaizen, seed 0" in str(caught.value) and "run again" in str(caught.value)
+
+
+def test_a_reference_of_another_length_is_refused():
+    with pytest.raises(KaizenError, match="2 values for 3 tasks"):
+        metrics.run_metrics(run(), Reference("simclr", 0, {"classifier": [0.5, 0.5]}, {}))
+    with pytest.raises(KaizenError, match=r"random_network of simclr, seed 3, knn.* 1\.5"):
+        Reference("simclr", 3, None, {"knn": [1.5]})
