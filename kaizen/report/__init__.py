@@ -1,0 +1,1 @@
+"""From accuracy matrices to tables, figures and a page."""

@@ -1,0 +1,67 @@
+"""The `summary` node: from the evaluations of a grid to metrics, tables, figures and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.files import read_json
+from kaizen.params import ReportParams, from_dict
+from kaizen.report.losses import History, read_steps
+from kaizen.report.summary import write_summary
+from kaizen.store import Store
+
+
+def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
+    """Write the summary's files into ``building``; a reader that had no label to learn from is left out.
+
+    Raises KaizenError when an evaluation or a step's history is missing or does not match its recorded hash.
+    """
+    params = spec["params"]
+
+    def file(role: str, name: str) -> Path:
+        node = spec["inputs"][role]
+        return store.open_file(node["kind"], node["key"], name)
+
+    def accuracy(role: str) -> dict[str, Any]:
+        content: dict[str, Any] = read_json(file(role, "accuracy.json"))
+        return content
+
+    runs = [
+        RunResult(
+            point["method"],
+            point["variant"],
+            point["replay_size"],
+            point["replay_unit"],
+            point["seed"],
+            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if rows[0][0] is not None},
+        )
+        for point in params["runs"]
+    ]
+    references = [
+        Reference(point["method"], point["seed"], *_reference(accuracy(point["input"])))
+        for point in params["references"]
+    ]
+    histories = [
+        History(
+            point["method"],
+            point["variant"],
+            point["replay_size"],
+            point["replay_unit"],
+            point["seed"],
+            read_steps([file(role, "history.parquet") for role in point["steps"]]),
+        )
+        for point in params["runs"]
+        if point["steps"]
+    ]
+    report = from_dict(ReportParams, params["report"])
+    write_summary(runs, references, report, params["context"], building, histories)
+
+
+def _reference(content: dict[str, Any]) -> tuple[dict[str, list[float]] | None, dict[str, list[float]]]:
+    """The specialists' and the random network's accuracies, readers without values left out."""
+    specialists = content["specialists"]
+    if specialists is not None:
+        specialists = {reader: values for reader, values in specialists.items() if None not in values}
+    return specialists, {reader: v for reader, v in content["random_network"].items() if None not in v}

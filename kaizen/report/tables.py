@@ -1,0 +1,192 @@
+"""Tidy tables (Parquet and CSV with the same rows) and the Markdown table of results."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaizen import files
+from kaizen.evaluation.metrics import METRICS, READERS
+from kaizen.report.series import (
+    LOWER_IS_BETTER,
+    METRIC_SHORT,
+    READER_LABELS,
+    Series,
+    method_label,
+)
+
+Row = dict[str, Any]
+# The nested result, as `nested` makes it.
+Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+COLUMNS: dict[str, type] = {
+    "method": str,
+    "variant": str,
+    "replay_size": float,
+    "replay_unit": str,
+    "seed": int,
+    "reader": str,
+    "metric": str,
+    "value": float,
+    "step": int,
+    "task": int,
+    "accuracy": float,
+}
+
+MINUS = "\N{MINUS SIGN}"
+ABSENT = "\N{EN DASH}"
+
+
+def result_rows(series: Sequence[Series]) -> list[Row]:
+    """One row per method, variant, replay size, seed, reader and metric; ``value`` is a fraction or None."""
+    return [
+        {**one.columns(), "seed": run.seed, "reader": reader, "metric": metric, "value": values[reader][metric]}
+        for one in series
+        for run, values in zip(one.runs, one.metrics, strict=True)
+        for reader in values
+        for metric in METRICS
+    ]
+
+
+def accuracy_rows(series: Sequence[Series]) -> list[Row]:
+    """The accuracy matrices, one row per entry: accuracy (0..1) on ``task`` after ``step``, both from 0."""
+    return [
+        {**one.columns(), "seed": run.seed, "reader": reader, "step": step, "task": task, "accuracy": accuracy}
+        for one in series
+        for run in one.runs
+        for reader, matrix in run.matrices.items()
+        for step, row in enumerate(matrix)
+        for task, accuracy in enumerate(row)
+    ]
+
+
+def write_tidy(rows: Sequence[Row], path: Path) -> None:
+    """Write rows of the same columns to ``path`` as .parquet and as .csv (None: null, or empty)."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int32(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds[COLUMNS[name]]) for name in rows[0]])
+    table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+    with files.atomic_path(path.with_suffix(".parquet")) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+    write_csv(rows, path.with_suffix(".csv"))
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write rows of the same columns as CSV; floats as the shortest text that reads back the same."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
+
+
+def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every estimate: method -> series key -> reader -> metric -> {mean, interval, n}, fractions.
+
+    Beside the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit`` and
+    ``position``: its place in the grid, which JSON's sorted keys do not keep.
+    """
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for position, one in enumerate(series):
+        entry: dict[str, Any] = {**one.columns(), "label": one.label, "position": position}
+        del entry["method"]
+        for reader in one.readers():
+            estimates = {metric: one.estimate(reader, metric) for metric in METRICS}
+            entry[reader] = {m: {"mean": e.mean, "interval": e.interval, "n": e.n} for m, e in estimates.items()}
+        result.setdefault(one.method, {})[one.key] = entry
+    return result
+
+
+def in_order(metrics: Metrics) -> list[tuple[str, dict[str, Mapping[str, Any]]]]:
+    """The methods and their series in the grid's order, also after a round trip through JSON."""
+    blocks = [
+        (method, dict(sorted(entries.items(), key=lambda item: item[1]["position"])))
+        for method, entries in metrics.items()
+    ]
+    return sorted(blocks, key=lambda block: min(entry["position"] for entry in block[1].values()))
+
+
+def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
+    """The classifier's defined means, for DVC: method -> series key -> CA, FA, F, FT, BWT -> fraction."""
+    return {
+        method: {
+            key: {
+                METRIC_SHORT[metric]: value["mean"]
+                for metric, value in entry["classifier"].items()
+                if value["mean"] is not None
+            }
+            for key, entry in entries.items()
+        }
+        for method, entries in metrics.items()
+    }
+
+
+def cell(value: Mapping[str, Any]) -> str:
+    """An estimate in percent, "81.2 ± 1.3"; a dash where it is undefined."""
+    if value["mean"] is None:
+        return ABSENT
+    text = _percent(value["mean"])
+    return text if value["interval"] is None else f"{text} ± {_percent(value['interval'])}"
+
+
+def cells(
+    entries: Mapping[str, Mapping[str, Any]], reader: str, columns: Sequence[str]
+) -> dict[str, list[tuple[str, bool]]]:
+    """A method's block of the table: series key -> per column its text and whether it is the best.
+
+    Best is judged on what is printed, so equal figures share it; a block of one row has no best, and the
+    upper bound (joint training) takes no part.
+    """
+    rows = {
+        key: [(cell(entry[reader][m]), False) for m in columns] for key, entry in entries.items() if reader in entry
+    }
+    rivals = [key for key in rows if entries[key]["variant"] != "joint"]
+    for place, metric in enumerate(columns):
+        means = {key: entries[key][reader][metric]["mean"] for key in rivals}
+        printed = {key: float(f"{100 * mean:.1f}") for key, mean in means.items() if mean is not None}
+        if len(printed) < 2:
+            continue
+        best = min(printed.values()) if metric in LOWER_IS_BETTER else max(printed.values())
+        for key, value in printed.items():
+            rows[key][place] = (rows[key][place][0], value == best)
+    return rows
+
+
+def defined(metrics: Metrics, reader: str, columns: Sequence[str] = METRICS) -> list[str]:
+    """Those of ``columns`` that have a value somewhere."""
+    entries = [entry[reader] for block in metrics.values() for entry in block.values() if reader in entry]
+    return [metric for metric in columns if any(entry[metric]["mean"] is not None for entry in entries)]
+
+
+def markdown(metrics: Metrics, reader: str) -> str:
+    """The table of one reader in Markdown: a row per method and series, the best of each method bold."""
+    columns = defined(metrics, reader)
+    header = ["Method", "Variant", *(METRIC_SHORT[metric] for metric in columns)]
+    lines = [_line(header), _line(["---", "---", *["---:"] * len(columns)])]
+    for method, entries in in_order(metrics):
+        for key, row in cells(entries, reader, columns).items():
+            texts = [f"**{text}**" if best else text for text, best in row]
+            lines.append(_line([method_label(method), entries[key]["label"], *texts]))
+    return "\n".join(lines) + "\n"
+
+
+def all_markdown(metrics: Metrics) -> str:
+    """One Markdown table per reader, each under its name."""
+    present = [r for r in READERS if any(r in entry for block in metrics.values() for entry in block.values())]
+    return "\n".join(f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present)
+
+
+def _percent(fraction: float) -> str:
+    """A fraction in percent with one decimal and a true minus sign; never "-0.0"."""
+    text = f"{100 * fraction:.1f}"
+    return ("0.0" if text == "-0.0" else text).replace("-", MINUS)
+
+
+def _line(texts: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

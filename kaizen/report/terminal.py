@@ -1,0 +1,52 @@
+"""The table of results on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaizen.report.series import LOWER_IS_BETTER, METRIC_SHORT, method_label
+from kaizen.report.tables import Metrics, cells, in_order
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = ("continual_accuracy", "final_accuracy", "forgetting", "forward_transfer")
+
+
+def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
+    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then the figures' paths.
+
+    ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    seeds = max(entry["classifier"]["final_accuracy"]["n"] for block in metrics.values() for entry in block.values())
+    note = (
+        f"% of the test images; ± 95 % interval over {seeds} seeds" if seeds > 1 else "% of the test images; one seed"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Method")
+    table.add_column("Variant")
+    for metric in _COLUMNS:
+        arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
+        table.add_column(f"{METRIC_SHORT[metric]} {arrow}", justify="right", no_wrap=True)
+    for method, entries in in_order(metrics):
+        name = method_label(method)
+        for key, row in cells(entries, "classifier", _COLUMNS).items():
+            texts = [Text(text, style="bold green" if best else "") for text, best in row]
+            table.add_row(Text(name), Text(str(entries[key]["label"])), *texts)
+            name = ""
+        table.add_section()
+    console.print(table)
+    console.print("CA continual accuracy, FA final accuracy, F forgetting, FT forward transfer;", highlight=False)
+    console.print(note, highlight=False)
+    if figures:
+        console.print("Figures")
+    for path in figures:
+        console.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,488 @@
+"""kaizen.report: what is written reads back as what was put in, and the figures show it."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from conftest import REPOSITORY, make_plan
+from PIL import Image
+from rich.console import Console
+from scipy import stats
+
+from kaizen.errors import KaizenError
+from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, continual_accuracy
+from kaizen.params import ReportParams
+from kaizen.report import canvas
+from kaizen.report.losses import TERMS, History, loss_terms, read_steps
+from kaizen.report.node import run_summary
+from kaizen.report.series import group
+from kaizen.report.summary import write_summary
+from kaizen.report.tables import cell
+from kaizen.report.terminal import print_table
+from kaizen.store import Store
+
+TASKS = 3
+ALL_FIGURES = ["accuracy_bars", "per_task_heatmap", "accuracy_over_steps", "replay_size", "loss_terms"]
+EPOCHS = 4
+
+
+RANDOM = {"linear_probe": [0.3] * TASKS, "knn": [0.2] * TASKS}
+
+
+def matrix(keep: float, seed: int) -> np.ndarray:
+    """Accuracies that fall by ``keep`` with every step after a task was learnt."""
+    rng = np.random.default_rng([seed, round(100 * keep)])
+    a = np.array([[0.9 * keep ** (t - i) if i <= t else 0.0 for i in range(TASKS)] for t in range(TASKS)])
+    return a * (1 - 0.05 * rng.random(a.shape))
+
+
+def grid(methods=("simclr",), variants=(("kaizen", 0.9),), seeds=(0,), sizes=(0.1,), unit="proportion"):
+    runs = [
+        RunResult(
+            method,
+            variant,
+            size,
+            unit,
+            seed,
+            {reader: matrix(keep + min(size or 0, 0.5) / 10, seed) for reader in READERS},
+        )
+        for method in methods
+        for variant, keep in variants
+        for size in (sizes if variant == "kaizen" else (None,))
+        for seed in seeds
+    ]
+    references = [
+        Reference(method, seed, {r: [0.95] * TASKS for r in READERS}, RANDOM) for method in methods for seed in seeds
+    ]
+    return runs, references
+
+
+def history(run):
+    """A run's loss terms: step 0 is the same for all variants, no_distill never distils, only kaizen does L_C_KD."""
+
+    def value(term, step, epoch):
+        has = {"L_FE_KD": run.variant != "no_distill", "L_C_KD": run.variant == "kaizen"}
+        if term.endswith("KD") and not (step and has[term]):
+            return 0.0
+        own = len(run.variant) + (run.replay_size or 0) if step else 0
+        return 3.0 + step / 2 + own / 50 + 0.5**epoch
+
+    steps = tuple(tuple({t: value(t, step, e) for t in TERMS} for e in range(EPOCHS)) for step in range(run.tasks))
+    return History(run.method, run.variant, run.replay_size, run.replay_unit, run.seed, steps)
+
+
+def histories(runs):
+    return [history(run) for run in runs if run.seed == 0]
+
+
+THREE = (("kaizen", 0.9), ("cassle", 0.3), ("no_distill", 0.2))
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """Two methods, three variants, two replay sizes, three seeds."""
+    out = tmp_path_factory.mktemp("summary")
+    runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
+    report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
+    context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
+    return out, runs, references, write_summary(runs, references, report, context, out, histories(runs))
+
+
+def test_metrics_json_holds_the_classifiers_means(summary):
+    out, runs, _, metrics = summary
+    headline = json.loads((out / "metrics.json").read_text())
+    assert set(headline["byol"]) == {"kaizen_replay_5%", "kaizen_replay_10%", "cassle", "no_distill"}
+    of_seeds = [r for r in runs if (r.method, r.variant, r.replay_size) == ("byol", "kaizen", 0.05)]
+    values = [continual_accuracy(r.matrices["classifier"]) for r in of_seeds]
+    found = headline["byol"]["kaizen_replay_5%"]
+    assert set(found) == {"CA", "FA", "F", "FT", "BWT"}
+    assert found["CA"] == pytest.approx(np.mean(values))
+    estimate = metrics["byol"]["kaizen_replay_5%"]["classifier"]["continual_accuracy"]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert estimate == pytest.approx({"mean": np.mean(values), "interval": (high - low) / 2, "n": 3}, rel=1e-5)
+    assert json.loads((out / "metrics_full.json").read_text()) == metrics
+
+
+def parse_csv(path):
+    def parse(name, text):
+        if name in ("method", "variant", "replay_unit", "reader", "metric"):
+            return text or None
+        if text == "":
+            return None
+        return int(text) if name in ("seed", "step", "task") else float(text)
+
+    with open(path, newline="") as file:
+        return [{name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("name", ["results", "accuracy"])
+def test_parquet_and_csv_hold_the_same(summary, name):
+    out = summary[0]
+    table = pyarrow.parquet.read_table(out / f"{name}.parquet")
+    assert table.to_pylist() == parse_csv(out / f"{name}.csv")
+    assert table.schema.field("replay_size").type == "double"
+    assert table.schema.field("seed").type == "int32"
+
+
+def test_tidy_tables_are_complete(summary):
+    out, runs, _, _ = summary
+    results = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
+    assert len(results) == len(runs) * len(READERS) * len(METRICS)
+    accuracy = parse_csv(out / "accuracy.csv")
+    assert len(accuracy) == len(runs) * len(READERS) * TASKS**2
+    identity = ("method", "variant", "replay_size", "seed", "reader", "step", "task")
+    by_identity = {tuple(row[name] for name in identity): row["accuracy"] for row in accuracy}
+    for run in runs:
+        for reader, values in run.matrices.items():
+            for step in range(TASKS):
+                for task in range(TASKS):
+                    key = (run.method, run.variant, run.replay_size, run.seed, reader, step, task)
+                    assert by_identity[key] == values[step][task]
+    assert all(row["replay_unit"] is None for row in accuracy if row["variant"] == "cassle")
+
+
+def markdown_rows(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    split = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(split[0], row, strict=True)) for row in split[2:]]
+
+
+def test_markdown_table_reads_back(summary):
+    out, _, _, metrics = summary
+    first = (out / "table.md").read_text().split("### ")[1]
+    assert first.startswith("Trained classifier")
+    rows = markdown_rows(first)
+    assert [(row["Method"], row["Variant"]) for row in rows][:4] == [
+        ("SimCLR", "Kaizen, 5 % replay"),
+        ("SimCLR", "Kaizen, 10 % replay"),
+        ("SimCLR", "CaSSLe"),
+        ("SimCLR", "No distillation"),
+    ]
+    assert len(rows) == 8
+    value = metrics["simclr"]["no_distill"]["classifier"]["forgetting"]
+    mean, interval = (float(part) for part in rows[3]["F"].split(" ± "))
+    assert (mean, interval) == pytest.approx((100 * value["mean"], 100 * value["interval"]), abs=0.0501)
+    # exactly the best of each method is bold: the highest FA, the lowest F
+    for block in (rows[:4], rows[4:]):
+        for name, choose in (("FA", max), ("F", min)):
+            means = [float(row[name].strip("*").split(" ± ")[0]) for row in block]
+            assert [row[name].startswith("**") for row in block] == [mean == choose(means) for mean in means]
+
+
+def test_report_shows_table_context_and_figures(summary):
+    out = summary[0]
+    page = (out / "report.md").read_text()
+    assert page.startswith("# A $mall | test\n")
+    assert "- dataset: digits\n- commit: –\n- train.epochs: 3\n- classes: 4, 2\n" in page
+    assert (out / "table.md").read_text() in page
+    assert "over 3 seeds" in page
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert {f"figures/{name}.{end}" for name in ALL_FIGURES for end in ("png", "svg", "pdf", "csv")} == set(links)
+    assert all((out / link).is_file() for link in links)
+
+
+@pytest.mark.parametrize("name", ALL_FIGURES)
+def test_figures_show_something_and_are_not_clipped(summary, name):
+    out = summary[0]
+    pixels = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("RGB")).astype(int)
+    height, width, _ = pixels.shape
+    assert height > 300 and width > 500
+    ink = (pixels < 250).any(axis=2)
+    assert 0.02 < ink.mean() < 0.9
+    for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]):  # text that ran over the edge would leave ink there
+        assert not edge.any()
+    assert (out / "figures" / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+    assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_bars_are_as_high_as_the_accuracy(tmp_path):
+    """Heights in pixels of two bars, found by their colours; one of them is 100 %."""
+    full, half = ({"classifier": [[value]]} for value in (1.0, 0.4))
+    kaizen = RunResult("simclr", "kaizen", 0.1, "proportion", 0, full)
+    runs = [kaizen, RunResult("simclr", "cassle", None, "proportion", 0, half)]
+    write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "figures/accuracy_bars.png").convert("RGB")).astype(int)
+    heights = {}
+    for name, colour in (("kaizen", (0x00, 0x72, 0xB2)), ("cassle", (0xE6, 0x9F, 0x00))):
+        same = (np.abs(pixels - colour).max(axis=2) < 4).sum(axis=0)
+        heights[name] = same.max()  # the legend's patch is lower than any bar
+    assert heights["cassle"] / heights["kaizen"] == pytest.approx(0.4, abs=0.02)
+
+
+def test_figure_data(summary):
+    out, runs, _, metrics = summary
+    with open(out / "figures/per_task_heatmap.csv", newline="") as file:
+        cells = [row for row in csv.DictReader(file) if (row["method"], row["variant"]) == ("byol", "cassle")]
+    assert [(int(row["step"]), int(row["task"])) for row in cells] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    of_seeds = [run.matrices["classifier"] for run in runs if (run.method, run.variant) == ("byol", "cassle")]
+    assert float(cells[3]["accuracy"]) == pytest.approx(np.mean(of_seeds, axis=0)[2][0])
+    with open(out / "figures/accuracy_over_steps.csv", newline="") as file:
+        last = [row for row in csv.DictReader(file) if row["variant"] == "no_distill" and row["step"] == "2"]
+    final = metrics["simclr"]["no_distill"]["classifier"]["final_accuracy"]
+    assert (float(last[0]["mean"]), float(last[0]["interval"])) == pytest.approx((final["mean"], final["interval"]))
+    with open(out / "figures/replay_size.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["replay_size"] for row in rows} == {"0.05", "0.1"} and {row["variant"] for row in rows} == {"kaizen"}
+
+
+def test_same_input_same_bytes(tmp_path):
+    runs, references = grid(variants=THREE, seeds=(0, 1), sizes=(0.05, 0.1))
+    report = ReportParams(formats=["png", "svg", "pdf"])
+    contents = []
+    for name, order in (("a", 1), ("b", -1)):
+        # seeds in another order are the same grid
+        ordered = sorted(runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed))
+        write_summary(ordered, references[::order], report, {"tasks": TASKS}, tmp_path / name, histories(ordered))
+        files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+        contents.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+    assert len(contents[0]) == 8 + 4 * 5
+    assert [name for name in contents[0] if contents[0][name] != contents[1].get(name)] == []
+
+
+def test_one_seed_one_variant_one_task(tmp_path):
+    runs = [RunResult("simclr", "mine", None, "proportion", 7, {"classifier": [[0.5]]})]
+    metrics = write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"simclr": {"mine": {"CA": 0.5, "FA": 0.5}}}
+    assert metrics["simclr"]["mine"]["classifier"]["forgetting"] == {"mean": None, "interval": None, "n": 0}
+    assert not (tmp_path / "figures/replay_size.png").exists()
+    assert not (tmp_path / "figures/loss_terms.png").exists()
+    assert markdown_rows((tmp_path / "table.md").read_text()) == [
+        {"Method": "SimCLR", "Variant": "mine", "CA": "50.0", "FA": "50.0"}
+    ]
+    assert "one seed" in (tmp_path / "report.md").read_text()
+
+
+def test_terminal_table(summary):
+    out, _, _, metrics = summary
+    console = Console(file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor", _environ={})
+    path = out / "figures" / ("a_[long]_" + "x" * 120 + ".png")
+    # read back from JSON, whose keys are sorted: the grid's order must survive
+    print_table(json.loads((out / "metrics_full.json").read_text()), [path], console)
+    styled = console.file.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
+    rows = [line for line in plain.splitlines() if ("±" in line and "Kaizen" in line) or "CaSSLe" in line]
+    assert [line.split("  ")[0].strip() for line in rows] == ["SimCLR", "", "", "BYOL", "", ""]
+    assert "Kaizen, 5 % replay" in rows[0] and "Kaizen, 10 % replay" in rows[1]
+    numbers = [cell(metrics["simclr"]["cassle"]["classifier"][metric]) for metric in METRICS[:4]]
+    assert re.split(r"\s{2,}", rows[2].strip()) == ["CaSSLe", *numbers]
+    assert str(path) in plain
+    best = cell(metrics["simclr"]["kaizen_replay_10%"]["classifier"]["final_accuracy"])
+    assert re.search(r"\x1b\[1;32m\s*" + re.escape(best), styled)
+
+
+def test_cells_are_in_percent_with_a_true_minus():
+    assert cell({"mean": -0.1234, "interval": 0.0567}) == "−12.3 ± 5.7"
+    assert cell({"mean": -0.0001, "interval": None}) == "0.0"
+    assert cell({"mean": None, "interval": None}) == "–"
+
+
+def test_labels_keys_and_colours():
+    runs, _ = grid(variants=(*THREE, ("mine", 0.5)), sizes=(0.1,))
+    single = {one.variant: one for one in group(runs, [])}
+    assert [one.label for one in single.values()] == ["Kaizen", "CaSSLe", "No distillation", "mine"]
+    assert single["kaizen"].key == "kaizen"  # one size: no suffix, so that a change of size compares
+    assert len({one.colour for one in single.values()}) == 4
+    runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="images")
+    several = group(runs, [])
+    assert [one.key for one in several] == ["kaizen_replay_100images", "kaizen_replay_500images"] * 2
+    assert several[0].label == "Kaizen, 100 replay images"
+    assert several[1].colour == single["kaizen"].colour == several[3].colour != several[0].colour
+
+
+def test_a_grid_with_holes_is_drawn(tmp_path):
+    runs, references = grid(("simclr", "byol"), THREE, sizes=(0.05, 0.1))
+    kept = [run for run in runs if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")]
+    report = ReportParams(formats=["png"])
+    metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept))
+    assert "cassle" not in metrics["byol"] and "cassle" in metrics["simclr"]
+    assert "knn" not in metrics["simclr"]["cassle"]
+    assert all((tmp_path / "figures" / f"{name}.png").is_file() for name in ALL_FIGURES)
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path):
+    runs, references = grid(seeds=(0, 1))
+    cases = [
+        ([], references, "has no runs"),
+        ([*runs, runs[0]], references, "1 runs of the summary appear twice"),
+        (runs, [*references, references[0]], "1 references of the summary appear twice"),
+        ([runs[0], RunResult("simclr", "cassle", None, "proportion", 1, {"classifier": [[0.5]]})], [], "has 1 tasks"),
+        ([RunResult("simclr", "cassle", None, "proportion", 1, {"knn": [[0.5]]})], [], "the readers knn"),
+    ]
+    for bad_runs, bad_references, message in cases:
+        with pytest.raises(KaizenError, match=message):
+            write_summary(bad_runs, bad_references, ReportParams(), {}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("a file stands here")
+    runs, references = grid()
+    with pytest.raises(KaizenError, match=re.escape(str(tmp_path / "out"))):
+        write_summary(runs, references, ReportParams(), {}, tmp_path / "out")
+
+
+def test_intervals_need_two_seeds():
+    runs, references = grid(seeds=(0, 1))
+    one, two = group(runs[:1], references)[0], group(runs, references)[0]
+    assert one.estimate("classifier", "final_accuracy").interval is None
+    values = [np.mean(run.matrices["classifier"][-1]) for run in runs]
+    expected = 12.7062 * abs(values[0] - values[1]) / 2  # sd / sqrt(2) of two values is half their distance
+    found = two.estimate("classifier", "final_accuracy").interval
+    assert math.isclose(found, expected, rel_tol=1e-4)
+
+
+def test_loss_terms_data(summary):
+    out, runs, _, _ = summary
+    with open(out / "figures/loss_terms.csv", newline="") as file:
+        found = {
+            (row["method"], row["variant"], row["replay_size"], int(row["step"]), int(row["epoch"]), row["term"]): row
+            for row in csv.DictReader(file)
+        }
+    expected = {
+        (run.method, run.variant, str(run.replay_size or ""), step, epoch, term): value
+        for run in runs
+        if run.seed == 0
+        for step, epochs in enumerate(history(run).steps)
+        for epoch, terms in enumerate(epochs)
+        for term, value in terms.items()
+        if value != 0
+    }
+    assert {key: float(row["value"]) for key, row in found.items()} == expected
+    assert {row["seed"] for row in found.values()} == {"0"}
+    assert {row["replay_unit"] for key, row in found.items() if key[1] == "kaizen"} == {"proportion"}
+
+
+def panel_lines(axes):
+    """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
+    points = {line.get_label(): np.asarray(line.get_xydata()) for line in axes.get_lines()}
+    return {
+        line.get_label(): (line.get_color(), points[line.get_label()][~np.isnan(points[line.get_label()][:, 1])])
+        for line in axes.get_lines()
+    }
+
+
+def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
+    runs, _ = grid(("simclr", "byol"), THREE)
+    series = group(runs, [])
+    with canvas.style():
+        figure, _ = loss_terms(series, histories(runs), "t")
+    names = ["self-supervised loss", "feature distillation", "classifier cross-entropy", "classifier distillation"]
+    parts = [("FE", "CT"), ("FE", "KD"), ("C", "CT"), ("C", "KD")]
+    titles = [rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}" for (a, b), name in zip(parts, names, strict=True)]
+    assert [axes.get_title() for axes in figure.axes] == titles * 2
+    assert all(axes.title.get_parse_math() for axes in figure.axes)
+    everyone = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
+    shown = [everyone, {"Kaizen", "CaSSLe"}, everyone, {"Kaizen"}]
+    colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
+    for axes, labels in zip(figure.axes, shown * 2, strict=True):
+        lines = panel_lines(axes)
+        assert {label: colour for label, (colour, _) in lines.items()} == {label: colours[label] for label in labels}
+        assert axes.get_xlim() == (0, TASKS * EPOCHS)
+        assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
+        for label, (_, points) in lines.items():
+            first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
+            assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
+    of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
+    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [e["L_FE_KD"] for e in of_cassle[EPOCHS:]]
+
+
+def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
+    run = RunResult("simclr", "no_distill", None, "proportion", 0, {"classifier": [[0.5]]})
+    absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
+    values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
+    traced = History("simclr", "no_distill", None, "proportion", 0, (tuple(v | absent for v in values),))
+    figure, rows = loss_terms(group([run], []), [traced], "t")
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
+    assert list(panel_lines(figure.axes[0])) == ["No distillation"]
+    assert loss_terms(group([run], []), [], "t") is None
+
+
+def test_the_terms_are_those_of_the_objective():
+    source = (REPOSITORY / "kaizen/training/objective.py").read_text()
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("TERM")
+    }
+    assert (tuple(TERMS), TERMS) == (values["TERMS"], values["TERM_NAMES"])
+
+
+def test_the_report_does_without_torch():
+    code = "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def finish(store, node, fill):
+    """Put a node into the store with the files that ``fill`` writes into its folder."""
+    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+        fill(building)
+        store.commit(node.spec(), building, {}, {})
+
+
+def write_history(path, epochs):
+    columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
+    columns |= {"epoch": list(range(len(epochs))), "L": [0.0] * len(epochs), "lr": [0.1] * len(epochs)}
+    reverse = pyarrow.table(columns).take(list(range(len(epochs)))[::-1])
+    pyarrow.parquet.write_table(reverse, path)
+
+
+def test_a_history_is_read_in_order_of_its_epochs(tmp_path):
+    steps = history(grid()[0][0]).steps
+    for step, epochs in enumerate(steps):
+        write_history(tmp_path / f"{step}.parquet", epochs)
+    assert read_steps([tmp_path / f"{step}.parquet" for step in range(len(steps))]) == steps
+
+
+def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
+    changes = {"grid.variants": ["kaizen", "cassle"], "grid.seeds": [4, 0], "report.formats": ["png"]}
+    plan = make_plan({**changes, "replay.proportion": [0.1, 0.2]})
+    store = Store(tmp_path / "store")
+    results = {}
+    for run in plan.runs:
+        unit = "proportion" if run.replay_size is not None else None
+        accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
+        results[run.name] = RunResult(run.method, run.variant, run.replay_size, unit, run.seed, accuracies)
+        content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
+        finish(store, run.evaluation, lambda folder, text=content: (folder / "accuracy.json").write_text(text))
+        for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
+            if run.seed == 4 and not store.has(node.kind, node.key):
+                finish(store, node, lambda folder, e=epochs: write_history(folder / "history.parquet", e))
+    for reference in plan.references:
+        content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
+        finish(store, reference.evaluation, lambda folder, text=content: (folder / "accuracy.json").write_text(text))
+    spec = json.loads(json.dumps(plan.summary.spec()))
+    steps = {run.name: run.steps for run in plan.runs if run.seed == 4}
+    assert {role: node for role, node in spec["inputs"].items() if role.startswith("step-")} == {
+        f"step-{name}-{task:02d}": {"kind": "step", "key": node.key}
+        for name, nodes in steps.items()
+        for task, node in enumerate(nodes)
+    }
+    assert [len(point["steps"]) for point in spec["params"]["runs"]] == [5, 0] * 3
+    run_summary(spec, store, tmp_path / "out")
+    with open(tmp_path / "out/figures/loss_terms.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["variant"], row["replay_size"], row["seed"]) for row in rows} == {
+        ("kaizen", "0.1", "4"),
+        ("kaizen", "0.2", "4"),
+        ("cassle", "", "4"),
+    }
+    large = history(results["simclr-kaizen-replay20pct-seed4"]).steps[2]
+    found = [row for row in rows if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")]
+    assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]
+    damaged = store.folder("step", plan.runs[0].steps[3].key) / "history.parquet"
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with pytest.raises(KaizenError, match=re.escape(str(damaged))):
+        run_summary(spec, store, tmp_path / "again")
