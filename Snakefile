@@ -1,0 +1,44 @@
+# The experiment of params.yaml. `kaizen plan` shows its nodes; kaizen/plan.py says how they come about.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+sys.path.insert(0, workflow.basedir)
+
+from kaizen.plan import JOB_COMMAND
+from kaizen.workflow import use_this_environment, workflow_of_config
+
+min_version("9.0")
+
+
+configfile: "params.yaml"
+
+
+use_this_environment(workflow.basedir)
+
+
+# `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph.
+kz = workflow_of_config(config, Path.cwd())
+
+
+wildcard_constraints:
+    key="[0-9a-f]{32}",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    publish,
+
+
+rule all:
+    """Everything that params.yaml asks for, published under data/ and results/."""
+    default_target: True
+    input:
+        kz.publication(),

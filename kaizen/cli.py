@@ -1,0 +1,243 @@
+"""The command line. Light imports only: what computes is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaizen import __version__
+from kaizen.errors import Interrupted, KaizenError
+
+if TYPE_CHECKING:
+    from kaizen.workflow import Workflow
+
+SCHEMA = Path("workflow/schemas/params.schema.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 1 a fault of the run, 2 bad input, 143 interrupted (resumable)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KaizenError as error:
+        print(f"kaizen: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("kaizen: interrupted", file=sys.stderr)
+        return 130
+    except MemoryError:
+        print("kaizen: out of memory; lower train.batch_size or train.stream_above_mb and run again", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (head, say) has gone; a closed stdout would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Whatever no module foresaw: a disk that fails, a file that vanished or is not ours.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"kaizen: {where}{error.strerror or error}; mend that and run the same command again", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kaizen",
+        description="Self-supervised continual learning. `snakemake --cores all` runs the experiment of params.yaml; "
+        "these commands look at it, run it in one process, and tidy up.",
+    )
+    parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, text: str, planned: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        if planned:
+            sub.add_argument(
+                "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml"
+            )
+            sub.add_argument(
+                "--overlay", type=Path, action="append", default=[], metavar="FILE", help="laid over the parameters"
+            )
+        return sub
+
+    sub = command("plan", _plan, "Show the nodes of the experiment: done, to run, shared by how many runs.")
+    sub.add_argument("--json", action="store_true", help="print them as JSON, with every node's specification")
+    command("check", _check, "Check the parameters and the data they name; print nothing but problems.")
+    sub = command(
+        "run", _run, "Make all that is missing in this one process, then publish; for a machine without Snakemake."
+    )
+    sub.add_argument(
+        "--plan", type=Path, metavar="FILE", help="run a `kaizen plan --json` made elsewhere; nothing is published"
+    )
+    sub.add_argument("--store", type=Path, metavar="FOLDER", help="default: KAIZEN_STORE, else .kaizen/store")
+    sub = command("publish", _publish, "Link the finished plan's files to data/ and results/ and show the results.")
+    sub.add_argument("--marker", type=Path, metavar="FILE", help="write this file at the end (used by the Snakefile)")
+    sub.add_argument("--values", metavar="JSON", help="the parameters themselves, instead of --params")
+    command("show", _show, "Show the published results: table and paths of the figures.", planned=False)
+    sub = command("gc", _gc, "Remove what the current plan does not need from the store; a dry run unless --delete.")
+    sub.add_argument("--delete", action="store_true", help="really remove it")
+    sub = command("schema", _schema, f"Write the JSON Schema of params.yaml to {SCHEMA}.", planned=False)
+    sub = command("node", _node, "Make one node; what the workflow's rules call.", planned=False)
+    sub.add_argument("--record", type=Path, required=True, metavar="FILE", help="<store>/<kind>/<key>/node.json")
+    sub.add_argument("--spec", required=True, metavar="JSON", help="the node's specification, or @FILE that holds it")
+    sub.add_argument("--log", type=Path, metavar="FILE")
+    return parser
+
+
+def _workflow(options: argparse.Namespace) -> Workflow:
+    from kaizen.workflow import Workflow
+
+    return Workflow.from_files(options.params, options.overlay, Path.cwd())
+
+
+def _plan(options: argparse.Namespace) -> None:
+    workflow = _workflow(options)
+    if options.json:
+        nodes = [node.spec() | {"done": workflow.done(node)} for node in workflow.plan.nodes.values()]
+        print(json.dumps({"plan": workflow.plan.key, "store": str(workflow.store.root), "nodes": nodes}, indent=1))
+        return
+    from kaizen.report.plan_tree import print_plan
+
+    print_plan(workflow)
+
+
+def _check(options: argparse.Namespace) -> None:
+    _workflow(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from kaizen.jobs import StopRequest, check_spec, run_node
+    from kaizen.store import Store, default_store
+    from kaizen.training.progress import reporter
+
+    if options.plan:
+        from kaizen.files import read_json
+
+        workflow = None
+        plan = read_json(options.plan)
+        specs = plan.get("nodes") if isinstance(plan, dict) else None
+        if not isinstance(specs, list):
+            raise KaizenError(f"{options.plan} is not a plan; write one with `kaizen plan --json`")
+        specs = [check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)]
+    else:
+        workflow = _workflow(options)
+        specs = [node.spec() for node in workflow.plan.nodes.values()]
+    store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
+    stop = StopRequest()
+    stop.listen()
+    for spec in specs:
+        if store.has(spec["kind"], spec["key"]):
+            continue
+        stop.now_making(spec["kind"])
+        log = Path("logs") / spec["kind"] / f"{spec['key']}.log"
+        with reporter(spec["title"], log, sys.stderr, live=True) as job:
+            run_node(spec, store, job, stop)
+        if stop():
+            raise Interrupted("stopped between two nodes; the same command goes on")
+    if workflow is not None and store.root == workflow.store.root:
+        _publish_and_show(workflow)
+
+
+def _check_device(specs: Iterable[dict[str, Any]]) -> None:
+    """Raise KaizenError where a node of ``specs`` asks for a GPU that this machine lacks, before any is made."""
+    if any("cuda" in (spec["params"].get("device"), spec["params"].get("train", {}).get("device")) for spec in specs):
+        from kaizen.training.device import choose_compute
+
+        choose_compute("cuda", "float32", 1)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from kaizen.files import write_json
+    from kaizen.validation import validate
+    from kaizen.workflow import Workflow
+
+    if options.values:
+        workflow = Workflow.from_params(validate(_parse("--values", options.values), "--values"), Path.cwd())
+    else:
+        workflow = _workflow(options)
+    missing = workflow.missing()
+    if missing:
+        raise KaizenError(
+            f"{len(missing)} nodes are not finished, the first: {missing[0].title}; run `snakemake --cores all`"
+        )
+    _publish_and_show(workflow)
+    if options.marker:
+        for old in options.marker.parent.glob("*.json"):
+            old.unlink()
+        write_json(options.marker, {"plan": workflow.plan.key})
+
+
+def _publish_and_show(workflow: Workflow) -> None:
+    from kaizen.publish import publish
+
+    publish(workflow.plan, workflow.store, workflow.root)
+    _show(argparse.Namespace())
+
+
+def _show(options: argparse.Namespace) -> None:
+    from kaizen.files import read_json
+    from kaizen.report.terminal import print_table
+
+    summary = Path("results/summary")
+    metrics = read_json(summary / "metrics_full.json")
+    print_table(metrics, sorted((summary / "figures").glob("*.png")))
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from kaizen.store import delete, find_garbage
+
+    workflow = _workflow(options)
+    garbage = find_garbage(workflow.store, {(node.kind, node.key) for node in workflow.plan.nodes.values()})
+    total = sum(item.size for item in garbage) / 1e6
+    for item in garbage:
+        print(f"{item.size / 1e6:10.1f} MB  {item.path}")
+    if options.delete:
+        delete(garbage)
+    verb = "removed" if options.delete else "could be removed; add --delete to do it"
+    print(f"{len(garbage)} entries, {total:.1f} MB {verb}")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from kaizen.files import write_json
+    from kaizen.validation import json_schema
+
+    write_json(SCHEMA, json_schema())
+
+
+def _parse(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise KaizenError(f"{option} is not JSON ({error}); take it from `kaizen plan --json`") from error
+
+
+def _node(options: argparse.Namespace) -> None:
+    from kaizen.files import canonical_json, read_json
+    from kaizen.jobs import StopRequest, check_spec, run_node
+    from kaizen.store import RECORD, Store
+    from kaizen.training.progress import reporter
+
+    text = options.spec
+    if text.startswith("@"):
+        text = canonical_json(read_json(Path(text[1:])))
+    spec = check_spec(_parse("--spec", text), "--spec")
+    record = options.record.absolute()
+    if record.parts[-3:] != (spec["kind"], spec["key"], RECORD):
+        right = f"<store>/{spec['kind']}/{spec['key']}/{RECORD}"
+        raise KaizenError(f"--record {options.record} is not the record of --spec; name {right}")
+    stop = StopRequest()
+    stop.now_making(spec["kind"])
+    stop.listen()
+    with reporter(spec["title"], options.log, sys.stderr, live=False) as job:
+        try:
+            made = run_node(spec, Store(record.parents[2]), job, stop)
+        except KaizenError as error:
+            job.note(str(error))
+            raise SystemExit(error.exit_code) from None
+        job.note("done" if made else "was done already")

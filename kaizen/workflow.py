@@ -1,0 +1,151 @@
+"""What the Snakefile and the command line share: parameters, plan, store and published tree in one place.
+
+Imports neither torch nor Snakemake.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaizen.data.sources import open_source
+from kaizen.errors import KaizenError
+from kaizen.files import canonical_json, write_text
+from kaizen.fingerprint import code_fingerprint
+from kaizen.params import Params
+from kaizen.plan import DatasetFacts, Node, Plan, build_plan
+from kaizen.publish import MANIFEST, is_published, take_back
+from kaizen.store import RECORD, Store, default_store, main_checkout
+from kaizen.validation import load_params, read_yaml, validate
+
+# Linux takes 128 KiB per argument, and quoting lengthens the text.
+MAX_ARGUMENT = 64 * 1024
+
+
+def dataset_facts(params: Params, root: Path) -> DatasetFacts:
+    """Class names and checksums of the raw data, remembered under .kaizen by size and modification time."""
+    source = open_source(params.dataset)
+    checksums = source.checksums(main_checkout(root) / ".kaizen" / "checksums")
+    return DatasetFacts(tuple(source.classes), tuple(checksums["train"]), tuple(checksums["test"]))
+
+
+@dataclass
+class Workflow:
+    """An experiment in a checkout: its plan, its store, and what is still missing."""
+
+    params: Params
+    plan: Plan
+    store: Store
+    root: Path
+    edges: bool = False
+
+    @classmethod
+    def from_params(cls, params: Params, root: Path) -> Workflow:
+        """Plan an experiment in the checkout ``root`` and take back finished nodes that the store lacks."""
+        plan = build_plan(params, dataset_facts(params, root), code_fingerprint)
+        workflow = cls(params, plan, Store(default_store(root)), root)
+        take_back(plan, workflow.store, root)
+        return workflow
+
+    @classmethod
+    def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
+        """As `from_params`, from params.yaml and overlays."""
+        return cls.from_params(load_params(path, overlays), root)
+
+    def done(self, node: Node) -> bool:
+        """Whether a node is finished."""
+        return self.store.has(node.kind, node.key)
+
+    def missing(self) -> list[Node]:
+        """Nodes that have to be made, in an order in which they can be."""
+        return [node for node in self.plan.nodes.values() if not self.done(node)]
+
+    def record(self, node: Node) -> str:
+        """The path of a node's record: what Snakemake declares as its output."""
+        return str(self.store.record(node.kind, node.key))
+
+    def node(self, wildcards: Any) -> Node:
+        """The node that a rule's key wildcard names."""
+        return self.plan.nodes[wildcards.key]
+
+    def inputs(self, wildcards: Any) -> list[str]:
+        """A rule's input: nothing when the node is finished, so that nothing can make it stale."""
+        node = self.node(wildcards)
+        if self.done(node) and not self.edges:
+            return []
+        return [self.record(parent) for parent in node.inputs.values()]
+
+    def spec(self, wildcards: Any) -> str:
+        """A rule's parameters as one canonical JSON string: Snakemake compares several as an unordered set.
+
+        A specification too long for a command line (the summary of a large grid) goes to a file in the store, and the
+        string is "@" and its path.
+        """
+        node = self.node(wildcards)
+        text = canonical_json(node.spec())
+        if len(text) < MAX_ARGUMENT:
+            return text
+        path = self.store.root / ".specs" / f"{node.kind}-{node.key}.json"
+        if not path.exists():
+            write_text(path, text)
+        return f"@{path}"
+
+    def title(self, wildcards: Any) -> str:
+        """What a job does, for Snakemake's log."""
+        return self.node(wildcards).title
+
+    def pattern(self, kind: str) -> str:
+        """A rule's output: the record of the node whose key the wildcard is."""
+        return str(self.store.root / kind / "{key}" / RECORD)
+
+    @property
+    def values(self) -> str:
+        """The parameters as canonical JSON, for the job that publishes."""
+        return canonical_json(dataclasses.asdict(self.params))
+
+    def marker(self, name: str) -> str:
+        """The file, in this checkout, that the job which publishes makes at its end."""
+        return f".kaizen/published/{name}.json"
+
+    def targets(self) -> list[str]:
+        """The records that publishing needs; a finished node needs no job."""
+        nodes = self.plan.nodes.values() if self.edges else self.missing()
+        return [self.record(node) for node in nodes]
+
+    def publication(self) -> list[str]:
+        """The marker that publishing makes, of a name never used before; the manifest when the tree is this plan's."""
+        if is_published(self.plan, self.root) and not self.missing() and not self.edges:
+            return [MANIFEST]
+        return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
+
+
+def use_this_environment(checkout: str) -> None:
+    """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment is activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH")]))
+
+
+def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
+    """As `Workflow.from_params`, from Snakemake's merged configuration; for the Snakefile.
+
+    Bad parameters end the program with one message and exit code 2, before any job.
+    """
+    values = dict(config)
+    given = root / "params.yaml"
+    edges = str(values.pop("edges", "false")).lower() == "true"
+    try:
+        if given.is_file():
+            # Snakemake's own reading takes the last of two equal keys.
+            read_yaml(given)
+        workflow = Workflow.from_params(validate(values), root)
+    except KaizenError as error:
+        print(f"kaizen: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    workflow.edges = edges
+    return workflow

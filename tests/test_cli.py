@@ -1,0 +1,90 @@
+"""The commands a person types: light to start, helpful, and true about what they do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import Project, make_project
+
+HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "matplotlib", "snakemake", "dvc", "rich")
+
+
+def loaded_after(arguments: list[str], cwd: Path) -> set[str]:
+    """Which heavy packages a command has imported at its end."""
+    code = (
+        "import sys\nfrom kaizen.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project", {"grid.variants": ["no_distill"]})
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    assert loaded_after(["--help"], tmp_path) == set()
+    assert loaded_after(["plan", "--help"], tmp_path) == set()
+
+
+def test_planning_does_without_torch(project: Project) -> None:
+    assert not {"torch", "matplotlib", "snakemake", "dvc"} & loaded_after(["plan"], project.root)
+
+
+def test_the_plan_shows_what_is_done_and_what_is_shared(project: Project) -> None:
+    project.set({"grid.variants": ["no_distill", "cassle"]})
+    before = project.kaizen("plan")
+    assert before.code == 0 and "0 done" in before.output and "shared by 3 runs" in before.output
+    assert before.output.count("○ step 0 ") == 3, "step 0 stands under both runs and the references"
+    assert project.kaizen("run").code == 0
+    after = project.kaizen("plan").output
+    assert "○ " not in after.split("nodes:")[0] and "0 to run" in after
+    nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
+    assert all(node["done"] for node in nodes)
+    assert {node["kind"] for node in nodes} == {"shards", "step", "evaluation", "reference", "summary"}
+
+
+def test_show_prints_the_published_results(project: Project) -> None:
+    missing = project.kaizen("show")
+    assert missing.code == 2 and "metrics_full.json" in missing.output
+    project.kaizen("run")
+    shown = project.kaizen("show")
+    assert shown.code == 0 and "No distillation" in shown.output and "accuracy_bars.png" in shown.output
+
+
+def test_an_overlay_changes_the_plan(project: Project) -> None:
+    (project.root / "more.yaml").write_text("grid: {seeds: [0, 1]}\n")
+    plain = json.loads(project.kaizen("plan", "--json").output)["nodes"]
+    more = json.loads(project.kaizen("plan", "--json", "--overlay", "more.yaml").output)["nodes"]
+    assert {node["key"] for node in plain} - {node["key"] for node in more} == {plain[-1]["key"]}
+    assert len(more) > len(plain)
+
+
+def test_publishing_an_unfinished_plan_is_refused(project: Project) -> None:
+    outcome = project.kaizen("publish")
+    assert outcome.code == 2 and "not finished" in outcome.output and "snakemake" in outcome.output
+
+
+def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaizen import workflow
+    from kaizen.validation import load_params
+
+    monkeypatch.setattr(workflow, "MAX_ARGUMENT", 100)
+    monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
+    monkeypatch.chdir(project.root)
+    planned = workflow.Workflow.from_params(load_params(project.params), project.root)
+    node = planned.plan.shards
+    spec = planned.spec(SimpleNamespace(key=node.key))
+    assert spec == f"@{project.store.root}/.specs/shards-{node.key}.json"
+    assert project.kaizen("node", "--record", planned.record(node), "--spec", spec).code == 0
+    assert planned.done(node)

@@ -1,0 +1,134 @@
+"""A step that is killed at any moment and started again ends with the same bytes as one left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kaizen.store import Store
+
+OVERLAY = {
+    "split": {"tasks": 2},
+    "grid": {"variants": ["kaizen"], "specialists": False},
+    "image": {"size": 8},
+    "model": {"width": 4, "classifier_hidden": [8]},
+    "ssl": {"simclr": {"projector_hidden": 16, "projector_out": 8}},
+    "distill": {"feature": {"predictor_hidden": 16}},
+    "train": {"epochs": 40, "batch_size": 16, "replay_batch_size": 4, "data_fraction": 0.3, "warmup_epochs": 1},
+    "reference_compat": {"teacher_train_mode": True},
+    "runtime": {"save_every_epochs": 1},
+}
+
+
+class Work:
+    """A folder with parameters, and stores beside each other in which one step is made."""
+
+    def __init__(self, root: Path, params: Path) -> None:
+        self.root, self.params = root, params
+        (root / "overlay.yaml").write_text(yaml.safe_dump(OVERLAY))
+        nodes = json.loads(self._kaizen("plan", "--json", store="reference"))["nodes"]
+        self.steps = [node for node in nodes if node["kind"] == "step"]
+        self.before = [node for node in nodes if node["kind"] in ("shards", "replay")]
+
+    def _kaizen(self, *arguments: str, store: str) -> str:
+        given = ["--params", str(self.params), "--overlay", "overlay.yaml"]
+        environment = os.environ | {"KAIZEN_STORE": str(self.root / store)}
+        command = [sys.executable, "-m", "kaizen", *arguments, *given]
+        return subprocess.run(
+            command, cwd=self.root, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    def start(self, spec: dict[str, Any], store: str) -> subprocess.Popen[str]:
+        """Start the job of a node as the workflow does."""
+        record = Store(self.root / store).record(spec["kind"], spec["key"])
+        command = [sys.executable, "-m", "kaizen", "node", "--record", str(record), "--spec", json.dumps(spec)]
+        return subprocess.Popen(command, cwd=self.root, stderr=subprocess.PIPE, text=True)
+
+    def make(self, spec: dict[str, Any], store: str) -> str:
+        process = self.start(spec, store)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return errors
+
+    def files(self, spec: dict[str, Any], store: str) -> dict[str, bytes]:
+        folder = Store(self.root / store).folder(spec["kind"], spec["key"])
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Shards, replay and both steps made without interruption in the store `reference`."""
+    params = Path(__file__).parents[1] / "params.yaml"
+    work = Work(tmp_path_factory.mktemp("interruption"), params)
+    for spec in (*work.before, *work.steps):
+        work.make(spec, "reference")
+    return work
+
+
+@pytest.mark.parametrize(
+    ("kill", "epochs"),
+    [(signal.SIGKILL, (1,)), (signal.SIGTERM, (2, 9)), (signal.SIGKILL, (5, 6, 20))],
+    ids=["killed once", "terminated twice", "killed three times"],
+)
+def test_an_interrupted_step_ends_with_the_same_bytes(
+    work: Work, kill: signal.Signals, epochs: tuple[int, ...]
+) -> None:
+    store = f"{kill.name}-{len(epochs)}"
+    step = work.steps[1]
+    subprocess.run(["cp", "--archive", str(work.root / "reference"), str(work.root / store)], check=True)
+    finished = Store(work.root / store)
+    subprocess.run(["rm", "--recursive", str(finished.folder("step", step["key"]))], check=True)
+    state = finished.work_folder("step", step["key"]) / "resume.safetensors"
+    for epoch in epochs:
+        process = work.start(step, store)
+        _wait_for_epoch(state, epoch, process)
+        process.send_signal(kill)
+        _, errors = process.communicate()
+        assert process.returncode == (143 if kill == signal.SIGTERM else -signal.SIGKILL), errors
+        assert not finished.has("step", step["key"])
+        if kill == signal.SIGTERM:
+            assert "the same command resumes it" in errors
+    assert "resumes at epoch" in work.make(step, store)
+    assert work.files(step, store) == work.files(step, "reference")
+    assert not state.exists(), "a finished step leaves no resume state behind"
+
+
+def test_a_stop_between_batches_saves_that_very_batch(work: Work) -> None:
+    """In process, where the moment can be chosen: stopped after every single batch of the first epochs."""
+    from kaizen.errors import Interrupted
+    from kaizen.jobs import run_node
+    from kaizen.training.progress import PlainReporter
+
+    step = work.steps[1]
+    subprocess.run(["cp", "--archive", str(work.root / "reference"), str(work.root / "batches")], check=True)
+    store = Store(work.root / "batches")
+    subprocess.run(["rm", "--recursive", str(store.folder("step", step["key"]))], check=True)
+    for _ in range(25):
+        with pytest.raises(Interrupted, match="the same command resumes it"):
+            run_node(step, store, PlainReporter("test", None, None), stop=lambda: True)
+    run_node(step, store, PlainReporter("test", None, None))
+    assert work.files(step, "batches") == work.files(step, "reference")
+
+
+def _wait_for_epoch(state: Path, epoch: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the saved state has come at least to ``epoch``."""
+    import safetensors
+
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        if state.exists():
+            with safetensors.safe_open(state, "pt") as file:
+                if json.loads(file.metadata()["state"])["progress"]["epoch"] >= epoch:
+                    return
+        time.sleep(0.005)
+    raise AssertionError(f"no state of epoch {epoch} within ten minutes")

@@ -1,0 +1,50 @@
+# Tables and figures, and the published tree.
+
+
+rule summary:
+    """Metrics, tables and figures of the whole grid."""
+    input:
+        kz.inputs,
+    output:
+        kz.pattern("summary"),
+    log:
+        "logs/summary/{key}.log",
+    benchmark:
+        "logs/summary/{key}.tsv"
+    conda:
+        "../envs/kaizen.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=kz.spec,
+        title=kz.title,
+    message:
+        "{params.title}"
+    shell:
+        JOB_COMMAND
+
+
+rule publish:
+    """Link the plan's files to data/ and results/, then show the results."""
+    input:
+        kz.targets(),
+    output:
+        kz.marker("{mark}"),
+    log:
+        "logs/publish/{mark}.log",
+    benchmark:
+        "logs/publish/{mark}.tsv"
+    conda:
+        "../envs/kaizen.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        values=kz.values,
+    message:
+        "publish data/ and results/"
+    shell:
+        "exec python -m kaizen publish --marker {output:q} --values {params.values:q} 2>&1 | tee {log:q}"
