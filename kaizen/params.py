@@ -10,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
+
+from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
 try:
     from pydantic import Field
@@ -31,6 +34,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+# Checked by kaizen/validation.py, so that a method needs no second list here; the schema names them for editors.
+MethodName = Annotated[str, Field(json_schema_extra={"enum": list(SSL_METHODS)})]
+DistillerName = Annotated[str, Field(json_schema_extra={"enum": ["auto", *FEATURE_DISTILLERS]})]
 
 
 def doc(text: str, default: Any) -> Any:
@@ -113,6 +119,7 @@ class VariantParams:
     feature_distill: bool = doc("distil the features from the prior step (L_FE^KD)", True)
     classifier_distill: bool = doc("distil the classifier from the prior step (L_C^KD)", True)
     replay: bool = doc("train on the replay shard beside the task shard", True)
+    joint: bool = doc("train once on all tasks together, the upper bound; needs the others false", False)
 
 
 VARIANTS = {
@@ -120,6 +127,7 @@ VARIANTS = {
     "kaizen_no_replay": VariantParams(True, True, False),
     "cassle": VariantParams(True, False, False),
     "no_distill": VariantParams(False, False, False),
+    "joint": VariantParams(False, False, False, joint=True),
 }
 
 
@@ -129,11 +137,9 @@ class GridParams:
 
     __pydantic_config__ = _STRICT
 
-    methods: Annotated[list[Literal["simclr"]], Field(min_length=1)] = doc(
-        "SSL methods, files of kaizen/ssl/", ["simclr"]
-    )
+    methods: Annotated[list[MethodName], Field(min_length=1)] = doc("SSL methods, files of kaizen/ssl/", ["simclr"])
     variants: Annotated[list[str], Field(min_length=1)] = doc(
-        "built in: kaizen, kaizen_no_replay, cassle, no_distill; or names under `variants`",
+        "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
         ["kaizen", "cassle", "no_distill"],
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = doc("one run per seed", [0])
@@ -209,6 +215,10 @@ class ModelParams:
         "resnet18/50: 3x3 stride 1 without pooling, or 7x7 stride 2 with pooling", "cifar"
     )
     classifier_hidden: list[Count] = doc("hidden layers of the classifier (the paper: 1000)", [128])
+    classifier_head: Literal["fixed", "growing"] = doc(
+        "fixed: a logit for every class of the stream from the start (the paper); growing: for the classes seen so far",
+        "fixed",
+    )
 
 
 @dataclass(frozen=True)
@@ -223,12 +233,161 @@ class SimCLRParams:
 
 
 @dataclass(frozen=True)
+class MoCoV2PlusParams:
+    """MoCo v2+ (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layer (the paper: 2048)", 256)
+    projector_out: Count = doc("size of the projection (the paper: 256)", 64)
+    temperature: Positive = doc("of the softmax over the positive and the queue", 0.2)
+    queue_size: Count = doc("keys in each view's queue of negatives (the paper: 65536)", 1024)
+    momentum_base: Probability = doc("momentum network: coefficient at a task's first step", 0.99)
+    momentum_final: Probability = doc("and at its last", 0.999)
+
+
+@dataclass(frozen=True)
+class BYOLParams:
+    """BYOL (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layer (the paper: 4096)", 256)
+    projector_out: Count = doc("size of the projection (the paper: 256)", 64)
+    predictor_hidden: Count = doc("width of the predictor's hidden layer (the paper: 4096)", 256)
+    momentum_base: Probability = doc("momentum network: coefficient at a task's first step", 0.99)
+    momentum_final: Probability = doc("and at its last", 1.0)
+
+
+@dataclass(frozen=True)
+class VICRegParams:
+    """VICReg (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layers (the paper: 2048)", 256)
+    projector_out: Count = doc("size of the projection (the paper: 2048)", 256)
+    invariance_weight: NonNegative = doc("of the mean squared error between views", 25.0)
+    variance_weight: NonNegative = doc("of the hinge on each dimension's standard deviation, summed over views", 25.0)
+    covariance_weight: NonNegative = doc("of the off-diagonal covariances, summed over views", 1.0)
+
+
+@dataclass(frozen=True)
+class BarlowTwinsParams:
+    """Barlow Twins (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layers (the paper: 2048)", 256)
+    projector_out: Count = doc("size of the projection (the paper: 2048)", 256)
+    off_diagonal: NonNegative = doc("weight of the off-diagonal correlations", 5e-3)
+    scale: Positive = doc("of the whole loss", 0.025)
+
+
+@dataclass(frozen=True)
+class SimSiamParams:
+    """SimSiam (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layers (CaSSLe: 2048)", 256)
+    projector_out: Count = doc("size of the projection (CaSSLe: 2048)", 256)
+    predictor_hidden: Count = doc("width of the predictor's hidden layer (CaSSLe: 512)", 64)
+
+
+@dataclass(frozen=True)
+class NNCLRParams:
+    """NNCLR (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layers (CaSSLe: 2048)", 256)
+    projector_out: Count = doc("size of the projection (CaSSLe: 256)", 64)
+    predictor_hidden: Count = doc("width of the predictor's hidden layer (CaSSLe: 4096)", 256)
+    temperature: Positive = doc("of the softmax over the batch", 0.2)
+    queue_size: Count = doc("projections among which neighbours are sought (CaSSLe: 65536)", 1024)
+
+
+@dataclass(frozen=True)
+class SwAVParams:
+    """SwAV (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the projector's hidden layer (CaSSLe: 2048)", 256)
+    projector_out: Count = doc("size of the projection (CaSSLe: 128)", 64)
+    prototypes: Count = doc("number of prototypes (CaSSLe: 3000)", 100)
+    temperature: Positive = doc("of the softmax over prototypes", 0.1)
+    sinkhorn_iterations: Count = doc("rounds of Sinkhorn-Knopp", 3)
+    sinkhorn_epsilon: Positive = doc("sharpness of the assignments", 0.05)
+    queue_size: NonNegativeInt = doc("earlier projections that take part in the assignment (CaSSLe: 3840)", 256)
+    queue_from_epoch: NonNegativeInt = doc("epoch of each task from which they do", 15)
+    freeze_prototypes_epochs: NonNegativeInt = doc("epochs at each task's start in which prototypes rest", 1)
+
+
+@dataclass(frozen=True)
+class DINOParams:
+    """DINO (fidelity.md §4)."""
+
+    __pydantic_config__ = _STRICT
+
+    projector_hidden: Count = doc("width of the head's hidden layers (CaSSLe: 2048)", 256)
+    projector_out: Count = doc("size of the head's bottleneck, the projection (CaSSLe: 256)", 64)
+    prototypes: Count = doc("outputs of the last layer (CaSSLe: 4096)", 256)
+    student_temperature: Positive = doc("of the student's softmax", 0.1)
+    teacher_temperature_start: Positive = doc("of the momentum network's softmax at a task's start", 0.04)
+    teacher_temperature: Positive = doc("and after the warm-up", 0.07)
+    teacher_temperature_warmup_epochs: NonNegativeInt = doc("epochs of linear warm-up of that temperature", 50)
+    centre_momentum: Probability = doc("of the running centre of the momentum network's outputs", 0.9)
+    freeze_last_layer_epochs: NonNegativeInt = doc("epochs at each task's start in which the last layer rests", 1)
+    clip_gradient: NonNegative = doc("largest norm of each parameter's gradient; 0: not clipped", 3.0)
+    momentum_base: Probability = doc("momentum network: coefficient at a task's first step", 0.996)
+    momentum_final: Probability = doc("and at its last", 1.0)
+
+
+@dataclass(frozen=True)
 class SSLParams:
     """One section per SSL method; only those of the grid's methods have an effect."""
 
     __pydantic_config__ = _STRICT
 
     simclr: SimCLRParams = section(SimCLRParams)
+    mocov2plus: MoCoV2PlusParams = section(MoCoV2PlusParams)
+    byol: BYOLParams = section(BYOLParams)
+    vicreg: VICRegParams = section(VICRegParams)
+    barlow_twins: BarlowTwinsParams = section(BarlowTwinsParams)
+    simsiam: SimSiamParams = section(SimSiamParams)
+    nnclr: NNCLRParams = section(NNCLRParams)
+    swav: SwAVParams = section(SwAVParams)
+    dino: DINOParams = section(DINOParams)
+
+
+@dataclass(frozen=True)
+class ContrastiveDistillParams:
+    """Contrastive feature distillation (fidelity.md §5)."""
+
+    __pydantic_config__ = _STRICT
+
+    temperature: Positive = doc("of the softmax over all projections", 0.2)
+
+
+@dataclass(frozen=True)
+class DecorrelativeDistillParams:
+    """Decorrelative feature distillation (fidelity.md §5)."""
+
+    __pydantic_config__ = _STRICT
+
+    off_diagonal: NonNegative = doc("weight of the off-diagonal correlations", 5e-3)
+    scale: Positive = doc("of the whole loss", 0.1)
+
+
+@dataclass(frozen=True)
+class PrototypeDistillParams:
+    """Prototype distillation (fidelity.md §5, "knowledge")."""
+
+    __pydantic_config__ = _STRICT
+
+    temperature: Positive = doc("of both softmaxes over prototypes", 0.1)
 
 
 @dataclass(frozen=True)
@@ -237,12 +396,18 @@ class FeatureDistillParams:
 
     __pydantic_config__ = _STRICT
 
-    distiller: Literal["contrastive"] = doc(
-        "the loss between prediction and frozen projection, a file of kaizen/distill/", "contrastive"
+    distiller: DistillerName = doc(
+        "the loss between prediction and frozen projection, a file of kaizen/distill/; auto: the SSL method's own "
+        "(kaizen/registry.py)",
+        "auto",
     )
-    weight: NonNegative = doc("lambda_f", 1.0)
-    temperature: Positive = doc("contrastive: temperature", 0.2)
-    predictor_hidden: Count = doc("width of the distillation predictor's hidden layer (the paper: 2048)", 256)
+    weight: NonNegative | None = doc("lambda_f; null: the distiller's own (kaizen/registry.py)", None)
+    predictor_hidden: NonNegativeInt = doc(
+        "width of the distillation predictor's hidden layer (the paper: 2048); 0: no predictor", 256
+    )
+    contrastive: ContrastiveDistillParams = section(ContrastiveDistillParams)
+    decorrelative: DecorrelativeDistillParams = section(DecorrelativeDistillParams)
+    prototype: PrototypeDistillParams = section(PrototypeDistillParams)
 
 
 @dataclass(frozen=True)
@@ -362,6 +527,11 @@ class Params:
     ssl: SSLParams = section(SSLParams)
     distill: DistillParams = section(DistillParams)
     train: TrainParams = section(TrainParams)
+    per_method: dict[str, dict[str, Any]] = doc(
+        "what an SSL method has otherwise: by its name, sections augment, distill, model and train to lay over the "
+        "common ones",
+        {},
+    )
     evaluation: EvaluationParams = section(EvaluationParams)
     report: ReportParams = section(ReportParams)
     reference_compat: ReferenceCompatParams = section(ReferenceCompatParams)
@@ -369,6 +539,24 @@ class Params:
 
 
 T = TypeVar("T")
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``overlay`` over ``base``: mappings merge key by key, anything else replaces."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def for_method(params: Params, method: str) -> Params:
+    """The parameters with what `per_method` says of ``method`` laid over them."""
+    overlay = params.per_method.get(method)
+    if not overlay:
+        return params
+    values = dataclasses.asdict(params)
+    return from_dict(Params, merge(values, overlay))
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

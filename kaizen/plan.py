@@ -8,7 +8,7 @@ node that exists is right and one that is missing has to be made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from kaizen import registry
 from kaizen.data.sources import SOURCES
 from kaizen.data.split import class_tasks
 from kaizen.files import canonical_json, sha256_text
-from kaizen.params import VARIANTS, Params, VariantParams
+from kaizen.params import VARIANTS, Params, VariantParams, for_method
 
 Kind = Literal["shards", "replay", "step", "evaluation", "reference", "summary"]
 KEY_LENGTH = 32
@@ -150,6 +150,7 @@ class _Builder:
         self.facts = facts
         self.fingerprint = fingerprint
         self.nodes: dict[str, Node] = {}
+        self.of_method = {method: for_method(params, method) for method in params.grid.methods}
         self.tasks = class_tasks(len(facts.classes), params.split.tasks, params.split.seed)
 
     def build(self) -> Plan:
@@ -261,11 +262,15 @@ class _Builder:
         steps: list[Node] = []
         replays: list[Node] = []
         label = " ".join([method, variant, *_size_words(unit, size)])
-        for task in range(len(self.tasks)):
+        if switches.joint:
+            steps.append(
+                self._step(method, seed, range(len(self.tasks)), None, None, switches, f"{label} · seed {seed}")
+            )
+        for task in range(0 if switches.joint else len(self.tasks)):
             replay = self._replay(task, size, unit) if task > 0 and size else None
             title = f"step {task} · {label} · seed {seed}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
-            steps.append(self._step(method, seed, task, prior, replay, switches, title))
+            steps.append(self._step(method, seed, (task,), prior, replay, switches, title))
             replays.extend([replay] if replay else [])
         evaluation = self._evaluation(tuple(steps), f"evaluation · {label} · seed {seed}")
         return Run(method, variant, unit, size, seed, tuple(steps), tuple(replays), evaluation)
@@ -274,35 +279,44 @@ class _Builder:
         self,
         method: str,
         seed: int,
-        task: int,
+        tasks: Sequence[int],
         prior: Node | None,
         replay: Node | None,
         switches: VariantParams,
         title: str,
     ) -> Node:
-        params = self.params
+        """A training step on one task, or jointly on several."""
+        params = self.of_method[method]
         compat = params.reference_compat
         train = dataclasses.asdict(params.train)
         replay_batch_size = train.pop("replay_batch_size")
-        modules = ["kaizen.training.step", registry.module_of(registry.SSL_METHODS[method])]
+        model = dataclasses.asdict(params.model)
+        modules = ["kaizen.training.step", registry.module_of(registry.SSL_METHODS[method].target)]
         step: dict[str, Any] = {
             "method": method,
             "seed": seed,
-            "task": task,
+            "tasks": list(tasks),
             "num_classes": len(self.facts.classes),
             "ssl": dataclasses.asdict(getattr(params.ssl, method)),
-            "model": dataclasses.asdict(params.model),
+            "model": model,
             "image": dataclasses.asdict(params.image),
             "augment": dataclasses.asdict(params.augment),
             "train": train,
             "stem_padding_2": compat.stem_padding_2,
         }
+        if model.pop("classifier_head") == "growing":
+            before = prior.params["logits"] if prior else []
+            new = [label for task in tasks for label in self.tasks[task] if label not in before]
+            step |= {"logits": before + new, "num_classes": len(before + new)}
         inputs: dict[str, Node] = {"shards": self.shards}
         if prior is not None:
             inputs["prior"] = prior
+            if "logits" in step:
+                step["new_logits"] = len(new)
             if switches.feature_distill:
-                step["feature_distill"] = dataclasses.asdict(params.distill.feature)
-                modules.append(registry.module_of(registry.FEATURE_DISTILLERS[params.distill.feature.distiller]))
+                step["feature_distill"] = _feature_distill(params, method)
+                distiller = registry.FEATURE_DISTILLERS[step["feature_distill"]["distiller"]]
+                modules.append(registry.module_of(distiller.target))
             if switches.classifier_distill:
                 step["classifier_distill"] = dataclasses.asdict(params.distill.classifier)
             if switches.feature_distill or switches.classifier_distill:
@@ -312,7 +326,7 @@ class _Builder:
             step["replay_batch_size"] = replay_batch_size
             step["longest_loader"] = compat.epoch_length
         packages = _TRAIN_PACKAGES + (("torchvision",) if params.model.backbone.startswith("resnet") else ())
-        identities = {"task": self._task_identity(task, "train")}
+        identities = {f"task-{task:02d}": self._task_identity(task, "train") for task in tasks}
         local = {"save_every_epochs": params.runtime.save_every_epochs}
         return self._node("step", title, step, inputs, (tuple(modules), packages), identities, local)
 
@@ -325,12 +339,12 @@ class _Builder:
         }
 
     def _evaluation(self, steps: tuple[Node, ...], title: str, kind: Kind = "evaluation") -> Node:
+        train = steps[0].params["train"]
         params = {
             "evaluation": dataclasses.asdict(self.params.evaluation),
             "tasks": self.tasks,
-            "threads": self.params.train.threads,
-            "device": self.params.train.device,
-            "precision": self.params.train.precision,
+            "num_classes": len(self.facts.classes),
+            **{name: train[name] for name in ("threads", "device", "precision")},
         }
         inputs = {"shards": self.shards} | {f"step-{task:02d}": node for task, node in enumerate(steps)}
         code = (("kaizen.evaluation.run",), _TRAIN_PACKAGES)
@@ -341,14 +355,14 @@ class _Builder:
         nothing = VariantParams(False, False, False)
         tasks = range(len(self.tasks)) if self.params.grid.specialists else range(1)
         titles = [f"{f'specialist {task}' if task else 'step 0'} · {method} · seed {seed}" for task in tasks]
-        steps = tuple(self._step(method, seed, task, None, None, nothing, titles[task]) for task in tasks)
+        steps = tuple(self._step(method, seed, (task,), None, None, nothing, titles[task]) for task in tasks)
         evaluation = self._evaluation(steps, f"specialists' evaluation · {method} · seed {seed}", "reference")
         return SpecialistSet(method, seed, steps, evaluation)
 
     def _summary(self, runs: tuple[Run, ...], references: tuple[SpecialistSet, ...]) -> Node:
         params = self.params
         # The figure of the loss terms shows the first seed of each series.
-        shown = [run for run in runs if run.seed == params.grid.seeds[0]]
+        shown = [run for run in runs if run.seed == params.grid.seeds[0] and len(run.steps) == len(self.tasks)]
         steps = {run.name: {f"step-{run.name}-{t:02d}": step for t, step in enumerate(run.steps)} for run in shown}
         points: list[dict[str, Any]] = [
             {
@@ -396,6 +410,18 @@ class _Builder:
 def variant_switches(params: Params, name: str) -> VariantParams:
     """The switches of a variant: those written in params, else the built-in ones."""
     return params.variants[name] if name in params.variants else VARIANTS[name]
+
+
+def _feature_distill(params: Params, method: str) -> dict[str, Any]:
+    """The feature distillation of a method: the distiller and weight resolved, without the other distillers' own."""
+    feature = dataclasses.asdict(params.distill.feature)
+    if feature["distiller"] == "auto":
+        feature["distiller"] = registry.SSL_METHODS[method].distiller
+    if feature["weight"] is None:
+        feature["weight"] = registry.FEATURE_DISTILLERS[feature["distiller"]].weight
+    for other in registry.FEATURE_DISTILLERS.keys() - {feature["distiller"]}:
+        feature.pop(other, None)
+    return feature
 
 
 def _size_text(unit: str, size: float | int) -> str:

@@ -1,18 +1,46 @@
-"""What can be named in the parameters, and where it lives; one line per method.
+"""What can be named in the parameters, where it lives, and what belongs to it; one line each.
 
-Nothing is imported until `load` is called, so the plan may read this without torch.
+Nothing is imported until `load` is called, so parameters and plan may read this without torch.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import NamedTuple
+
+
+class Method(NamedTuple):
+    """An SSL method: its class, and the feature distiller that the paper pairs it with (fidelity.md §5)."""
+
+    target: str
+    distiller: str
+
+
+class Distiller(NamedTuple):
+    """A feature distiller: its class, and the paper's weight lambda_f for it (fidelity.md §5)."""
+
+    target: str
+    weight: float
+
 
 SSL_METHODS = {
-    "simclr": "kaizen.ssl.simclr:SimCLR",
+    "simclr": Method("kaizen.ssl.simclr:SimCLR", "contrastive"),
+    "mocov2plus": Method("kaizen.ssl.mocov2plus:MoCoV2Plus", "contrastive"),
+    "byol": Method("kaizen.ssl.byol:BYOL", "predictive"),
+    "vicreg": Method("kaizen.ssl.vicreg:VICReg", "predictive_mse"),
+    "barlow_twins": Method("kaizen.ssl.barlow_twins:BarlowTwins", "decorrelative"),
+    "simsiam": Method("kaizen.ssl.simsiam:SimSiam", "predictive"),
+    "nnclr": Method("kaizen.ssl.nnclr:NNCLR", "contrastive"),
+    "swav": Method("kaizen.ssl.swav:SwAV", "prototype"),
+    "dino": Method("kaizen.ssl.dino:DINO", "prototype"),
 }
 
 FEATURE_DISTILLERS = {
-    "contrastive": "kaizen.distill.contrastive:ContrastiveDistiller",
+    "contrastive": Distiller("kaizen.distill.contrastive:ContrastiveDistiller", 1.0),
+    "predictive": Distiller("kaizen.distill.predictive:PredictiveDistiller", 1.0),
+    "predictive_mse": Distiller("kaizen.distill.predictive_mse:PredictiveMSEDistiller", 25.0),
+    "decorrelative": Distiller("kaizen.distill.decorrelative:DecorrelativeDistiller", 1.0),
+    "prototype": Distiller("kaizen.distill.prototype:PrototypeDistiller", 1.0),
 }
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.params import VARIANTS, Params
+from kaizen.params import VARIANTS, Params, merge
+from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
 SPECIALIST = "specialist"
+# Sections that may differ between SSL methods: those that a step's training depends on.
+_PER_METHOD = ("augment", "distill", "model", "train")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
 
 # pydantic's error types -> what to do about it; the others speak for themselves.
@@ -77,36 +80,58 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay ``overlay`` over ``base``: mappings merge key by key, anything else replaces."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """Check types, bounds, unknown keys and combinations; returns the typed parameters.
 
     Raises KaizenError that lists every problem with its key's path, the value and the mend.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         text = json.dumps(values, default=str)
     except (TypeError, ValueError) as error:
         raise KaizenError(f"{where}: {error}; write plain mappings, lists, texts and numbers") from None
-    try:
-        # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
-        params: Params = TypeAdapter(Params).validate_json(text)
-    except ValidationError as error:
-        problems = [_describe(problem) for problem in error.errors(include_url=False)]
-        raise KaizenError(_listing(where, problems)) from None
-    problems = list(_combinations(params))
-    if problems:
+    params, problems = _typed(text)
+    if params is not None:
+        problems = _combinations(params)
+        problems += _per_method_problems(params, json.loads(text), problems)
+    if params is None or problems:
         raise KaizenError(_listing(where, problems))
     return params
+
+
+def _typed(text: str) -> tuple[Params | None, list[str]]:
+    """The parameters of a JSON text, or what is wrong with their names, types and bounds."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
+        return TypeAdapter(Params).validate_json(text), []
+    except ValidationError as error:
+        return None, [_describe(problem) for problem in error.errors(include_url=False)]
+
+
+def _per_method_problems(params: Params, values: Mapping[str, Any], common: Sequence[str]) -> list[str]:
+    """What is wrong with `per_method`: each method's parameters are checked as a whole, beyond the ``common`` ones."""
+    problems: list[str] = []
+    for method, overlay in params.per_method.items():
+        where = f"per_method.{method}"
+        if method not in SSL_METHODS:
+            problems.append(f"{where}: {_unknown(method, 'an SSL method', SSL_METHODS)}")
+        others = overlay.keys() - _PER_METHOD
+        if others:
+            problems.append(
+                f"{where}.{min(others)}: only {', '.join(_PER_METHOD)} can differ between methods; set it for all"
+            )
+            continue
+        merged, wrong = _typed(json.dumps(merge(values, overlay)))
+        wrong += _combinations(merged) if merged is not None else []
+        problems += [f"{where}.{problem}" for problem in wrong if problem not in common]
+    return problems
+
+
+def _unknown(name: str, what: str, known: Iterable[str]) -> str:
+    """That a name is not known, and the nearest one, or all."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"{name!r} is not {what}; " + (f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}")
 
 
 def json_schema() -> dict[str, Any]:
@@ -156,13 +181,23 @@ def _combinations(params: Params) -> list[str]:
             )
         if name in VARIANTS or name == SPECIALIST:
             problems.append(f"variants.{name}: this name is built in; choose another")
+    for name, switches in known.items():
+        if switches.joint and (switches.feature_distill or switches.classifier_distill or switches.replay):
+            problems.append(
+                f"variants.{name}: joint training has no prior step to distil from and nothing to replay; "
+                "set feature_distill, classifier_distill and replay to false"
+            )
     for name in params.grid.variants:
         if name not in known:
-            close = difflib.get_close_matches(name, list(known), n=1)
-            mend = (
-                f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}, or define it under variants"
-            )
-            problems.append(f"grid.variants: {name!r} is not a variant; {mend}")
+            problems.append(f"grid.variants: {_unknown(name, 'a variant', known)}, or define it under variants")
+    for name in params.grid.methods:
+        if name not in SSL_METHODS:
+            problems.append(f"grid.methods: {_unknown(name, 'an SSL method', SSL_METHODS)}")
+    distiller = params.distill.feature.distiller
+    if distiller != "auto" and distiller not in FEATURE_DISTILLERS:
+        problems.append(
+            f"distill.feature.distiller: {_unknown(distiller, 'a distiller', ['auto', *FEATURE_DISTILLERS])}"
+        )
     grids: dict[str, list[Any]] = {
         "grid.methods": list(params.grid.methods),
         "grid.variants": params.grid.variants,
@@ -174,6 +209,11 @@ def _combinations(params: Params) -> list[str]:
     for path, values in grids.items():
         if len(set(values)) < len(values):
             problems.append(f"{path}: {json.dumps(values)} names a point twice; keep each once")
+    if distiller == "prototype":
+        without = [
+            name for name in params.grid.methods if name in SSL_METHODS and SSL_METHODS[name].distiller != distiller
+        ]
+        problems += [f"distill.feature.distiller: {name} has no prototypes to distil; choose auto" for name in without]
     problems += _replay_problems(params, known) + _image_problems(params)
     source = params.dataset.source
     if source == "digits" and params.dataset.path is not None:

@@ -158,7 +158,7 @@ PARAMETER_CASES = (
     ),
     Case("unknown variant", setting(grid__variants=["kaizan"]), ("grid.variants", "'kaizan'", "did you mean kaizen?")),
     Case("a point twice", setting(grid__seeds=[0, 0]), ("grid.seeds", "keep each once")),
-    Case("unknown method", setting(grid__methods=["simsiam"]), ("grid.methods", '"simsiam"', "'simclr'")),
+    Case("unknown method", setting(grid__methods=["moco"]), ("grid.methods", "'moco'", "did you mean mocov2plus?")),
     Case(
         "tasks that do not divide the classes",
         setting(split__tasks=3),

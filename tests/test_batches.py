@@ -55,7 +55,7 @@ def resident(path: Path, fraction: float = 1.0) -> ResidentRows:
 
 def streamed(path: Path, pool_rows: int = 1, fraction: float = 1.0) -> StreamedRows:
     """Pools of at most so many rows, but of one row group at least."""
-    return StreamedRows(path, IMAGE, fraction, pool_rows * SIZE * SIZE, CPU)
+    return StreamedRows([path], IMAGE, fraction, pool_rows * SIZE * SIZE, CPU)
 
 
 # One row group per pool; two or three; nearly half; all in one.
@@ -171,12 +171,12 @@ def test_a_stream_that_is_left_early_ends(shard: Path) -> None:
 
 def test_open_rows_streams_what_is_too_large(shard: Path) -> None:
     whole = ROWS * SIZE * SIZE / 1e6
-    assert isinstance(open_rows(shard, IMAGE, 1.0, whole, CPU), ResidentRows)
-    large = open_rows(shard, IMAGE, 1.0, whole * 0.9, CPU)
+    assert isinstance(open_rows([shard], IMAGE, 1.0, whole, CPU), ResidentRows)
+    large = open_rows([shard], IMAGE, 1.0, whole * 0.9, CPU)
     assert isinstance(large, StreamedRows)
     # Two pools are in memory at a time, and both together stay below the limit.
     assert large.pool_rows <= ROWS * 0.45
-    assert isinstance(open_rows(shard, IMAGE, 0.5, whole * 0.9, CPU), ResidentRows)
+    assert isinstance(open_rows([shard], IMAGE, 0.5, whole * 0.9, CPU), ResidentRows)
     assert sorted(indices(large.batches(1, 0, 0))) == list(range(ROWS))
 
 

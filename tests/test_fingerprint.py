@@ -184,8 +184,9 @@ def test_a_method_or_source_more_in_a_registry_changes_nothing_that_exists(packa
         "evaluation": ("kaizen.evaluation.run",),
     }
     before = {name: code_fingerprint(modules) for name, modules in entries.items()}
-    (package / "ssl" / "byol.py").write_text("from kaizen.ssl.base import SSLMethod\n")
-    edit(package / "registry.py", "SSL_METHODS = {\n", 'SSL_METHODS = {\n    "byol": "kaizen.ssl.byol:BYOL",\n')
+    (package / "ssl" / "new.py").write_text("from kaizen.ssl.base import SSLMethod\n")
+    entry = '    "new": Method("kaizen.ssl.new:New", "contrastive"),\n'
+    edit(package / "registry.py", "SSL_METHODS = {\n", "SSL_METHODS = {\n" + entry)
     edit(
         package / "data" / "sources" / "__init__.py",
         "SOURCES = {\n",
@@ -220,7 +221,7 @@ def test_a_step_depends_on_what_trains_it_and_on_nothing_else() -> None:
 
 def test_a_method_is_not_part_of_the_others_code() -> None:
     """Only what the plan names: the step itself leads to no method and no distiller."""
-    chosen = {module_of(target) for target in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())}
+    chosen = {module_of(entry.target) for entry in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())}
     assert chosen & closure(["kaizen.training.step"]) == set()
     assert chosen & closure(["kaizen.evaluation.run"]) == set()
 

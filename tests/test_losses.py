@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from torch import Tensor
 from kaizen.distill.contrastive import ContrastiveDistiller, contrastive_distillation
 from kaizen.distill.soft_label import soft_label_distillation
 from kaizen.models.seeding import seeded
-from kaizen.params import FeatureDistillParams, SimCLRParams
+from kaizen.params import ContrastiveDistillParams, FeatureDistillParams, SimCLRParams
+from kaizen.ssl.base import Moment
 from kaizen.ssl.simclr import SimCLR, nt_xent
 from kaizen.training.classification import cross_entropy_sum
 
@@ -186,10 +188,12 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 def test_simclr_is_the_loss_of_its_projections() -> None:
     with seeded(0):
-        method = SimCLR(SimCLRParams(projector_hidden=12, projector_out=6, temperature=0.5), 10).double()
+        method = SimCLR(
+            SimCLRParams(projector_hidden=12, projector_out=6, temperature=0.5), SimpleNamespace(feature_dim=10)
+        ).double()
     features = (_random(17, 8, 10).requires_grad_(), _random(18, 8, 10))
     views = (torch.empty(8, 1, 4, 4), torch.empty(8, 1, 4, 4))
-    output = method(features, views)
+    output = method(features, views, Moment(0, 1, 0))
     weights = {name: value.numpy() for name, value in method.projector.state_dict().items()}
     for feature, z in zip(features, output.projections, strict=True):
         hidden = np.maximum(feature.detach().numpy() @ weights["0.weight"].T + weights["0.bias"], 0)
@@ -204,7 +208,8 @@ def test_simclr_is_the_loss_of_its_projections() -> None:
 
 def test_contrastive_distiller_predicts_then_compares() -> None:
     with seeded(0):
-        distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=9, temperature=0.4), 5).double()
+        params = FeatureDistillParams(predictor_hidden=9, contrastive=ContrastiveDistillParams(temperature=0.4))
+        distiller = ContrastiveDistiller(params, SimpleNamespace(projection_dim=5)).double()
     z, f = (_random(19, 7, 5), _random(20, 7, 5)), (_random(21, 7, 5), _random(22, 7, 5))
     # copies, as the forward pass below changes the batch norm's running statistics in place
     weights = {name: value.clone().numpy() for name, value in distiller.predictor.state_dict().items()}

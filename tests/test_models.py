@@ -7,12 +7,14 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from kaizen import registry
+from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.contrastive import ContrastiveDistiller
 from kaizen.models.backbone import Backbone, BasicBlock, build_backbone
 from kaizen.models.heads import Layer, classifier, mlp
@@ -191,7 +193,7 @@ def test_classifier(hidden: list[int], kinds: str) -> None:
 
 def test_simclr_and_distiller_heads() -> None:
     """The heads of fidelity.md §4 and §5, with the paper's sizes."""
-    method = SimCLR(SimCLRParams(projector_hidden=4096, projector_out=256), 512)
+    method = SimCLR(SimCLRParams(projector_hidden=4096, projector_out=256), SimpleNamespace(feature_dim=512))
     assert method.projection_dim == 256
     assert [type(m) for m in method.projector] == [nn.Linear, nn.ReLU, nn.Linear]
     assert _count(method) == 513 * 4096 + 4097 * 256
@@ -203,7 +205,7 @@ def test_simclr_and_distiller_heads() -> None:
     method.projector[0].weight.requires_grad_(False)
     assert [name for name, _ in method.parameter_groups()["projector"]] == ["0.bias", "2.weight", "2.bias"]
 
-    distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=2048), 256)
+    distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=2048), method)
     assert [type(m) for m in distiller.predictor] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     assert _count(distiller) == 257 * 2048 + 2 * 2048 + 2049 * 256
 
@@ -224,10 +226,12 @@ def test_full_precision_and_widened() -> None:
 
 
 def test_registry_targets_load_and_the_registry_needs_no_torch() -> None:
-    for target in registry.SSL_METHODS.values():
-        assert issubclass(registry.load(target), SSLMethod)
-        assert registry.load(target).__module__ == registry.module_of(target)
-    assert registry.load(registry.FEATURE_DISTILLERS["contrastive"]) is ContrastiveDistiller
+    for method in registry.SSL_METHODS.values():
+        assert issubclass(registry.load(method.target), SSLMethod)
+        assert registry.load(method.target).__module__ == registry.module_of(method.target)
+        assert method.distiller in registry.FEATURE_DISTILLERS
+    for distiller in registry.FEATURE_DISTILLERS.values():
+        assert issubclass(registry.load(distiller.target), FeatureDistiller)
     assert registry.module_of("kaizen.ssl.simclr:SimCLR") == "kaizen.ssl.simclr"
     assert _python("import sys, kaizen.registry; print('torch' in sys.modules)") == "False"
 

@@ -20,6 +20,7 @@ from kaizen.errors import KaizenError
 from kaizen.fingerprint import code_fingerprint
 from kaizen.params import Params
 from kaizen.plan import JOB_COMMAND, DatasetFacts, Plan, build_plan
+from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
 VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
 BASE = {"grid.variants": VARIANTS}
@@ -49,6 +50,7 @@ REACH: dict[str, list[str]] = {
     "augment": TRAINED,
     "model": TRAINED,
     "ssl": TRAINED,
+    "per_method": TRAINED,
     "distill.feature": [*DISTILLED, "summary"],
     "distill.classifier": [*SOFT_LABELLED, "summary"],
     "train": TRAINED,
@@ -70,9 +72,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "report.title": {"report.title": "another"},
     "report.formats": {"report.formats": ["pdf"]},
     "variants": {"variants.unused": {"replay": False}},
+    "distill.feature.distiller": {"distill.feature.distiller": "predictive"},
+    "distill.feature.weight": {"distill.feature.weight": 0.5},
+    "per_method": {"per_method.simclr.train.lr": 0.5},
 }
 # Lists of points are tested on their own below; the others have a single choice so far.
-ELSEWHERE = {"dataset.path", "grid.methods", "grid.variants", "grid.seeds", "distill.feature.distiller"}
+ELSEWHERE = {"dataset.path", "grid.methods", "grid.variants", "grid.seeds"}
 
 
 def places(plan: Plan) -> dict[str, str]:
@@ -129,6 +134,17 @@ def other_value(hint: Any, value: Any) -> Any:
     raise AssertionError(f"say in CHANGES how to change a parameter of type {hint}")
 
 
+def base_for(path: str) -> dict[str, Any]:
+    """An experiment in which a parameter of a method or distiller has an effect."""
+    *_, owner, _ = ["", "", *path.split(".")]
+    for method, entry in SSL_METHODS.items():
+        if path.startswith("ssl.") and owner == method:
+            return BASE | {"grid.methods": [method]}
+        if path.startswith("distill.feature.") and owner == entry.distiller:
+            return BASE | {"grid.methods": [method]}
+    return BASE
+
+
 LEAVES = {path: CHANGES.get(path) or (hint, default) for path, hint, default in leaves(Params)}
 
 
@@ -139,8 +155,53 @@ def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(path: str
         change = {path: other_value(*change)}
     named = [name for name in REACH if path == name or path.startswith(f"{name}.")]
     assert named, f"{path} is missing in REACH"
-    before = make_plan(BASE)
-    assert changed(before, make_plan(BASE | change)) == matching(before, REACH[max(named, key=len)])
+    base = base_for(path)
+    before = make_plan(base)
+    assert changed(before, make_plan(base | change)) == matching(before, REACH[max(named, key=len)])
+    if base != BASE and not path.startswith(("ssl.simclr", "distill.feature.contrastive")):
+        assert not changed(make_plan(BASE), make_plan(BASE | change)), "of another method or distiller"
+
+
+def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
+    both = {"grid.methods": ["simclr", "byol"], "grid.variants": ["kaizen"]}
+    before = make_plan(both)
+    after = make_plan(both | {"per_method.byol": {"train": {"lr": 0.7}, "augment": {"flip": 0.5}}})
+    keys = [[step.key for run in plan.runs if run.method == "simclr" for step in run.steps] for plan in (before, after)]
+    assert keys[0] == keys[1]
+    trained = [run.steps[1].params for run in after.runs]
+    assert [(step["train"]["lr"], step["augment"]["flip"]) for step in trained] == [(2.0, 0.0), (0.7, 0.5)]
+
+
+def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> None:
+    plan = make_plan({"grid.methods": list(SSL_METHODS), "grid.variants": ["kaizen"]})
+    found = {run.method: run.steps[1].params["feature_distill"] for run in plan.runs}
+    assert {name: entry["distiller"] for name, entry in found.items()} == {
+        name: method.distiller for name, method in SSL_METHODS.items()
+    }
+    assert {entry["distiller"]: entry["weight"] for entry in found.values()} == {
+        name: distiller.weight for name, distiller in FEATURE_DISTILLERS.items()
+    }
+    assert found["vicreg"].keys() == {"distiller", "weight", "predictor_hidden"}
+    assert found["swav"].keys() == {"distiller", "weight", "predictor_hidden", "prototype"}
+
+
+def test_joint_training_is_one_step_on_all_tasks() -> None:
+    plan = make_plan({"grid.variants": ["joint", "kaizen"]})
+    joint = plan.runs[0]
+    assert len(joint.steps) == 1 and joint.steps[0].params["tasks"] == [0, 1, 2, 3, 4]
+    assert set(joint.steps[0].identities) == {f"task-{task:02d}" for task in range(5)}
+    assert not joint.replays and joint.name == "simclr-joint-seed0"
+
+
+def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -> None:
+    plan = make_plan({"model.classifier_head": "growing", "grid.variants": ["kaizen", "joint"]})
+    tasks = plan.runs[0].evaluation.params["tasks"]
+    for task, step in enumerate(plan.runs[0].steps):
+        assert step.params["logits"] == [label for classes in tasks[: task + 1] for label in classes]
+        assert step.params["num_classes"] == len(step.params["logits"])
+        assert step.params.get("new_logits", 2) == 2
+    assert [step.params["logits"] for step in plan.references[0].steps] == tasks
+    assert sorted(plan.runs[1].steps[0].params["logits"]) == list(range(10))
 
 
 def test_the_seed_of_random_replay_reaches_what_uses_it() -> None:
@@ -276,7 +337,7 @@ def test_a_key_is_the_hash_of_all_that_a_node_depends_on() -> None:
         "inputs": {
             "prior": node.inputs["prior"].key,
             "replay": node.inputs["replay"].key,
-            "task": node.identities["task"],
+            "task-02": node.identities["task-02"],
         },
         "command": JOB_COMMAND,
     }

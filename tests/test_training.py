@@ -19,11 +19,13 @@ from tiny import REPOSITORY, Project, make_project
 from kaizen.data.batches import ResidentRows
 from kaizen.models.continual import build_model, frozen_copy
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
+from kaizen.ssl.base import Moment
 from kaizen.training.device import choose_compute, cpu_computes_bfloat16
 from kaizen.training.loop import StepData
 from kaizen.training.objective import TERMS, Objective
 
 COMPUTE = choose_compute("cpu", "float32", 1)
+START = Moment(0, 1, 0)
 
 
 def small_model(seed: int = 0) -> Any:
@@ -34,7 +36,7 @@ def small_model(seed: int = 0) -> Any:
         5,
         "simclr",
         ssl,
-        FeatureDistillParams(predictor_hidden=12),
+        FeatureDistillParams(distiller="contrastive", predictor_hidden=12),
         seed,
     )
 
@@ -64,7 +66,7 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
     objective = Objective(
         feature_weight=0.7, classifier_weight=2.5, classifier_temperature=1.0, classifier_gradient=False
     )
-    total, terms = objective(student, teacher, views, labels, COMPUTE)
+    total, terms = objective(student, teacher, views, labels, COMPUTE, START)
     named = dict(zip(TERMS, terms.tolist(), strict=True))
 
     student, count = small_model(1).train(), 6
@@ -92,7 +94,7 @@ def gradients(objective: Objective, labels: torch.Tensor) -> dict[str, torch.Ten
     """The encoder's gradients of L."""
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode=False)
     views, _ = batch()
-    total, _ = objective(student, teacher, views, labels, COMPUTE)
+    total, _ = objective(student, teacher, views, labels, COMPUTE, START)
     total.backward()
     return {name: parameter.grad for name, parameter in student.encoder.named_parameters()}
 
@@ -110,7 +112,7 @@ def test_the_classifiers_losses_reach_the_encoder_only_on_request() -> None:
 def test_a_batch_without_labels_has_no_supervised_term_and_no_nan() -> None:
     student = small_model(1).train()
     views, labels = batch()
-    total, terms = Objective(None, None, 1.0, True)(student, None, views, torch.full_like(labels, -1), COMPUTE)
+    total, terms = Objective(None, None, 1.0, True)(student, None, views, torch.full_like(labels, -1), COMPUTE, START)
     total.backward()
     assert terms[TERMS.index("L_C_CT")] == 0 and torch.isfinite(total)
     assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
@@ -121,7 +123,7 @@ def test_the_teacher_keeps_its_weights_and_drifts_only_in_the_references_mode(tr
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     views, labels = batch()
-    Objective(1.0, 2.0, 1.0, False)(student, teacher, views, labels, COMPUTE)[0].backward()
+    Objective(1.0, 2.0, 1.0, False)(student, teacher, views, labels, COMPUTE, START)[0].backward()
     changed = {name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])}
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert bool(changed) is train_mode
@@ -263,7 +265,7 @@ def test_cross_entropy_of_a_sum_of_views() -> None:
     """The sum, not the mean, over views (fidelity.md §6)."""
     student = small_model(3).train()
     views, labels = batch()
-    _, terms = Objective(None, None, 1.0, False)(student, None, (views[0], views[0]), labels, COMPUTE)
+    _, terms = Objective(None, None, 1.0, False)(student, None, (views[0], views[0]), labels, COMPUTE, START)
     student = small_model(3).train()
     one = F.cross_entropy(student.classifier(student.encoder(views[0])), labels, ignore_index=-1)
     assert terms[TERMS.index("L_C_CT")].item() == pytest.approx(2 * one.item(), rel=1e-5)

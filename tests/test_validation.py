@@ -10,8 +10,8 @@ import yaml
 from conftest import REPOSITORY, make_params
 
 from kaizen.errors import KaizenError
-from kaizen.params import DatasetParams, Params, ReplayParams, SimCLRParams, VariantParams, from_dict
-from kaizen.validation import load_params, merge, read_yaml, validate
+from kaizen.params import DatasetParams, Params, ReplayParams, SimCLRParams, VariantParams, from_dict, merge
+from kaizen.validation import load_params, read_yaml, validate
 
 # What a person might write -> what the message has to say: the key's path or the line, and the mend.
 BAD = {
@@ -48,7 +48,28 @@ BAD = {
     "NaN": ("train: {lr: .nan}", ["train.lr", "must be a finite number"]),
     "infinity": ("distill: {feature: {weight: .inf}}", ["distill.feature.weight", "must be a finite number"]),
     "no choice of the listed ones": ("train: {optimizer: adam}", ["train.optimizer", '"adam"', "'sgd' or 'lars'"]),
-    "an unknown method": ("grid: {methods: [moco]}", ["grid.methods.0", '"moco"', "'simclr'"]),
+    "what no method may have for itself": (
+        "per_method: {byol: {dataset: {seed: 1}}}",
+        ["per_method.byol.dataset", "only augment, distill, model, train"],
+    ),
+    "an unknown method with parameters of its own": (
+        "per_method: {byoll: {}}",
+        ["per_method.byoll", "did you mean byol?"],
+    ),
+    "a bad value of one method": ("per_method: {byol: {train: {lr: -1}}}", ["per_method.byol.train.lr: -1", "greater"]),
+    "joint training with replay": ("variants: {mine: {joint: true}}", ["variants.mine", "set feature_distill,"]),
+    "prototypes that the method lacks": (
+        "distill: {feature: {distiller: prototype}}",
+        ["distill.feature.distiller", "simclr has no prototypes", "choose auto"],
+    ),
+    "an unknown distiller": (
+        "distill: {feature: {distiller: predictiv}}",
+        ["distill.feature.distiller", "did you mean predictive?"],
+    ),
+    "an unknown method": (
+        "grid: {methods: [moco]}",
+        ["grid.methods", "'moco' is not an SSL method", "did you mean mocov2plus?"],
+    ),
     "an empty grid": ("grid: {variants: []}", ["grid.variants", "at least 1 item"]),
     "three of two numbers": ("augment: {blur: [0.0, 0.1, 0.2]}", ["augment.blur", "at most 2 items"]),
     "both sizes of replay": (

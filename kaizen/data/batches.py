@@ -1,15 +1,16 @@
-"""Shuffled batches of one shard: resident in memory, or streamed by row groups where it is too large.
+"""Shuffled batches of shards: resident in memory, or streamed by row groups where they are too large.
 
 A batch is a function of (seed, epoch, batch index) alone, so a step resumes in the middle of an epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Rows(Protocol):
-    """The rows of a shard, in a new order each time they are gone through."""
+    """The rows of one or several shards, in a new order each time they are gone through."""
 
     count: int
 
@@ -53,12 +54,17 @@ class ResidentRows:
 class StreamedRows:
     """Rows read in pools of whole row groups: groups shuffled, then the rows of each pool; one pool read ahead."""
 
-    def __init__(self, path: Path, image: ImageParams, fraction: float, pool_bytes: int, device: torch.device) -> None:
-        """Open the shard at ``path``; two pools of ``pool_bytes`` of pixels are in memory at a time."""
-        self.path, self.image, self.fraction, self.device = path, image, fraction, device
-        self.rows = row_group_rows(path, fraction)
+    def __init__(
+        self, paths: Sequence[Path], image: ImageParams, fraction: float, pool_bytes: int, device: torch.device
+    ) -> None:
+        """Open the shards at ``paths``; two pools of ``pool_bytes`` of pixels are in memory at a time."""
+        self.image, self.fraction, self.device = image, fraction, device
+        sizes = [row_group_rows(path, fraction) for path in paths]
+        # Row groups are numbered through all shards.
+        self.groups = [(path, number) for path, rows in zip(paths, sizes, strict=True) for number in range(len(rows))]
+        self.rows = [count for rows in sizes for count in rows]
         self.count = sum(self.rows)
-        per_row = decoded_bytes(path, image, fraction) / max(1, self.count)
+        per_row = sum(decoded_bytes(path, image, fraction) for path in paths) / max(1, self.count)
         self.pool_rows = max(1, int(pool_bytes / max(1.0, per_row)))
 
     def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
@@ -105,17 +111,22 @@ class StreamedRows:
     def _load(self, pool: tuple[int, list[int]], seed: int) -> Batch:
         """Decode one pool and shuffle its rows."""
         number, groups = pool
-        images, labels = load_row_groups(self.path, self.image, self.fraction, groups)
+        of_path: dict[Path, list[int]] = {}
+        for path, group in (self.groups[group] for group in groups):
+            of_path.setdefault(path, []).append(group)
+        images, labels = _joined(load_row_groups(path, self.image, self.fraction, of_path[path]) for path in of_path)
         order = _permutation(len(labels), derive_seed(seed, "pool", number))
-        return torch.from_numpy(images)[order], torch.from_numpy(labels)[order]
+        return images[order], labels[order]
 
 
-def open_rows(path: Path, image: ImageParams, fraction: float, limit_mb: float, device: torch.device) -> Rows:
-    """Open a shard: resident where its decoded pixels take at most ``limit_mb`` MB (10^6 bytes), else streamed."""
-    if decoded_bytes(path, image, fraction) <= limit_mb * 1e6:
-        images, labels = load_shard(path, image, fraction)
-        return ResidentRows(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
-    return StreamedRows(path, image, fraction, int(limit_mb * 1e6 / 2), device)
+def open_rows(
+    paths: Sequence[Path], image: ImageParams, fraction: float, limit_mb: float, device: torch.device
+) -> Rows:
+    """Open shards: resident where their decoded pixels take at most ``limit_mb`` MB (10^6 bytes), else streamed."""
+    if sum(decoded_bytes(path, image, fraction) for path in paths) <= limit_mb * 1e6:
+        images, labels = _joined(load_shard(path, image, fraction) for path in paths)
+        return ResidentRows(images.to(device), labels.to(device))
+    return StreamedRows(paths, image, fraction, int(limit_mb * 1e6 / 2), device)
 
 
 def cycle(rows: Rows, size: int, seed: int, start: int, length: int) -> Iterator[Batch]:
@@ -128,6 +139,12 @@ def cycle(rows: Rows, size: int, seed: int, start: int, length: int) -> Iterator
             start += 1
             if start >= length:
                 return
+
+
+def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Batch:
+    """Images and labels of several parts, one after the other; a single part is not copied."""
+    images, labels = zip(*((torch.from_numpy(x), torch.from_numpy(y)) for x, y in parts), strict=True)
+    return (images[0], labels[0]) if len(images) == 1 else (torch.cat(images), torch.cat(labels))
 
 
 def _permutation(count: int, seed: int) -> Tensor:

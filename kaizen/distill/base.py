@@ -1,4 +1,4 @@
-"""The interface through which training knows a feature distiller."""
+"""The interface through which training knows a feature distiller, and the predictor that they share."""
 
 from __future__ import annotations
 
@@ -6,17 +6,38 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from kaizen.models.heads import Layer, mlp
+from kaizen.params import FeatureDistillParams
+from kaizen.ssl.base import SSLMethod
+
 
 class FeatureDistiller(nn.Module, ABC):
-    """Feature distillation L_FE^KD: a loss between student and frozen teacher projections (fidelity.md §5).
+    """Feature distillation L_FE^KD: a loss between student and frozen teacher (fidelity.md §5).
 
-    A subclass is built as ``(params: FeatureDistillParams, projection_dim: int)``; its predictor is made
-    at step 1 and carried from step to step.
+    A subclass is built as ``(params: FeatureDistillParams, ssl: SSLMethod)``; its predictor is made at step 1 and
+    carried from step to step.
     """
 
-    @abstractmethod
-    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the scalar loss of the two views' projections, each [N, D], student against teacher.
+    # What the learning rate is multiplied by for the distiller's own parameters.
+    lr_factor: float = 1.0
 
-        Computed in full precision even under autocast; no gradient reaches the teacher.
+    def __init__(self, params: FeatureDistillParams, ssl: SSLMethod) -> None:
+        """Build the predictor [N, D] -> [N, D], D = ssl.projection_dim: linear, batch norm, ReLU, linear; or none."""
+        super().__init__()
+        dim, hidden = ssl.projection_dim, params.predictor_hidden
+        self.predictor: nn.Module = nn.Identity()
+        if hidden:
+            self.predictor = mlp(
+                Layer(dim, hidden, batch_norm=True, relu=True), Layer(hidden, dim, batch_norm=False, relu=False)
+            )
+
+    def targets(self, teacher: SSLMethod, features: Tensor) -> Tensor:
+        """What the student is to match, from the teacher's features [N, F] of one view: its projections [N, D]."""
+        return teacher.project(features)
+
+    @abstractmethod
+    def forward(self, student: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the scalar loss of the student's projections of two views, each [N, D], against `targets` of each.
+
+        Computed in full precision even under autocast; no gradient reaches the targets.
         """

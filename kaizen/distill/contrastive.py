@@ -7,9 +7,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from kaizen.distill.base import FeatureDistiller
-from kaizen.models.heads import Layer, mlp
 from kaizen.models.precision import full_precision, widened
 from kaizen.params import FeatureDistillParams
+from kaizen.ssl.base import SSLMethod
 
 
 def contrastive_distillation(p1: Tensor, p2: Tensor, f1: Tensor, f2: Tensor, temperature: float) -> Tensor:
@@ -28,18 +28,14 @@ def contrastive_distillation(p1: Tensor, p2: Tensor, f1: Tensor, f2: Tensor, tem
 
 
 class ContrastiveDistiller(FeatureDistiller):
-    """Predictor (linear, batch norm, ReLU, linear) under the contrastive distillation loss."""
+    """Predictor under the contrastive distillation loss."""
 
-    def __init__(self, params: FeatureDistillParams, projection_dim: int) -> None:
-        """Build the predictor, which maps [N, projection_dim] to itself."""
-        super().__init__()
-        self.temperature = params.temperature
-        self.predictor = mlp(
-            Layer(projection_dim, params.predictor_hidden, batch_norm=True, relu=True),
-            Layer(params.predictor_hidden, projection_dim, batch_norm=False, relu=False),
-        )
+    def __init__(self, params: FeatureDistillParams, ssl: SSLMethod) -> None:
+        """See `FeatureDistiller`."""
+        super().__init__(params, ssl)
+        self.temperature = params.contrastive.temperature
 
-    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, student: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
         """Predict the teacher's projections from the student's; return the contrastive loss, a scalar."""
         p1, p2 = self.predictor(student[0]), self.predictor(student[1])
-        return contrastive_distillation(p1, p2, *teacher, temperature=self.temperature)
+        return contrastive_distillation(p1, p2, *targets, temperature=self.temperature)

@@ -48,6 +48,9 @@ def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter:
         for number, role in enumerate(steps):
             rows.append(evaluator.accuracies(evaluator.load(role)))
             reporter.amount(number + 1, len(steps), "steps evaluated")
+        # A model trained jointly on all tasks stands for every step: the upper bound.
+        if len(rows) == 1:
+            rows *= len(params["tasks"])
         result["matrices"] = {reader: [row[reader] for row in rows] for reader in READERS}
     else:
         result["random_network"] = {
@@ -75,9 +78,9 @@ class Evaluator:
         """Decode the training rows that probe and kNN learn from, and all test rows."""
         self.spec, self.store, self.compute = spec, store, compute
         self.params = from_dict(EvaluationParams, spec["params"]["evaluation"])
-        first = min(role for role in spec["inputs"] if role.startswith("step-"))
-        self.step_params = store.read_record("step", spec["inputs"][first]["key"])["params"]
-        self.image = from_dict(ImageParams, self.step_params["image"])
+        self.first = min(role for role in spec["inputs"] if role.startswith("step-"))
+        self.classes = spec["params"]["num_classes"]
+        self.image = from_dict(ImageParams, self._step_params(self.first)["image"])
         tasks = range(len(spec["params"]["tasks"]))
         train = [self._shard(task, "train", self.params.probe_fraction) for task in tasks]
         self.tests = [self._shard(task, "test", 1.0) for task in tasks]
@@ -94,21 +97,29 @@ class Evaluator:
     def load(self, role: str) -> FeatureClassifier:
         """The model of a step, from its verified checkpoint."""
         path = self.store.open_file("step", self.spec["inputs"][role]["key"], "model.safetensors")
-        model = self.untrained()
+        model = self.untrained(role)
         load_weights(model, read_checkpoint(path), path)
         return model
 
-    def untrained(self) -> FeatureClassifier:
-        """The network with the initial weights that the steps started from."""
-        step = self.step_params
+    def untrained(self, role: str | None = None) -> FeatureClassifier:
+        """The network of a step (the first one) with its initial weights."""
+        step = self._step_params(role or self.first)
         model = from_dict(ModelParams, step["model"])
         channels, classes = self.image.channels, step["num_classes"]
         built = build_feature_classifier(model, channels, classes, step["seed"], step["stem_padding_2"])
+        built.labels = step.get("logits")
         return self.compute.place(built).eval()
+
+    def _step_params(self, role: str) -> dict[str, Any]:
+        params: dict[str, Any] = self.store.read_record("step", self.spec["inputs"][role]["key"])["params"]
+        return params
 
     @torch.no_grad()
     def features(self, model: FeatureClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 [N, F] and logits float32 [N, K] of uint8 images [N, C, H, W]."""
+        """Features float32 [N, F] and logits float32 [N, K] of uint8 images [N, C, H, W].
+
+        A class that a growing classifier has no logit for yet has the logit -inf.
+        """
         features, logits = [], []
         for batch in images.split(self.params.batch_size):
             inputs = evaluation_transform(batch.to(self.compute.device), self.image)
@@ -116,14 +127,19 @@ class Evaluator:
                 output = model.encoder(inputs.contiguous(memory_format=torch.channels_last))
                 logits.append(model.classifier(output).float())
             features.append(output.float())
-        return torch.cat(features), torch.cat(logits)
+        known = torch.cat(logits)
+        if model.labels is None:
+            return torch.cat(features), known
+        every = torch.full((len(known), self.classes), float("-inf"), device=known.device)
+        every[:, model.labels] = known
+        return torch.cat(features), every
 
     def accuracies(self, model: FeatureClassifier) -> dict[str, list[float | None]]:
         """Accuracy on every task's test images per reader, arg max over all classes of the stream.
 
         None where probe and kNN have no labelled image to learn from.
         """
-        classes = self.step_params["num_classes"]
+        classes = self.classes
         device = self.compute.device
         tests = [self.features(model, part.images) for part in self.tests]
         labels = [part.labels.to(device) for part in self.tests]

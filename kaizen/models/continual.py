@@ -15,7 +15,7 @@ from kaizen import registry
 from kaizen.distill.base import FeatureDistiller
 from kaizen.errors import KaizenError
 from kaizen.models.backbone import Backbone, build_backbone
-from kaizen.models.heads import classifier
+from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.models.seeding import seeded
 from kaizen.params import FeatureDistillParams, ModelParams
 from kaizen.seeds import derive_seed
@@ -23,9 +23,14 @@ from kaizen.ssl.base import SSLMethod
 
 
 class FeatureClassifier(nn.Module):
-    """Encoder and classifier: what is deployed and evaluated after every task."""
+    """Encoder and classifier: what is deployed and evaluated after every task.
 
-    def __init__(self, encoder: Backbone, head: nn.Module) -> None:
+    ``labels`` are those that the logits stand for, in order; None: logit i stands for label i.
+    """
+
+    labels: list[int] | None = None
+
+    def __init__(self, encoder: Backbone, head: nn.Sequential) -> None:
         """Take an encoder [N, C, H, W] -> [N, F] and a head [N, F] -> [N, K]."""
         super().__init__()
         self.encoder = encoder
@@ -35,7 +40,9 @@ class FeatureClassifier(nn.Module):
 class ContinualModel(FeatureClassifier):
     """The student; its state dict is what a step hands to the next one."""
 
-    def __init__(self, encoder: Backbone, head: nn.Module, ssl: SSLMethod, distiller: FeatureDistiller | None) -> None:
+    def __init__(
+        self, encoder: Backbone, head: nn.Sequential, ssl: SSLMethod, distiller: FeatureDistiller | None
+    ) -> None:
         """Add the method's heads, and the feature distiller where one is used."""
         super().__init__(encoder, head)
         self.ssl = ssl
@@ -69,22 +76,28 @@ def build_model(
     """
     base = build_feature_classifier(model, channels, num_classes, seed, stem_padding_2)
     with seeded(derive_seed(seed, "ssl", method)):
-        ssl = registry.load(registry.SSL_METHODS[method])(ssl_params, base.encoder.feature_dim)
+        ssl = registry.load(registry.SSL_METHODS[method].target)(ssl_params, base.encoder)
     distiller = None
     if feature_distill is not None:
         with seeded(derive_seed(seed, "distiller")):
-            target = registry.FEATURE_DISTILLERS[feature_distill.distiller]
-            distiller = registry.load(target)(feature_distill, ssl.projection_dim)
+            target = registry.FEATURE_DISTILLERS[feature_distill.distiller].target
+            distiller = registry.load(target)(feature_distill, ssl)
     return ContinualModel(base.encoder, base.classifier, ssl, distiller)
 
 
-def frozen_copy(model: ContinualModel, train_mode: bool) -> ContinualModel:
+def frozen_copy(model: ContinualModel, train_mode: bool, new_logits: int = 0) -> ContinualModel:
     """The teacher: a copy without gradient, in eval mode unless the reference's train mode is asked for.
+
+    The last ``new_logits`` logits, which a growing classifier got for the present step, are left out.
 
     Only ever made of weights just loaded from the prior step's file (fidelity.md §14.4).
     """
     teacher = copy.deepcopy(model)
     teacher.distiller = None
+    if new_logits:
+        without_last_outputs(teacher.classifier, new_logits)
+    for name in teacher.ssl.student_only:
+        delattr(teacher.ssl, name)
     teacher.requires_grad_(False)
     return teacher.train(train_mode)
 
@@ -97,13 +110,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise KaizenError(f"{path} is not a readable checkpoint ({error}); delete its folder and run again") from error
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path, may_lack: tuple[str, ...] = ()) -> None:
+def load_weights(
+    model: FeatureClassifier,
+    tensors: Mapping[str, Tensor],
+    source: Path,
+    may_lack: tuple[str, ...] = (),
+    new_logits: int = 0,
+) -> None:
     """Load a checkpoint's tensors by name into ``model``.
 
-    Tensors that the model does not have are left out; those under a prefix of ``may_lack`` may be missing.
+    Tensors that the model does not have are left out; those under a prefix of ``may_lack`` may be missing. The
+    model's last ``new_logits`` logits are new and keep their weights.
     Raises KaizenError naming the file and the first tensor that is missing or of another shape.
     """
     state = model.state_dict()
+    if new_logits:
+        last = f"classifier.{len(model.classifier) - 1}"
+        state |= {name: state[name][:-new_logits] for name in (f"{last}.weight", f"{last}.bias")}
     for name, value in state.items():
         if name not in tensors:
             if name.startswith(may_lack):

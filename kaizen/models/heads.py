@@ -40,3 +40,14 @@ def classifier(in_features: int, hidden: Sequence[int], classes: int) -> nn.Sequ
     widths = [in_features, *hidden]
     layers = [Layer(a, b, batch_norm=False, relu=True) for a, b in itertools.pairwise(widths)]
     return mlp(*layers, Layer(widths[-1], classes, batch_norm=False, relu=False))
+
+
+def without_last_outputs(head: nn.Sequential, count: int) -> None:
+    """Take a `classifier`'s last ``count`` logits away, in place: what it was before it grew."""
+    last = head[-1]
+    if not isinstance(last, nn.Linear):
+        raise TypeError(f"a classifier ends with a linear layer, not with {type(last).__name__}")
+    smaller = nn.Linear(last.in_features, last.out_features - count, device=last.weight.device)
+    smaller.weight.data.copy_(last.weight.data[:-count])
+    smaller.bias.data.copy_(last.bias.data[:-count])
+    head[-1] = smaller

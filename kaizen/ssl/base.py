@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in a task the training is, counted from 0: optimiser step ``step`` of ``steps``, in ``epoch``."""
+
+    step: int
+    steps: int
+    epoch: int
 
 
 class SSLOutput(NamedTuple):
@@ -22,18 +32,24 @@ class SSLOutput(NamedTuple):
 class SSLMethod(nn.Module, ABC):
     """A self-supervised method: its heads on top of the encoder, its loss, and its updates between steps.
 
-    Everything that the next task inherits (heads, momentum networks, queues) is a parameter or buffer,
-    so it travels in the state dict.
+    A subclass is built as ``(params, encoder)``, its parameters and the student's encoder [N, C, H, W] -> [N, F], of
+    which it may keep a copy but no reference. Everything that the next task inherits (heads, momentum networks,
+    queues) is a parameter or buffer, so it travels in the state dict.
     """
 
     projection_dim: int
+    # Heads whose learning rate the schedule leaves alone (fidelity.md §3).
+    static_heads: frozenset[str] = frozenset()
+    # Attributes that only a student needs; the frozen teacher goes without.
+    student_only: tuple[str, ...] = ()
 
     @abstractmethod
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor]) -> SSLOutput:
+    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """Compute the loss from the encoder's features of two views, each [N, F].
 
         ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder. The loss
-        is computed in full precision even under autocast.
+        is computed in full precision even under autocast. Buffers that the loss depends on (queues) are left alone
+        until `after_step`.
         """
 
     @abstractmethod
@@ -52,8 +68,11 @@ class SSLMethod(nn.Module, ABC):
                 groups.setdefault(head, []).append((name or head, parameter))
         return groups
 
-    def after_step(self, step: int, total_steps: int, encoder: nn.Module) -> None:
-        """Update what gradients do not (momentum networks, say) after optimiser step ``step`` of ``total_steps``.
+    def start_task(self) -> None:
+        """Prepare for a task once the prior step's state is loaded; nothing by default."""
 
-        ``step`` counts from 0 within a task; nothing by default.
-        """
+    def before_update(self, moment: Moment) -> None:
+        """Change gradients, between the backward pass and the optimiser's step; nothing by default."""
+
+    def after_step(self, moment: Moment, encoder: nn.Module) -> None:
+        """Update what gradients do not (momentum networks, queues) after an optimiser step; nothing by default."""

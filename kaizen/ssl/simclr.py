@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from kaizen.models.backbone import Backbone
 from kaizen.models.heads import Layer, mlp
 from kaizen.models.precision import full_precision, widened
 from kaizen.params import SimCLRParams
-from kaizen.ssl.base import SSLMethod, SSLOutput
+from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
@@ -30,17 +31,17 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
 class SimCLR(SSLMethod):
     """SimCLR: a projector of two linear layers, without batch norm, under NT-Xent."""
 
-    def __init__(self, params: SimCLRParams, feature_dim: int) -> None:
-        """Build the projector from ``feature_dim`` (the encoder's) to ``params.projector_out``."""
+    def __init__(self, params: SimCLRParams, encoder: Backbone) -> None:
+        """Build the projector from the encoder's features to ``params.projector_out``."""
         super().__init__()
         self.projection_dim = params.projector_out
         self.temperature = params.temperature
         self.projector = mlp(
-            Layer(feature_dim, params.projector_hidden, batch_norm=False, relu=True),
+            Layer(encoder.feature_dim, params.projector_hidden, batch_norm=False, relu=True),
             Layer(params.projector_hidden, params.projector_out, batch_norm=False, relu=False),
         )
 
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor]) -> SSLOutput:
+    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """NT-Xent of the two views' projections; ``views`` is not used."""
         z1, z2 = self.project(features[0]), self.project(features[1])
         return SSLOutput(nt_xent(z1, z2, self.temperature), (z1, z2))

@@ -17,6 +17,7 @@ from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.models.continual import ContinualModel
 from kaizen.params import TrainParams
 from kaizen.seeds import derive_seed
+from kaizen.ssl.base import Moment
 from kaizen.training.device import Compute
 from kaizen.training.objective import TERM_NAMES, TERMS, Objective
 from kaizen.training.optim import SGD, ParameterGroup
@@ -85,16 +86,16 @@ class Step:
         progress = self._resume()
         self.student.train()
         length = self.data.epoch_length()
-        total_steps = length * self.train.epochs
+        steps = length * self.train.epochs
         while progress.epoch < self.train.epochs:
-            lrs = {group.name: self._lr(group.lr, progress.epoch) for group in self.optimizer.groups}
+            lrs = {group.name: self._lr(group, progress.epoch) for group in self.optimizer.groups}
             sums = torch.tensor(progress.sums or [0.0] * len(TERMS), dtype=torch.float64, device=self.compute.device)
             seed = derive_seed(self.seed, "epoch", progress.epoch)
             began = time.monotonic()
             first = progress.batch
             for images, labels in self.data.batches(seed, progress.batch, length):
-                sums += self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch))
-                self.student.ssl.after_step(progress.epoch * length + progress.batch, total_steps, self.student.encoder)
+                moment = Moment(progress.epoch * length + progress.batch, steps, progress.epoch)
+                sums += self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch), moment)
                 progress.batch += 1
                 if self.stop():
                     progress.seconds += time.monotonic() - began
@@ -107,14 +108,16 @@ class Step:
             self._end_epoch(progress, self._checked(sums, progress.epoch), lrs, length, length - first, began)
         return progress
 
-    def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int) -> Tensor:
+    def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment) -> Tensor:
         """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4]."""
         generator = torch.Generator().manual_seed(seed)
         views = (self.augment(images, 0, generator), self.augment(images, 1, generator))
-        total, terms = self.objective(self.student, self.teacher, views, labels, self.compute)
+        total, terms = self.objective(self.student, self.teacher, views, labels, self.compute, moment)
         self.optimizer.zero_grad()
         total.backward()
+        self.student.ssl.before_update(moment)
         self.optimizer.step(lrs)
+        self.student.ssl.after_step(moment, self.student.encoder)
         return terms
 
     def _end_epoch(
@@ -145,9 +148,11 @@ class Step:
                 )
         return values
 
-    def _lr(self, base: float, epoch: int) -> float:
+    def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train
-        return learning_rate(epoch, base, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
+        if group.static:
+            return group.lr
+        return learning_rate(epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
 
     def _save(self, progress: Progress) -> None:
         """Replace the resume state."""
@@ -189,9 +194,10 @@ def parameter_groups(student: ContinualModel, train: TrainParams) -> list[Parame
     lr = scaled_lr(train.lr, train.batch_size)
     groups = [ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)]
     for name, parameters in student.ssl.parameter_groups().items():
-        groups.append(ParameterGroup(name, parameters, lr, train.weight_decay))
+        groups.append(ParameterGroup(name, parameters, lr, train.weight_decay, name in student.ssl.static_heads))
     if student.distiller is not None:
         parameters = list(student.distiller.named_parameters())
-        groups.append(ParameterGroup("distiller", parameters, lr, train.weight_decay))
+        factor = student.distiller.lr_factor
+        groups.append(ParameterGroup("distiller", parameters, lr * factor, train.weight_decay))
     groups.append(ParameterGroup("classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0))
     return groups

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kaizen.distill.soft_label import soft_label_distillation
 from kaizen.models.continual import ContinualModel
-from kaizen.training.classification import cross_entropy_sum
+from kaizen.ssl.base import Moment
+from kaizen.training.classification import UNLABELLED, cross_entropy_sum
 from kaizen.training.device import Compute
 
 TERMS = ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
@@ -33,6 +34,8 @@ class Objective:
     classifier_weight: float | None
     classifier_temperature: float
     classifier_gradient: bool
+    # Of a growing classifier: label -> logit, int64 [K]; None where they are the same.
+    logit_of_label: Tensor | None = None
 
     def __call__(
         self,
@@ -41,6 +44,7 @@ class Objective:
         views: tuple[Tensor, Tensor],
         labels: Tensor,
         compute: Compute,
+        moment: Moment,
     ) -> tuple[Tensor, Tensor]:
         """Compute the loss of a batch of task and replay rows.
 
@@ -50,11 +54,11 @@ class Objective:
         """
         with compute.autocast():
             features = (student.encoder(views[0]), student.encoder(views[1]))
-            ssl = student.ssl(features, views)
+            ssl = student.ssl(features, views, moment)
             # The reference trains the classifier on detached features (fidelity.md §6).
             seen = features if self.classifier_gradient else (features[0].detach(), features[1].detach())
             logits = [student.classifier(view) for view in seen]
-            supervised = cross_entropy_sum(logits, labels)
+            supervised = cross_entropy_sum(logits, self._targets(labels))
             zero = torch.zeros((), device=labels.device)
             feature_kd = classifier_kd = zero
             total = ssl.loss + supervised
@@ -63,13 +67,24 @@ class Objective:
                     old = (teacher.encoder(views[0]), teacher.encoder(views[1]))
                 if self.feature_weight is not None and student.distiller is not None:
                     with torch.no_grad():
-                        frozen = (teacher.ssl.project(old[0]), teacher.ssl.project(old[1]))
-                    feature_kd = student.distiller(ssl.projections, frozen)
+                        targets = (
+                            student.distiller.targets(teacher.ssl, old[0]),
+                            student.distiller.targets(teacher.ssl, old[1]),
+                        )
+                    feature_kd = student.distiller(ssl.projections, targets)
                     total = total + self.feature_weight * feature_kd
                 if self.classifier_weight is not None:
                     with torch.no_grad():
-                        targets = [teacher.classifier(view) for view in old]
-                    classifier_kd = soft_label_distillation(logits, targets, self.classifier_temperature)
+                        soft = [teacher.classifier(view) for view in old]
+                    # A classifier that grew has its new logits last; the teacher knows the first ones.
+                    known = [view[:, : soft[0].shape[1]] for view in logits]
+                    classifier_kd = soft_label_distillation(known, soft, self.classifier_temperature)
                     total = total + self.classifier_weight * classifier_kd
         terms = torch.stack([ssl.loss.detach(), feature_kd.detach(), supervised.detach(), classifier_kd.detach()])
         return total, terms
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """The logits that labels [N] stand for; -1 stays."""
+        if self.logit_of_label is None:
+            return labels
+        return torch.where(labels == UNLABELLED, labels, self.logit_of_label[labels.clamp(min=0)])

@@ -21,13 +21,14 @@ LARS_EPS = 1e-8
 class ParameterGroup:
     """Parameters, with their names, that share a learning rate and a weight decay.
 
-    ``lr`` is the group's base rate, from which the schedule computes the current one.
+    ``lr`` is the group's base rate, from which the schedule computes the current one unless it is ``static``.
     """
 
     name: str
     parameters: list[tuple[str, nn.Parameter]]
     lr: float
     weight_decay: float
+    static: bool = False
 
 
 class SGD:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
 from kaizen.data.augment import TwoViewAugment
 from kaizen.data.batches import Rows, open_rows
@@ -36,11 +38,15 @@ from kaizen.training.resume import Progress, save_tensors
 
 @dataclass(frozen=True)
 class StepParams:
-    """A step's parameters, typed, as the plan resolved them for its task and variant."""
+    """A step's parameters, typed, as the plan resolved them for its task (or all tasks, jointly) and variant.
+
+    ``logits`` are the labels that a growing classifier has logits for, in their order; the last ``new_logits`` of
+    them are new in this step. None: one for each of the ``num_classes`` labels.
+    """
 
     method: str
     seed: int
-    task: int
+    tasks: list[int]
     num_classes: int
     ssl: dict[str, Any]
     model: ModelParams
@@ -48,6 +54,8 @@ class StepParams:
     augment: AugmentParams
     train: TrainParams
     stem_padding_2: bool
+    logits: list[int] | None = None
+    new_logits: int = 0
     feature_distill: FeatureDistillParams | None = None
     classifier_distill: ClassifierDistillParams | None = None
     teacher_train_mode: bool = False
@@ -88,9 +96,10 @@ def run_step(
     if "prior" in inputs:
         path = store.open_file("step", inputs["prior"]["key"], "model.safetensors")
         # The predictor of feature distillation is new at the first step that has a teacher.
-        load_weights(student, read_checkpoint(path), path, may_lack=("distiller.",))
+        load_weights(student, read_checkpoint(path), path, may_lack=("distiller.",), new_logits=params.new_logits)
         if params.feature_distill or params.classifier_distill:
-            teacher = compute.place(frozen_copy(student, params.teacher_train_mode))
+            teacher = compute.place(frozen_copy(student, params.teacher_train_mode, params.new_logits))
+    student.ssl.start_task()
     student = compute.place(student)
     step = Step(
         student=student,
@@ -99,12 +108,13 @@ def run_step(
         augment=TwoViewAugment(params.augment, params.image),
         objective=Objective(
             feature_weight=params.feature_distill.weight if params.feature_distill else None,
+            logit_of_label=_logit_of_label(params.logits, compute),
             classifier_weight=params.classifier_distill.weight if params.classifier_distill else None,
             classifier_temperature=params.classifier_distill.temperature if params.classifier_distill else 1.0,
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
-        seed=derive_seed(params.seed, "training", params.task),
+        seed=derive_seed(params.seed, "training", *params.tasks),
         compute=compute,
         work=store.work_folder("step", spec["key"]),
         save_every_epochs=spec["local"].get("save_every_epochs", 10),
@@ -122,24 +132,33 @@ def _step_data(params: StepParams, inputs: dict[str, Any], store: Store, compute
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
     train = params.train
 
-    def rows(kind: str, key: str, name: str, fraction: float) -> Rows:
-        return open_rows(
-            store.open_file(kind, key, name), params.image, fraction, train.stream_above_mb, compute.device
-        )
+    def rows(kind: str, key: str, names: list[str], fraction: float) -> Rows:
+        paths = [store.open_file(kind, key, name) for name in names]
+        return open_rows(paths, params.image, fraction, train.stream_above_mb, compute.device)
 
-    task = rows("shards", inputs["shards"]["key"], f"task-{params.task:02d}.train.parquet", train.data_fraction)
+    names = [f"task-{task:02d}.train.parquet" for task in params.tasks]
+    task = rows("shards", inputs["shards"]["key"], names, train.data_fraction)
     if task.count < 2:
         raise KaizenError(
-            f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task {params.task}; "
-            "at least 2 are needed: raise it"
+            f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
+            f"{', '.join(map(str, params.tasks))}; at least 2 are needed: raise it"
         )
     data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
     if "replay" in inputs:
-        replay = rows("replay", inputs["replay"]["key"], "replay.parquet", 1.0)
+        replay = rows("replay", inputs["replay"]["key"], ["replay.parquet"], 1.0)
         # A proportion of a small class may round to no image at all: the step is then one without replay.
         if replay.count:
             data.replay, data.replay_batch_size = replay, min(params.replay_batch_size, replay.count)
     return data
+
+
+def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
+    """The position of each label among ``logits``, int64 [largest label + 1]; None where they are the same."""
+    if logits is None:
+        return None
+    positions = torch.zeros(max(logits) + 1, dtype=torch.int64)
+    positions[logits] = torch.arange(len(logits))
+    return positions.to(compute.device)
 
 
 def _write_results(student: ContinualModel, progress: Progress, building: Path) -> None:
