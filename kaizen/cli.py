@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--overlay", type=Path, action="append", default=[], metavar="FILE", help="laid over the parameters"
             )
+            sub.add_argument(
+                "--preset",
+                type=_preset,
+                action="append",
+                dest="overlay",
+                metavar="NAME",
+                help="laid over the parameters: presets/NAME.yaml",
+            )
         return sub
 
     sub = command("plan", _plan, "Show the nodes of the experiment: done, to run, shared by how many runs.")
@@ -78,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("publish", _publish, "Link the finished plan's files to data/ and results/ and show the results.")
     sub.add_argument("--marker", type=Path, metavar="FILE", help="write this file at the end (used by the Snakefile)")
     sub.add_argument("--values", metavar="JSON", help="the parameters themselves, instead of --params")
+    sub = command(
+        "preset",
+        _adopt,
+        "Write presets into params.yaml, whose comments stay; then `dvc exp run` or `snakemake`.",
+        False,
+    )
+    sub.add_argument(
+        "names", nargs="+", type=_preset, metavar="NAME", help="presets/NAME.yaml, laid one over the other"
+    )
+    sub.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
     command("show", _show, "Show the published results: table and paths of the figures.", planned=False)
     sub = command("gc", _gc, "Remove what the current plan does not need from the store; a dry run unless --delete.")
     sub.add_argument("--delete", action="store_true", help="really remove it")
@@ -104,6 +122,18 @@ def _plan(options: argparse.Namespace) -> None:
     from kaizen.report.plan_tree import print_plan
 
     print_plan(workflow)
+
+
+def _preset(name: str) -> Path:
+    """The file of a preset, named with or without folder and suffix."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("presets") / f"{name}.yaml"
+
+
+def _adopt(options: argparse.Namespace) -> None:
+    from kaizen.validation import adopt, load_params
+
+    load_params(options.params, options.names)
+    adopt(options.params, options.names)
 
 
 def _check(options: argparse.Namespace) -> None:

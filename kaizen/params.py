@@ -157,6 +157,9 @@ class ImageParams:
         "shorter side resized and centre cropped to this when an image is decoded; null: as stored, all of one size",
         None,
     )
+    test_crop: Fraction = doc(
+        "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: 0.875 of 256 pixels)", 1.0
+    )
     channels: Literal[1, 3] = doc("1 greyscale, 3 colour; images are converted", 1)
     mean: list[float] = doc("mean per channel, of pixels in 0..1", [0.305])
     std: list[Positive] = doc("standard deviation per channel", [0.376])

@@ -6,6 +6,7 @@ Every problem is named by its key's path, with the value and the mend, all in on
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
+from kaizen.files import write_text
 from kaizen.params import VARIANTS, Params, merge
 from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
@@ -78,6 +80,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
     return values
+
+
+def adopt(path: Path, overlays: Sequence[Path]) -> None:
+    """Write overlays into a parameters' file, atomically; comments and order of what is there stay.
+
+    Raises KaizenError where the file cannot be read or written.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.preserve_quotes = True
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for overlay in overlays:
+        _lay_over(document, read_yaml(overlay))
+    text = io.StringIO()
+    yaml.dump(document, text)
+    write_text(path, text.getvalue())
+
+
+def _lay_over(document: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    """As `merge`, in place, so that a document keeps its comments."""
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(document.get(key), dict):
+            _lay_over(document[key], value)
+        else:
+            document[key] = value
 
 
 def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:

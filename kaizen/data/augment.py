@@ -133,16 +133,20 @@ def _rows(chosen: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluation_transform(images: Tensor, image: ImageParams) -> Tensor:
-    """Resize uint8 images [N, C, H, W] to the network's input as Pillow does (bicubic, antialiased), and normalise.
+    """Resize the centre (``image.test_crop`` of each side) of uint8 images [N, C, H, W] to the network's input, as
+    Pillow does (bicubic, antialiased), and normalise.
 
     Returns float32 [N, C, size, size], in channels-last memory format if C > 1.
     """
     count, channels, height, width = images.shape
     view = _empty_view(count, channels, image.size, images.device)
-    if (height, width) == (image.size, image.size):
-        return _normalise(view.copy_(images), image)
+    shown = [max(1, round(side * image.test_crop)) for side in (height, width)]
+    top, left = ((side - inside) // 2 for side, inside in zip((height, width), shown, strict=True))
+    if shown == [image.size, image.size]:
+        centre = images[:, :, top : top + image.size, left : left + image.size]
+        return _normalise(view.copy_(centre), image)
     with torch.autocast(images.device.type, enabled=False):
-        boxes = torch.tensor((0, 0, height, width), device=images.device).expand(count, 4)
+        boxes = torch.tensor((top, left, *shown), device=images.device).expand(count, 4)
         mirrored = torch.zeros(count, dtype=torch.bool, device=images.device)
         return _normalise(view.copy_(crop.crop_resize(images, boxes, mirrored, image.size)), image)
 

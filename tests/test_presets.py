@@ -1,0 +1,106 @@
+"""Every preset and documented combination plans; the paper's are the paper's numbers; adopting one keeps comments."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, fake_fingerprint
+from tiny import Project
+
+from kaizen.params import Params
+from kaizen.plan import DatasetFacts, Plan, build_plan
+from kaizen.validation import load_params
+
+PRESETS = REPOSITORY / "presets"
+CLASSES = {"digits": 10, "image_folder": 10, "cifar100": 100, "imagenet": 100}
+# The experiments of the table in presets/README.md, and what goes with each of them.
+EXPERIMENTS = [
+    line.split("|")[2].strip(" `").split()
+    for line in (PRESETS / "README.md").read_text().splitlines()
+    if line.endswith("PU |")
+]
+CHANGES = ["replay-ablation", "tasks-10", "labels-1", "labels-10", "quick"]
+
+
+def load(*names: str) -> Params:
+    return load_params(REPOSITORY / "params.yaml", [PRESETS / f"{name}.yaml" for name in names])
+
+
+def plan(params: Params) -> Plan:
+    labels = range(CLASSES[params.dataset.source])
+    names = tuple(f"class {label:03d}" for label in labels)
+    return build_plan(params, DatasetFacts(names, names, names), fake_fingerprint)
+
+
+def test_the_table_and_the_folder_name_the_same_presets() -> None:
+    files = {path.stem for path in PRESETS.glob("*.yaml")}
+    assert {name for names in EXPERIMENTS for name in names} | set(CHANGES) == files
+    for combination in re.findall(r"--configfile ((?:presets/\S+ ?)+)", (PRESETS / "README.md").read_text()):
+        assert all((REPOSITORY / name).is_file() for name in combination.split())
+
+
+@pytest.mark.parametrize("names", EXPERIMENTS, ids=" ".join)
+@pytest.mark.parametrize("change", [None, *CHANGES])
+def test_every_preset_plans(names: list[str], change: str | None) -> None:
+    params = load(*names, *([change] if change else []))
+    planned = plan(params)
+    assert {run.variant for run in planned.runs} == set(params.grid.variants)
+    if change == "tasks-10":
+        assert len(planned.runs[0].evaluation.params["tasks"]) == 10
+    if change == "quick":
+        assert sum(node.kind == "step" for node in planned.nodes.values()) <= 25
+    for node in planned.nodes.values():
+        if node.kind == "step" and "labels-1" != change:
+            assert node.params["train"]["epochs"] >= node.params["train"]["warmup_epochs"]
+
+
+def test_the_papers_experiment_has_the_papers_numbers() -> None:
+    """fidelity.md §4, §8 and §11."""
+    planned = plan(load("cifar100"))
+    steps = {(run.method, run.variant): run.steps for run in planned.runs}
+    assert planned.runs[0].evaluation.params["tasks"][0][:4] == [11, 22, 39, 23]
+    for method, lr, decay, classifier_lr in (
+        ("simclr", 1.0, 1e-5, 0.1),
+        ("mocov2plus", 1.0, 1e-5, 0.1),
+        ("byol", 1.0, 1e-5, 0.1),
+        ("vicreg", 0.3, 1e-4, 0.05),
+    ):
+        step = steps[method, "kaizen"][1].params
+        train = step["train"]
+        assert (train["lr"], train["weight_decay"], train["classifier_lr"]) == (lr, decay, classifier_lr)
+        assert (train["epochs"], train["batch_size"], step["replay_batch_size"]) == (500, 256, 32)
+        assert (train["optimizer"], train["lars_eta"], train["warmup_epochs"]) == ("lars", 0.02, 10)
+        assert step["model"] | {"width": 0} == {
+            "backbone": "resnet18", "width": 0, "stem": "cifar", "classifier_hidden": [1000]
+        }  # fmt: skip
+        assert step["stem_padding_2"] and step["teacher_train_mode"] and step["longest_loader"]
+        assert step["feature_distill"]["predictor_hidden"] == 2048
+        assert step["feature_distill"]["weight"] == (25.0 if method == "vicreg" else 1.0)
+        assert step["classifier_distill"] == {"weight": 2.0, "temperature": 1.0}
+    augment = {method: steps[method, "kaizen"][0].params["augment"] for method in ("simclr", "vicreg")}
+    assert (augment["simclr"]["crop_scale"], augment["simclr"]["solarize"]) == ([0.08, 1.0], [0.0, 0.2])
+    assert (augment["vicreg"]["crop_scale"], augment["vicreg"]["solarize"]) == ([0.2, 1.0], [0.1, 0.1])
+    sizes = {run.replay_size for run in planned.runs if run.variant == "kaizen"}
+    assert sizes == {0.01} and len(planned.runs) == 16
+
+
+def test_adopting_a_preset_writes_its_values_and_keeps_the_comments(tmp_path: Path) -> None:
+    for name in ("params.yaml", "presets"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, tmp_path / name)
+    outcome = Project(tmp_path).kaizen("preset", "cifar100", "quick")
+    assert outcome.code == 0, outcome.output
+    assert load_params(tmp_path / "params.yaml") == load("cifar100", "quick")
+    before, after = (path.read_text().count("#") for path in (REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
+    assert after > before * 0.8
+    unchanged = (tmp_path / "params.yaml").read_bytes()
+    outcome = Project(tmp_path).kaizen("preset", "cifar1000")
+    assert outcome.code == 2 and "presets/cifar1000.yaml does not exist" in outcome.output
+    (tmp_path / "presets" / "bad.yaml").write_text(yaml.safe_dump({"train": {"epochs": 0}}))
+    outcome = Project(tmp_path).kaizen("preset", "bad")
+    assert outcome.code == 2 and "train.epochs" in outcome.output
+    assert (tmp_path / "params.yaml").read_bytes() == unchanged
