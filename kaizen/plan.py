@@ -8,7 +8,7 @@ node that exists is right and one that is missing has to be made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -231,23 +231,37 @@ class _Builder:
             depends["labels"] = self._labels()
         return sha256_text(canonical_json(depends))[:KEY_LENGTH]
 
-    def _replay(self, task: int, size: float, unit: str) -> Node:
+    def _replay(self, size: float, unit: str, steps: Sequence[Node], run: str) -> Node:
+        """The replay shard of the step that follows ``steps``: of a run's own if the policy looks at features."""
         replay = self.params.replay
-        params: dict[str, Any] = {"policy": replay.policy, unit: size, "task": task, "classes": self.tasks[:task]}
-        if replay.policy != "first_n":
+        policy = registry.REPLAY_POLICIES[replay.policy]
+        task = len(steps)
+        params: dict[str, Any] = {
+            "policy": replay.policy,
+            "unit": unit,
+            "size": size,
+            "task": task,
+            "classes": self.tasks[:task],
+        }
+        if policy.seeded:
             params["seed"] = replay.seed
+        inputs = {"shards": self.shards}
         identities = {f"task-{earlier:02d}": self._task_identity(earlier, "train") for earlier in range(task)}
         title = f"replay {replay.policy} {_size_text(unit, size)} · for task {task}"
-        code = (("kaizen.data.replay",), _DATA_PACKAGES)
-        return self._node("replay", title, params, {"shards": self.shards}, code, identities)
+        modules: tuple[str, ...] = ("kaizen.data.replay.shard", registry.module_of(policy.target))
+        packages: tuple[str, ...] = _DATA_PACKAGES
+        if policy.features:
+            params |= self._compute()
+            inputs |= _step_inputs(steps)
+            title += f" · {run}"
+            modules, packages = (*modules, "kaizen.data.replay.step_features"), _TRAIN_PACKAGES
+        return self._node("replay", title, params, inputs, (modules, packages), identities)
 
     # -- training -----------------------------------------------------------------------------------------
 
     def _points(self) -> list[tuple[str, str, str, float | None, int]]:
         """The grid: method x variant x replay size x seed; a variant without replay has one size, None."""
-        replay = self.params.replay
-        unit = "memory" if replay.memory is not None else "proportion"
-        sizes: list[float] = list(replay.memory if replay.memory is not None else replay.proportion or [])
+        unit, sizes = next(iter(self.params.replay.sizes().items()), ("proportion", []))
         points: list[tuple[str, str, str, float | None, int]] = []
         for method in self.params.grid.methods:
             for variant in self.params.grid.variants:
@@ -262,7 +276,7 @@ class _Builder:
         replays: list[Node] = []
         label = " ".join([method, variant, *_size_words(unit, size)])
         for task in range(len(self.tasks)):
-            replay = self._replay(task, size, unit) if task > 0 and size else None
+            replay = self._replay(size, unit, steps, f"{label} · seed {seed}") if task > 0 and size else None
             title = f"step {task} · {label} · seed {seed}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
             steps.append(self._step(method, seed, task, prior, replay, switches, title))
@@ -316,6 +330,11 @@ class _Builder:
         local = {"save_every_epochs": params.runtime.save_every_epochs}
         return self._node("step", title, step, inputs, (tuple(modules), packages), identities, local)
 
+    def _compute(self) -> dict[str, Any]:
+        """Where and how a job computes features."""
+        train = self.params.train
+        return {"threads": train.threads, "device": train.device, "precision": train.precision}
+
     # -- evaluation and report ----------------------------------------------------------------------------
 
     def _test_identities(self) -> dict[str, str]:
@@ -328,11 +347,9 @@ class _Builder:
         params = {
             "evaluation": dataclasses.asdict(self.params.evaluation),
             "tasks": self.tasks,
-            "threads": self.params.train.threads,
-            "device": self.params.train.device,
-            "precision": self.params.train.precision,
+            **self._compute(),
         }
-        inputs = {"shards": self.shards} | {f"step-{task:02d}": node for task, node in enumerate(steps)}
+        inputs = {"shards": self.shards} | _step_inputs(steps)
         code = (("kaizen.evaluation.run",), _TRAIN_PACKAGES)
         return self._node(kind, title, params, inputs, code, self._test_identities())
 
@@ -356,7 +373,7 @@ class _Builder:
                 "method": run.method,
                 "variant": run.variant,
                 "replay_size": run.replay_size,
-                "replay_unit": "images" if run.replay_unit == "memory" else "proportion",
+                "replay_unit": "images" if run.replay_unit == "memory" else run.replay_unit,
                 "seed": run.seed,
                 "steps": list(steps.get(run.name, {})),
             }
@@ -398,12 +415,21 @@ def variant_switches(params: Params, name: str) -> VariantParams:
     return params.variants[name] if name in params.variants else VARIANTS[name]
 
 
-def _size_text(unit: str, size: float | int) -> str:
-    return f"{size} images" if unit == "memory" else f"{100 * size:g} %"
+def _step_inputs(steps: Sequence[Node]) -> dict[str, Node]:
+    return {f"step-{task:02d}": node for task, node in enumerate(steps)}
+
+
+def _size_text(unit: str, size: float) -> str:
+    if unit == "proportion":
+        return f"{100 * size:g} %"
+    return f"{size} images per class" if unit == "per_class" else f"{size} images"
+
+
+def size_word(unit: str, size: float) -> str:
+    """A replay size in names of runs and folders: "5pct", "20imagesperclass" or "200images"."""
+    return f"{100 * size:g}pct" if unit == "proportion" else _size_text(unit, size).replace(" ", "")
 
 
 def _size_words(unit: str, size: float | None) -> list[str]:
     """The part of a run's name that tells its replay size; none where there is no replay."""
-    if size is None:
-        return []
-    return [f"replay{size}"] if unit == "memory" else [f"replay{100 * size:g}pct"]
+    return [] if size is None else [f"replay{size_word(unit, size)}"]
