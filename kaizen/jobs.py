@@ -150,22 +150,25 @@ def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:
 
 
 def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]) -> Result:
-    from kaizen.data.replay import make_replay
+    from kaizen.data.replay.base import Size, no_features
+    from kaizen.data.replay.shard import make_replay
 
     params = spec["params"]
     key = spec["inputs"]["shards"]["key"]
     for task in range(params["task"]):
         store.open_file("shards", key, f"task-{task:02d}.train.parquet")
+    environment, features = _versions("numpy", "pyarrow"), no_features
+    if any(role.startswith("step-") for role in spec["inputs"]):
+        from kaizen.data.replay.step_features import StepFeatures
+
+        features = StepFeatures(spec, store, reporter)
+        environment |= features.compute.describe()
+    size = Size(params["unit"], params["size"])
+    out = building / "replay.parquet"
     make_replay(
-        store.folder("shards", key),
-        params["task"],
-        params["policy"],
-        params.get("proportion"),
-        params.get("memory"),
-        params.get("seed", 0),
-        building / "replay.parquet",
+        store.folder("shards", key), params["task"], params["policy"], size, params.get("seed", 0), out, features
     )
-    return _versions("numpy", "pyarrow"), {}
+    return environment, {}
 
 
 def _step(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]) -> Result:

@@ -99,15 +99,23 @@ class ReplayParams:
 
     __pydantic_config__ = _STRICT
 
-    policy: Literal["first_n", "balanced_random"] = doc(
-        "first n of each class in dataset order (the reference, fidelity.md §7), or n of each class at random",
+    policy: Literal["first_n", "balanced_random", "reservoir", "herding"] = doc(
+        "which images: the first of each class in dataset order (the reference, fidelity.md §7), random ones of each "
+        "class, a random sample of the stream, or of each class those whose mean feature follows the class mean; "
+        "files of kaizen/data/replay/",
         "first_n",
     )
     proportion: list[Probability] | None = doc("sizes to try: shares of each class of the earlier tasks", [0.1])
+    per_class: list[NonNegativeInt] | None = doc("sizes to try instead: images of each class", None)
     memory: list[NonNegativeInt] | None = doc(
         "sizes to try instead: images in all, divided over tasks and classes", None
     )
-    seed: Seed = doc("balanced_random: which images are drawn", 0)
+    seed: Seed = doc("balanced_random, reservoir: which images are drawn", 0)
+
+    def sizes(self) -> dict[str, list[float]]:
+        """The sizes that are given by unit: proportion, per_class or memory; valid parameters have one unit."""
+        units = {"proportion": self.proportion, "per_class": self.per_class, "memory": self.memory}
+        return {unit: list(sizes) for unit, sizes in units.items() if sizes is not None}
 
 
 @dataclass(frozen=True)

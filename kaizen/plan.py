@@ -232,23 +232,37 @@ class _Builder:
             depends["labels"] = self._labels()
         return sha256_text(canonical_json(depends))[:KEY_LENGTH]
 
-    def _replay(self, task: int, size: float, unit: str) -> Node:
+    def _replay(self, size: float, unit: str, steps: Sequence[Node], run: str) -> Node:
+        """The replay shard of the step that follows ``steps``: of a run's own if the policy looks at features."""
         replay = self.params.replay
-        params: dict[str, Any] = {"policy": replay.policy, unit: size, "task": task, "classes": self.tasks[:task]}
-        if replay.policy != "first_n":
+        policy = registry.REPLAY_POLICIES[replay.policy]
+        task = len(steps)
+        params: dict[str, Any] = {
+            "policy": replay.policy,
+            "unit": unit,
+            "size": size,
+            "task": task,
+            "classes": self.tasks[:task],
+        }
+        if policy.seeded:
             params["seed"] = replay.seed
+        inputs = {"shards": self.shards}
         identities = {f"task-{earlier:02d}": self._task_identity(earlier, "train") for earlier in range(task)}
         title = f"replay {replay.policy} {_size_text(unit, size)} · for task {task}"
-        code = (("kaizen.data.replay",), _DATA_PACKAGES)
-        return self._node("replay", title, params, {"shards": self.shards}, code, identities)
+        modules: tuple[str, ...] = ("kaizen.data.replay.shard", registry.module_of(policy.target))
+        packages: tuple[str, ...] = _DATA_PACKAGES
+        if policy.features:
+            params |= _compute(steps[0])
+            inputs |= _step_inputs(steps)
+            title += f" · {run}"
+            modules, packages = (*modules, "kaizen.data.replay.step_features"), _TRAIN_PACKAGES
+        return self._node("replay", title, params, inputs, (modules, packages), identities)
 
     # -- training -----------------------------------------------------------------------------------------
 
     def _points(self) -> list[tuple[str, str, str, float | None, int]]:
         """The grid: method x variant x replay size x seed; a variant without replay has one size, None."""
-        replay = self.params.replay
-        unit = "memory" if replay.memory is not None else "proportion"
-        sizes: list[float] = list(replay.memory if replay.memory is not None else replay.proportion or [])
+        unit, sizes = next(iter(self.params.replay.sizes().items()), ("proportion", []))
         points: list[tuple[str, str, str, float | None, int]] = []
         for method in self.params.grid.methods:
             for variant in self.params.grid.variants:
@@ -267,7 +281,7 @@ class _Builder:
                 self._step(method, seed, range(len(self.tasks)), None, None, switches, f"{label} · seed {seed}")
             )
         for task in range(0 if switches.joint else len(self.tasks)):
-            replay = self._replay(task, size, unit) if task > 0 and size else None
+            replay = self._replay(size, unit, steps, f"{label} · seed {seed}") if task > 0 and size else None
             title = f"step {task} · {label} · seed {seed}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
             steps.append(self._step(method, seed, (task,), prior, replay, switches, title))
@@ -339,14 +353,13 @@ class _Builder:
         }
 
     def _evaluation(self, steps: tuple[Node, ...], title: str, kind: Kind = "evaluation") -> Node:
-        train = steps[0].params["train"]
         params = {
             "evaluation": dataclasses.asdict(self.params.evaluation),
             "tasks": self.tasks,
             "num_classes": len(self.facts.classes),
-            **{name: train[name] for name in ("threads", "device", "precision")},
+            **_compute(steps[0]),
         }
-        inputs = {"shards": self.shards} | {f"step-{task:02d}": node for task, node in enumerate(steps)}
+        inputs = {"shards": self.shards} | _step_inputs(steps)
         code = (("kaizen.evaluation.run",), _TRAIN_PACKAGES)
         return self._node(kind, title, params, inputs, code, self._test_identities())
 
@@ -370,7 +383,7 @@ class _Builder:
                 "method": run.method,
                 "variant": run.variant,
                 "replay_size": run.replay_size,
-                "replay_unit": "images" if run.replay_unit == "memory" else "proportion",
+                "replay_unit": "images" if run.replay_unit == "memory" else run.replay_unit,
                 "seed": run.seed,
                 "steps": list(steps.get(run.name, {})),
             }
@@ -424,12 +437,27 @@ def _feature_distill(params: Params, method: str) -> dict[str, Any]:
     return feature
 
 
-def _size_text(unit: str, size: float | int) -> str:
-    return f"{size} images" if unit == "memory" else f"{100 * size:g} %"
+def _compute(step: Node) -> dict[str, Any]:
+    """Where and how a job that uses a step's model computes: as the step did."""
+    train: dict[str, Any] = step.params["train"]
+    return {name: train[name] for name in ("threads", "device", "precision")}
+
+
+def _step_inputs(steps: Sequence[Node]) -> dict[str, Node]:
+    return {f"step-{task:02d}": node for task, node in enumerate(steps)}
+
+
+def _size_text(unit: str, size: float) -> str:
+    if unit == "proportion":
+        return f"{100 * size:g} %"
+    return f"{size} images per class" if unit == "per_class" else f"{size} images"
+
+
+def size_word(unit: str, size: float) -> str:
+    """A replay size in names of runs and folders: "5pct", "20imagesperclass" or "200images"."""
+    return f"{100 * size:g}pct" if unit == "proportion" else _size_text(unit, size).replace(" ", "")
 
 
 def _size_words(unit: str, size: float | None) -> list[str]:
     """The part of a run's name that tells its replay size; none where there is no replay."""
-    if size is None:
-        return []
-    return [f"replay{size}"] if unit == "memory" else [f"replay{100 * size:g}pct"]
+    return [] if size is None else [f"replay{size_word(unit, size)}"]

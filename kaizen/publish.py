@@ -15,7 +15,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, read_json, sha256_text, write_json
-from kaizen.plan import Node, Plan
+from kaizen.plan import Node, Plan, size_word
 from kaizen.store import RECORD, Store, link_or_copy, mismatch, record_key
 
 MANIFEST = "results/manifest.json"
@@ -33,17 +33,16 @@ def published_paths(plan: Plan) -> dict[str, Node]:
             folders[f"results/models/{run.name}/step-{task:02d}"] = step
         folders[f"results/evaluations/{run.name}"] = run.evaluation
         for task, replay in enumerate(run.replays, start=1):
-            size = f"{replay.params['policy']}-{_size(replay.params)}"
-            folders[f"data/replay/{size}/step-{task:02d}"] = replay
+            folder = f"data/replay/{replay.params['policy']}-{size_word(run.replay_unit, run.replay_size or 0)}"
+            if any(role.startswith("step-") for role in replay.inputs):
+                # Made with the models of this run's steps.
+                folder += f"/{run.name}"
+            folders[f"{folder}/step-{task:02d}"] = replay
     for reference in plan.references:
         for task, step in enumerate(reference.steps):
             folders[f"results/models/{reference.name}/task-{task:02d}"] = step
         folders[f"results/evaluations/{reference.name}"] = reference.evaluation
     return folders
-
-
-def _size(params: dict[str, Any]) -> str:
-    return f"{params['memory']}images" if "memory" in params else f"{100 * params['proportion']:g}pct"
 
 
 def publish(plan: Plan, store: Store, root: Path) -> list[str]:

@@ -6,7 +6,7 @@ Nothing is imported until `load` is called, so parameters and plan may read this
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Method(NamedTuple):
@@ -21,6 +21,14 @@ class Distiller(NamedTuple):
 
     target: str
     weight: float
+
+
+class ReplayPolicy(NamedTuple):
+    """A replay policy: its function, and what it needs: the seed, or features from the run's own steps."""
+
+    target: str
+    seeded: bool = False
+    features: bool = False
 
 
 SSL_METHODS = {
@@ -44,12 +52,20 @@ FEATURE_DISTILLERS = {
 }
 
 
+REPLAY_POLICIES = {
+    "first_n": ReplayPolicy("kaizen.data.replay.first_n:choose"),
+    "balanced_random": ReplayPolicy("kaizen.data.replay.balanced_random:choose", seeded=True),
+    "reservoir": ReplayPolicy("kaizen.data.replay.reservoir:choose", seeded=True),
+    "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
+}
+
+
 def module_of(target: str) -> str:
     """Return the module of a target such as "kaizen.ssl.simclr:SimCLR"."""
     return target.partition(":")[0]
 
 
-def load(target: str) -> type:
-    """Import the class that a target such as "kaizen.ssl.simclr:SimCLR" names."""
+def load(target: str) -> Any:
+    """Import the class or function that a target such as "kaizen.ssl.simclr:SimCLR" names."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -233,6 +233,7 @@ def _combinations(params: Params) -> list[str]:
         "grid.seeds": params.grid.seeds,
         # Sizes that are written alike in names of runs and folders are one point.
         "replay.proportion": [f"{100 * size:g} %" for size in params.replay.proportion or []],
+        "replay.per_class": params.replay.per_class or [],
         "replay.memory": params.replay.memory or [],
     }
     for path, values in grids.items():
@@ -259,11 +260,14 @@ def _combinations(params: Params) -> list[str]:
 
 def _replay_problems(params: Params, known: Mapping[str, Any]) -> list[str]:
     uses_replay = any(known[name].replay for name in params.grid.variants if name in known)
-    replay = params.replay
-    if replay.proportion is not None and replay.memory is not None:
-        return ["replay: both proportion and memory are given; set one of them to null"]
-    if uses_replay and not (replay.proportion or replay.memory):
-        return ["replay: a variant of the grid uses replay; give replay.proportion or replay.memory, as in [0.1]"]
+    sizes = params.replay.sizes()
+    if len(sizes) > 1:
+        return [f"replay: {' and '.join(sizes)} are given, of which only one can be; set the others to null"]
+    if uses_replay and not any(sizes.values()):
+        return [
+            "replay: a variant of the grid uses replay; give replay.proportion, as in [0.1], or replay.per_class or "
+            "replay.memory, as in [20]"
+        ]
     return []
 
 

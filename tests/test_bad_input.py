@@ -146,7 +146,7 @@ PARAMETER_CASES = (
     Case(
         "impossible combination", setting(train__warmup_epochs=9), ("train.warmup_epochs: 9", "train.epochs 2", "lower")
     ),
-    Case("replay sizes of both kinds", setting(replay__memory=[8]), ("replay", "set one of them to null")),
+    Case("replay sizes of both kinds", setting(replay__memory=[8]), ("replay", "set the others to null")),
     Case("replay without a size", setting(replay__proportion=[]), ("replay.proportion", "as in [0.1]")),
     Case(
         "mean of another channel count",

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FACTS, REPOSITORY, make_params, make_plan
+from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
 
 from kaizen.errors import KaizenError
-from kaizen.fingerprint import code_fingerprint
+from kaizen.fingerprint import closure, code_fingerprint
 from kaizen.params import Params
 from kaizen.plan import JOB_COMMAND, DatasetFacts, Plan, build_plan
-from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
+from kaizen.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
 
 VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
 BASE = {"grid.variants": VARIANTS}
@@ -68,6 +68,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "split.tasks": {"split.tasks": 2},
     "image.load_size": {"image.load_size": 20},
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
+    "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
     "replay.memory": {"replay.proportion": None, "replay.memory": [50]},
     "report.title": {"report.title": "another"},
     "report.formats": {"report.formats": ["pdf"]},
@@ -204,10 +205,68 @@ def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -
     assert sorted(plan.runs[1].steps[0].params["logits"]) == list(range(10))
 
 
-def test_the_seed_of_random_replay_reaches_what_uses_it() -> None:
-    random = BASE | {"replay.policy": "balanced_random"}
+@pytest.mark.parametrize("policy", ["balanced_random", "reservoir"])
+def test_the_seed_of_random_replay_reaches_what_uses_it(policy: str) -> None:
+    random = BASE | {"replay.policy": policy}
     before = make_plan(random)
     assert changed(before, make_plan(random | {"replay.seed": 1})) == matching(before, REACH["replay"])
+
+
+HERDING_POLICY = {"replay.policy": "herding"}
+HERDING = BASE | HERDING_POLICY
+
+
+@pytest.mark.parametrize("path", sorted(LEAVES.keys() - ELSEWHERE))
+def test_what_reaches_a_runs_steps_reaches_its_herding_too(path: str) -> None:
+    change = LEAVES[path]
+    if path == "replay.policy":
+        return
+    if isinstance(change, tuple):
+        change = {path: other_value(*change)}
+    base = base_for(path) | HERDING_POLICY
+    before = make_plan(base)
+    found = changed(before, make_plan(base | change))
+    named = max((name for name in REACH if path == name or path.startswith(f"{name}.")), key=len)
+    expected = matching(before, REACH[named])
+    # The shard of a step depends on the steps before it; step 0 knows nothing of distillation and replay.
+    first = 1 if "step/kaizen/0" in expected else 2
+    if "step/kaizen/1" in expected and not path.startswith("replay"):
+        expected |= matching(before, [f"replay/[{first}-4]"])
+    assert found == expected
+
+
+def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> None:
+    own = {"variants.soft": {"feature_distill": False}, "grid.variants": ["kaizen", "soft"], "grid.seeds": [0, 1]}
+    plan = make_plan(HERDING | own)
+    runs = {(run.variant, run.seed): run for run in plan.runs}
+    one, other = runs["kaizen", 0], runs["soft", 0]
+    assert one.replays[0] is other.replays[0]
+    assert not {node.key for node in one.replays[1:]} & {node.key for node in other.replays}
+    assert not {node.key for node in one.replays} & {node.key for node in runs["kaizen", 1].replays}
+    for task, replay in enumerate(one.replays, start=1):
+        steps = {f"step-{earlier:02d}": one.steps[earlier] for earlier in range(task)}
+        assert replay.inputs == {"shards": plan.shards, **steps}
+        assert {role: replay.identities[role] for role in steps} == {role: node.key for role, node in steps.items()}
+        assert replay.identities.keys() - steps.keys() == {f"task-{earlier:02d}" for earlier in range(task)}
+        assert replay.params["device"] == "auto" and "seed" not in replay.params
+    # 1 shards, 1 summary; per seed step 0, 2 x 4 steps, 1 + 2 x 3 replays, 4 specialists, 2 evaluations, 1 reference.
+    assert len(plan.nodes) == 2 + 2 * (1 + 8 + 7 + 4 + 2 + 1)
+    sizes = make_plan(HERDING | {"replay.proportion": [0.0, 0.1, 0.2]})
+    assert {len(run.replays) for run in sizes.runs} == {0, 4}
+
+
+def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
+    shards = {policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0] for policy in REPLAY_POLICIES}
+    assert len({node.code for node in shards.values()}) == len(REPLAY_POLICIES)
+    for policy, node in shards.items():
+        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages = ("numpy", "pillow")
+        if policy == "herding":
+            own, packages = (*own, "kaizen.data.replay.step_features"), (*packages, "torch")
+        assert node.code == fake_fingerprint(own, packages)
+        others = {f"kaizen.data.replay.{name}" for name in REPLAY_POLICIES.keys() - {policy}}
+        assert not others & closure(own)
+        assert ("kaizen.models.continual" in closure(own)) is (policy == "herding")
 
 
 def test_the_seed_of_the_labels_matters_where_some_are_dropped() -> None:
@@ -244,7 +303,8 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
     before = edited("none")
     assert changed(before, edited("kaizen.report.node")) == {"summary"}
     assert changed(before, edited("kaizen.evaluation.run")) == matching(before, REACH["evaluation"])
-    assert changed(before, edited("kaizen.data.replay")) == matching(before, REACH["replay"])
+    assert changed(before, edited("kaizen.data.replay.first_n")) == matching(before, REACH["replay"])
+    assert changed(before, edited("kaizen.data.replay.herding")) == set()
     assert changed(before, edited("kaizen.distill.contrastive")) == matching(before, REACH["distill.feature"])
     assert changed(before, edited("kaizen.ssl.simclr")) == matching(before, TRAINED)
     assert changed(before, edited("torch")) == matching(before, TRAINED)
@@ -358,13 +418,17 @@ def test_nodes_come_after_their_inputs() -> None:
 def test_names_are_unique_and_safe_as_paths() -> None:
     own = {"variants": {"My.own_2": {}}, "grid.variants": [*VARIANTS, "My.own_2"], "grid.seeds": [0, 1, 2**31 - 1]}
     shares = {"replay.proportion": [0.0, 0.01, 0.015, 0.1, 1.0]}
+    each = {"replay.proportion": None, "replay.per_class": [0, 1, 20]}
     counts = {"replay.proportion": None, "replay.memory": [0, 1, 200]}
-    for sizes in (shares, counts):
+    found: set[str] = set()
+    for sizes in (shares, each, counts):
         plan = make_plan(own | sizes)
         names = [run.name for run in plan.runs] + [reference.name for reference in plan.references]
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) for name in names)
-    assert "simclr-kaizen-replay200-seed0" in names
+        found.update(names)
+    sizes_of_names = ("replay1.5pct", "replay20imagesperclass", "replay200images")
+    assert {f"simclr-kaizen-{size}-seed0" for size in sizes_of_names} <= found
 
 
 def test_the_plan_refuses_tasks_that_do_not_divide_the_classes() -> None:

@@ -96,6 +96,27 @@ def test_every_node_has_a_readable_place() -> None:
     assert all(path.startswith(tuple(f"{managed}/" for managed in MANAGED)) or path in MANAGED for path in folders)
 
 
+def test_replay_made_with_a_runs_own_models_is_published_under_its_name() -> None:
+    plan = make_plan(
+        {
+            "split.tasks": 2,
+            "grid.variants": ["kaizen"],
+            "grid.seeds": [0, 1],
+            "replay.policy": "herding",
+            "replay.proportion": None,
+            "replay.per_class": [0, 20],
+        }
+    )
+    folders = published_paths(plan)
+    assert {node.key for node in folders.values()} == set(plan.nodes)
+    assert {path for path in folders if path.startswith("data/replay")} == {
+        f"data/replay/herding-20imagesperclass/simclr-kaizen-replay20imagesperclass-seed{seed}/step-01"
+        for seed in (0, 1)
+    }
+    memory = make_plan({"split.tasks": 2, "replay.proportion": None, "replay.memory": [200]})
+    assert "data/replay/first_n-200images/step-01" in published_paths(memory)
+
+
 def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp_path: Path) -> None:
     root = tmp_path / "root"
     paths = publish(PLAN, store, root)

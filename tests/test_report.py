@@ -296,6 +296,10 @@ def test_labels_keys_and_colours():
     several = group(runs, [])
     assert [one.key for one in several] == ["kaizen_replay_100images", "kaizen_replay_500images"] * 2
     assert several[0].label == "Kaizen, 100 replay images"
+    runs, _ = grid(methods=("simclr",), sizes=(5, 20), unit="per_class")
+    each = group(runs, [])
+    assert [one.key for one in each] == ["kaizen_replay_5imagesperclass", "kaizen_replay_20imagesperclass"]
+    assert each[1].label == "Kaizen, 20 replay images per class"
     assert several[1].colour == single["kaizen"].colour == several[3].colour != several[0].colour
 
 

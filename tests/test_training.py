@@ -218,8 +218,13 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(project
         },
         {"reference_compat": {"teacher_train_mode": True, "stem_padding_2": True, "epoch_length": True}},
         {"replay.proportion": [0.0, 0.25, 1.0]},
+        {"replay.proportion": None, "replay.per_class": [0, 3], "replay.policy": "reservoir", "split.tasks": 4},
+        {"replay.policy": "herding", "labels.fraction": 0.5, "dataset.row_group_mb": 0.0005},
     ],
-    ids=["streamed", "half labelled", "unlabelled", "bfloat16", "memory", "greyscale files", "compat", "sizes"],
+    ids=[
+        *("streamed", "half labelled", "unlabelled", "bfloat16", "memory", "greyscale files", "compat", "sizes"),
+        *("reservoir", "herding"),
+    ],
 )
 def test_every_way_of_training_ends_well(tmp_path: Path, changes: dict[str, Any]) -> None:
     project = make_project(tmp_path / "project", changes)

@@ -74,10 +74,18 @@ BAD = {
     "three of two numbers": ("augment: {blur: [0.0, 0.1, 0.2]}", ["augment.blur", "at most 2 items"]),
     "both sizes of replay": (
         "replay: {proportion: [0.1], memory: [10]}",
-        ["replay", "both", "set one of them to null"],
+        ["replay", "proportion and memory are given", "set the others to null"],
     ),
-    "no size of replay": ("replay: {proportion: null}", ["replay", "give replay.proportion or replay.memory"]),
-    "an empty list of sizes": ("replay: {proportion: []}", ["replay", "give replay.proportion or replay.memory"]),
+    "all sizes of replay": (
+        "replay: {per_class: [1], memory: [10]}",
+        ["replay", "proportion and per_class and memory are given", "set the others to null"],
+    ),
+    "no size of replay": ("replay: {proportion: null}", ["replay", "give replay.proportion, as in [0.1], or"]),
+    "an empty list of sizes": ("replay: {proportion: []}", ["replay", "replay.per_class or replay.memory, as in [20]"]),
+    "an empty list of images per class": ("replay: {proportion: null, per_class: []}", ["replay", "as in [20]"]),
+    "a part of an image": ("replay: {proportion: null, per_class: [0.5]}", ["replay.per_class.0", "0.5", "integer"]),
+    "a size per class twice": ("replay: {proportion: null, per_class: [5, 5]}", ["replay.per_class", "keep each once"]),
+    "an unknown policy": ("replay: {policy: newest}", ["replay.policy", '"newest"', "'reservoir' or 'herding'"]),
     "an unknown variant": ("grid: {variants: [kaisen]}", ["grid.variants", "'kaisen'", "did you mean kaizen?"]),
     "a variant unlike any other": (
         "grid: {variants: [zz]}",

@@ -39,9 +39,13 @@ def _torch_randperm(count: int, seed: int) -> list[int]:
 
 
 def seeded_order(count: int, seed: int, *path: str | int) -> np.ndarray:
-    """A permutation int64 [count] that depends on the seed and on what it is for (``path``) alone.
+    """A permutation int64 [count] that depends on the seed and on what it is for (``path``) alone."""
+    return np.argsort(seeded_keys(count, seed, *path), kind="stable")
 
-    It sorts PCG64's raw draws, which NumPy keeps the same in all versions, unlike Generator.permutation.
+
+def seeded_keys(count: int, seed: int, *path: str | int) -> np.ndarray:
+    """Random numbers uint64 [count] that depend on the seed and on what they are for (``path``) alone.
+
+    They are PCG64's raw draws, which NumPy keeps the same in all versions, unlike Generator.permutation.
     """
-    draws = np.random.PCG64(derive_seed(seed, *path)).random_raw(count)
-    return np.argsort(draws, kind="stable")
+    return np.random.PCG64(derive_seed(seed, *path)).random_raw(count)

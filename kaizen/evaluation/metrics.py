@@ -46,7 +46,7 @@ class RunResult:
     method: str
     variant: str
     replay_size: float | int | None
-    replay_unit: Literal["proportion", "images"]
+    replay_unit: Literal["proportion", "per_class", "images"]
     seed: int
     matrices: Mapping[str, Matrix]
 

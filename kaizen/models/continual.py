@@ -36,6 +36,11 @@ class FeatureClassifier(nn.Module):
         self.encoder = encoder
         self.classifier = head
 
+    def predicted(self, logits: Tensor) -> Tensor:
+        """The labels of the largest of logits [N, L]: int64 [N]."""
+        largest = logits.argmax(dim=1)
+        return largest if self.labels is None else torch.tensor(self.labels, device=largest.device)[largest]
+
 
 class ContinualModel(FeatureClassifier):
     """The student; its state dict is what a step hands to the next one."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _READER = "classifier"
 _EMPTY_CELL = "#EEEEEE"
 _WIDE = 7.0  # inches above which panels stand below each other
-_UNITS = {"proportion": "% of each class", "images": "images"}
+_UNITS = {"proportion": "% of earlier images", "per_class": "images per class", "images": "images"}
 _MAX_LABELLED_BARS = 24  # of one panel; more values over bars would run into each other
 
 

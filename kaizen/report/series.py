@@ -124,13 +124,16 @@ def metric_label(metric: str) -> str:
 
 
 def size_label(size: float | int, unit: str) -> str:
-    """A replay size for people: "5 %" or "200 images"."""
-    return f"{100 * size:.6g} %" if unit == "proportion" else f"{size:g} images"
+    """A replay size for people: "5 %", "20 images per class" or "200 images"."""
+    if unit == "proportion":
+        return f"{100 * size:.6g} %"
+    return f"{size:g} images per class" if unit == "per_class" else f"{size:g} images"
 
 
 def _replay_label(size: float | int, unit: str) -> str:
     """A replay size as part of a series' label."""
-    return f"{size_label(size, unit)} replay" if unit == "proportion" else f"{size:g} replay images"
+    written = size_label(size, unit)
+    return f"{written} replay" if unit == "proportion" else written.replace("images", "replay images")
 
 
 def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Series]:

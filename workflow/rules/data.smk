@@ -1,4 +1,7 @@
 # Raw data -> task shards -> replay shards.
+from kaizen.registry import REPLAY_POLICIES
+
+REPLAY_LOOKS_AT_FEATURES = REPLAY_POLICIES[kz.params.replay.policy].features
 
 
 rule shards:
@@ -27,7 +30,7 @@ rule shards:
 
 
 rule replay:
-    """Choose the replay rows of one step from the earlier tasks' shards."""
+    """Choose the replay rows of one step from the earlier tasks' shards, by the steps' features if need be."""
     input:
         kz.inputs,
     output:
@@ -38,10 +41,11 @@ rule replay:
         "logs/replay/{key}.tsv"
     conda:
         "../envs/kaizen.yaml"
-    threads: 1
+    threads: kz.params.train.threads if REPLAY_LOOKS_AT_FEATURES else 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=kz.params.runtime.step_mem_mb if REPLAY_LOOKS_AT_FEATURES else 1000,
+        runtime=60 if REPLAY_LOOKS_AT_FEATURES else 30,
+        gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),
     params:
         spec=kz.spec,
         title=kz.title,
