@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.sources import SOURCES
 from kaizen.errors import KaizenError
-from kaizen.params import VARIANTS, Params
+from kaizen.params import VARIANTS, DatasetParams, Params
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
 SPECIALIST = "specialist"
@@ -101,8 +102,9 @@ def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:
         # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
         params: Params = TypeAdapter(Params).validate_json(text)
     except ValidationError as error:
-        problems = [_describe(problem) for problem in error.errors(include_url=False)]
-        raise KaizenError(_listing(where, problems)) from None
+        # What is neither a list nor a text, where both would do, is told once: as no list.
+        found = [p for p in error.errors(include_url=False) if (p["type"], p["loc"][-1]) != ("string_type", "str")]
+        raise KaizenError(_listing(where, [_describe(problem) for problem in found])) from None
     problems = list(_combinations(params))
     if problems:
         raise KaizenError(_listing(where, problems))
@@ -175,16 +177,25 @@ def _combinations(params: Params) -> list[str]:
         if len(set(values)) < len(values):
             problems.append(f"{path}: {json.dumps(values)} names a point twice; keep each once")
     problems += _replay_problems(params, known) + _image_problems(params)
-    source = params.dataset.source
-    if source == "digits" and params.dataset.path is not None:
-        problems.append("dataset.path: digits come with scikit-learn and have no path; set it to null")
-    if source == "image_folder" and not params.dataset.path:
-        problems.append("dataset.path: image_folder needs the folder that holds train/ and test/; name it")
+    problems += _dataset_problems(params.dataset)
     if params.train.warmup_epochs > params.train.epochs:
         problems.append(
             f"train.warmup_epochs: {params.train.warmup_epochs} is more than train.epochs {params.train.epochs}; "
             "lower it"
         )
+    return problems
+
+
+def _dataset_problems(dataset: DatasetParams) -> list[str]:
+    problems = []
+    source = SOURCES[dataset.source]
+    if source.path == "none" and dataset.path is not None:
+        problems.append(f"dataset.path: {dataset.source} needs no files and has no path; set it to null")
+    if source.path == "needed" and not dataset.path:
+        problems.append(f"dataset.path: {dataset.source} needs the folder that holds its images; name it")
+    for name, unset in (("classes", None), ("unlabelled", False)):
+        if name not in source.reads and getattr(dataset, name) != unset:
+            problems.append(f"dataset.{name}: it has no effect for {dataset.source}; set it to {json.dumps(unset)}")
     return problems
 
 
