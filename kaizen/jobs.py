@@ -120,7 +120,7 @@ def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Report
     from kaizen.params import DatasetParams, LabelsParams, SplitParams, from_dict
 
     params, local = spec["params"], spec["local"]
-    dataset = from_dict(DatasetParams, params["dataset"] | {"path": local["path"]})
+    dataset = from_dict(DatasetParams, params["dataset"] | local["dataset"])
     began = time.monotonic()
     summary = ingest(
         dataset,

@@ -53,15 +53,47 @@ def section(kind: type) -> Any:
 
 
 @dataclass(frozen=True)
+class SyntheticParams:
+    """The made-up images of the source `synthetic`."""
+
+    __pydantic_config__ = _STRICT
+
+    classes: Count = doc("number of classes", 10)
+    train: Count = doc("training images per class", 100)
+    test: Count = doc("test images per class", 20)
+    size: Annotated[int, Field(ge=4, le=1024)] = doc("side of an image, in pixels", 32)
+    channels: Literal[1, 3] = doc("1 greyscale, 3 colour", 3)
+
+
+@dataclass(frozen=True)
 class DatasetParams:
     """Where the raw images come from and how they are stored in shards."""
 
     __pydantic_config__ = _STRICT
 
-    source: Literal["digits", "image_folder"] = doc("the data source, a file of kaizen/data/sources/", "digits")
-    path: str | None = doc("image_folder: the folder that holds train/<class>/ and test/<class>/ (or val/)", None)
+    source: Literal[
+        "cifar10",
+        "cifar100",
+        "digits",
+        "domain_folder",
+        "image_folder",
+        "imagenet",
+        "stl10",
+        "synthetic",
+        "tiny_imagenet",
+    ] = doc("the data source, a file of kaizen/data/sources/", "digits")
+    path: str | None = doc(
+        "folder of the images, laid out as docs/data.md says; cifar10, cifar100, stl10: the archive or its folder, "
+        "null: downloaded",
+        None,
+    )
+    classes: list[str] | str | None = doc(
+        "sources of image files: only these classes, as a list, `imagenet100`, or a text file with one a line", None
+    )
+    unlabelled: bool = doc("stl10: add the unlabelled images to the training images", False)
+    synthetic: SyntheticParams = section(SyntheticParams)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = doc("digits: held-out share of every class", 0.2)
-    seed: Seed = doc("digits: which images are held out", 0)
+    seed: Seed = doc("digits: which images are held out; synthetic: what the images are made from", 0)
     on_corrupt: Literal["stop", "skip"] = doc(
         "an unreadable image stops the ingestion, or is skipped and counted", "stop"
     )
@@ -69,6 +101,9 @@ class DatasetParams:
         "store decoded pixels (raw), the original file's bytes (file), or raw up to raw_limit bytes (auto)", "auto"
     )
     raw_limit: Count = doc("encoding auto: an image of at most so many bytes of pixels is stored raw", 16384)
+    resize: Count | None = doc(
+        "larger images are shrunk to this many pixels on the shorter side when ingested; null: kept as they are", None
+    )
     compression: Literal["none", "zstd"] = doc("compression of the shards' pages; zstd saved 2 % on CIFAR-10", "none")
     row_group_mb: Positive = doc("size of a shard's row group in MB: the unit in which shards stream", 16.0)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kaizen import registry
-from kaizen.data.sources import SOURCES
+from kaizen.data.sources import SOURCE_PARAMETERS, SOURCES
 from kaizen.data.split import class_tasks
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import VARIANTS, Params, VariantParams, for_method
@@ -187,23 +187,30 @@ class _Builder:
 
     def _shards(self) -> Node:
         dataset = self.params.dataset
-        stored = dataclasses.asdict(dataset)
-        path = stored.pop("path")
         params = {
-            "dataset": stored,
+            "dataset": self._dataset(),
             "split": dataclasses.asdict(self.params.split),
             "labels": self._labels(),
             "classes": list(self.facts.classes),
         }
         self._ingest_code = (
-            ("kaizen.data.ingest", registry.module_of(SOURCES[dataset.source])),
+            ("kaizen.data.ingest", registry.module_of(SOURCES[dataset.source].target)),
             _DATA_PACKAGES,
         )
         identities = {f"train/{label}": checksum for label, checksum in enumerate(self.facts.train)}
         identities |= {f"test/{label}": checksum for label, checksum in enumerate(self.facts.test)}
-        local = {"path": path, "workers": self.params.runtime.ingest_workers}
+        local = {
+            "dataset": {"path": dataset.path, "classes": dataset.classes},
+            "workers": self.params.runtime.ingest_workers,
+        }
         title = f"shards {dataset.source} · {len(self.tasks)} tasks"
         return self._node("shards", title, params, {}, self._ingest_code, identities, local)
+
+    def _dataset(self) -> dict[str, Any]:
+        """What decides the images' content: where they lie does not; chosen classes are known by name."""
+        dataset = dataclasses.asdict(self.params.dataset)
+        unread = set(SOURCE_PARAMETERS) - set(SOURCES[self.params.dataset.source].reads)
+        return {name: value for name, value in dataset.items() if name not in unread | {"path", "classes"}}
 
     def _labels(self) -> dict[str, Any]:
         """What decides which labels are kept: the seed only where there is a choice."""
@@ -219,9 +226,8 @@ class _Builder:
         of one class, leave the steps before it alone.
         """
         checksums = self.facts.train if part == "train" else self.facts.test
-        dataset = dataclasses.asdict(self.params.dataset)
-        for storage_only in ("path", "compression"):
-            dataset.pop(storage_only)
+        dataset = self._dataset()
+        dataset.pop("compression")
         depends = {
             "dataset": dataset,
             "part": part,

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.sources import SOURCES
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
-from kaizen.params import VARIANTS, Params, merge
+from kaizen.params import VARIANTS, DatasetParams, Params, merge
 from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
@@ -92,12 +93,21 @@ def adopt(path: Path, overlays: Sequence[Path]) -> None:
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True
+    # Readers of YAML 1.1 take 1e-05 for a text, and 1.0e-05 for a number.
+    yaml.representer.add_representer(
+        float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", _decimal(value))
+    )
     document = yaml.load(path.read_text(encoding="utf-8"))
     for overlay in overlays:
         _lay_over(document, read_yaml(overlay))
     text = io.StringIO()
     yaml.dump(document, text)
     write_text(path, text.getvalue())
+
+
+def _decimal(value: float) -> str:
+    text = repr(value)
+    return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
 def _lay_over(document: dict[str, Any], overlay: Mapping[str, Any]) -> None:
@@ -135,7 +145,9 @@ def _typed(text: str) -> tuple[Params | None, list[str]]:
         # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
         return TypeAdapter(Params).validate_json(text), []
     except ValidationError as error:
-        return None, [_describe(problem) for problem in error.errors(include_url=False)]
+        # What is neither a list nor a text, where both would do, is told once: as no list.
+        found = [p for p in error.errors(include_url=False) if (p["type"], p["loc"][-1]) != ("string_type", "str")]
+        return None, [_describe(problem) for problem in found]
 
 
 def _per_method_problems(params: Params, values: Mapping[str, Any], common: Sequence[str]) -> list[str]:
@@ -245,16 +257,25 @@ def _combinations(params: Params) -> list[str]:
         ]
         problems += [f"distill.feature.distiller: {name} has no prototypes to distil; choose auto" for name in without]
     problems += _replay_problems(params, known) + _image_problems(params)
-    source = params.dataset.source
-    if source == "digits" and params.dataset.path is not None:
-        problems.append("dataset.path: digits come with scikit-learn and have no path; set it to null")
-    if source == "image_folder" and not params.dataset.path:
-        problems.append("dataset.path: image_folder needs the folder that holds train/ and test/; name it")
+    problems += _dataset_problems(params.dataset)
     if params.train.warmup_epochs > params.train.epochs:
         problems.append(
             f"train.warmup_epochs: {params.train.warmup_epochs} is more than train.epochs {params.train.epochs}; "
             "lower it"
         )
+    return problems
+
+
+def _dataset_problems(dataset: DatasetParams) -> list[str]:
+    problems = []
+    source = SOURCES[dataset.source]
+    if source.path == "none" and dataset.path is not None:
+        problems.append(f"dataset.path: {dataset.source} needs no files and has no path; set it to null")
+    if source.path == "needed" and not dataset.path:
+        problems.append(f"dataset.path: {dataset.source} needs the folder that holds its images; name it")
+    for name, unset in (("classes", None), ("unlabelled", False)):
+        if name not in source.reads and getattr(dataset, name) != unset:
+            problems.append(f"dataset.{name}: it has no effect for {dataset.source}; set it to {json.dumps(unset)}")
     return problems
 
 

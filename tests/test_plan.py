@@ -36,6 +36,7 @@ REACH: dict[str, list[str]] = {
     "dataset": ["*"],
     "dataset.path": [],
     "dataset.compression": ["shards"],
+    "dataset.synthetic": [],
     "split": ["*"],
     "labels": ["*"],
     "labels.seed": [],
@@ -65,6 +66,7 @@ REACH: dict[str, list[str]] = {
 # What to change where halving, adding one, negating and the other choice would not do.
 CHANGES: dict[str, dict[str, Any]] = {
     "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
+    "dataset.resize": {"dataset.resize": 4},
     "split.tasks": {"split.tasks": 2},
     "image.load_size": {"image.load_size": 20},
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
@@ -77,8 +79,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "distill.feature.weight": {"distill.feature.weight": 0.5},
     "per_method": {"per_method.simclr.train.lr": 0.5},
 }
-# Lists of points are tested on their own below; the others have a single choice so far.
-ELSEWHERE = {"dataset.path", "grid.methods", "grid.variants", "grid.seeds"}
+# Lists of points, and what the demo's source does not have, are tested on their own below; the others have a single
+# choice so far.
+ELSEWHERE = {
+    "dataset.path",
+    "dataset.classes",
+    "dataset.unlabelled",
+    "grid.methods",
+    "grid.variants",
+    "grid.seeds",
+}
 
 
 def places(plan: Plan) -> dict[str, str]:
@@ -278,7 +288,27 @@ def test_the_seed_of_the_labels_matters_where_some_are_dropped() -> None:
 def test_where_the_raw_data_lie_is_no_part_of_any_key() -> None:
     one, two = (make_plan({"dataset.source": "image_folder", "dataset.path": path}) for path in ("/a", "/b/c"))
     assert one.nodes.keys() == two.nodes.keys()
-    assert (one.shards.local["path"], two.shards.local["path"]) == ("/a", "/b/c")
+    assert tuple(plan.shards.local["dataset"]["path"] for plan in (one, two)) == ("/a", "/b/c")
+
+
+def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> None:
+    folder = {"dataset.source": "image_folder", "dataset.path": "/a"}
+    one, two = (make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes)))
+    assert one.nodes.keys() == two.nodes.keys()
+    assert two.shards.local["dataset"]["classes"] == list(FACTS.classes)
+
+
+def test_parameters_of_one_source_reach_no_node_of_another() -> None:
+    synthetic, folder = {"dataset.source": "synthetic"}, {"dataset.source": "image_folder", "dataset.path": "/a"}
+    before = make_plan(BASE | synthetic)
+    for change in ({"dataset.seed": 1}, {"dataset.synthetic.size": 16}):
+        assert changed(before, make_plan(BASE | synthetic | change)) == matching(before, ["*"])
+        if "dataset.seed" not in change:
+            assert changed(make_plan(BASE), make_plan(BASE | change)) == set()
+        assert changed(make_plan(BASE | folder), make_plan(BASE | folder | change)) == set()
+    assert changed(before, make_plan(BASE | synthetic | {"dataset.test_fraction": 0.3})) == set()
+    stl10 = BASE | {"dataset.source": "stl10"}
+    assert changed(make_plan(stl10), make_plan(stl10 | {"dataset.unlabelled": True})) == matching(before, ["*"])
 
 
 def test_a_seed_a_size_or_a_variant_added_leaves_everything_but_the_summary() -> None:

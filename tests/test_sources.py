@@ -118,7 +118,7 @@ def test_remembered_checksums_are_used_until_a_file_changes(root: Path, tmp_path
 def test_a_damaged_or_unwritable_memory_does_no_harm(root: Path, tmp_path: Path) -> None:
     expected = open_source(folder(root)).checksums(tmp_path / "cache")
     for memory in (tmp_path / "cache").iterdir():
-        memory.write_text('{"classes": {"train/zebra": 7}}')
+        memory.write_text('{"groups": {"train/zebra": 7}}')
     assert open_source(folder(root)).checksums(tmp_path / "cache") == expected
     (tmp_path / "file").write_text("")
     assert open_source(folder(root)).checksums(tmp_path / "file") == expected
@@ -212,7 +212,7 @@ def test_an_absent_path_is_refused() -> None:
 
 
 def test_an_unknown_source_is_refused() -> None:
-    with pytest.raises(KaizenError, match="'mnist' is unknown; choose one of digits, image_folder"):
+    with pytest.raises(KaizenError, match="'mnist' is unknown; choose one of cifar10, cifar100, digits, "):
         open_source(DatasetParams(source="mnist"))  # type: ignore[arg-type]
 
 

@@ -103,6 +103,21 @@ BAD = {
     "a deviation of zero": ("image: {std: [0.0]}", ["image.std.0", "greater than 0"]),
     "a folder of images without the folder": ("dataset: {source: image_folder}", ["dataset.path", "name it"]),
     "a folder for digits": ("dataset: {path: /data}", ["dataset.path", "set it to null"]),
+    "domains without the folder": ("dataset: {source: domain_folder}", ["dataset.path", "name it"]),
+    "classes of digits": ("dataset: {classes: ['1']}", ["dataset.classes", "no effect for digits", "set it to null"]),
+    "a number for classes": (
+        "dataset: {source: imagenet, path: /data, classes: 100}",
+        ["dataset.classes: 100", "write a list"],
+    ),
+    "unlabelled images of CIFAR-10": (
+        "dataset: {source: cifar10, unlabelled: true}",
+        ["dataset.unlabelled", "no effect for cifar10", "set it to false"],
+    ),
+    "a bound of the synthetic images": ("dataset: {synthetic: {classes: 0}}", ["dataset.synthetic.classes", "0"]),
+    "an unknown key of the synthetic images": (
+        "dataset: {synthetic: {clases: 3}}",
+        ["dataset.synthetic.clases", "did you mean classes?"],
+    ),
     "a warm-up longer than the training": (
         "train: {epochs: 3, warmup_epochs: 4}",
         ["train.warmup_epochs", "4", "3", "lower it"],

@@ -38,14 +38,14 @@ def decode_file(data: bytes) -> np.ndarray:
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF data say nothing about the pixels
                 ImageOps.exif_transpose(image, in_place=True)
-            pixels = np.asarray(_eight_bit(image))
+            pixels = _pixels(_eight_bit(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     if pixels.size == 0:
         raise ValueError("it has no pixels")
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return pixels
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -87,17 +87,41 @@ def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
     size = image.load_size
     height, width = array.shape[:2]
     if size is not None and (height, width) != (size, size):
-        picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
         # Channels first: grey images resize in a third of the time.
-        picture = picture.convert("L" if image.channels == 1 else "RGB")
-        short = min(height, width)
-        height, width = int(size * height / short), int(size * width / short)
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        top, left = round((height - size) / 2), round((width - size) / 2)
-        pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
-        array = pixels[:, :, None] if pixels.ndim == 2 else pixels
+        picture = _resized(_picture(array).convert("L" if image.channels == 1 else "RGB"), size)
+        left, top = (round((side - size) / 2) for side in picture.size)
+        array = _pixels(picture.crop((left, top, left + size, top + size)))
     return np.ascontiguousarray(convert_channels(array, image.channels).transpose(2, 0, 1))
+
+
+def shrink(array: np.ndarray, side: int) -> np.ndarray:
+    """Resize uint8 [H, W, 1 or 3] so that its shorter side has ``side`` pixels, bicubic and antialiased.
+
+    The other side is rounded down, as torchvision's Resize does; an image that is small enough is returned as it is.
+    """
+    return array if min(array.shape[:2]) <= side else _pixels(_resized(_picture(array), side))
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """A PNG file of pixels uint8 [H, W, 1 or 3]."""
+    file = io.BytesIO()
+    _picture(array).save(file, "png")
+    return file.getvalue()
+
+
+def _picture(array: np.ndarray) -> Image.Image:
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _resized(picture: Image.Image, side: int) -> Image.Image:
+    """Bring the shorter side to ``side`` pixels; Pillow's bicubic filter widens with the reduction: no aliasing."""
+    width, height = (int(side * length / min(picture.size)) for length in picture.size)
+    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def convert_channels(array: np.ndarray, channels: int) -> np.ndarray:

@@ -56,7 +56,8 @@ def ingest(
         {"task": task, "classes": classes, "class_names": [names[label] for label in classes]}
         for task, classes in enumerate(tasks)
     ]
-    reader = ChunkReader(ReadImages(source, dataset.encoding, dataset.raw_limit), workers)
+    read = ReadImages(source, dataset.encoding, dataset.raw_limit, dataset.resize)
+    reader = ChunkReader(read, 1 if source.in_memory else workers)
     done = 0
 
     def advance(count: int) -> None:

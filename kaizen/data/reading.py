@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from kaizen.data.decode import decode_file
+from kaizen.data.decode import decode_file, encode_png, shrink
 from kaizen.data.schema import Record
 from kaizen.data.sources.base import Row, Source
 from kaizen.errors import NodeFailed
@@ -41,6 +41,7 @@ class ReadImages:
     source: Source
     encoding: str
     raw_limit: int
+    resize: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
         """Read and decode images; corrupt ones come back as such, in their places."""
@@ -52,11 +53,15 @@ class ReadImages:
             pixels = decode_file(data) if isinstance(data, bytes) else data
         except (OSError, ValueError) as error:
             return Corrupt(row, getattr(error, "strerror", None) or str(error))
-        height, width, channels = pixels.shape
+        shrunk = pixels if self.resize is None else shrink(pixels, self.resize)
+        height, width, channels = shrunk.shape
         # Pixels that come from no file have only themselves to be stored as.
-        raw = self.encoding == "raw" or (self.encoding == "auto" and pixels.size <= self.raw_limit)
+        raw = self.encoding == "raw" or (self.encoding == "auto" and shrunk.size <= self.raw_limit)
         if raw or not isinstance(data, bytes):
-            return Record(pixels.tobytes(), "raw", height, width, channels, row.label, row.index, row.path)
+            return Record(shrunk.tobytes(), "raw", height, width, channels, row.label, row.index, row.path)
+        if shrunk is not pixels:
+            # PNG keeps what was computed; JPEG would lose a second time, and differently with every libjpeg.
+            data = encode_png(shrunk)
         return Record(data, "file", height, width, channels, row.label, row.index, row.path)
 
 

@@ -1,11 +1,12 @@
-"""What a data source offers to the plan (classes, checksums) and to ingestion (rows, their content)."""
+"""What a data source offers to the plan (classes, domains, checksums) and to ingestion (rows, their content)."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -13,48 +14,67 @@ from kaizen.files import canonical_json, sha256_text
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
+# The label of a training image whose class is not known.
+UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its position in the dataset's part, its true label, and its path relative to the dataset."""
+    """One image: its position in the dataset's part, its true label (-1: unknown), its path relative to the dataset,
+    and its domain's position in `Source.domains` (0 where there are none)."""
 
     index: int
     label: int
     path: str
+    domain: int = 0
 
 
-class Source(Protocol):
+class Source(ABC):
     """A dataset with a train and a test part. It is pickled to worker processes, so it must be small then."""
 
     name: str
+    # Its pixels are at hand once the first is read: worker processes would only copy them.
+    in_memory = False
 
     @property
+    @abstractmethod
     def classes(self) -> list[str]:
         """Class names in label order."""
-        ...
 
+    @property
+    def domains(self) -> list[str]:
+        """Domain names in the source's order; none where the dataset is not divided into domains."""
+        return []
+
+    @abstractmethod
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
         """For each part one SHA-256 per class over its content.
 
         It depends neither on modification times nor on where the data lies. ``cache`` is a folder that
         remembers checksums by the files' paths, sizes and modification times.
         """
-        ...
+
+    def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:
+        """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
+        return {part: [] for part in PARTS}
 
     def checksum(self, cache: Path | None) -> str:
         """SHA-256 over classes and content of the whole dataset; ``cache`` as in `checksums`."""
-        ...
+        return sha256_text(canonical_json({"classes": self.classes, "parts": self.checksums(cache)}))
 
+    @abstractmethod
     def rows(self, part: Part) -> list[Row]:
-        """All images of a part in dataset order: class by class in label order, in the source's order within."""
-        ...
+        """All images of a part in dataset order: class by class in label order, in the source's order within.
 
+        Images without a class come last.
+        """
+
+    @abstractmethod
     def read(self, row: Row) -> bytes | np.ndarray:
         """A row's image: the bytes of its file, or pixels uint8 [H, W, C]; called in worker processes."""
-        ...
 
 
-def dataset_checksum(classes: Sequence[str], checksums: dict[Part, list[str]]) -> str:
-    """One checksum of a dataset from those of its classes."""
-    return sha256_text(canonical_json({"classes": list(classes), "parts": checksums}))
+def names_text(names: Sequence[str]) -> str:
+    """Names for a message, at most ten of them."""
+    shown = ", ".join(repr(name) for name in names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

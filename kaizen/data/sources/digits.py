@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaizen.data.sources.base import PARTS, Part, Row, dataset_checksum
+from kaizen.data.sources.base import PARTS, Part, Row, Source
 from kaizen.data.split import seeded_order
 from kaizen.errors import KaizenError
 from kaizen.files import sha256_file
@@ -19,10 +19,11 @@ _SIDE = 8
 _LEVELS = 16
 
 
-class Digits:
+class Digits(Source):
     """The images of `sklearn.datasets.load_digits`, with a held-out share of every class as the test part."""
 
     name = "digits"
+    in_memory = True
 
     def __init__(self, dataset: DatasetParams) -> None:
         """Find the data file; raises KaizenError where scikit-learn is not installed."""
@@ -39,10 +40,6 @@ class Digits:
         """The hash of scikit-learn's data file for every class; small enough to need no cache."""
         content = sha256_file(self.file)
         return {part: [content] * len(self.classes) for part in PARTS}
-
-    def checksum(self, cache: Path | None) -> str:
-        """See `Source.checksum`."""
-        return dataset_checksum(self.classes, self.checksums(cache))
 
     def rows(self, part: Part) -> list[Row]:
         """Rows class by class; the index is the image's position in `load_digits`.

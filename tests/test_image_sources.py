@@ -1,0 +1,371 @@
+"""Published layouts of image files, the choice of classes, and made-up images; `image_folder` is in test_sources."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import shutil
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from tiny import write_image
+
+from kaizen.data.decode import decode_file, shrink
+from kaizen.data.ingest import ingest
+from kaizen.data.sources import SOURCE_PARAMETERS, SOURCES, open_source
+from kaizen.data.sources.base import Source
+from kaizen.errors import KaizenError
+from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
+
+IDS = ("n01443537", "n01629819", "n02123045")
+
+
+def opened(source: str, path: Path, **options: Any) -> Source:
+    return open_source(DatasetParams(source=source, path=str(path), **options))  # type: ignore[arg-type]
+
+
+def paths(source: Source, part: str) -> list[tuple[int, str]]:
+    return [(row.label, row.path) for row in source.rows(part)]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path: Path) -> Path:
+    root = tmp_path / "tiny-imagenet-200"
+    annotations = []
+    for label, name in enumerate(reversed(IDS)):
+        for number in range(2):
+            write_image(root / "train" / name / "images" / f"{name}_{number}.JPEG", 10 * label + number)
+            write_image(root / "val" / "images" / f"val_{3 * number + label}.JPEG", 100 + 10 * label + number)
+            annotations.append(f"val_{3 * number + label}.JPEG\t{name}\t0\t32\t44\t62\n")
+        (root / "train" / name / f"{name}_boxes.txt").write_text("x.JPEG\t0\t10\t63\t58\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(annotations))
+    (root / "wnids.txt").write_text("\n".join(reversed(IDS)) + "\n")
+    (root / "words.txt").write_text("n01443537\tgoldfish\n")
+    return root
+
+
+def test_tiny_imagenet_is_read_as_published(tiny_imagenet: Path) -> None:
+    source = opened("tiny_imagenet", tiny_imagenet)
+    assert source.classes == sorted(IDS)
+    assert paths(source, "train")[:3] == [
+        (0, "train/n01443537/images/n01443537_0.JPEG"),
+        (0, "train/n01443537/images/n01443537_1.JPEG"),
+        (1, "train/n01629819/images/n01629819_0.JPEG"),
+    ]
+    assert paths(source, "test") == [
+        (label, f"val/images/val_{number}.JPEG")
+        for label, numbers in enumerate(((2, 5), (1, 4), (0, 3)))
+        for number in numbers
+    ]
+    two = opened("tiny_imagenet", tiny_imagenet, classes=[IDS[2], IDS[0]])
+    assert two.classes == [IDS[0], IDS[2]] and {row.label for row in two.rows("test")} == {0, 1}
+    assert two.checksums(None)["test"] == [source.checksums(None)["test"][label] for label in (0, 2)]
+
+
+def _break_annotations(root: Path) -> None:
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG n01443537\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "wnids.txt").unlink(), r"wnids\.txt cannot be read"),
+        (lambda root: (root / "wnids.txt").write_text("n1\n"), "names 'n1', which train/ lacks"),
+        (lambda root: (root / "wnids.txt").write_text("\n"), "is empty"),
+        (lambda root: shutil.rmtree(root / "val"), "lacks `train` or `val`"),
+        (lambda root: (root / "val" / "val_annotations.txt").unlink(), r"val_annotations\.txt cannot be read"),
+        (_break_annotations, "entry 1: .* is not a file's name, a tab and a WordNet id"),
+        (lambda root: (root / "val" / "images" / "val_4.JPEG").unlink(), r"val_4\.JPEG cannot be read"),
+        (lambda root: shutil.rmtree(root / "train" / IDS[1] / "images"), f"without images: 'train/{IDS[1]}'"),
+    ],
+)
+def test_a_damaged_tiny_imagenet_is_refused(tiny_imagenet: Path, spoil: Callable[[Path], Any], message: str) -> None:
+    spoil(tiny_imagenet)
+    with pytest.raises(KaizenError, match=message):
+        source = opened("tiny_imagenet", tiny_imagenet)
+        source.rows("train"), source.rows("test")
+
+
+def imagenet100() -> list[str]:
+    lines = (Path(open_source.__code__.co_filename).parent / "class_lists" / "imagenet100.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_imagenet100_is_a_hundred_ids() -> None:
+    ids = imagenet100()
+    assert len(ids) == len(set(ids)) == 100 and ids == sorted(ids)
+    assert all(len(name) == 9 and name[0] == "n" and name[1:].isdecimal() for name in ids)
+    # The first of the published, unsorted list.
+    assert {"n02869837", "n01749939", "n02488291", "n02107142", "n13037406", "n02091831"} <= set(ids)
+
+
+def test_imagenet_takes_the_classes_of_a_list(tmp_path: Path) -> None:
+    root = tmp_path / "imagenet"
+    for number, name in enumerate([*imagenet100(), "n00000001"]):
+        for part in ("train", "val"):
+            write_image(root / part / name / f"{part}.JPEG", number)
+    write_image(root / "test" / "ILSVRC2012_test_00000001.JPEG", 0)
+    assert len(opened("imagenet", root).classes) == 101
+    hundred = opened("imagenet", root, classes="imagenet100")
+    assert hundred.classes == imagenet100()
+    assert paths(hundred, "test")[0] == (0, f"val/{imagenet100()[0]}/val.JPEG")
+    listed = tmp_path / "list.txt"
+    listed.write_text("# two classes\nn02869837\n\nn00000001\n")
+    for wanted in (["n02869837", "n00000001"], str(listed)):
+        two = opened("imagenet", root, classes=wanted)
+        assert two.classes == ["n00000001", "n02869837"]
+        assert [row.label for row in two.rows("train")] == [0, 1]
+    # What was remembered of other classes stays.
+    opened("imagenet", root).checksums(tmp_path / "cache")
+    memory = next((tmp_path / "cache").iterdir()).read_bytes()
+    two.checksums(tmp_path / "cache")
+    assert next((tmp_path / "cache").iterdir()).read_bytes() == memory
+
+
+def test_a_class_in_one_part_only_matters_where_it_is_chosen(tmp_path: Path) -> None:
+    for name in IDS:
+        for part in ("train", "val"):
+            write_image(tmp_path / part / name / "0.JPEG", 0)
+    shutil.rmtree(tmp_path / "val" / IDS[1])
+    for source in ("imagenet", "image_folder"):
+        with pytest.raises(KaizenError, match=f"differ .only in train: '{IDS[1]}'"):
+            opened(source, tmp_path)
+        assert opened(source, tmp_path, classes=[IDS[2], IDS[0]]).classes == [IDS[0], IDS[2]]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["n1"], r"dataset\.classes: 'n1' not found in .*; mend the list or add the folders"),
+        (["n01443537", "n01443537"], r"names 'n01443537' twice; name each class once"),
+        ([], "names no class"),
+        ("imagenet1000", r"'imagenet1000' is neither a list that comes with Kaizen \(imagenet100\) nor a text file"),
+        ("imagenet100", r"not found in"),
+    ],
+)
+def test_a_bad_choice_of_classes_is_refused(tiny_imagenet: Path, classes: list[str] | str, message: str) -> None:
+    with pytest.raises(KaizenError, match=message):
+        opened("tiny_imagenet", tiny_imagenet, classes=classes)
+
+
+def test_unsorted_validation_images_of_imagenet_are_refused_with_the_mend(tmp_path: Path) -> None:
+    write_image(tmp_path / "train" / IDS[0] / "0.JPEG", 0)
+    with pytest.raises(KaizenError, match="has no folder `val`"):
+        opened("imagenet", tmp_path)
+    write_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0)
+    with pytest.raises(KaizenError, match=r"has no class folders; sort the validation images into val/<WordNet id>/"):
+        opened("imagenet", tmp_path)
+
+
+DOMAINS = ("sketch", "clipart", "real")
+
+
+def write_domains(root: Path, listed: bool) -> Path:
+    """Three domains of the classes bee, Cat and ant, which have the numbers 0, 1 and 2; no ants in sketch."""
+    for number, domain in enumerate(DOMAINS):
+        lines: dict[str, list[str]] = {"train": [], "test": []}
+        for label, name in enumerate(("bee", "Cat", "ant")):
+            if (domain, name) == ("sketch", "ant"):
+                continue
+            for image in range(4):
+                part = "test" if image == 3 else "train"
+                path = f"{domain}/{name}/{image}.jpg" if listed else f"{domain}/{part}/{name}/{image}.jpg"
+                write_image(root / path, 100 * number + 10 * label + image)
+                lines[part].append(f"{path} {label}\n")
+        if listed:
+            for part, of_part in lines.items():
+                (root / f"{domain}_{part}.txt").write_text("".join(reversed(of_part)))
+    return root
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -> None:
+    source = opened("domain_folder", write_domains(tmp_path, listed))
+    assert source.domains == ["clipart", "real", "sketch"]
+    classes = ["bee", "Cat", "ant"] if listed else ["Cat", "ant", "bee"]
+    assert source.classes == classes
+    folder = {"train": "" if listed else "train/", "test": "" if listed else "test/"}
+    for part, images in (("train", (0, 1, 2)), ("test", (3,))):
+        expected = [
+            (label, position, f"{domain}/{folder[part]}{name}/{image}.jpg")
+            for label, name in enumerate(classes)
+            for position, domain in enumerate(source.domains)
+            for image in images
+            if (domain, name) != ("sketch", "ant")
+        ]
+        rows = source.rows(part)  # type: ignore[arg-type]
+        assert [(row.label, row.domain, row.path) for row in rows] == expected
+        assert [row.index for row in rows] == list(range(len(rows)))
+    assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [n for n in classes if n != "Cat"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_checksums_of_domains_and_classes_know_their_own_files_only(tmp_path: Path, listed: bool) -> None:
+    root = write_domains(tmp_path / "data", listed)
+    before = opened("domain_folder", root)
+    by_class, by_domain = before.checksums(None), before.domain_checksums(None)
+    assert {part: (len(by_class[part]), len(by_domain[part])) for part in by_class} == {"train": (3, 3), "test": (3, 3)}
+    write_image(root / "real" / ("ant/1.jpg" if listed else "train/ant/1.jpg"), 7)
+    after = opened("domain_folder", root)
+    changed = [
+        name
+        for name, a, b in zip(after.classes, by_class["train"], after.checksums(None)["train"], strict=True)
+        if a != b
+    ]
+    assert changed == ["ant"]
+    changed = [
+        n
+        for n, a, b in zip(after.domains, by_domain["train"], after.domain_checksums(None)["train"], strict=True)
+        if a != b
+    ]
+    assert changed == ["real"]
+    assert (
+        after.checksums(None)["test"] == by_class["test"] and after.domain_checksums(None)["test"] == by_domain["test"]
+    )
+    # A domain more leaves the others' checksums alone.
+    shutil.copytree(root / "clipart", root / "quickdraw")
+    if listed:
+        for part in ("train", "test"):
+            text = (root / f"clipart_{part}.txt").read_text().replace("clipart", "quickdraw")
+            (root / f"quickdraw_{part}.txt").write_text(text)
+    more = opened("domain_folder", root).domain_checksums(tmp_path / "cache")
+    assert [more["train"][position] for position in (0, 2, 3)] == after.domain_checksums(None)["train"]
+
+
+def _line(name: str, line: str) -> Callable[[Path], Any]:
+    return lambda root: (root / name).write_text((root / name).read_text() + line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "real_test.txt").unlink(), r"real_test\.txt cannot be read"),
+        (lambda root: (root / "real_test.txt").write_text(""), "lists no images"),
+        (_line("real_train.txt", "real/bee 0"), "'real/bee 0' is not real/<class>/<file>, a space and a number"),
+        (_line("real_train.txt", "real/../0.jpg 0"), "mend that line"),
+        (_line("real_train.txt", "clipart/bee/0.jpg 0"), "is not real/<class>/<file>"),
+        (_line("real_train.txt", "real/bee/0.jpg zero"), "mend that line"),
+        (_line("real_train.txt", "real/bee/0.jpg 2"), "'bee' has the number 2 here, 0 before"),
+        (_line("real_train.txt", "real/dog/0.jpg 0"), "'dog' the same number 0|'bee', 'dog' the same number 0"),
+        (_line("real_train.txt", "real/dog/0.jpg 3"), "'dog' in one part only"),
+        (_line("real_train.txt", "real/bee/9.jpg 0"), r"real/bee/9\.jpg cannot be read"),
+    ],
+)
+def test_bad_lists_of_domains_are_refused(tmp_path: Path, spoil: Callable[[Path], Any], message: str) -> None:
+    spoil(write_domains(tmp_path, listed=True))
+    with pytest.raises(KaizenError, match=message):
+        opened("domain_folder", tmp_path).rows("train")
+
+
+def test_a_folder_without_domains_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KaizenError, match="holds no domains"):
+        opened("domain_folder", tmp_path)
+    write_image(tmp_path / "real" / "bee" / "0.jpg", 0)
+    with pytest.raises(KaizenError, match=r"real has no folder `train`"):
+        opened("domain_folder", tmp_path)
+
+
+def synthetic(**options: Any) -> Source:
+    return open_source(DatasetParams(source="synthetic", synthetic=SyntheticParams(**options)))
+
+
+def test_synthetic_images_depend_on_class_and_number_alone() -> None:
+    small, large = synthetic(classes=3, train=4, test=2, size=10), synthetic(classes=5, train=9, test=3, size=10)
+    by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}  # type: ignore[arg-type]
+    assert len(by_path) == 5 * 12 and len({np.asarray(pixels).tobytes() for pixels in by_path.values()}) == 60
+    for part in ("train", "test"):
+        for row in small.rows(part):  # type: ignore[arg-type]
+            pixels = small.read(row)
+            assert isinstance(pixels, np.ndarray) and pixels.shape == (10, 10, 3) and pixels.dtype == np.uint8
+            np.testing.assert_array_equal(pixels, by_path[row.path])
+    assert small.classes == ["0000", "0001", "0002"]
+    same, other = small.checksums(None)["test"], synthetic(classes=3, train=9, test=2, size=10).checksums(None)
+    assert same == other["test"] and other["train"] != small.checksums(None)["train"]
+    assert synthetic(size=7, channels=1).read(synthetic(size=7, channels=1).rows("train")[0]).shape == (7, 7, 1)  # type: ignore[union-attr]
+
+
+def test_synthetic_classes_can_be_told_apart() -> None:
+    source = synthetic(classes=8, train=20, test=10, size=16)
+    train, test = (
+        (np.array([np.asarray(source.read(row), float).ravel() for row in rows]), np.array([row.label for row in rows]))
+        for rows in (source.rows("train"), source.rows("test"))
+    )
+    means = np.array([train[0][train[1] == label].mean(axis=0) for label in range(8)])
+    nearest = ((test[0][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest == test[1]).mean() > 0.95
+
+
+@pytest.mark.parametrize("size", [(50, 90), (90, 50), (31, 64), (33, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shrinking_is_pytorchs_antialiased_resize(size: tuple[int, int], channels: int) -> None:
+    # Far from black and white: Pillow would cut off there between its two passes, in which it also rounds.
+    pixels = np.random.default_rng(0).integers(80, 176, (*size, channels), dtype=np.uint8)
+    found = shrink(pixels, 32)
+    if min(size) <= 32:
+        assert found is pixels
+        return
+    sides = [int(32 * side / min(size)) for side in size]
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    resized = torch.nn.functional.interpolate(tensor, sides, mode="bicubic", antialias=True)
+    expected = resized[0].permute(1, 2, 0).clamp(0, 255).round().numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for part in ("train", "test"):
+        write_image(root / part / "a" / "large.png", 1, (60, 40))
+        write_image(root / part / "a" / "small.png", 2, (19, 30))
+        write_image(root / part / "a" / "exact.png", 3, (20, 20))
+    large = Image.open(root / "train" / "a" / "large.png")
+    expected = np.asarray(large.resize((20, 30), Image.Resampling.BICUBIC))
+    split = SplitParams(1)
+    for encoding, limit, encodings in (
+        ("auto", 16384, ["raw"] * 3),
+        ("auto", 1500, ["raw", "file", "file"]),
+        ("file", 1, ["file"] * 3),
+    ):
+        dataset = DatasetParams(
+            source="image_folder",
+            path=str(root),
+            resize=20,
+            encoding=encoding,
+            raw_limit=limit,  # type: ignore[arg-type]
+        )
+        ingest(dataset, split, LabelsParams(), 1, tmp_path / "out")
+        rows = {
+            Path(row["path"]).stem: row for row in pq.read_table(tmp_path / "out" / "task-00.train.parquet").to_pylist()
+        }
+        assert [rows[name]["encoding"] for name in ("exact", "large", "small")] == encodings
+        assert (rows["large"]["height"], rows["large"]["width"]) == (30, 20)
+        if rows["large"]["encoding"] == "raw":
+            assert rows["large"]["image"] == expected.tobytes()
+        else:
+            assert Image.open(io.BytesIO(rows["large"]["image"])).format == "PNG"
+            np.testing.assert_array_equal(decode_file(rows["large"]["image"]), expected)
+            assert rows["small"]["image"] == (root / "train" / "a" / "small.png").read_bytes()
+        assert (rows["small"]["height"], rows["small"]["width"]) == (19, 30)
+
+
+def test_sources_travel_to_workers_without_their_listing(tiny_imagenet: Path, tmp_path: Path) -> None:
+    for source in (
+        opened("tiny_imagenet", tiny_imagenet),
+        opened("domain_folder", write_domains(tmp_path / "domains", listed=False)),
+    ):
+        rows = source.rows("train")
+        assert len(pickle.dumps(source)) < 2000
+        assert pickle.loads(pickle.dumps(source)).read(rows[0]) == source.read(rows[0])
+
+
+def test_the_parameters_name_every_source() -> None:
+    choices = typing.get_args(typing.get_type_hints(DatasetParams)["source"])
+    assert list(choices) == sorted(SOURCES)
+    assert {name for entry in SOURCES.values() for name in entry.reads} == set(SOURCE_PARAMETERS)
