@@ -420,6 +420,8 @@ class _Builder:
             "runs": points,
             "references": points_of_references,
             "specialists": params.grid.specialists,
+            "classes": list(self.facts.classes),
+            "tasks": self.tasks,
             "context": context,
         }
         code = (("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))

@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from conftest import REPOSITORY, make_plan
+from made_up import CLASSES, EPOCHS, TASKS, THREE, grid, histories, history
 from PIL import Image
 from rich.console import Console
 from scipy import stats
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, continual_accuracy
+from kaizen.evaluation.confusion import write_confusion
+from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
 from kaizen.params import ReportParams
-from kaizen.report import canvas
+from kaizen.report import canvas, tables
 from kaizen.report.losses import TERMS, History, loss_terms, read_steps
 from kaizen.report.node import run_summary
 from kaizen.report.series import group
@@ -31,61 +33,15 @@ from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
 from kaizen.store import Store
 
-TASKS = 3
-ALL_FIGURES = ["accuracy_bars", "per_task_heatmap", "accuracy_over_steps", "replay_size", "loss_terms"]
-EPOCHS = 4
-
-
-RANDOM = {"linear_probe": [0.3] * TASKS, "knn": [0.2] * TASKS}
-
-
-def matrix(keep: float, seed: int) -> np.ndarray:
-    """Accuracies that fall by ``keep`` with every step after a task was learnt."""
-    rng = np.random.default_rng([seed, round(100 * keep)])
-    a = np.array([[0.9 * keep ** (t - i) if i <= t else 0.0 for i in range(TASKS)] for t in range(TASKS)])
-    return a * (1 - 0.05 * rng.random(a.shape))
-
-
-def grid(methods=("simclr",), variants=(("kaizen", 0.9),), seeds=(0,), sizes=(0.1,), unit="proportion"):
-    runs = [
-        RunResult(
-            method,
-            variant,
-            size,
-            unit,
-            seed,
-            {reader: matrix(keep + min(size or 0, 0.5) / 10, seed) for reader in READERS},
-        )
-        for method in methods
-        for variant, keep in variants
-        for size in (sizes if variant == "kaizen" else (None,))
-        for seed in seeds
-    ]
-    references = [
-        Reference(method, seed, {r: [0.95] * TASKS for r in READERS}, RANDOM) for method in methods for seed in seeds
-    ]
-    return runs, references
-
-
-def history(run):
-    """A run's loss terms: step 0 is the same for all variants, no_distill never distils, only kaizen does L_C_KD."""
-
-    def value(term, step, epoch):
-        has = {"L_FE_KD": run.variant != "no_distill", "L_C_KD": run.variant == "kaizen"}
-        if term.endswith("KD") and not (step and has[term]):
-            return 0.0
-        own = len(run.variant) + (run.replay_size or 0) if step else 0
-        return 3.0 + step / 2 + own / 50 + 0.5**epoch
-
-    steps = tuple(tuple({t: value(t, step, e) for t in TERMS} for e in range(EPOCHS)) for step in range(run.tasks))
-    return History(run.method, run.variant, run.replay_size, run.replay_unit, run.seed, steps)
-
-
-def histories(runs):
-    return [history(run) for run in runs if run.seed == 0]
-
-
-THREE = (("kaizen", 0.9), ("cassle", 0.3), ("no_distill", 0.2))
+ALL_FIGURES = [
+    "accuracy_bars",
+    "per_task_heatmap",
+    "accuracy_over_steps",
+    "replay_size",
+    "confusion_matrix",
+    "loss_terms",
+]
+ALL_TABLES = ["results", "accuracy", "differences", "per_class"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +51,7 @@ def summary(tmp_path_factory):
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
     report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
     context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
-    return out, runs, references, write_summary(runs, references, report, context, out, histories(runs))
+    return out, runs, references, write_summary(runs, references, report, context, out, histories(runs), CLASSES)
 
 
 def test_metrics_json_holds_the_classifiers_means(summary):
@@ -115,23 +71,21 @@ def test_metrics_json_holds_the_classifiers_means(summary):
 
 def parse_csv(path):
     def parse(name, text):
-        if name in ("method", "variant", "replay_unit", "reader", "metric"):
-            return text or None
         if text == "":
             return None
-        return int(text) if name in ("seed", "step", "task") else float(text)
+        return tables.COLUMNS[name](text)
 
     with open(path, newline="") as file:
         return [{name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("name", ["results", "accuracy"])
+@pytest.mark.parametrize("name", ALL_TABLES)
 def test_parquet_and_csv_hold_the_same(summary, name):
     out = summary[0]
     table = pyarrow.parquet.read_table(out / f"{name}.parquet")
     assert table.to_pylist() == parse_csv(out / f"{name}.csv")
-    assert table.schema.field("replay_size").type == "double"
-    assert table.schema.field("seed").type == "int32"
+    for column, kind in {"replay_size": "double", "replay_size_a": "double", "seed": "int32", "n": "int32"}.items():
+        assert column not in table.column_names or table.schema.field(column).type == kind
 
 
 def test_tidy_tables_are_complete(summary):
@@ -187,7 +141,8 @@ def test_report_shows_table_context_and_figures(summary):
     assert (out / "table.md").read_text() in page
     assert "over 3 seeds" in page
     links = re.findall(r"\]\(([^)]+)\)", page)
-    assert {f"figures/{name}.{end}" for name in ALL_FIGURES for end in ("png", "svg", "pdf", "csv")} == set(links)
+    expected = {f"figures/{name}.{end}" for name in ALL_FIGURES for end in ("png", "svg", "pdf", "csv")}
+    assert expected | {f"{name}.{end}" for name in ALL_TABLES for end in ("parquet", "csv")} == set(links)
     assert all((out / link).is_file() for link in links)
 
 
@@ -242,10 +197,11 @@ def test_same_input_same_bytes(tmp_path):
     for name, order in (("a", 1), ("b", -1)):
         # seeds in another order are the same grid
         ordered = sorted(runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed))
-        write_summary(ordered, references[::order], report, {"tasks": TASKS}, tmp_path / name, histories(ordered))
+        out = tmp_path / name
+        write_summary(ordered, references[::order], report, {"tasks": TASKS}, out, histories(ordered), CLASSES)
         files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
         contents.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
-    assert len(contents[0]) == 8 + 4 * 5
+    assert len(contents[0]) == 4 + 2 * len(ALL_TABLES) + 4 * len(ALL_FIGURES)
     assert [name for name in contents[0] if contents[0][name] != contents[1].get(name)] == []
 
 
@@ -256,6 +212,9 @@ def test_one_seed_one_variant_one_task(tmp_path):
     assert metrics["simclr"]["mine"]["classifier"]["forgetting"] == {"mean": None, "interval": None, "n": 0}
     assert not (tmp_path / "figures/replay_size.png").exists()
     assert not (tmp_path / "figures/loss_terms.png").exists()
+    assert not (tmp_path / "figures/confusion_matrix.png").exists()
+    assert not list(tmp_path.glob("differences.*")) and not list(tmp_path.glob("per_class.*"))
+    assert "## Differences" not in (tmp_path / "report.md").read_text()
     assert markdown_rows((tmp_path / "table.md").read_text()) == [
         {"Method": "SimCLR", "Variant": "mine", "CA": "50.0", "FA": "50.0"}
     ]
@@ -307,7 +266,7 @@ def test_a_grid_with_holes_is_drawn(tmp_path):
     runs, references = grid(("simclr", "byol"), THREE, sizes=(0.05, 0.1))
     kept = [run for run in runs if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")]
     report = ReportParams(formats=["png"])
-    metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept))
+    metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
     assert "cassle" not in metrics["byol"] and "cassle" in metrics["simclr"]
     assert "knn" not in metrics["simclr"]["cassle"]
     assert all((tmp_path / "figures" / f"{name}.png").is_file() for name in ALL_FIGURES)
@@ -459,7 +418,13 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
         results[run.name] = RunResult(run.method, run.variant, run.replay_size, unit, run.seed, accuracies)
         content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
-        finish(store, run.evaluation, lambda folder, text=content: (folder / "accuracy.json").write_text(text))
+        counts = [{(label, step): step + 1 for label in range(10)} for step in range(5)]
+
+        def fill(folder, text=content, counts=counts):
+            (folder / "accuracy.json").write_text(text)
+            write_confusion(counts, folder / "confusion.parquet")
+
+        finish(store, run.evaluation, fill)
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
             if run.seed == 4 and not store.has(node.kind, node.key):
                 finish(store, node, lambda folder, e=epochs: write_history(folder / "history.parquet", e))
@@ -482,6 +447,12 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         ("kaizen", "0.2", "4"),
         ("cassle", "", "4"),
     }
+    per_class = parse_csv(tmp_path / "out/per_class.csv")
+    tasks = plan.runs[0].evaluation.params["tasks"]
+    assert len(per_class) == len(plan.runs) * 5 * 10
+    assert all(row["label"] in tasks[row["task"]] for row in per_class)
+    assert all(row["class"] == f"class {row['label']}" for row in per_class)
+    assert all(row["accuracy"] == (row["label"] == row["step"]) for row in per_class)
     large = history(results["simclr-kaizen-replay20pct-seed4"]).steps[2]
     found = [row for row in rows if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")]
     assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]

@@ -7,17 +7,17 @@ paper's, 1-based. A metric that is undefined (fewer than two tasks, no specialis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 from kaizen.errors import KaizenError
+from kaizen.evaluation.confusion import Counts
 
 Matrix = Sequence[Sequence[float]]
 
-READERS = ("classifier", "linear_probe", "knn")
+READERS = ("classifier", "linear_probe", "linear_probe_seen", "knn")
 METRICS = (
     "continual_accuracy",
     "final_accuracy",
@@ -26,21 +26,17 @@ METRICS = (
     "forward_transfer_probe",
     "backward_transfer",
 )
-
-_T_975 = (
-    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139,
-    2.200985, 2.178813, 2.160369, 2.144787, 2.13145, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
-    2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.04523, 2.042272,
-)  # fmt: skip
-_Z_975 = 1.959963985
+# The variant that is trained on all tasks at once: what the others are measured by, not one of them.
+UPPER_BOUND = "joint"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run's accuracy matrices: reader ("classifier", "linear_probe", "knn") -> T x T, values 0..1.
+    """One run's accuracy matrices: reader (one of READERS) -> T x T, values 0..1.
 
     ``replay_size`` is None for a variant without replay. Any T x T sequence or array is accepted and kept as
-    tuples of floats. Raises KaizenError where a matrix is not square, not finite or outside 0..1.
+    tuples of floats. ``confusion`` holds the classifier's counts after each step, or nothing where they are not
+    known. Raises KaizenError where a matrix is not square, not finite or outside 0..1.
     """
 
     method: str
@@ -49,6 +45,7 @@ class RunResult:
     replay_unit: Literal["proportion", "per_class", "images"]
     seed: int
     matrices: Mapping[str, Matrix]
+    confusion: Sequence[Counts] = ()
 
     def __post_init__(self) -> None:
         """Check the matrices and turn them into tuples."""
@@ -64,11 +61,18 @@ class RunResult:
         if not matrices or len({len(matrix) for matrix in matrices.values()}) > 1:
             raise _malformed(where, "the readers' matrices are missing or differ in their number of tasks")
         object.__setattr__(self, "matrices", matrices)
+        if self.confusion and len(self.confusion) != self.tasks:
+            raise _malformed(where, f"the confusion of {len(self.confusion)} steps for {self.tasks} tasks")
 
     @property
     def tasks(self) -> int:
         """Number of tasks T."""
         return len(next(iter(self.matrices.values())))
+
+    @property
+    def upper_bound(self) -> bool:
+        """Whether the run is joint training: one model of all tasks, whose accuracies stand in every row."""
+        return self.variant == UPPER_BOUND
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,6 @@ class Reference:
             if values is not None:
                 checked = {_known(r, where): _accuracies(row, f"{where}, {r}") for r, row in values.items()}
                 object.__setattr__(self, name, checked)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over n seeds and the half width of its 95 % interval; None where undefined (n = 0; n < 2)."""
-
-    mean: float | None
-    interval: float | None
-    n: int
 
 
 def continual_accuracy(a: Matrix) -> float:
@@ -162,50 +157,24 @@ def backward_transfer(a: Matrix) -> float | None:
 def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[str, float | None]]:
     """All METRICS of a run: reader -> metric -> value (fractions, not percent).
 
-    ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network.
+    ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network; not for a probe
+    on the tasks seen, which knows no class of a task to come. Of the upper bound, which learns no task after
+    another, forgetting and what compares a task before and after learning it are undefined.
     """
+    stream = not run.upper_bound
     specialists = (reference.specialists if reference else None) or {}
     random_network = reference.random_network if reference else {}
     return {
         reader: {
             "continual_accuracy": continual_accuracy(a),
             "final_accuracy": final_accuracy(a),
-            "forgetting": forgetting(a),
+            "forgetting": forgetting(a) if stream else None,
             "forward_transfer": forward_transfer(a, specialists.get(reader)),
-            "forward_transfer_probe": forward_transfer_probe(a, random_network.get(reader)),
-            "backward_transfer": backward_transfer(a),
+            "forward_transfer_probe": forward_transfer_probe(a, random_network.get(reader)) if stream else None,
+            "backward_transfer": backward_transfer(a) if stream else None,
         }
         for reader, a in run.matrices.items()
     }
-
-
-def t_quantile(df: int) -> float:
-    """The 97.5 % quantile of Student's t with ``df`` >= 1 degrees of freedom, to about 1e-5.
-
-    A table up to 30; beyond, the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5), which spares scipy.
-    Raises ValueError for df < 1.
-    """
-    if df < 1:
-        raise ValueError(f"degrees of freedom must be at least 1, not {df}")
-    if df <= len(_T_975):
-        return _T_975[df - 1]
-    z = _Z_975
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return sum(term / df**power for power, term in enumerate(terms))
-
-
-def estimate(values: Sequence[float | None]) -> Estimate:
-    """Mean and 95 % interval (Student's t over seeds) of the values that are defined."""
-    defined = [value for value in values if value is not None]
-    n = len(defined)
-    if n < 2:
-        return Estimate(defined[0] if defined else None, None, n)
-    return Estimate(fmean(defined), t_quantile(n - 1) * stdev(defined) / math.sqrt(n), n)
 
 
 def _accuracies(values: Any, where: str) -> tuple[float, ...]:

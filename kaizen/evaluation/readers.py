@@ -1,4 +1,4 @@
-"""Three ways to read classes from a model: its classifier, a linear probe, and nearest neighbours."""
+"""Ways to read classes from a model's features beside its classifier: a linear probe, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from torch import Tensor
 from kaizen.params import EvaluationParams
 
 
-def linear_probe(train: Tensor, labels: Tensor, test: Tensor, num_classes: int, params: EvaluationParams) -> Tensor:
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: EvaluationParams) -> Tensor:
     """Predict classes of test features with a linear layer fitted on frozen training features.
 
     Multinomial logistic regression on standardised features by full-batch L-BFGS from zero: convex, so neither
     seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all labelled),
-    ``test`` float32 [M, F]; returns int64 [M].
+    ``test`` float32 [M, F]; returns int64 [M]. A class without a training row is never predicted.
     """
     from torch.optim import LBFGS
 
+    classes, targets = labels.unique(return_inverse=True)
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
     inputs = (train - mean) / std
-    weight = torch.zeros(num_classes, train.shape[1], device=train.device, requires_grad=True)
-    bias = torch.zeros(num_classes, device=train.device, requires_grad=True)
+    weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
+    bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
     optimizer = LBFGS([weight, bias], max_iter=params.probe_iterations, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(inputs, weight, bias), labels) + params.probe_l2 * weight.square().sum() / 2
+        loss = F.cross_entropy(F.linear(inputs, weight, bias), targets) + params.probe_l2 * weight.square().sum() / 2
         loss.backward()
         return loss
 
     optimizer.step(closure)
     with torch.no_grad():
-        return F.linear((test - mean) / std, weight, bias).argmax(dim=1)
+        return classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
 
 
 def nearest_neighbours(
@@ -41,7 +42,7 @@ def nearest_neighbours(
     """Predict classes by the k nearest training features under cosine similarity, votes weighted by
     exp(similarity / temperature) (Wu et al. 2018, arXiv:1805.01978).
 
-    Shapes as in `linear_probe`.
+    Shapes as in `linear_probe`; labels are below ``num_classes``.
     """
     bank = F.normalize(train, dim=1)
     k = min(params.knn_k, len(bank))

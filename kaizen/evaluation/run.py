@@ -5,6 +5,7 @@ One job evaluates all steps of a run, as starting a process costs more than eval
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kaizen.data.decode import load_shard
+from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
@@ -34,7 +36,8 @@ class Images:
 
 def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter) -> dict[str, Any]:
     """Write ``accuracy.json``: for an evaluation a T x T matrix per reader, row t after step t, column i on task i;
-    for references the specialists' accuracies S_i and the random network's R_i.
+    for references the specialists' accuracies S_i and the random network's R_i. An evaluation also writes
+    ``confusion.parquet``, the classifier's (`kaizen.evaluation.confusion`).
 
     Returns the environment for the record.
     """
@@ -42,26 +45,28 @@ def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter:
     compute = choose_compute(params["device"], params["precision"], params["threads"])
     evaluator = Evaluator(spec, store, compute)
     steps = sorted(role for role in spec["inputs"] if role.startswith("step-"))
+    tasks = range(len(params["tasks"]))
     result: dict[str, Any] = {}
     if spec["kind"] == "evaluation":
-        rows = []
+        rows, confusion = [], []
         for number, role in enumerate(steps):
-            rows.append(evaluator.accuracies(evaluator.models.load(role)))
+            # A single model of several tasks is joint training: it has seen them all, and stands for every step.
+            seen = tasks[: number + 1] if len(steps) > 1 else tasks
+            predicted = evaluator.predictions(evaluator.models.load(role), seen)
+            rows.append(evaluator.accuracies(predicted))
+            confusion.append(evaluator.confusion(predicted["classifier"]))
             reporter.amount(number + 1, len(steps), "steps evaluated")
-        # A model trained jointly on all tasks stands for every step: the upper bound.
-        if len(rows) == 1:
-            rows *= len(params["tasks"])
-        result["matrices"] = {reader: [row[reader] for row in rows] for reader in READERS}
+        repeat = len(tasks) // len(steps)
+        result["matrices"] = {reader: [row[reader] for row in rows] * repeat for reader in READERS}
+        write_confusion(confusion * repeat, building / "confusion.parquet")
     else:
-        result["random_network"] = {
-            reader: values
-            for reader, values in evaluator.accuracies(evaluator.models.untrained()).items()
-            if reader != "classifier"
-        }
+        of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
+        # Those that know the classes of a task before it is learnt.
+        result["random_network"] = {reader: of_random[reader] for reader in ("linear_probe", "knn")}
         specialists = []
-        if len(steps) == len(params["tasks"]):
+        if len(steps) == len(tasks):
             for task, role in enumerate(steps):
-                every = evaluator.accuracies(evaluator.models.load(role))
+                every = evaluator.accuracies(evaluator.predictions(evaluator.models.load(role), [task]))
                 specialists.append({reader: every[reader][task] for reader in READERS})
                 reporter.amount(task + 1, len(steps), "specialists evaluated")
         result["specialists"] = (
@@ -86,6 +91,8 @@ class Evaluator:
         images, labels = torch.cat([part.images for part in train]), torch.cat([part.labels for part in train])
         labelled = labels >= 0
         self.train = Images(images[labelled], labels[labelled])
+        of_task = [torch.full_like(part.labels, task) for task, part in zip(tasks, train, strict=True)]
+        self.train_tasks = torch.cat(of_task)[labelled]
 
     def _shard(self, task: int, part: str, fraction: float) -> Images:
         key = self.spec["inputs"]["shards"]["key"]
@@ -93,28 +100,43 @@ class Evaluator:
         images, labels = load_shard(path, self.models.image, fraction)
         return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def accuracies(self, model: FeatureClassifier) -> dict[str, list[float | None]]:
-        """Accuracy on every task's test images per reader, arg max over all classes of the stream.
+    def predictions(self, model: FeatureClassifier, seen: Sequence[int]) -> dict[str, tuple[Tensor, ...]]:
+        """Per reader the predicted class of each task's test images, int64 [M]: arg max over all classes of the stream.
 
-        None where probe and kNN have no labelled image to learn from.
+        linear_probe and knn learn from the labelled rows of all tasks, linear_probe_seen from those of the tasks
+        ``seen`` (CaSSLe's protocol, arXiv:2112.04215). A reader without a labelled row to learn from is left out.
         """
-        classes = self.classes
-        device = self.compute.device
-        tests = [self.models.features(model, part.images) for part in self.tests]
-        labels = [part.labels.to(device) for part in self.tests]
-        result: dict[str, list[float | None]] = {
-            "classifier": [_accuracy(model.predicted(logits), y) for (_, logits), y in zip(tests, labels, strict=True)]
+        outputs = [self.models.features(model, part.images) for part in self.tests]
+        test, logits = torch.cat([features for features, _ in outputs]), torch.cat([logits for _, logits in outputs])
+        predicted = {"classifier": model.predicted(logits)}
+        if len(self.train.labels):
+            bank, _ = self.models.features(model, self.train.images)
+            known = self.train.labels.to(bank.device)
+            predicted["linear_probe"] = linear_probe(bank, known, test, self.params)
+            rows = torch.isin(self.train_tasks, torch.tensor(list(seen))).to(bank.device)
+            if rows.all():
+                predicted["linear_probe_seen"] = predicted["linear_probe"]
+            elif rows.any():
+                predicted["linear_probe_seen"] = linear_probe(bank[rows], known[rows], test, self.params)
+            classes = self.classes
+            predicted["knn"] = nearest_neighbours(bank, known, test, classes, self.params)
+        sizes = [len(part.labels) for part in self.tests]
+        return {reader: every.cpu().split(sizes) for reader, every in predicted.items()}
+
+    def accuracies(self, predicted: Mapping[str, Sequence[Tensor]]) -> dict[str, list[float | None]]:
+        """Accuracy on every task's test images per reader; None for one that made no predictions."""
+        labels = [part.labels for part in self.tests]
+        return {
+            reader: [_accuracy(p, y) for p, y in zip(predicted[reader], labels, strict=True)]
+            if reader in predicted
+            else [None] * len(labels)
+            for reader in READERS
         }
-        if not len(self.train.labels):
-            return result | {"linear_probe": [None] * len(tests), "knn": [None] * len(tests)}
-        bank, _ = self.models.features(model, self.train.images)
-        known = self.train.labels.to(device)
-        together = torch.cat([features for features, _ in tests])
-        sizes = [len(y) for y in labels]
-        for reader, predict in (("linear_probe", linear_probe), ("knn", nearest_neighbours)):
-            predicted = predict(bank, known, together, classes, self.params).split(sizes)
-            result[reader] = [_accuracy(p, y) for p, y in zip(predicted, labels, strict=True)]
-        return result
+
+    def confusion(self, predicted: Sequence[Tensor]) -> Counts:
+        """How often each class was taken for which, on the test images of all tasks."""
+        labels = torch.cat([part.labels for part in self.tests])
+        return count_pairs(labels.tolist(), torch.cat(list(predicted)).tolist())
 
 
 def _accuracy(predicted: Tensor, labels: Tensor) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import Estimate
+from kaizen.evaluation.statistics import Estimate
 from kaizen.report.series import Series
 
 if TYPE_CHECKING:
@@ -59,11 +59,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of the given size in inches, laid out so that nothing is clipped."""
+def new_figure(width: float, height: float, title: str, square: bool = False) -> Figure:
+    """An empty figure of the given size in inches, laid out so that nothing is clipped.
+
+    ``square`` is for panels of a fixed shape: they stand close together.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="compressed" if square else "constrained")
     figure.suptitle("\n".join(textwrap.wrap(title, int(width / _INCH_PER_TITLE_LETTER))), fontsize=11)
     return figure
 

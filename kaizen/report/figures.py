@@ -1,4 +1,4 @@
-"""The four figures of the paper, from the trained classifier's accuracies, and all figures of a summary.
+"""Bars and lines of the trained classifier's accuracies, and all figures of a summary.
 
 Each function draws one figure and returns it with its data as tidy rows (``dvc plots`` reads those), or None
 where the grid has nothing to show. Accuracies are fractions in the rows and percent in the figure.
@@ -6,14 +6,15 @@ where the grid has nothing to show. Accuracies are fractions in the rows and per
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.params import ReportParams
 from kaizen.report import canvas
+from kaizen.report.classes import Classes
 from kaizen.report.losses import History, loss_terms
+from kaizen.report.maps import confusion_matrix, per_task_heatmap
 from kaizen.report.series import METRIC_LABELS, VARIANT_LABELS, Series, method_label, metric_label, size_label
 from kaizen.report.tables import Row, write_csv
 
@@ -23,31 +24,36 @@ if TYPE_CHECKING:
     Drawn = tuple[Figure, list[Row]] | None
 
 _READER = "classifier"
-_EMPTY_CELL = "#EEEEEE"
 _WIDE = 7.0  # inches above which panels stand below each other
 _UNITS = {"proportion": "% of earlier images", "per_class": "images per class", "images": "images"}
 _MAX_LABELLED_BARS = 24  # of one panel; more values over bars would run into each other
 
 
 def draw_figures(
-    series: Sequence[Series], histories: Sequence[History], report: ReportParams, folder: Path
+    series: Sequence[Series],
+    histories: Sequence[History],
+    classes: Classes | None,
+    report: ReportParams,
+    folder: Path,
 ) -> list[Path]:
     """Draw every figure into ``folder`` in the formats of ``report``, each with its data as CSV; return their paths."""
+    title = report.title
+    draw: dict[str, Callable[[], Drawn]] = {
+        "accuracy_bars": lambda: accuracy_bars(series, title),
+        "per_task_heatmap": lambda: per_task_heatmap(series, _READER, title),
+        "accuracy_over_steps": lambda: accuracy_over_steps(series, title),
+        "replay_size": lambda: replay_size(series, title),
+        "confusion_matrix": lambda: confusion_matrix(series, classes, title),
+        "loss_terms": lambda: loss_terms(series, histories, title),
+    }
     paths: list[Path] = []
     with canvas.style():
-        for draw in (accuracy_bars, per_task_heatmap, accuracy_over_steps, replay_size):
-            paths += _save(draw(series, report.title), draw.__name__, report, folder)
-        paths += _save(loss_terms(series, histories, report.title), loss_terms.__name__, report, folder)
+        for name, drawn in ((name, draw_one()) for name, draw_one in draw.items()):
+            if drawn is not None:
+                figure, rows = drawn
+                write_csv(rows, folder / f"{name}.csv")
+                paths += canvas.save(figure, folder, name, report.formats)
     return paths
-
-
-def _save(drawn: Drawn, name: str, report: ReportParams, folder: Path) -> list[Path]:
-    """Save a figure, if there is one, and its data; returns the figure's paths."""
-    if drawn is None:
-        return []
-    figure, rows = drawn
-    write_csv(rows, folder / f"{name}.csv")
-    return canvas.save(figure, folder, name, report.formats)
 
 
 def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
@@ -77,63 +83,6 @@ def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
     return figure, rows
 
 
-def per_task_heatmap(series: Sequence[Series], title: str) -> Drawn:
-    """Accuracy on each task after each step, mean over seeds: a row of maps per method, a map per variant."""
-    methods, kinds = _methods(series), canvas.distinct(series)
-    tasks = series[0].runs[0].tasks
-    size = 8.0 if tasks <= 10 else 6.5
-    side = max(1.6, (0.42 if tasks <= 10 else 0.3) * tasks)
-    width, height = len(kinds) * (side + 0.25) + 1.7, len(methods) * (side + 0.35) + 1.3
-    figure = canvas.new_figure(width, height, f"{title}: accuracy on each task after each step")
-    grid = figure.subplots(len(methods), len(kinds), squeeze=False, sharex=True, sharey=True)
-    by_place = {(one.method, one.key): one for one in series}
-    image = None
-    for row, method in enumerate(methods):
-        for axes, kind in zip(grid[row], kinds, strict=True):
-            one = by_place.get((method, kind.key))
-            if row == 0:
-                axes.set_title(_wrapped(kind.label, max(17, int(side / 0.095))))
-            if one is None:
-                axes.set_axis_off()
-                continue
-            image = _heat_map(axes, one.mean_matrix(_READER), size)
-            if row == len(methods) - 1:
-                axes.set_xlabel("Task")
-        grid[row][0].set_ylabel(f"{method_label(method)}\nafter step" if len(methods) > 1 else "After step")
-    bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 3.2 / (len(methods) * side)), aspect=18, pad=0.02)  # type: ignore[arg-type]
-    bar.set_label("Accuracy (%)")
-    bar.outline.set_visible(False)
-    rows = [
-        {**one.columns(), "step": step, "task": task, "accuracy": accuracy, "n": len(one.runs)}
-        for one in series
-        for step, values in enumerate(one.mean_matrix(_READER))
-        for task, accuracy in enumerate(values[: step + 1])
-    ]
-    return figure, rows
-
-
-def _heat_map(axes: Any, matrix: Sequence[Sequence[float]], size: float) -> Any:
-    """One map, steps downwards and tasks to the right; tasks not yet seen stay grey. Returns its image."""
-    import numpy as np
-
-    percent = 100 * np.asarray(matrix)
-    seen = np.tril(np.ones_like(percent, dtype=bool))
-    axes.set_facecolor(_EMPTY_CELL)
-    image = axes.imshow(np.ma.masked_array(percent, ~seen), cmap="YlGnBu", vmin=0, vmax=100)
-    for step, task in np.argwhere(seen):
-        ink = "white" if percent[step, task] > 55 else "black"
-        axes.text(task, step, f"{percent[step, task]:.0f}", ha="center", va="center", fontsize=size, color=ink)
-    places = range(len(percent))
-    axes.set_xticks(places, [str(place) for place in places], fontsize=size)
-    axes.set_yticks(places, [str(place) for place in places], fontsize=size)
-    axes.set_xticks([place - 0.5 for place in places], minor=True)
-    axes.set_yticks([place - 0.5 for place in places], minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.2)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
-    return image
-
-
 def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
     """Mean accuracy over the tasks seen so far: a group per step, a bar per variant, a panel per method."""
     methods, kinds = _methods(series), canvas.distinct(series)
@@ -143,7 +92,7 @@ def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
     columns = 1 if len(methods) == 1 or panel_width > _WIDE else 2
     rows_of_panels = -(-len(methods) // columns)
     figure = canvas.new_figure(
-        max(5.2, columns * panel_width), rows_of_panels * 2.5 + 0.9, f"{title}: accuracy on the tasks seen so far"
+        max(6.0, columns * panel_width), rows_of_panels * 2.5 + 0.9, f"{title}: accuracy on the tasks seen so far"
     )
     grid = figure.subplots(rows_of_panels, columns, squeeze=False, sharey=True)
     handles: dict[str, Any] = {}
@@ -229,12 +178,6 @@ def _replay_lines(
             name = VARIANT_LABELS.get(variant, variant)
             handles[f"{name}: {metric_label(metric)}"] = bars.lines[0]
     return handles
-
-
-def _wrapped(label: str, letters: int) -> str:
-    """``label`` in lines of at most so many letters, broken after its comma first."""
-    parts = [label] if len(label) <= letters else label.split(", ")
-    return ",\n".join("\n".join(textwrap.wrap(part, letters)) for part in parts)
 
 
 def _methods(series: Sequence[Series]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaizen.evaluation.metrics import UPPER_BOUND
 from kaizen.report import canvas
 from kaizen.report.series import Series, method_label
 from kaizen.report.tables import Row
@@ -28,7 +29,7 @@ _SYMBOLS = {term: rf"$\mathcal{{L}}_{{{term.split('_')[1]}}}^{{{term.split('_')[
 _LOGARITHMIC_FROM = 20  # largest over smallest value: classifiers start a task with a peak that would hide the rest
 _BAND = "#F3F3F3"
 _MAX_MARKED_EPOCHS = 12  # of a task; with more, markers would hide the line
-_TASK_WIDTH = 0.24  # inches that a task's number needs at least
+_TASK_WIDTH = 0.28  # inches that a task's number needs at least
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ def read_steps(paths: Sequence[Path]) -> tuple[tuple[dict[str, float], ...], ...
 def loss_terms(series: Sequence[Series], histories: Sequence[History], title: str) -> tuple[Figure, list[Row]] | None:
     """Each term over the epochs of the whole stream: a row of panels per method, a panel per term, a line per series.
 
-    Shows one seed per series, the first that ``histories`` holds. A term that a series does not have is left out; a
-    step that all series of a method share is drawn once. Returns the figure and a row per plotted point, or None
-    where there is no history.
+    Shows one seed per series, the first that ``histories`` holds; not the upper bound, which has no stream. A term
+    that a series does not have is left out; a step that all series of a method share is drawn once. Returns the
+    figure and a row per plotted point, or None where there is no history.
     """
-    traced = [(one, history) for one in series if (history := _history_of(one, histories)) is not None]
+    stream = [one for one in series if one.variant != UPPER_BOUND]
+    traced = [(one, history) for one in stream if (history := _history_of(one, histories)) is not None]
     terms = [term for term in TERMS if any(_has(history, term) for _, history in traced)]
     if not terms:
         return None

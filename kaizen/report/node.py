@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kaizen.evaluation.confusion import read_confusion
 from kaizen.evaluation.metrics import Reference, RunResult
 from kaizen.files import read_json
 from kaizen.params import ReportParams, from_dict
+from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
 from kaizen.store import Store
 
 
 def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
-    """Write the summary's files into ``building``; a reader that had no label to learn from is left out.
+    """Write the summary's files into ``building``; a reader that had no label to learn from at some step is
+    left out.
 
     Raises KaizenError when an evaluation or a step's history is missing or does not match its recorded hash.
     """
@@ -35,7 +38,8 @@ def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
             point["replay_size"],
             point["replay_unit"],
             point["seed"],
-            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if rows[0][0] is not None},
+            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if _defined(rows)},
+            read_confusion(file(point["input"], "confusion.parquet")),
         )
         for point in params["runs"]
     ]
@@ -56,7 +60,13 @@ def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
         if point["steps"]
     ]
     report = from_dict(ReportParams, params["report"])
-    write_summary(runs, references, report, params["context"], building, histories)
+    classes = Classes(tuple(params["classes"]), tuple(tuple(labels) for labels in params["tasks"]))
+    write_summary(runs, references, report, params["context"], building, histories, classes)
+
+
+def _defined(rows: list[list[float | None]]) -> bool:
+    """Whether a reader had labels to learn from at every step."""
+    return all(value is not None for row in rows for value in row)
 
 
 def _reference(content: dict[str, Any]) -> tuple[dict[str, list[float]] | None, dict[str, list[float]]]:

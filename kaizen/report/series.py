@@ -10,13 +10,13 @@ from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import (
     METRICS,
     READERS,
-    Estimate,
+    UPPER_BOUND,
     Reference,
     RunResult,
-    estimate,
     run_metrics,
     seen_accuracy,
 )
+from kaizen.evaluation.statistics import Estimate, estimate
 
 METHOD_LABELS = {
     "simclr": "SimCLR",
@@ -34,9 +34,14 @@ VARIANT_LABELS = {
     "kaizen_no_replay": "Kaizen without replay",
     "cassle": "CaSSLe",
     "no_distill": "No distillation",
-    "joint": "Joint training (upper bound)",
+    UPPER_BOUND: "Joint (upper bound)",
 }
-READER_LABELS = {"classifier": "Trained classifier", "linear_probe": "Linear probe", "knn": "k nearest neighbours"}
+READER_LABELS = {
+    "classifier": "Trained classifier",
+    "linear_probe": "Linear probe, labels of all tasks",
+    "linear_probe_seen": "Linear probe, labels of the tasks seen",
+    "knn": "k nearest neighbours, labels of all tasks",
+}
 METRIC_LABELS = dict(
     zip(
         METRICS,
@@ -60,7 +65,7 @@ _COLOURS = {
     "kaizen_no_replay": "#CC79A7",
     "cassle": "#E69F00",
     "no_distill": "#7F7F7F",
-    "joint": "#009E73",
+    UPPER_BOUND: "#009E73",
 }
 _FURTHER_COLOURS = ("#D55E00", "#56B4E9", "#332288", "#DDCC77", "#882255", "#44AA99", "#117733", "#AA4499", "#000000")
 _PALEST = 0.62  # share of white in the colour of a variant's smallest replay size
@@ -137,7 +142,8 @@ def _replay_label(size: float | int, unit: str) -> str:
 
 
 def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Series]:
-    """Group runs into series: methods, variants and sizes ordered as in the grid, sizes and seeds ascending.
+    """Group runs into series: methods and variants ordered as in the grid, the upper bound last, sizes and seeds
+    ascending.
 
     Raises KaizenError where there is no run, a run or reference appears twice, a run lacks the classifier's
     matrix, or runs differ in their number of tasks.
@@ -156,7 +162,7 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
                 f"{runs[0].tasks} tasks: evaluate it again with the present parameters"
             )
     methods = list(dict.fromkeys(run.method for run in runs))
-    variants = list(dict.fromkeys(run.variant for run in runs))
+    variants = sorted(dict.fromkeys(run.variant for run in runs), key=lambda variant: variant == UPPER_BOUND)
     colours = _variant_colours(variants)
     series = []
     for method in methods:

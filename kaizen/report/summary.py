@@ -11,9 +11,11 @@ from kaizen import files
 from kaizen.evaluation.metrics import Reference, RunResult
 from kaizen.params import ReportParams
 from kaizen.report import tables
+from kaizen.report.classes import Classes, per_class_rows
+from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.figures import draw_figures
 from kaizen.report.losses import History
-from kaizen.report.series import group
+from kaizen.report.series import Series, group
 
 _CAPTIONS = {
     "accuracy_bars": "Continual accuracy (over the whole stream) and final accuracy (after its last task).",
@@ -22,9 +24,14 @@ _CAPTIONS = {
     "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, as there are more and "
     "more classes to tell apart; the slower the better.",
     "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay memory.",
+    "confusion_matrix": "What the classifier takes the images of each class (a row) for after the last step, in "
+    "percent of the class; classes in the order of the stream, lines between the tasks. A dark column is a class that "
+    "others are mistaken for: where the classifier forgets, those of the last task. With many classes the colours "
+    "follow the square root of the share, so that errors spread over them show.",
     "loss_terms": "The terms of the loss during training, each the mean of an epoch and without its weight; tasks one "
     "after the other, one seed per variant. Terms that a variant does not have are left out; step 0, which has no "
-    "step before it to distil from, is the same for all. Terms that span magnitudes have a logarithmic axis.",
+    "step before it to distil from, is the same for all. Joint training has no stream and "
+    "is not shown. Terms that span magnitudes have a logarithmic axis.",
 }
 
 _HOW_TO_READ = """\
@@ -40,7 +47,22 @@ are counted from 0, as in the files' names).
   alone, in percentage points. A specialist has few classes to tell apart, so it is usually negative; higher is better.
 - **FT probe**: accuracy of a probe on a task *before* it is learnt minus that of the same probe on a random network.
 - **BWT**, backward transfer: accuracy on a task after the last step minus that just after learning it.
+
+The same features are read in further ways. The *linear probe on the labels of all tasks* and the *k nearest neighbours*
+say what the features hold, whether or not a task was learnt yet. The *linear probe on the labels of the tasks seen* is
+fitted after each step on what the stream has brought so far, CaSSLe's own protocol: the fairer view of a baseline whose
+classifier learns from the current task's labels only.
+
+*Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for every step, so nothing
+is forgotten or transferred and those figures are undefined (a dash).
 """
+
+_TABLES = {
+    "results": "every metric of every run and reader",
+    "accuracy": "the accuracy matrices: accuracy on each task after each step",
+    "differences": "differences of each metric between any two variants of a method, paired by seed",
+    "per_class": "the classifier's accuracy on each class after each step",
+}
 
 
 def write_summary(
@@ -50,43 +72,67 @@ def write_summary(
     context: dict[str, Any],
     out: Path,
     histories: Sequence[History] = (),
+    classes: Classes | None = None,
 ) -> dict[str, Any]:
     """Write the summary of a grid into the folder ``out`` and return the content of metrics_full.json.
 
     Files: metrics.json (the classifier's means: method -> variant -> CA, FA, F, FT, BWT), metrics_full.json (every
-    reader and metric with interval and n), results and accuracy (.parquet and .csv, tidy), table.md, report.md,
-    figures/<name>.<format> and figures/<name>.csv. The same input gives the same bytes. ``context`` is shown at the
-    head of the report: plain values, lists or nested mappings. ``histories`` are those of one run per series, or
-    of none: the figure of the loss terms is left out then.
+    reader and metric with interval and n); results, accuracy, differences (where a method has several series) and
+    per_class (.parquet and .csv, tidy); table.md, report.md, figures/<name>.<format> and figures/<name>.csv. The same
+    input gives the same bytes. ``context`` is shown at the head of the report: plain values, lists or nested mappings.
+    ``histories`` are those of one run per series, or of none: the figure of the loss terms is left out then; per_class
+    and the figure of the confusion are without ``classes`` or the runs' confusion.
     Raises KaizenError on runs that do not belong together and where ``out`` cannot be written.
     """
     series = group(runs, references)
     metrics = tables.nested(series)
     files.write_json(out / "metrics.json", tables.headline(metrics))
     files.write_json(out / "metrics_full.json", metrics)
-    tables.write_tidy(tables.result_rows(series), out / "results")
-    tables.write_tidy(tables.accuracy_rows(series), out / "accuracy")
+    tidy = {
+        "results": tables.result_rows(series),
+        "accuracy": tables.accuracy_rows(series),
+        "differences": difference_rows(series),
+        "per_class": per_class_rows(series, classes) if classes else [],
+    }
+    tidy = {name: rows for name, rows in tidy.items() if rows}
+    for name, rows in tidy.items():
+        tables.write_tidy(rows, out / name)
     table = tables.all_markdown(metrics)
     files.write_text(out / "table.md", table)
-    figures = draw_figures(series, histories, report, out / "figures")
+    figures = draw_figures(series, histories, classes, report, out / "figures")
     seeds = max(len(one.runs) for one in series)
-    files.write_text(out / "report.md", _page(report, context, table, seeds, figures, out))
-    return metrics
-
-
-def _page(
-    report: ReportParams, context: Mapping[str, Any], table: str, seeds: int, figures: Sequence[Path], out: Path
-) -> str:
-    """The report in Markdown; figures by paths relative to ``out``."""
     interval = f"mean ± 95 % interval over {seeds} seeds (Student's t)" if seeds > 1 else "one seed"
+    sections = {
+        "Results": f"In percent; {interval}; the best of each method in bold.\n\n{table}",
+        "Differences": _differences(series, seeds),
+        "How to read": _HOW_TO_READ,
+        "Tables": "The same as tidy tables, fractions instead of percent:\n\n"
+        + "".join(f"- {_TABLES[name]} ([parquet]({name}.parquet), [csv]({name}.csv))\n" for name in tidy),
+        "Figures": _figures(figures, out),
+    }
     parts = [f"# {report.title}\n"]
     if context:
         parts.append("\n".join(f"- {name}: {value}" for name, value in _flat(context)) + "\n")
-    parts.append(f"## Results\n\nIn percent; {interval}; the best of each method in bold.\n\n{table}")
-    parts.append(f"## How to read\n\n{_HOW_TO_READ}")
-    parts.append(
-        "## Figures\n\nAccuracies are the trained classifier's. The data of each figure lie beside it as CSV.\n"
+    parts += [f"## {name}\n\n{text}" for name, text in sections.items() if text]
+    files.write_text(out / "report.md", "\n".join(parts))
+    return metrics
+
+
+def _differences(series: Sequence[Series], seeds: int) -> str:
+    """Kaizen against the other variants, with a word on how to read it; empty where there is nothing to compare."""
+    table = differences_markdown(series)
+    paired = (
+        "mean ± 95 % interval of the differences at the same seed, bold where it excludes 0; in brackets in how many "
+        "seeds Kaizen is better (F: lower)"
+        if seeds > 1
+        else "one seed, so without an interval"
     )
+    return table and f"Of the trained classifier, in percentage points; {paired}.\n\n{table}"
+
+
+def _figures(figures: Sequence[Path], out: Path) -> str:
+    """The figures with their captions; paths relative to ``out``."""
+    parts = ["Accuracies are the trained classifier's. The data of each figure lie beside it as CSV.\n"]
     by_name: dict[str, list[str]] = {}
     for path in figures:
         by_name.setdefault(path.stem, []).append(os.path.relpath(path, out))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import METRICS, READERS
+from kaizen.evaluation.metrics import METRICS, READERS, UPPER_BOUND
 from kaizen.report.series import (
     LOWER_IS_BETTER,
     METRIC_SHORT,
@@ -34,6 +34,18 @@ COLUMNS: dict[str, type] = {
     "step": int,
     "task": int,
     "accuracy": float,
+    "label": int,
+    "class": str,
+    "variant_a": str,
+    "replay_size_a": float,
+    "replay_unit_a": str,
+    "variant_b": str,
+    "replay_size_b": float,
+    "replay_unit_b": str,
+    "mean": float,
+    "interval": float,
+    "n": int,
+    "better_a": int,
 }
 
 MINUS = "\N{MINUS SIGN}"
@@ -130,8 +142,8 @@ def cell(value: Mapping[str, Any]) -> str:
     """An estimate in percent, "81.2 ± 1.3"; a dash where it is undefined."""
     if value["mean"] is None:
         return ABSENT
-    text = _percent(value["mean"])
-    return text if value["interval"] is None else f"{text} ± {_percent(value['interval'])}"
+    text = percent(value["mean"])
+    return text if value["interval"] is None else f"{text} ± {percent(value['interval'])}"
 
 
 def cells(
@@ -145,7 +157,7 @@ def cells(
     rows = {
         key: [(cell(entry[reader][m]), False) for m in columns] for key, entry in entries.items() if reader in entry
     }
-    rivals = [key for key in rows if entries[key]["variant"] != "joint"]
+    rivals = [key for key in rows if entries[key]["variant"] != UPPER_BOUND]
     for place, metric in enumerate(columns):
         means = {key: entries[key][reader][metric]["mean"] for key in rivals}
         printed = {key: float(f"{100 * mean:.1f}") for key, mean in means.items() if mean is not None}
@@ -167,11 +179,11 @@ def markdown(metrics: Metrics, reader: str) -> str:
     """The table of one reader in Markdown: a row per method and series, the best of each method bold."""
     columns = defined(metrics, reader)
     header = ["Method", "Variant", *(METRIC_SHORT[metric] for metric in columns)]
-    lines = [_line(header), _line(["---", "---", *["---:"] * len(columns)])]
+    lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(columns)])]
     for method, entries in in_order(metrics):
         for key, row in cells(entries, reader, columns).items():
             texts = [f"**{text}**" if best else text for text, best in row]
-            lines.append(_line([method_label(method), entries[key]["label"], *texts]))
+            lines.append(markdown_line([method_label(method), entries[key]["label"], *texts]))
     return "\n".join(lines) + "\n"
 
 
@@ -181,12 +193,12 @@ def all_markdown(metrics: Metrics) -> str:
     return "\n".join(f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present)
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
     """A fraction in percent with one decimal and a true minus sign; never "-0.0"."""
     text = f"{100 * fraction:.1f}"
     return ("0.0" if text == "-0.0" else text).replace("-", MINUS)
 
 
-def _line(texts: Sequence[str]) -> str:
+def markdown_line(texts: Sequence[str]) -> str:
     """One line of a Markdown table."""
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

@@ -2,7 +2,7 @@
 
 
 rule evaluation:
-    """Accuracy on every task after every step of a run: classifier, linear probe, kNN."""
+    """Accuracy on every task after every step of a run: classifier, linear probes, kNN; the classifier's confusion."""
     input:
         kz.inputs,
     output:

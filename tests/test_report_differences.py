@@ -1,0 +1,108 @@
+"""Paired differences between variants, and the upper bound in tables and figures."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from made_up import THREE, grid, histories
+from scipy import stats
+
+from kaizen.evaluation.metrics import READERS
+from kaizen.report import canvas, losses, tables
+from kaizen.report.differences import difference_rows, differences_markdown
+from kaizen.report.series import group
+
+FOUR = (("joint", 0.99), *THREE)
+
+
+def find(rows, **values):
+    """The only row with these values."""
+    (row,) = [row for row in rows if all(row[name] == value for name, value in values.items())]
+    return row
+
+
+def values(runs, references, variant, reader, metric, size=None):
+    """A metric's value per seed of SimCLR's runs."""
+    (one,) = [
+        one
+        for one in group(runs, references)
+        if (one.method, one.variant, one.replay_size) == ("simclr", variant, size)
+    ]
+    return {run.seed: of_run[reader][metric] for run, of_run in zip(one.runs, one.metrics, strict=True)}
+
+
+def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds():
+    runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2, 3), (0.05, 0.1))
+    kept = [run for run in runs if (run.variant, run.seed) != ("cassle", 2)]
+    rows = difference_rows(group(kept, references))
+    pairs = list(itertools.combinations([("kaizen", 0.05), ("kaizen", 0.1), ("cassle", None), ("no_distill", None)], 2))
+    sides = ("variant_a", "replay_size_a", "variant_b", "replay_size_b")
+    assert list(dict.fromkeys(tuple(row[s] for s in sides) for row in rows)) == [a + b for a, b in pairs]
+    # A forward transfer of the probe exists for two of the readers.
+    assert len(rows) == 2 * len(pairs) * (5 * len(READERS) + 2)
+    for metric, better in (("final_accuracy", 1), ("forgetting", -1)):
+        about = {"method": "simclr", "variant_a": "kaizen", "replay_size_a": 0.1, "variant_b": "cassle"}
+        row = find(rows, **about, reader="knn", metric=metric)
+        a = values(kept, references, "kaizen", "knn", metric, 0.1)
+        b = values(kept, references, "cassle", "knn", metric)
+        test = stats.ttest_rel([a[seed] for seed in (0, 1, 3)], [b[seed] for seed in (0, 1, 3)])
+        low, high = test.confidence_interval(0.95)
+        assert (row["n"], row["replay_unit_b"]) == (3, None)
+        assert (row["mean"] - row["interval"], row["mean"] + row["interval"]) == pytest.approx((low, high), rel=1e-5)
+        assert row["better_a"] == sum(better * (a[seed] - b[seed]) > 0 for seed in (0, 1, 3)) > 0
+
+
+def test_the_table_compares_kaizen_with_the_other_variants():
+    runs, references = grid(("simclr", "byol"), FOUR, (0, 1, 2))
+    series = group(runs, references)
+    lines = [line.split(" | ") for line in differences_markdown(series).splitlines()]
+    assert lines[0] == ["| Method", "Difference", "CA", "FA", "F", "FT |"]
+    others = ["CaSSLe", "No distillation", "Joint (upper bound)"]
+    assert [line[:2] for line in lines[2:]] == [[f"| {m}", f"Kaizen − {o}"] for m in ("SimCLR", "BYOL") for o in others]
+    row = find(difference_rows(series), method="simclr", variant_a="kaizen", variant_b="cassle",
+               reader="classifier", metric="forgetting")  # fmt: skip
+    assert lines[2][4] == f"**−{-100 * row['mean']:.1f} ± {100 * row['interval']:.1f}** (3/3)"
+    assert lines[4][4] == tables.ABSENT
+    assert lines[4][2].startswith("**−") and lines[4][2].endswith("(0/3)")
+
+
+def test_one_seed_has_differences_without_an_interval():
+    runs, references = grid(variants=THREE)
+    series = group(runs, references)
+    assert {(row["interval"], row["n"]) for row in difference_rows(series)} == {(None, 1)}
+    ca = [np.diff([values(runs, references, v, "classifier", "continual_accuracy", s)[0] for v, s in pair])[0]
+          for pair in ((("cassle", None), ("kaizen", 0.1)), (("no_distill", None), ("kaizen", 0.1)))]  # fmt: skip
+    cells = [line.split(" | ")[2] for line in differences_markdown(series).splitlines()[2:]]
+    assert cells == [f"+{100 * difference:.1f}" for difference in ca]
+
+
+def test_a_single_series_and_a_grid_without_kaizen_have_no_table():
+    runs, references = grid()
+    assert difference_rows(group(runs, references)) == []
+    assert differences_markdown(group(runs, references)) == ""
+    runs, references = grid(variants=THREE[1:])
+    assert differences_markdown(group(runs, references)) == ""
+    assert difference_rows(group(runs, references))
+
+
+def test_the_upper_bound_comes_last_and_is_no_rival():
+    runs, references = grid(variants=FOUR, seeds=(0, 1))
+    series = group(runs, references)
+    assert [one.variant for one in series] == ["kaizen", "cassle", "no_distill", "joint"]
+    metrics = tables.nested(series)
+    rows = tables.cells(metrics["simclr"], "classifier", ["final_accuracy", "forgetting", "backward_transfer"])
+    assert list(rows) == [one.key for one in series]
+    assert [text for text, _ in rows["joint"]][1:] == [tables.ABSENT, tables.ABSENT]
+    assert not any(best for _, best in rows["joint"])
+    means = {key: metrics["simclr"][key]["classifier"]["final_accuracy"]["mean"] for key in rows}
+    assert max(means, key=means.get) == "joint" and rows["kaizen"][0][1]
+    assert tables.headline(metrics)["simclr"]["joint"].keys() == {"CA", "FA", "FT"}
+
+
+def test_the_upper_bound_has_no_loss_terms_over_the_stream():
+    runs, references = grid(variants=FOUR)
+    with canvas.style():
+        _, rows = losses.loss_terms(group(runs, references), histories(runs), "t")
+    assert {row["variant"] for row in rows} == {"kaizen", "cassle", "no_distill"}
