@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.fingerprint import installed_version
-from kaizen.store import Store, main_checkout, record_key
+from kaizen.store import Store, record_key
 from kaizen.training.progress import Reporter
 
 if TYPE_CHECKING:
@@ -137,12 +137,12 @@ def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Report
 
 def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:
     """Raise KaizenError where the raw images are not those that the node's key was made from."""
-    from kaizen.data.sources import open_source
+    from kaizen.workflow import dataset_facts
 
-    source = open_source(dataset)
-    checksums = source.checksums(main_checkout(Path.cwd()) / ".kaizen" / "checksums")
-    found = {f"{part}/{label}": value for part, values in checksums.items() for label, value in enumerate(values)}
-    if found != spec["identities"] or source.classes != spec["params"]["classes"]:
+    facts = dataset_facts(dataset, Path.cwd())
+    found = facts.identities()
+    changed = any(found.get(name) != checksum for name, checksum in spec["identities"].items())
+    if changed or list(facts.classes) != spec["params"]["classes"]:
         raise KaizenError(
             f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan was made; "
             "run the same command again, which plans anew"

@@ -110,12 +110,30 @@ class DatasetParams:
 
 @dataclass(frozen=True)
 class SplitParams:
-    """How the classes are divided into a stream of tasks."""
+    """How the dataset is divided into a stream of tasks."""
 
     __pydantic_config__ = _STRICT
 
-    tasks: Count = doc("number of tasks; must divide the number of classes", 5)
-    seed: Seed = doc("order of the classes over tasks (torch.randperm's, fidelity.md §1)", 5)
+    tasks: Count = doc(
+        "number of tasks, which must divide the number of classes; or of parts; lists of sizes or names replace it",
+        5,
+    )
+    seed: Seed = doc("order of the classes (torch.randperm's, fidelity.md §1) or domains; by data: the parts", 5)
+    by: Literal["class", "data", "domain"] = doc(
+        "a task is some of the classes, a part of every class's images, or a domain of the source", "class"
+    )
+    sizes: Annotated[list[Count], Field(min_length=1)] | None = doc(
+        "by class: how many classes each task has; classes beyond their sum are left out", None
+    )
+    classes: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)] | None = doc(
+        "by class: the names of each task's classes; classes not named are left out", None
+    )
+    domains: Annotated[list[str], Field(min_length=1)] | None = doc(
+        "by domain: the tasks' domains in order; null: all domains", None
+    )
+    order: Literal["shuffled", "given"] = doc(
+        "classes or domains in the order of the seed or of the dataset; lists of names are their own order", "shuffled"
+    )
 
 
 @dataclass(frozen=True)

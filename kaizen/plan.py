@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from kaizen import registry
 from kaizen.data.sources import SOURCE_PARAMETERS, SOURCES
-from kaizen.data.split import class_tasks
+from kaizen.data.split import effective_split, make_stream
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import VARIANTS, Params, VariantParams, for_method
 
@@ -32,11 +32,29 @@ _TRAIN_PACKAGES = ("numpy", "pillow", "torch")
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What the plan must know of the raw data: class names in label order, a checksum per class of each part."""
+    """What the plan must know of the raw data: class names in label order, a checksum per class of each part.
+
+    The same of its domains, where it has any.
+    """
 
     classes: tuple[str, ...]
     train: tuple[str, ...]
     test: tuple[str, ...]
+    domains: tuple[str, ...] = ()
+    train_domains: tuple[str, ...] = ()
+    test_domains: tuple[str, ...] = ()
+
+    def identities(self) -> dict[str, str]:
+        """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""
+        found: dict[str, str] = {}
+        for part, classes, domains in (
+            ("train", self.train, self.train_domains),
+            ("test", self.test, self.test_domains),
+        ):
+            found |= {f"{part}/{label}": checksum for label, checksum in enumerate(classes)}
+            names = (f"{part}/domain/{name}" for name in self.domains)
+            found |= dict(zip(names, domains, strict=True))
+        return found
 
 
 @dataclass(frozen=True)
@@ -151,7 +169,8 @@ class _Builder:
         self.fingerprint = fingerprint
         self.nodes: dict[str, Node] = {}
         self.of_method = {method: for_method(params, method) for method in params.grid.methods}
-        self.tasks = class_tasks(len(facts.classes), params.split.tasks, params.split.seed)
+        self.stream = make_stream(params.split, facts.classes, facts.domains)
+        self.tasks = self.stream.classes
 
     def build(self) -> Plan:
         self.shards = self._shards()
@@ -189,7 +208,7 @@ class _Builder:
         dataset = self.params.dataset
         params = {
             "dataset": self._dataset(),
-            "split": dataclasses.asdict(self.params.split),
+            "split": effective_split(self.params.split, dataset.unlabelled),
             "labels": self._labels(),
             "classes": list(self.facts.classes),
         }
@@ -197,8 +216,10 @@ class _Builder:
             ("kaizen.data.ingest", registry.module_of(SOURCES[dataset.source].target)),
             _DATA_PACKAGES,
         )
-        identities = {f"train/{label}": checksum for label, checksum in enumerate(self.facts.train)}
-        identities |= {f"test/{label}": checksum for label, checksum in enumerate(self.facts.test)}
+        read = {f"domain/{self.facts.domains[domain]}" for domain in self.stream.domains}
+        read = read or {str(label) for labels in self.tasks for label in labels}
+        found = self.facts.identities()
+        identities = {name: checksum for name, checksum in found.items() if name.partition("/")[2] in read}
         local = {
             "dataset": {"path": dataset.path, "classes": dataset.classes},
             "workers": self.params.runtime.ingest_workers,
@@ -220,20 +241,24 @@ class _Builder:
         return labels
 
     def _task_identity(self, task: int, part: Literal["train", "test"]) -> str:
-        """What the content of one task shard depends on: its own classes' raw data, not the other tasks'.
+        """What the content of one task shard depends on: its own classes' or domain's raw data, not the other tasks'.
 
         Steps take this instead of the key of `shards`, so that a task appended to the stream, or new images
         of one class, leave the steps before it alone.
         """
-        checksums = self.facts.train if part == "train" else self.facts.test
+        facts, stream, checksums = self.facts, self.stream, self.facts.identities()
         dataset = self._dataset()
         dataset.pop("compression")
-        depends = {
-            "dataset": dataset,
-            "part": part,
-            "classes": {str(label): [self.facts.classes[label], checksums[label]] for label in self.tasks[task]},
-            "code": self.fingerprint(*self._ingest_code),
-        }
+        depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": self.fingerprint(*self._ingest_code)}
+        if stream.by == "domain":
+            domain = facts.domains[stream.domains[task]]
+            depends |= {"classes": facts.classes, "domain": [domain, checksums[f"{part}/domain/{domain}"]]}
+        else:
+            depends["classes"] = {
+                str(label): [facts.classes[label], checksums[f"{part}/{label}"]] for label in self.tasks[task]
+            }
+            if stream.by == "data" or (part == "train" and self.params.dataset.unlabelled):
+                depends["dealt"] = {"by": stream.by, "task": task, "of": len(stream), "seed": self.params.split.seed}
         if part == "train":
             depends["labels"] = self._labels()
         return sha256_text(canonical_json(depends))[:KEY_LENGTH]
@@ -401,8 +426,8 @@ class _Builder:
         ]
         context = {
             "dataset": params.dataset.source,
-            "classes": len(self.facts.classes),
-            "tasks": params.split.tasks,
+            "classes": len({label for labels in self.tasks for label in labels}),
+            "tasks": len(self.tasks),
             "epochs": params.train.epochs,
             "batch_size": params.train.batch_size,
             "data_fraction": params.train.data_fraction,

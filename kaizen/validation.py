@@ -16,7 +16,7 @@ from typing import Any
 from kaizen.data.sources import SOURCES
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
-from kaizen.params import VARIANTS, DatasetParams, Params, merge
+from kaizen.params import VARIANTS, DatasetParams, Params, SplitParams, merge
 from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
@@ -30,6 +30,7 @@ _MENDS = {
     "missing": "add it",
     "list_type": "write a list, as in [1, 2]",
     "dataclass_type": "write a mapping of its keys",
+    "string_type": "put it in quotes",
     "bool_type": "write true or false",
 }
 
@@ -257,7 +258,7 @@ def _combinations(params: Params) -> list[str]:
         ]
         problems += [f"distill.feature.distiller: {name} has no prototypes to distil; choose auto" for name in without]
     problems += _replay_problems(params, known) + _image_problems(params)
-    problems += _dataset_problems(params.dataset)
+    problems += _dataset_problems(params.dataset) + _split_problems(params.split)
     if params.train.warmup_epochs > params.train.epochs:
         problems.append(
             f"train.warmup_epochs: {params.train.warmup_epochs} is more than train.epochs {params.train.epochs}; "
@@ -276,6 +277,23 @@ def _dataset_problems(dataset: DatasetParams) -> list[str]:
     for name, unset in (("classes", None), ("unlabelled", False)):
         if name not in source.reads and getattr(dataset, name) != unset:
             problems.append(f"dataset.{name}: it has no effect for {dataset.source}; set it to {json.dumps(unset)}")
+    return problems
+
+
+def _split_problems(split: SplitParams) -> list[str]:
+    problems = []
+    for name, by in (("sizes", "class"), ("classes", "class"), ("domains", "domain")):
+        if getattr(split, name) is not None and split.by != by:
+            problems.append(f"split.{name}: it has no effect with split.by {split.by}; set it to null, or by to {by}")
+    if split.sizes is not None and split.classes is not None:
+        problems.append("split: both sizes and classes are given; set one of them to null")
+    for path, names in (
+        ("split.classes", [name for task in split.classes or [] for name in task]),
+        ("split.domains", split.domains or []),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            problems.append(f"{path}: {', '.join(map(repr, twice))} named twice; name each once")
     return problems
 
 

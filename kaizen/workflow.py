@@ -18,7 +18,7 @@ from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_text
 from kaizen.fingerprint import code_fingerprint
-from kaizen.params import Params
+from kaizen.params import DatasetParams, Params
 from kaizen.plan import DatasetFacts, Node, Plan, build_plan
 from kaizen.publish import MANIFEST, is_published, take_back
 from kaizen.store import RECORD, Store, default_store, main_checkout
@@ -28,11 +28,19 @@ from kaizen.validation import load_params, read_yaml, validate
 MAX_ARGUMENT = 64 * 1024
 
 
-def dataset_facts(params: Params, root: Path) -> DatasetFacts:
-    """Class names and checksums of the raw data, remembered under .kaizen by size and modification time."""
-    source = open_source(params.dataset)
-    checksums = source.checksums(main_checkout(root) / ".kaizen" / "checksums")
-    return DatasetFacts(tuple(source.classes), tuple(checksums["train"]), tuple(checksums["test"]))
+def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
+    """Names and checksums of the raw data, remembered under .kaizen by size and modification time."""
+    source = open_source(dataset)
+    cache = main_checkout(root) / ".kaizen" / "checksums"
+    classes, domains = source.checksums(cache), source.domain_checksums(cache)
+    return DatasetFacts(
+        tuple(source.classes),
+        tuple(classes["train"]),
+        tuple(classes["test"]),
+        tuple(source.domains),
+        tuple(domains["train"]),
+        tuple(domains["test"]),
+    )
 
 
 @dataclass
@@ -48,7 +56,7 @@ class Workflow:
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
         """Plan an experiment in the checkout ``root`` and take back finished nodes that the store lacks."""
-        plan = build_plan(params, dataset_facts(params, root), code_fingerprint)
+        plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
         workflow = cls(params, plan, Store(default_store(root)), root)
         take_back(plan, workflow.store, root)
         return workflow

@@ -68,6 +68,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
     "dataset.resize": {"dataset.resize": 4},
     "split.tasks": {"split.tasks": 2},
+    "split.sizes": {"split.sizes": [3, 1, 1, 2, 3]},
+    "split.classes": {"split.classes": [[f"class {label}"] for label in range(5)]},
     "image.load_size": {"image.load_size": 20},
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
     "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
@@ -85,6 +87,7 @@ ELSEWHERE = {
     "dataset.path",
     "dataset.classes",
     "dataset.unlabelled",
+    "split.domains",
     "grid.methods",
     "grid.variants",
     "grid.seeds",
@@ -296,6 +299,120 @@ def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> N
     one, two = (make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes)))
     assert one.nodes.keys() == two.nodes.keys()
     assert two.shards.local["dataset"]["classes"] == list(FACTS.classes)
+
+
+def test_parameters_of_the_split_that_have_no_effect_are_part_of_no_key() -> None:
+    listed = {"split.classes": [["class 1", "class 5"], ["class 0"]]}
+    domains = {"split.by": "domain", "split.domains": ["real", "clipart"]}
+    for split, changes in (
+        (listed, ({"split.seed": 1}, {"split.tasks": 2}, {"split.order": "given"})),
+        (domains, ({"split.seed": 1}, {"split.tasks": 2}, {"split.order": "given"})),
+        ({"split.sizes": [1, 2]}, ({"split.tasks": 2},)),
+        ({"split.order": "given"}, ({"split.seed": 1},)),
+        ({"split.by": "data"}, ({"split.order": "given"},)),
+        ({"split.by": "domain"}, ({"split.tasks": 2},)),
+    ):
+        before = make_plan(split, DOMAIN_FACTS)
+        for change in changes:
+            assert make_plan(split | change, DOMAIN_FACTS).nodes.keys() == before.nodes.keys(), (split, change)
+
+
+DOMAIN_FACTS = dataclasses.replace(
+    FACTS,
+    domains=("clipart", "real", "sketch"),
+    train_domains=("train c", "train r", "train s"),
+    test_domains=("test c", "test r", "test s"),
+)
+
+
+def steps_of(plan: Plan) -> list[list[str]]:
+    """The steps' keys of every run."""
+    return [[step.key for step in run.steps] for run in plan.runs]
+
+
+@pytest.mark.parametrize(
+    ("before", "appended"),
+    [
+        ({"split.sizes": [3, 2]}, {"split.sizes": [3, 2, 4]}),
+        (
+            {"split.classes": [["class 4", "class 1"], ["class 7"]]},
+            {"split.classes": [["class 4", "class 1"], ["class 7"], ["class 2"]]},
+        ),
+        (
+            {"split.by": "domain", "split.domains": ["sketch", "clipart"]},
+            {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]},
+        ),
+    ],
+)
+def test_an_appended_task_leaves_the_steps_before_it(before: dict[str, Any], appended: dict[str, Any]) -> None:
+    shorter, longer = (steps_of(make_plan(BASE | split, DOMAIN_FACTS)) for split in (before, appended))
+    assert [steps[:2] for steps in longer] == shorter
+    assert {len(steps) for steps in longer} == {3}
+
+
+def test_a_domain_added_to_the_dataset_leaves_the_listed_ones() -> None:
+    split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart"]}
+    more = dataclasses.replace(
+        FACTS,
+        train=("new",) * 10,
+        test=("new",) * 10,
+        domains=("clipart", "quickdraw", "real", "sketch"),
+        train_domains=("train c", "train q", "train r", "train s"),
+        test_domains=("test c", "test q", "test r", "test s"),
+    )
+    assert make_plan(split, DOMAIN_FACTS).nodes.keys() == make_plan(split, more).nodes.keys()
+
+
+def test_classes_beyond_the_stream_reach_nothing() -> None:
+    split = BASE | {"split.classes": [["class 3"], ["class 8", "class 1"]]}
+    train = tuple(text if label in (1, 3, 8) else "new images" for label, text in enumerate(FACTS.train))
+    assert make_plan(split).nodes.keys() == make_plan(split, dataclasses.replace(FACTS, train=train)).nodes.keys()
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: str) -> None:
+    split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]}
+    before = make_plan(split, DOMAIN_FACTS)
+    checksums = (f"{part} c", "new images", f"{part} s")
+    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **{f"{part}_domains": checksums}))
+    trained = ["step/*/2", "specialist/2"] if part == "train" else []
+    expected = [*trained, "shards", "evaluation/*", "reference", "summary"]
+    assert changed(before, after) == matching(before, expected)
+
+
+def test_a_split_by_data_depends_on_all_images_and_on_how_they_are_dealt() -> None:
+    split = BASE | {"split.by": "data", "split.tasks": 2}
+    before = make_plan(split)
+    assert before.runs[0].evaluation.params["tasks"] == [list(range(10))] * 2
+    assert before.runs[0].steps[0].params["num_classes"] == 10
+    assert changed(before, make_plan(split | {"split.seed": 1})) == matching(before, ["*"])
+    train = ("new images", *FACTS.train[1:])
+    assert changed(before, make_plan(split, dataclasses.replace(FACTS, train=train))) == matching(before, ["*"])
+    steps = steps_of(before)[0]
+    assert len(set(steps)) == 2
+    assert not set(steps) & set(steps_of(make_plan(split | {"split.tasks": 3}))[0])
+
+
+def test_unlabelled_images_are_spread_by_the_seed_over_all_tasks() -> None:
+    stl10 = BASE | {"dataset.source": "stl10", "dataset.unlabelled": True}
+    listed = {"split.classes": [[f"class {label}"] for label in range(3)]}
+    before = make_plan(stl10 | listed)
+    assert changed(before, make_plan(stl10 | listed | {"split.seed": 1})) == matching(before, ["*"])
+    more = {"split.classes": [*listed["split.classes"], ["class 9"]]}
+    assert not set(steps_of(before)[0]) & set(steps_of(make_plan(stl10 | more))[0])
+
+
+def test_the_same_tasks_have_the_same_steps_however_they_are_asked_for() -> None:
+    order = make_plan(BASE).runs[0].evaluation.params["tasks"]
+    equal, sizes = make_plan(BASE), make_plan(BASE | {"split.sizes": [2] * 5})
+    names = make_plan(BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]})
+    assert steps_of(equal) == steps_of(sizes) == steps_of(names)
+    assert changed(equal, names) == {"shards"}
+
+
+def test_the_plan_refuses_a_split_by_domain_of_a_source_without() -> None:
+    with pytest.raises(KaizenError, match=r"split\.by: domain needs a source with domains"):
+        make_plan({"split.by": "domain"})
 
 
 def test_parameters_of_one_source_reach_no_node_of_another() -> None:

@@ -16,8 +16,8 @@ from kaizen.data.labels import labelled
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import PARTS, Part, Row
-from kaizen.data.split import class_tasks
+from kaizen.data.sources.base import PARTS, UNLABELLED, Part, Row
+from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
 from kaizen.params import DatasetParams, LabelsParams, SplitParams
@@ -49,13 +49,16 @@ def ingest(
     """
     source = open_source(dataset)
     names = source.classes
-    tasks = class_tasks(len(names), split.tasks, split.seed)
-    rows = {part: source.rows(part) for part in PARTS}
-    total = sum(len(of_part) for of_part in rows.values())
+    stream = make_stream(split, names, source.domains)
+    shards = [shard for part in PARTS for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)]
+    shards.sort(key=lambda shard: shard.task)
+    total = sum(len(shard.rows) for shard in shards)
     entries: list[dict[str, Any]] = [
         {"task": task, "classes": classes, "class_names": [names[label] for label in classes]}
-        for task, classes in enumerate(tasks)
+        for task, classes in enumerate(stream.classes)
     ]
+    for entry, domain in zip(entries, stream.domains, strict=False):
+        entry["domain"] = source.domains[domain]
     read = ReadImages(source, dataset.encoding, dataset.raw_limit, dataset.resize)
     reader = ChunkReader(read, 1 if source.in_memory else workers)
     done = 0
@@ -66,10 +69,9 @@ def ingest(
         if progress is not None:
             progress(done, total)
 
-    plan = _shards(tasks, rows, labels)
     with reader:
-        chunks = reader.read(shard.rows for shard in _shards(tasks, rows, labels))
-        for shard in plan:
+        chunks = reader.read(shard.rows for shard in shards)
+        for shard in shards:
             entry = entries[shard.task]
             writer = ShardWriter(
                 out / f"task-{shard.task:02d}.{shard.part}.parquet",
@@ -83,21 +85,55 @@ def ingest(
             )
             counts = _write(shard, writer, chunks, names, dataset, advance)
             entry[shard.part] = {"rows": writer.rows, "content_sha256": writer.content_sha256, **counts}
-    summary = {"dataset": source.name, "classes": names, "num_classes": len(names), "tasks": entries}
+    summary = {
+        "dataset": source.name,
+        "split": stream.by,
+        "classes": names,
+        "num_classes": len(names),
+        "tasks": entries,
+    }
     write_json(out / "tasks.json", summary)
     return summary
 
 
-def _shards(tasks: list[list[int]], rows: dict[Part, list[Row]], labels: LabelsParams) -> Iterator[_Shard]:
-    """The shards in the order in which they are written; rows keep their dataset order."""
-    for task, classes in enumerate(tasks):
-        members = set(classes)
-        for part in PARTS:
-            chosen = [row for row in rows[part] if row.label in members]
-            keep = np.ones(len(chosen), dtype=bool)
-            if part == "train":
-                keep = labelled([row.label for row in chosen], labels.fraction, labels.seed)
-            yield _Shard(task, part, chosen, keep)
+def _shards(
+    stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int, labels: LabelsParams
+) -> list[_Shard]:
+    """A part's shards in task order; rows keep their dataset order."""
+    tasks = _tasks_of(stream, names, part, rows, seed)
+    shards = []
+    for task in range(len(stream)):
+        chosen = [rows[position] for position in np.flatnonzero(tasks == task)]
+        if not chosen:
+            raise KaizenError(f"split: task {task} has no {part} images; leave its domain out with split.domains")
+        true = np.array([row.label for row in chosen])
+        keep = true != UNLABELLED
+        if part == "train":
+            keep &= labelled(true, labels.fraction, labels.seed)
+        shards.append(_Shard(task, part, chosen, keep))
+    return shards
+
+
+def _tasks_of(stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int) -> np.ndarray:
+    """The task of each row: int64 [N], -1 for those that are not in the stream."""
+    if stream.by == "domain":
+        task_of = {domain: task for task, domain in enumerate(stream.domains)}
+        return np.array([task_of.get(row.domain, -1) for row in rows], dtype=np.int64)
+    true = np.array([row.label for row in rows], dtype=np.int64)
+    tasks = np.full(len(rows), -1, dtype=np.int64)
+    if stream.by == "class":
+        for task, classes in enumerate(stream.classes):
+            tasks[np.isin(true, classes)] = task
+    dealt = [UNLABELLED] if stream.by == "class" else [UNLABELLED, *range(len(names))]
+    for label in dealt:
+        members = np.flatnonzero(true == label)
+        if label != UNLABELLED and len(members) < len(stream):
+            raise KaizenError(
+                f"split.tasks: class {names[label]!r} has {len(members)} {part} images, too few for one in each of the "
+                f"{len(stream)} parts of a split by data; lower split.tasks"
+            )
+        tasks[members] = deal(len(members), len(stream), seed, part, label)
+    return tasks
 
 
 def _write(
@@ -110,7 +146,7 @@ def _write(
 ) -> dict[str, int]:
     """Write one shard from the chunks that hold its rows; returns how many rows are labelled and were skipped."""
     skipped: list[Corrupt] = []
-    kept = dict.fromkeys(sorted({row.label for row in shard.rows}), 0)
+    kept = dict.fromkeys(sorted({row.label for row in shard.rows} - {UNLABELLED}), 0)
     with_label = position = 0
     with writer:
         while position < len(shard.rows):
@@ -124,9 +160,10 @@ def _write(
                             "remove it, or set dataset.on_corrupt: skip"
                         )
                     continue
-                kept[outcome.label] += 1
+                if outcome.label != UNLABELLED:
+                    kept[outcome.label] += 1
                 with_label += bool(keep)
-                writer.write(outcome if keep else dataclasses.replace(outcome, label=-1))
+                writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
             position += len(outcomes)
             advance(len(outcomes))
         for label, count in kept.items():

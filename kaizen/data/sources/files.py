@@ -51,10 +51,11 @@ class FileSource(Source):
             )
         self.root = Path(dataset.path).expanduser().absolute()
         self._listed: dict[Part, list[Group]] = {}
+        self._checked: dict[Part, list[tuple[Group, str]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers only read files: leave out the listing."""
-        return self.__dict__ | {"_listed": {}}
+        return self.__dict__ | {"_listed": {}, "_checked": {}}
 
     @abstractmethod
     def groups(self, part: Part) -> list[Group]:
@@ -94,8 +95,10 @@ class FileSource(Source):
         return self._listed[part]
 
     def _group_checksums(self, cache: Path | None) -> dict[Part, list[tuple[Group, str]]]:
+        if self._checked:
+            return self._checked
         memory = ChecksumMemory(cache, self.root)
-        found = {
+        self._checked = {
             part: [
                 (group, memory.checksum(group.key, group.files, functools.partial(self._content, group.files)))
                 for group in self._listing(part)
@@ -103,7 +106,7 @@ class FileSource(Source):
             for part in PARTS
         }
         memory.save()
-        return found
+        return self._checked
 
     def _content(self, files: list[File]) -> str:
         digest = hashlib.sha256()
