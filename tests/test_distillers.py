@@ -1,0 +1,112 @@
+"""Feature distillers against the reference's golden numbers and against plain numpy."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kaizen import registry
+from kaizen.distill.base import FeatureDistiller
+from kaizen.models.seeding import seeded
+from kaizen.params import DecorrelativeDistillParams, FeatureDistillParams
+
+ROWS, DIM = 12, 6
+VIEWWISE = ["predictive", "predictive_mse", "decorrelative"]
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def views(seed: int) -> tuple[Tensor, Tensor]:
+    return random(seed, ROWS, DIM), random(seed + 1, ROWS, DIM)
+
+
+def build(name: str, hidden: int = 0, dim: int = DIM, **others: Any) -> FeatureDistiller:
+    """A distiller for projections of ``dim`` dimensions, in float64."""
+    params = FeatureDistillParams(distiller=name, predictor_hidden=hidden, **others)
+    with seeded(0):
+        return registry.load(registry.FEATURE_DISTILLERS[name].target)(
+            params, SimpleNamespace(projection_dim=dim)
+        ).double()
+
+
+@pytest.mark.parametrize(("name", "result"), [("predictive", "predictive"), ("predictive_mse", "predictive_mse")])
+def test_predictive_golden(golden: dict[str, Tensor], name: str, result: str) -> None:
+    predicted, targets = (tuple(golden[f"in/{of}{view}"] for view in (1, 2)) for of in ("p", "teacher_z"))
+    loss = build(name, dim=16)(predicted, targets)
+    torch.testing.assert_close(loss, golden[f"out/feature_distill/{result}"], rtol=1e-6, atol=0)
+
+
+def test_decorrelative_golden(golden: dict[str, Tensor]) -> None:
+    """At the precision of float32, in which the reference's number was computed."""
+    predicted, targets = (tuple(golden[f"in/{of}{view}"].float() for view in (1, 2)) for of in ("p", "teacher_z"))
+    constants = DecorrelativeDistillParams(off_diagonal=0.005, scale=0.025)
+    loss = build("decorrelative", dim=16, decorrelative=constants).float()(predicted, targets)
+    expected = golden["out/feature_distill/decorrelative_lamb0.005_scale0.025"].float()
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+
+
+def plain(name: str, p: np.ndarray, f: np.ndarray) -> float:
+    """One view's loss in numpy."""
+    if name == "predictive":
+        return float(
+            np.mean([2 - 2 * a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(p, f, strict=True)])
+        )
+    if name == "predictive_mse":
+        return float(np.mean((p - f) ** 2))
+    p, f = ((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5) for x in (p, f))
+    weights = np.where(np.eye(p.shape[1]) == 1, 1.0, 0.3)
+    return float(0.2 * (weights * (p.T @ f / len(p) - np.eye(p.shape[1])) ** 2).sum())
+
+
+@pytest.mark.parametrize("name", VIEWWISE)
+def test_each_view_is_predicted_by_itself_and_the_losses_are_averaged(name: str) -> None:
+    constants = DecorrelativeDistillParams(off_diagonal=0.3, scale=0.2)
+    distiller = build(name, hidden=9, decorrelative=constants)
+    student, targets = views(1), views(3)
+    weights = {key: value.clone().numpy() for key, value in distiller.predictor.state_dict().items()}
+    expected = []
+    for z, f in zip(student, targets, strict=True):
+        hidden = z.numpy() @ weights["0.weight"].T + weights["0.bias"]
+        hidden = np.maximum((hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-5), 0)
+        expected.append(plain(name, hidden @ weights["3.weight"].T + weights["3.bias"], f.numpy()))
+    assert distiller(student, targets).item() == pytest.approx(float(np.mean(expected)), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["contrastive", *VIEWWISE])
+def test_no_gradient_reaches_the_teacher_and_half_types_are_widened(name: str) -> None:
+    distiller = build(name)
+    student, targets = views(5), views(7)
+    for tensor in (*student, *targets):
+        tensor.requires_grad_()
+    distiller(student, targets).backward()
+    assert all(z.grad is not None and z.grad.abs().sum() > 0 for z in student)
+    assert all(f.grad is None for f in targets)
+    half = [tuple(x.detach().to(torch.bfloat16) for x in pair) for pair in (student, targets)]
+    wide = [tuple(x.float() for x in pair) for pair in half]
+    distiller = distiller.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = distiller(*half)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, distiller(*wide))
+
+
+@pytest.mark.parametrize("name", ["contrastive", *VIEWWISE])
+def test_a_hidden_width_of_zero_means_no_predictor(name: str) -> None:
+    without, with_one = build(name), build(name, hidden=9)
+    assert not list(without.predictor.parameters())
+    kinds = [type(module) for module in with_one.predictor]  # type: ignore[arg-type]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+
+
+@pytest.mark.parametrize(("weight", "factor"), [(4.0, 1.0), (1.0, 1.0), (0.25, 4.0), (0.0, 1.0)])
+def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: float) -> None:
+    """fidelity.md §5: only the predictive distiller has the reference's rule; weight 0 divides nothing."""
+    assert build("predictive", hidden=4, weight=weight).lr_factor == factor
+    assert build("predictive_mse", hidden=4, weight=weight).lr_factor == 1.0
