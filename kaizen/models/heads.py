@@ -10,13 +10,15 @@ from torch import nn
 
 
 class Layer(NamedTuple):
-    """One layer of an `mlp`: linear, then batch norm and ReLU where wanted."""
+    """One layer of an `mlp`: linear, then batch norm (``affine``: with scale and shift), ReLU, GELU where wanted."""
 
     in_features: int
     out_features: int
     batch_norm: bool
     relu: bool
     bias: bool = True
+    affine: bool = True
+    gelu: bool = False
 
 
 def mlp(*layers: Layer) -> nn.Sequential:
@@ -25,9 +27,11 @@ def mlp(*layers: Layer) -> nn.Sequential:
     for layer in layers:
         modules.append(nn.Linear(layer.in_features, layer.out_features, bias=layer.bias))
         if layer.batch_norm:
-            modules.append(nn.BatchNorm1d(layer.out_features))
+            modules.append(nn.BatchNorm1d(layer.out_features, affine=layer.affine))
         if layer.relu:
             modules.append(nn.ReLU(inplace=True))
+        if layer.gelu:
+            modules.append(nn.GELU())
     return nn.Sequential(*modules)
 
 
