@@ -12,8 +12,20 @@ from torch import Tensor, nn
 
 from kaizen import registry
 from kaizen.distill.base import FeatureDistiller
+from kaizen.distill.prototype import PrototypeDistiller
 from kaizen.models.seeding import seeded
-from kaizen.params import DecorrelativeDistillParams, FeatureDistillParams
+from kaizen.params import (
+    DecorrelativeDistillParams,
+    DINOParams,
+    FeatureDistillParams,
+    PrototypeDistillParams,
+    SimCLRParams,
+    SwAVParams,
+)
+from kaizen.ssl.base import PrototypeMethod
+from kaizen.ssl.dino import DINO
+from kaizen.ssl.simclr import SimCLR
+from kaizen.ssl.swav import SwAV
 
 ROWS, DIM = 12, 6
 VIEWWISE = ["predictive", "predictive_mse", "decorrelative"]
@@ -110,3 +122,108 @@ def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: 
     """fidelity.md §5: only the predictive distiller has the reference's rule; weight 0 divides nothing."""
     assert build("predictive", hidden=4, weight=weight).lr_factor == factor
     assert build("predictive_mse", hidden=4, weight=weight).lr_factor == 1.0
+
+
+class Features(nn.Module):
+    """Stands for an encoder: its "images" are the features themselves."""
+
+    feature_dim = 5
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+def prototype_method(name: str, seed: int) -> PrototypeMethod:
+    with seeded(seed):
+        if name == "swav":
+            swav = SwAVParams(projector_hidden=7, projector_out=DIM, prototypes=11, queue_size=4)
+            return SwAV(swav, Features()).double()  # type: ignore[arg-type]
+        dino = DINOParams(projector_hidden=7, projector_out=DIM, prototypes=11)
+        return DINO(dino, Features()).double()  # type: ignore[arg-type]
+
+
+def prototype_distiller(method: PrototypeMethod, hidden: int = 0, temperature: float = 0.3) -> PrototypeDistiller:
+    params = FeatureDistillParams(
+        distiller="prototype", predictor_hidden=hidden, prototype=PrototypeDistillParams(temperature=temperature)
+    )
+    with seeded(9):
+        return PrototypeDistiller(params, method).double()
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def log_softmax(rows: np.ndarray) -> np.ndarray:
+    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+
+
+def weights_of(prototypes: nn.Module) -> np.ndarray:
+    """Directions of length 1, times their lengths where these are learned."""
+    state = {name: value.numpy() for name, value in prototypes.state_dict().items()}
+    return unit(state["direction"]) * state.get("length", 1.0)
+
+
+@pytest.mark.parametrize("name", ["swav", "dino"])
+def test_prototype_distillation_against_plain_numpy(name: str) -> None:
+    """fidelity.md §5, "knowledge": both sides normalised, the student by its own prototypes, the teacher by its own."""
+    student, teacher = prototype_method(name, 1), prototype_method(name, 2).requires_grad_(False)
+    distiller = prototype_distiller(student)
+    with torch.no_grad():
+        distiller.prototypes.length.mul_(1.7)
+    features = (random(1, ROWS, 5), random(2, ROWS, 5))
+    targets = tuple(distiller.targets(teacher, view) for view in features)
+    projections = views(3)
+    loss = distiller(projections, targets)
+    assert distiller.prototypes.direction.shape == (11, DIM)
+    expected = []
+    for z, view in zip(projections, features, strict=True):
+        ours = unit(z.numpy()) @ weights_of(distiller.prototypes).T / 0.3
+        theirs = unit(teacher.project(view).numpy()) @ weights_of(teacher.prototypes).T / 0.3
+        expected.append(-(np.exp(log_softmax(theirs)) * log_softmax(ours)).sum(axis=1).mean())
+    assert loss.item() == pytest.approx(float(np.mean(expected)), rel=1e-9)
+
+
+def test_prototype_distillation_trains_the_distillers_prototypes_and_nothing_of_the_teacher() -> None:
+    student, teacher = prototype_method("swav", 1), prototype_method("swav", 2)
+    distiller = prototype_distiller(student, hidden=9)
+    projections = views(3)
+    for z in projections:
+        z.requires_grad_()
+    distiller(projections, tuple(distiller.targets(teacher, view) for view in (random(1, ROWS, 5),) * 2)).backward()
+    assert all(parameter.grad is None for module in (student, teacher) for parameter in module.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in distiller.prototypes.parameters())
+    assert all(p.grad is not None for p in distiller.predictor.parameters())
+    assert all(z.grad is not None for z in projections)
+
+
+def test_prototype_distillation_widens_half_types() -> None:
+    teacher = prototype_method("swav", 2).float()
+    distiller = prototype_distiller(teacher).float()
+    half = tuple(z.to(torch.bfloat16) for z in views(3))
+    scores = tuple(random(seed, ROWS, 11).to(torch.bfloat16) for seed in (4, 5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = distiller(half, scores)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, distiller(tuple(z.float() for z in half), tuple(s.float() for s in scores)))
+
+
+def test_a_student_with_the_teachers_projections_and_prototypes_has_the_least_loss() -> None:
+    """The entropy of the teacher's assignment is the least that a cross-entropy against it can be."""
+    teacher = prototype_method("swav", 2)
+    distiller = prototype_distiller(teacher)
+    distiller.prototypes.load_state_dict(teacher.prototypes.state_dict())
+    view = random(1, ROWS, 5)
+    targets = (distiller.targets(teacher, view),) * 2
+    z = teacher.project(view).detach().requires_grad_()
+    loss = distiller((z, z), targets)
+    loss.backward()
+    log_p = (targets[0] / 0.3).log_softmax(dim=1)
+    assert loss.item() == pytest.approx(-(log_p.exp() * log_p).sum(dim=1).mean().item(), rel=1e-9)
+    torch.testing.assert_close(z.grad, torch.zeros_like(z), rtol=0, atol=1e-12)
+
+
+def test_a_method_without_prototypes_has_none_to_distil() -> None:
+    simclr = SimCLR(SimCLRParams(projector_hidden=4, projector_out=DIM), Features())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="SimCLR has no prototypes"):
+        prototype_distiller(simclr)  # type: ignore[arg-type]
