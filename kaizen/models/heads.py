@@ -51,7 +51,6 @@ def without_last_outputs(head: nn.Sequential, count: int) -> None:
     last = head[-1]
     if not isinstance(last, nn.Linear):
         raise TypeError(f"a classifier ends with a linear layer, not with {type(last).__name__}")
-    smaller = nn.Linear(last.in_features, last.out_features - count, device=last.weight.device)
-    smaller.weight.data.copy_(last.weight.data[:-count])
-    smaller.bias.data.copy_(last.bias.data[:-count])
-    head[-1] = smaller
+    last.out_features -= count
+    last.weight = nn.Parameter(last.weight.detach()[:-count].clone())
+    last.bias = nn.Parameter(last.bias.detach()[:-count].clone())
