@@ -13,19 +13,23 @@ from torch import Tensor, nn
 from kaizen import registry
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.prototype import PrototypeDistiller
+from kaizen.models.continual import build_model
 from kaizen.models.seeding import seeded
 from kaizen.params import (
     DecorrelativeDistillParams,
     DINOParams,
     FeatureDistillParams,
+    ModelParams,
     PrototypeDistillParams,
     SimCLRParams,
     SwAVParams,
+    TrainParams,
 )
 from kaizen.ssl.base import PrototypeMethod
 from kaizen.ssl.dino import DINO
 from kaizen.ssl.simclr import SimCLR
 from kaizen.ssl.swav import SwAV
+from kaizen.training.loop import parameter_groups
 
 ROWS, DIM = 12, 6
 VIEWWISE = ["predictive", "predictive_mse", "decorrelative"]
@@ -120,8 +124,16 @@ def test_a_hidden_width_of_zero_means_no_predictor(name: str) -> None:
 @pytest.mark.parametrize(("weight", "factor"), [(4.0, 1.0), (1.0, 1.0), (0.25, 4.0), (0.0, 1.0)])
 def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: float) -> None:
     """fidelity.md §5: only the predictive distiller has the reference's rule; weight 0 divides nothing."""
-    assert build("predictive", hidden=4, weight=weight).lr_factor == factor
-    assert build("predictive_mse", hidden=4, weight=weight).lr_factor == 1.0
+    distillers = {
+        name: FeatureDistillParams(distiller=name, weight=weight) for name in ("predictive", "predictive_mse")
+    }
+    rates = {}
+    for name, params in distillers.items():
+        student = build_model(ModelParams(width=4), 1, 2, "simclr", SimCLRParams(), params, seed=0)
+        groups = parameter_groups(student, TrainParams(lr=2.0, batch_size=256))
+        rates[name] = {group.name: group.lr for group in groups}
+    assert rates["predictive"]["distiller"] == 2.0 * factor
+    assert rates["predictive"]["projector"] == rates["predictive_mse"]["distiller"] == 2.0
 
 
 class Features(nn.Module):
