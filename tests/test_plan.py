@@ -67,6 +67,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
     "split.tasks": {"split.tasks": 2},
     "image.load_size": {"image.load_size": 20},
+    "model.backbone": {"model.backbone": "resnet18"},
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
     "replay.memory": {"replay.proportion": None, "replay.memory": [50]},
     "report.title": {"report.title": "another"},

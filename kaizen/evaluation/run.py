@@ -105,8 +105,10 @@ class Evaluator:
         """The network of a step (the first one) with its initial weights."""
         step = self._step_params(role or self.first)
         model = from_dict(ModelParams, step["model"])
-        channels, classes = self.image.channels, step["num_classes"]
-        built = build_feature_classifier(model, channels, classes, step["seed"], step["stem_padding_2"])
+        image, classes = self.image, step["num_classes"]
+        built = build_feature_classifier(
+            model, image.channels, classes, step["seed"], step["stem_padding_2"], image.size
+        )
         built.labels = step.get("logits")
         return self.compute.place(built).eval()
 

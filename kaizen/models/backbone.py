@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+
+import torch
 from torch import Tensor, nn
 
 from kaizen.errors import KaizenError
 from kaizen.models.torchvision_compat import prepare_torchvision
 from kaizen.params import ModelParams
+from kaizen.registry import TIMM
 
 
 class Backbone(nn.Module):
@@ -19,15 +23,22 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-def build_backbone(model: ModelParams, channels: int, stem_padding_2: bool = False) -> Backbone:
+def build_backbone(
+    model: ModelParams, channels: int, stem_padding_2: bool = False, image_size: int | None = None
+) -> Backbone:
     """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and on the CPU.
 
     ``stem_padding_2`` is the reference's CIFAR stem with padding 2 (fidelity.md §2); other stems ignore
-    it. Build inside `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when
-    the backbone needs torchvision and it is not installed.
+    it. ``image_size`` is the images' side, which models of timm have to know. Build inside
+    `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when the package that the
+    backbone needs is not installed, or timm has no such model for these images.
     """
     if model.backbone == "small_resnet":
         return SmallResNet(channels, model.width)
+    if model.backbone.startswith(TIMM):
+        if image_size is None:
+            raise ValueError(f"{model.backbone} has to know the size of its images")
+        return TimmBackbone(model.backbone.removeprefix(TIMM), channels, image_size)
     return TorchvisionResNet(model.backbone, channels, cifar_stem=model.stem == "cifar", stem_padding_2=stem_padding_2)
 
 
@@ -105,4 +116,51 @@ class TorchvisionResNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N, 2048]."""
+        return self.network(images)
+
+
+class TimmBackbone(Backbone):
+    """Any model of timm (PyTorch Image Models) without its classification layer, never with pretrained weights."""
+
+    def __init__(self, name: str, channels: int, size: int) -> None:
+        """Build the model for images [N, channels, size, size]; its features are counted on a blank one.
+
+        Raises KaizenError when timm is not installed, has no such model, or the model does not take such images.
+        """
+        super().__init__()
+        # timm imports torchvision.
+        prepare_torchvision()
+        try:
+            import timm
+        except ImportError as error:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported ({error}); "
+                "pip install 'kaizen[timm]', or choose another backbone"
+            ) from error
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=1)
+            mend = f"did you mean {TIMM}{close[0]}?" if close else "timm.list_models() names them all"
+            raise KaizenError(f"model.backbone: timm {timm.__version__} has no model {name}; {mend}")
+        # Transformers are built for one size; other models take any and know no such argument.
+        fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+        sized = {"img_size": size} if fixed else {}
+        try:
+            self.network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **sized).eval()
+            with torch.no_grad():
+                shape = tuple(self.network(torch.zeros(1, channels, size, size)).shape)
+        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} does not take images of {channels}x{size}x{size} "
+                f"({' '.join(str(error).split())[:200]}); change image.size or choose another backbone"
+            ) from error
+        if len(shape) != 2:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of features; "
+                "choose another backbone"
+            )
+        self.network.train()
+        self.feature_dim = shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the model's pooled features: [N, C, H, W] to [N, feature_dim]."""
         return self.network(images)

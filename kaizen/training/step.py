@@ -75,6 +75,7 @@ def student_for(params: StepParams) -> ContinualModel:
         params.feature_distill,
         params.seed,
         params.stem_padding_2,
+        params.image.size,
     )
 
 
