@@ -212,7 +212,7 @@ class ModelParams:
 
     backbone: BackboneName = doc(
         "the feature extractor: small_resnet, resnet18, resnet50, or timm/ and the name of any model of the package "
-        "timm (pip install 'kaizen[timm]'), always without pretrained weights",
+        "timm (pip install timm), always without pretrained weights",
         "small_resnet",
     )
     width: Annotated[int, Field(ge=4, le=256)] = doc(

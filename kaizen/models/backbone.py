@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 
 import torch
@@ -123,9 +124,10 @@ class TimmBackbone(Backbone):
     """Any model of timm (PyTorch Image Models) without its classification layer, never with pretrained weights."""
 
     def __init__(self, name: str, channels: int, size: int) -> None:
-        """Build the model for images [N, channels, size, size]; its features are counted on a blank one.
+        """Build the model for images [N, channels, size, size]; its features are counted on blank ones.
 
-        Raises KaizenError when timm is not installed, has no such model, or the model does not take such images.
+        Raises KaizenError when timm is not installed or has no such model, or when the model does not take such
+        images or has dropout, whose random numbers a resumed step could not repeat.
         """
         super().__init__()
         # timm imports torchvision.
@@ -135,7 +137,7 @@ class TimmBackbone(Backbone):
         except ImportError as error:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported ({error}); "
-                "pip install 'kaizen[timm]', or choose another backbone"
+                "pip install timm, or choose another backbone"
             ) from error
         if not timm.is_model(name):
             close = difflib.get_close_matches(name, timm.list_models(), n=1)
@@ -145,9 +147,8 @@ class TimmBackbone(Backbone):
         fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
         sized = {"img_size": size} if fixed else {}
         try:
-            self.network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **sized).eval()
-            with torch.no_grad():
-                shape = tuple(self.network(torch.zeros(1, channels, size, size)).shape)
+            self.network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **sized)
+            shape, repeatable = _tried(self.network, torch.zeros(2, channels, size, size))
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} does not take images of {channels}x{size}x{size} "
@@ -158,9 +159,21 @@ class TimmBackbone(Backbone):
                 f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of features; "
                 "choose another backbone"
             )
-        self.network.train()
+        if not repeatable:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} draws random numbers as it trains (dropout), so an interrupted step "
+                "would not end as an uninterrupted one; choose another backbone"
+            )
         self.feature_dim = shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the model's pooled features: [N, C, H, W] to [N, feature_dim]."""
         return self.network(images)
+
+
+def _tried(network: nn.Module, images: Tensor) -> tuple[tuple[int, ...], bool]:
+    """The shape of what a copy of the network makes of images in training, and whether it drew no random numbers."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.random.get_rng_state()
+        shape = tuple(copy.deepcopy(network).train()(images).shape)
+        return shape, torch.equal(before, torch.random.get_rng_state())
