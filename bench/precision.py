@@ -29,7 +29,7 @@ def main() -> None:
     """Print a line per case."""
     computes = {name: choose_compute("cpu", name, 1) for name in ("float32", "bfloat16")}
     for backbone, width, images, channels, side, repetitions in CASES:
-        network = build_backbone(ModelParams(backbone=backbone, width=width), channels)  # type: ignore[arg-type]
+        network = build_backbone(ModelParams(backbone=backbone, width=width), channels)
         network = computes["float32"].place(network)
         inputs = torch.randn(images, channels, side, side).contiguous(memory_format=torch.channels_last)
         times: dict[str, list[float]] = {name: [] for name in computes}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
+from kaizen.registry import BACKBONES, FEATURE_DISTILLERS, SSL_METHODS, TIMM
 
 try:
     from pydantic import Field
@@ -37,6 +37,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 # Checked by kaizen/validation.py, so that a method needs no second list here; the schema names them for editors.
 MethodName = Annotated[str, Field(json_schema_extra={"enum": list(SSL_METHODS)})]
 DistillerName = Annotated[str, Field(json_schema_extra={"enum": ["auto", *FEATURE_DISTILLERS]})]
+BackboneName = Annotated[
+    str, Field(json_schema_extra={"anyOf": [{"enum": list(BACKBONES)}, {"pattern": f"^{TIMM}[A-Za-z0-9_]+$"}]})
+]
 
 
 def doc(text: str, default: Any) -> Any:
@@ -271,7 +274,11 @@ class ModelParams:
 
     __pydantic_config__ = _STRICT
 
-    backbone: Literal["small_resnet", "resnet18", "resnet50"] = doc("the feature extractor", "small_resnet")
+    backbone: BackboneName = doc(
+        "the feature extractor: small_resnet, resnet18, resnet50, or timm/ and the name of any model of the package "
+        "timm (pip install timm), always without pretrained weights",
+        "small_resnet",
+    )
     width: Annotated[int, Field(ge=4, le=256)] = doc(
         "small_resnet: channels of the first stage (features: 4 x width)", 16
     )

@@ -370,7 +370,7 @@ class _Builder:
             inputs["replay"] = replay
             step["replay_batch_size"] = replay_batch_size
             step["longest_loader"] = compat.epoch_length
-        packages = _TRAIN_PACKAGES + (("torchvision",) if params.model.backbone.startswith("resnet") else ())
+        packages = _TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
         identities = {f"task-{task:02d}": self._task_identity(task, "train") for task in tasks}
         local = {"save_every_epochs": params.runtime.save_every_epochs}
         return self._node("step", title, step, inputs, (tuple(modules), packages), identities, local)

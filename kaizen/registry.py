@@ -51,6 +51,19 @@ FEATURE_DISTILLERS = {
     "prototype": Distiller("kaizen.distill.prototype:PrototypeDistiller", 1.0),
 }
 
+# The backbones built in, with the packages that they need beyond torch; `TIMM` and a name is any model of timm's.
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "small_resnet": (),
+    "resnet18": ("torchvision",),
+    "resnet50": ("torchvision",),
+}
+TIMM = "timm/"
+
+
+def backbone_packages(backbone: str) -> tuple[str, ...]:
+    """Return the packages whose versions the training of a backbone depends on, beyond torch."""
+    return ("timm",) if backbone.startswith(TIMM) else BACKBONES[backbone]
+
 
 REPLAY_POLICIES = {
     "first_n": ReplayPolicy("kaizen.data.replay.first_n:choose"),

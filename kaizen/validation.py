@@ -17,13 +17,15 @@ from kaizen.data.sources import SOURCES
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
 from kaizen.params import VARIANTS, DatasetParams, Params, SplitParams, merge
-from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
+from kaizen.registry import BACKBONES, FEATURE_DISTILLERS, SSL_METHODS, TIMM
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
 SPECIALIST = "specialist"
 # Sections that may differ between SSL methods: those that a step's training depends on.
 _PER_METHOD = ("augment", "distill", "model", "train")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
+# Neither a hub's address nor the tag of pretrained weights, which are never downloaded.
+_TIMM_MODEL = re.compile(rf"{TIMM}[A-Za-z0-9_]+")
 
 # pydantic's error types -> what to do about it; the others speak for themselves.
 _MENDS = {
@@ -257,7 +259,7 @@ def _combinations(params: Params) -> list[str]:
             name for name in params.grid.methods if name in SSL_METHODS and SSL_METHODS[name].distiller != distiller
         ]
         problems += [f"distill.feature.distiller: {name} has no prototypes to distil; choose auto" for name in without]
-    problems += _replay_problems(params, known) + _image_problems(params)
+    problems += _replay_problems(params, known) + _image_problems(params) + _backbone_problems(params.model.backbone)
     problems += _dataset_problems(params.dataset) + _split_problems(params.split)
     if params.train.warmup_epochs > params.train.epochs:
         problems.append(
@@ -308,6 +310,17 @@ def _replay_problems(params: Params, known: Mapping[str, Any]) -> list[str]:
             "replay.memory, as in [20]"
         ]
     return []
+
+
+def _backbone_problems(backbone: str) -> list[str]:
+    if backbone in BACKBONES or _TIMM_MODEL.fullmatch(backbone):
+        return []
+    if backbone.startswith(TIMM):
+        return [
+            f"model.backbone: {backbone!r} is not a model of timm; write {TIMM} and the model's bare name, as in "
+            f"{TIMM}resnet26d (weights are never downloaded, so no tag and no address)"
+        ]
+    return [f"model.backbone: {_unknown(backbone, 'a backbone', BACKBONES)}, or {TIMM}<any of its models>"]
 
 
 def _image_problems(params: Params) -> list[str]:

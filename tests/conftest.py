@@ -1,10 +1,13 @@
-"""Shared by the tests: plans of made-up data and code, and finished nodes that consist of small text files."""
+"""Shared by the tests: the reference's numbers, plans of made-up data and code, finished nodes of small text files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
@@ -12,7 +15,11 @@ from kaizen.plan import DatasetFacts, Node, Plan, build_plan
 from kaizen.store import Store
 from kaizen.validation import validate
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("KAIZEN_SHARED", REPOSITORY.parent / "shared"))
 FACTS = DatasetFacts(
     classes=tuple(f"class {label}" for label in range(10)),
     train=tuple(f"train checksum {label}" for label in range(10)),
@@ -50,3 +57,17 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
             (building / name).parent.mkdir(parents=True, exist_ok=True)
             (building / name).write_text(text, encoding="utf-8")
         store.commit(node.spec(), building, {"torch": "9.9"}, {"seconds": 1.5})
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Tensor]:
+    """The reference's losses, inputs and gradients (README.md beside the file); skips where they are not at hand."""
+    # Here and not above: plans are tested without torch.
+    import numpy as np
+    import torch
+
+    path = SHARED / "golden" / "losses.npz"
+    if not path.exists():
+        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}

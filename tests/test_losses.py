@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,17 +17,6 @@ from kaizen.params import ContrastiveDistillParams, FeatureDistillParams, SimCLR
 from kaizen.ssl.base import Moment
 from kaizen.ssl.simclr import SimCLR, nt_xent
 from kaizen.training.classification import cross_entropy_sum
-
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, Tensor]:
-    path = SHARED / "golden" / "losses.npz"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
 
 
 def _random(seed: int, *shape: int) -> Tensor:

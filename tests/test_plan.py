@@ -71,6 +71,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "split.sizes": {"split.sizes": [3, 1, 1, 2, 3]},
     "split.classes": {"split.classes": [[f"class {label}"] for label in range(5)]},
     "image.load_size": {"image.load_size": 20},
+    "model.backbone": {"model.backbone": "resnet18"},
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
     "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
     "replay.memory": {"replay.proportion": None, "replay.memory": [50]},

@@ -84,6 +84,19 @@ BAD = {
         "grid: {methods: [moco]}",
         ["grid.methods", "'moco' is not an SSL method", "did you mean mocov2plus?"],
     ),
+    "an unknown backbone": (
+        "model: {backbone: resnet_18}",
+        ["model.backbone", "'resnet_18' is not a backbone", "did you mean resnet18?", "timm/<any of its models>"],
+    ),
+    "a backbone's hub address": (
+        "model: {backbone: timm/hf-hub:timm/resnet18}",
+        ["model.backbone", "the model's bare name", "no address"],
+    ),
+    "a backbone with pretrained weights": (
+        "per_method: {byol: {model: {backbone: timm/resnet18.a1_in1k}}}",
+        ["per_method.byol.model.backbone", "weights are never downloaded"],
+    ),
+    "timm without a model's name": ("model: {backbone: timm/}", ["model.backbone", "timm/resnet26d"]),
     "an empty grid": ("grid: {variants: []}", ["grid.variants", "at least 1 item"]),
     "three of two numbers": ("augment: {blur: [0.0, 0.1, 0.2]}", ["augment.blur", "at most 2 items"]),
     "both sizes of replay": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from kaizen.models.heads import Layer, mlp
@@ -41,3 +42,16 @@ class FeatureDistiller(nn.Module, ABC):
 
         Computed in full precision even under autocast; no gradient reaches the targets.
         """
+
+
+class ViewwiseDistiller(FeatureDistiller):
+    """A distiller whose loss compares one view's prediction with that view's target; the mean over both views."""
+
+    def forward(self, student: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Predict the targets from the student's projections; return the mean of the views' losses, a scalar."""
+        losses = [self.view_loss(self.predictor(z), f) for z, f in zip(student, targets, strict=True)]
+        return torch.stack(losses).mean()
+
+    @abstractmethod
+    def view_loss(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss of one view, in full precision; no gradient reaches ``target``."""

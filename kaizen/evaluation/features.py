@@ -34,8 +34,10 @@ class StepModels:
         """The network of a step, the first by default, with its initial weights."""
         step = self._params(role or self.first)
         model = from_dict(ModelParams, step["model"])
-        channels, classes = self.image.channels, step["num_classes"]
-        built = build_feature_classifier(model, channels, classes, step["seed"], step["stem_padding_2"])
+        image, classes = self.image, step["num_classes"]
+        built = build_feature_classifier(
+            model, image.channels, classes, step["seed"], step["stem_padding_2"], image.size
+        )
         built.labels = step.get("logits")
         return self.compute.place(built).eval()
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
+
+import torch
 from torch import Tensor, nn
 
 from kaizen.errors import KaizenError
 from kaizen.models.torchvision_compat import prepare_torchvision
 from kaizen.params import ModelParams
+from kaizen.registry import TIMM
 
 
 class Backbone(nn.Module):
@@ -19,15 +24,22 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-def build_backbone(model: ModelParams, channels: int, stem_padding_2: bool = False) -> Backbone:
+def build_backbone(
+    model: ModelParams, channels: int, stem_padding_2: bool = False, image_size: int | None = None
+) -> Backbone:
     """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and on the CPU.
 
     ``stem_padding_2`` is the reference's CIFAR stem with padding 2 (fidelity.md §2); other stems ignore
-    it. Build inside `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when
-    the backbone needs torchvision and it is not installed.
+    it. ``image_size`` is the images' side, which models of timm have to know. Build inside
+    `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when the package that the
+    backbone needs is not installed, or timm has no such model for these images.
     """
     if model.backbone == "small_resnet":
         return SmallResNet(channels, model.width)
+    if model.backbone.startswith(TIMM):
+        if image_size is None:
+            raise ValueError(f"{model.backbone} has to know the size of its images")
+        return TimmBackbone(model.backbone.removeprefix(TIMM), channels, image_size)
     return TorchvisionResNet(model.backbone, channels, cifar_stem=model.stem == "cifar", stem_padding_2=stem_padding_2)
 
 
@@ -106,3 +118,62 @@ class TorchvisionResNet(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N, 2048]."""
         return self.network(images)
+
+
+class TimmBackbone(Backbone):
+    """Any model of timm (PyTorch Image Models) without its classification layer, never with pretrained weights."""
+
+    def __init__(self, name: str, channels: int, size: int) -> None:
+        """Build the model for images [N, channels, size, size]; its features are counted on blank ones.
+
+        Raises KaizenError when timm is not installed or has no such model, or when the model does not take such
+        images or has dropout, whose random numbers a resumed step could not repeat.
+        """
+        super().__init__()
+        # timm imports torchvision.
+        prepare_torchvision()
+        try:
+            import timm
+        except ImportError as error:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported ({error}); "
+                "pip install timm, or choose another backbone"
+            ) from error
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=1)
+            mend = f"did you mean {TIMM}{close[0]}?" if close else "timm.list_models() names them all"
+            raise KaizenError(f"model.backbone: timm {timm.__version__} has no model {name}; {mend}")
+        # Transformers are built for one size; other models take any and know no such argument.
+        fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+        sized = {"img_size": size} if fixed else {}
+        try:
+            self.network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **sized)
+            shape, repeatable = _tried(self.network, torch.zeros(2, channels, size, size))
+        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} does not take images of {channels}x{size}x{size} "
+                f"({' '.join(str(error).split())[:200]}); change image.size or choose another backbone"
+            ) from error
+        if len(shape) != 2:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of features; "
+                "choose another backbone"
+            )
+        if not repeatable:
+            raise KaizenError(
+                f"model.backbone: {TIMM}{name} draws random numbers as it trains (dropout), so an interrupted step "
+                "would not end as an uninterrupted one; choose another backbone"
+            )
+        self.feature_dim = shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the model's pooled features: [N, C, H, W] to [N, feature_dim]."""
+        return self.network(images)
+
+
+def _tried(network: nn.Module, images: Tensor) -> tuple[tuple[int, ...], bool]:
+    """The shape of what a copy of the network makes of images in training, and whether it drew no random numbers."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.random.get_rng_state()
+        shape = tuple(copy.deepcopy(network).train()(images).shape)
+        return shape, torch.equal(before, torch.random.get_rng_state())

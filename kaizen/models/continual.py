@@ -55,11 +55,19 @@ class ContinualModel(FeatureClassifier):
 
 
 def build_feature_classifier(
-    model: ModelParams, channels: int, num_classes: int, seed: int, stem_padding_2: bool = False
+    model: ModelParams,
+    channels: int,
+    num_classes: int,
+    seed: int,
+    stem_padding_2: bool = False,
+    image_size: int | None = None,
 ) -> FeatureClassifier:
-    """Build encoder and classifier with ``seed``'s initial weights, on the CPU; untrained: the random network."""
+    """Build encoder and classifier with ``seed``'s initial weights, on the CPU; untrained: the random network.
+
+    ``stem_padding_2``, ``image_size``: see `build_backbone`.
+    """
     with seeded(derive_seed(seed, "encoder")):
-        encoder = build_backbone(model, channels, stem_padding_2)
+        encoder = build_backbone(model, channels, stem_padding_2, image_size)
     with seeded(derive_seed(seed, "classifier")):
         head = classifier(encoder.feature_dim, model.classifier_hidden, num_classes)
     return FeatureClassifier(encoder, head)
@@ -74,12 +82,14 @@ def build_model(
     feature_distill: FeatureDistillParams | None,
     seed: int,
     stem_padding_2: bool = False,
+    image_size: int | None = None,
 ) -> ContinualModel:
     """Build the student with ``seed``'s initial weights, on the CPU.
 
+    ``stem_padding_2``, ``image_size``: see `build_backbone`.
     Each part draws from a seed of its own, so that variants differ in nothing but the parts they add.
     """
-    base = build_feature_classifier(model, channels, num_classes, seed, stem_padding_2)
+    base = build_feature_classifier(model, channels, num_classes, seed, stem_padding_2, image_size)
     with seeded(derive_seed(seed, "ssl", method)):
         ssl = registry.load(registry.SSL_METHODS[method].target)(ssl_params, base.encoder)
     distiller = None

@@ -10,13 +10,15 @@ from torch import nn
 
 
 class Layer(NamedTuple):
-    """One layer of an `mlp`: linear, then batch norm and ReLU where wanted."""
+    """One layer of an `mlp`: linear, then batch norm (``affine``: with scale and shift), ReLU, GELU where wanted."""
 
     in_features: int
     out_features: int
     batch_norm: bool
     relu: bool
     bias: bool = True
+    affine: bool = True
+    gelu: bool = False
 
 
 def mlp(*layers: Layer) -> nn.Sequential:
@@ -25,9 +27,11 @@ def mlp(*layers: Layer) -> nn.Sequential:
     for layer in layers:
         modules.append(nn.Linear(layer.in_features, layer.out_features, bias=layer.bias))
         if layer.batch_norm:
-            modules.append(nn.BatchNorm1d(layer.out_features))
+            modules.append(nn.BatchNorm1d(layer.out_features, affine=layer.affine))
         if layer.relu:
             modules.append(nn.ReLU(inplace=True))
+        if layer.gelu:
+            modules.append(nn.GELU())
     return nn.Sequential(*modules)
 
 
@@ -47,7 +51,6 @@ def without_last_outputs(head: nn.Sequential, count: int) -> None:
     last = head[-1]
     if not isinstance(last, nn.Linear):
         raise TypeError(f"a classifier ends with a linear layer, not with {type(last).__name__}")
-    smaller = nn.Linear(last.in_features, last.out_features - count, device=last.weight.device)
-    smaller.weight.data.copy_(last.weight.data[:-count])
-    smaller.bias.data.copy_(last.bias.data[:-count])
-    head[-1] = smaller
+    last.out_features -= count
+    last.weight = nn.Parameter(last.weight.detach()[:-count].clone())
+    last.bias = nn.Parameter(last.bias.detach()[:-count].clone())

@@ -71,8 +71,29 @@ class SSLMethod(nn.Module, ABC):
     def start_task(self) -> None:
         """Prepare for a task once the prior step's state is loaded; nothing by default."""
 
-    def before_update(self, moment: Moment) -> None:
-        """Change gradients, between the backward pass and the optimiser's step; nothing by default."""
+    def before_update(self, moment: Moment, encoder: nn.Module) -> None:
+        """Change gradients, between the backward pass and the optimiser's step; nothing by default.
+
+        A parameter whose gradient is None rests: the optimiser leaves it alone, momentum and weight decay included.
+        """
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Update what gradients do not (momentum networks, queues) after an optimiser step; nothing by default."""
+
+
+class PrototypeMethod(SSLMethod):
+    """A method that compares projections with learned prototypes, which prototype distillation builds on.
+
+    An optional capability: other methods are plain `SSLMethod`s. The frozen teacher keeps the prototypes.
+    """
+
+    # Scores [N, prototype_count] of projections [N, projection_dim], which it normalises itself.
+    prototypes: nn.Module
+    prototype_count: int
+
+    def prototype_scores(self, projections: Tensor) -> Tensor:
+        """Cosine-like scores [N, prototype_count] of what `project` returns, or of predictions of it, [N, D].
+
+        In full precision even under autocast; of any length of the rows the same.
+        """
+        return self.prototypes(projections)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kaizen.models.backbone import Backbone
 from kaizen.models.heads import Layer, mlp
-from kaizen.models.precision import full_precision, widened
+from kaizen.models.precision import full_precision, unit_rows, widened
 from kaizen.params import MoCoV2PlusParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 from kaizen.ssl.momentum import MomentumNetwork, momentum_coefficient
@@ -49,7 +49,7 @@ class MoCoV2Plus(SSLMethod):
     def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """View 1's queries against view 2's keys and queue 1, and the reverse; the mean of both."""
         q1, q2 = self.project(features[0]), self.project(features[1])
-        k1, k2 = (_unit(key) for key in self.momentum(views))
+        k1, k2 = (unit_rows(key) for key in self.momentum(views))
         negatives = self.queue.columns
         loss = info_nce(q1, k2, negatives[1], self.params.temperature)
         loss = (loss + info_nce(q2, k1, negatives[0], self.params.temperature)) / 2
@@ -59,7 +59,7 @@ class MoCoV2Plus(SSLMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the normalised projection [N, projection_dim] of features [N, F], as the reference distils it."""
-        return _unit(self.projector(features))
+        return unit_rows(self.projector(features))
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Put the batch's keys into the queues, replay rows too, and let the momentum network follow."""
@@ -69,9 +69,3 @@ class MoCoV2Plus(SSLMethod):
             moment.step, moment.steps, self.params.momentum_base, self.params.momentum_final
         )
         self.momentum.follow(encoder, self.projector, coefficient)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    """Rows of length 1, in full precision."""
-    with full_precision(rows.device.type):
-        return F.normalize(widened(rows), dim=1)

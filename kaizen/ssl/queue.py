@@ -1,4 +1,4 @@
-"""A first-in, first-out memory of projections: MoCo's keys, NNCLR's neighbours."""
+"""A first-in, first-out memory of projections: MoCo's keys, NNCLR's neighbours, SwAV's larger batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class FeatureQueue(nn.Module):
-    """Columns of unit length in a ring, saved with the model and carried from task to task (fidelity.md §4)."""
+    """Columns of unit length in a ring, saved with the model and so carried from task to task (fidelity.md §4)."""
 
     columns: Tensor
     position: Tensor
@@ -18,6 +18,12 @@ class FeatureQueue(nn.Module):
         super().__init__()
         self.register_buffer("columns", F.normalize(torch.randn(queues, dim, size), dim=1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def clear(self) -> None:
+        """Empty the rings: columns of zeros, to be filled from the first place on."""
+        self.columns.zero_()
+        self.position.zero_()
 
     @torch.no_grad()
     def push(self, *rows: Tensor) -> None:

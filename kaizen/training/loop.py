@@ -115,7 +115,7 @@ class Step:
         total, terms = self.objective(self.student, self.teacher, views, labels, self.compute, moment)
         self.optimizer.zero_grad()
         total.backward()
-        self.student.ssl.before_update(moment)
+        self.student.ssl.before_update(moment, self.student.encoder)
         self.optimizer.step(lrs)
         self.student.ssl.after_step(moment, self.student.encoder)
         return terms

@@ -75,6 +75,7 @@ def student_for(params: StepParams) -> ContinualModel:
         params.feature_distill,
         params.seed,
         params.stem_padding_2,
+        params.image.size,
     )
 
 
@@ -153,10 +154,13 @@ def _step_data(params: StepParams, inputs: dict[str, Any], store: Store, compute
 
 
 def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
-    """The position of each label among ``logits``, int64 [largest label + 1]; None where they are the same."""
+    """The position of each label among ``logits``, int64 [largest label + 1]; None where they are the same.
+
+    A label without a logit gets a position that the cross-entropy refuses: shards of other tasks must not pass.
+    """
     if logits is None:
         return None
-    positions = torch.zeros(max(logits) + 1, dtype=torch.int64)
+    positions = torch.full((max(logits) + 1,), len(logits))
     positions[logits] = torch.arange(len(logits))
     return positions.to(compute.device)
 
