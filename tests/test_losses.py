@@ -12,10 +12,19 @@ from torch import Tensor
 
 from kaizen.distill.contrastive import ContrastiveDistiller, contrastive_distillation
 from kaizen.distill.soft_label import soft_label_distillation
+from kaizen.models.precision import unit_rows
 from kaizen.models.seeding import seeded
 from kaizen.params import ContrastiveDistillParams, FeatureDistillParams, SimCLRParams
+from kaizen.ssl.barlow_twins import barlow_twins
 from kaizen.ssl.base import Moment
+from kaizen.ssl.byol import cosine_regression
+from kaizen.ssl.dino import self_distillation
+from kaizen.ssl.mocov2plus import info_nce
+from kaizen.ssl.nnclr import neighbour_info_nce
 from kaizen.ssl.simclr import SimCLR, nt_xent
+from kaizen.ssl.simsiam import negative_cosine
+from kaizen.ssl.swav import sinkhorn, swapped_prediction
+from kaizen.ssl.vicreg import vicreg
 from kaizen.training.classification import cross_entropy_sum
 
 
@@ -64,6 +73,41 @@ def test_nt_xent_golden(golden: dict[str, Tensor]) -> None:
     torch.testing.assert_close(z1.grad, golden["grad/ssl/simclr_t0.2"], rtol=1e-6, atol=1e-12)
 
 
+def _moco(z1: Tensor, g: dict[str, Tensor]) -> Tensor:
+    q1, q2, k1, k2 = (unit_rows(rows) for rows in (z1, g["in/z2"], g["in/p1"], g["in/p2"]))
+    queue = g["in/moco_queue"]
+    return (info_nce(q1, k2, queue[1], 0.2) + info_nce(q2, k1, queue[0], 0.2)) / 2
+
+
+# Of a golden number: what its gradient is taken of, and the loss as a function of that and the golden inputs.
+GOLDEN: dict[str, tuple[str, Callable[[Tensor, dict[str, Tensor]], Tensor]]] = {
+    "mocov2plus_t0.2": ("z1", _moco),
+    "byol": ("p1", lambda p1, g: cosine_regression(p1, g["in/z2"]) + cosine_regression(g["in/p2"], g["in/z1"])),
+    "vicreg_25_25_1": ("z1", lambda z1, g: vicreg(z1, g["in/z2"], 25.0, 25.0, 1.0)),
+    # The reference computed this one in float32, to 7e-8.
+    "barlow_twins_lamb0.005_scale0.025": ("z1", lambda z1, g: barlow_twins(z1, g["in/z2"], 0.005, 0.025)),
+    "simsiam": ("p1", lambda p1, g: (negative_cosine(p1, g["in/z2"]) + negative_cosine(g["in/p2"], g["in/z1"])) / 2),
+    "nnclr_t0.2": (
+        "p1",
+        lambda p1, g: (neighbour_info_nce(g["in/z1"], g["in/p2"], 0.2) + neighbour_info_nce(g["in/z2"], p1, 0.2)) / 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_ssl_losses_golden(golden: dict[str, Tensor], name: str) -> None:
+    """The reference's value and, where it is kept, gradient; elsewhere the gradient of finite differences."""
+    argument, loss = GOLDEN[name]
+    first = golden[f"in/{argument}"].clone().requires_grad_()
+    value = loss(first, golden)
+    value.backward()
+    torch.testing.assert_close(value.detach(), golden[f"out/ssl/{name}"].double(), rtol=1e-6, atol=0)
+    if f"grad/ssl/{name}" in golden:
+        torch.testing.assert_close(first.grad, golden[f"grad/ssl/{name}"], rtol=1e-6, atol=1e-12)
+    else:
+        assert torch.autograd.gradcheck(lambda x: loss(x, golden), first)
+
+
 def test_contrastive_distillation_golden(golden: dict[str, Tensor]) -> None:
     p1 = golden["in/p1"].clone().requires_grad_()
     loss = contrastive_distillation(p1, golden["in/p2"], golden["in/teacher_z1"], golden["in/teacher_z2"], 0.2)
@@ -108,6 +152,73 @@ def test_soft_label_against_plain_loop(temperature: float) -> None:
     assert loss == pytest.approx(float(np.mean(views)) * temperature**2, rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [2, 9])
+def test_barlow_twins_against_plain_loop(n: int) -> None:
+    views = [_random(23, n, 4).numpy(), _random(24, n, 4).numpy()]
+    first, second = ((z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5) for z in views)
+    expected = 0.0
+    for i in range(4):
+        for j in range(4):
+            c = float(first[:, i] @ second[:, j]) / n
+            expected += (c - 1) ** 2 if i == j else 0.3 * c**2
+    loss = barlow_twins(torch.from_numpy(views[0]), torch.from_numpy(views[1]), 0.3, 0.7).item()
+    assert loss == pytest.approx(0.7 * expected, rel=1e-9)
+
+
+def _plain_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
+    """The paper's form, by totals: each of K prototypes gets N / K samples, each of N samples is given away once."""
+    q = np.exp(scores / epsilon)
+    q /= q.sum()
+    for _ in range(iterations):
+        for k in range(q.shape[1]):
+            q[:, k] /= q[:, k].sum() * q.shape[1]
+        for n in range(q.shape[0]):
+            q[n] /= q[n].sum() * q.shape[0]
+    return q * q.shape[0]
+
+
+@pytest.mark.parametrize(("n", "prototypes", "iterations"), [(7, 3, 3), (3, 7, 1), (1, 4, 2)])
+def test_sinkhorn_against_plain_loop(n: int, prototypes: int, iterations: int) -> None:
+    scores = _random(25, n, prototypes).requires_grad_()
+    assignments = sinkhorn(scores, 0.4, iterations)
+    assert not assignments.requires_grad
+    expected = _plain_sinkhorn(scores.detach().numpy(), 0.4, iterations)
+    np.testing.assert_allclose(assignments.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_sinkhorn_balances_prototypes_and_survives_extreme_scores() -> None:
+    assignments = sinkhorn(_random(26, 12, 4), 0.5, 100)
+    torch.testing.assert_close(assignments.sum(dim=0), torch.full((4,), 3.0, dtype=torch.float64))
+    torch.testing.assert_close(assignments.sum(dim=1), torch.ones(12, dtype=torch.float64))
+    # exp(30 / 0.05) is infinite and exp(-30 / 0.05) zero, in float32.
+    far = sinkhorn(torch.tensor([[30.0, -30.0, 0.0]] * 3), 0.05, 3)
+    torch.testing.assert_close(far, torch.full((3, 3), 1 / 3))
+
+
+def test_swapped_prediction_against_plain_loop() -> None:
+    scores, assignments = (_random(27, 5, 4), _random(28, 5, 4)), (_random(29, 5, 4).exp(), _random(30, 5, 4).exp())
+    losses = []
+    for own, other in ((0, 1), (1, 0)):
+        for row, target in zip(scores[own].numpy(), assignments[other].numpy(), strict=True):
+            losses.append(-(target * _log_softmax(row / 0.3)).sum())
+    loss = swapped_prediction(scores, assignments, 0.3).item()
+    assert loss == pytest.approx(float(np.mean(losses)), rel=1e-9)
+
+
+def test_self_distillation_against_plain_loop() -> None:
+    student, teacher, centre = (
+        (_random(31, 5, 4), _random(32, 5, 4)),
+        (_random(33, 5, 4), _random(34, 5, 4)),
+        _random(35, 4),
+    )
+    losses = []
+    for own, other in ((0, 1), (1, 0)):
+        for row, target in zip(student[own].numpy(), teacher[other].numpy(), strict=True):
+            losses.append(-(_softmax((target - centre.numpy()) / 0.05) * _log_softmax(row / 0.2)).sum())
+    loss = self_distillation(student, teacher, centre, 0.2, 0.05).item()
+    assert loss == pytest.approx(float(np.mean(losses)), rel=1e-9)
+
+
 def test_cross_entropy_ignores_unlabelled_rows() -> None:
     views = [_random(9, 6, 4), _random(10, 6, 4)]
     targets = torch.tensor([2, -1, 0, 3, -1, 1])
@@ -148,6 +259,14 @@ def test_losses_stay_finite_for_extreme_inputs() -> None:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b: nt_xent(a, b, 0.2),
     "contrastive": lambda a, b: contrastive_distillation(a, b, b, a, 0.2),
+    "info_nce": lambda a, b: info_nce(a, b, b.T, 0.2),
+    "cosine_regression": cosine_regression,
+    "vicreg": lambda a, b: vicreg(a, b, 25.0, 25.0, 1.0),
+    "barlow_twins": lambda a, b: barlow_twins(a, b, 0.005, 0.025),
+    "negative_cosine": negative_cosine,
+    "neighbour_info_nce": lambda a, b: neighbour_info_nce(a, b, 0.2),
+    "swapped_prediction": lambda a, b: swapped_prediction((a, b), (sinkhorn(a, 0.5, 3), sinkhorn(b, 0.5, 3)), 0.1),
+    "self_distillation": lambda a, b: self_distillation((a, b), (b, a), b[0], 0.1, 0.04),
     "soft_label": lambda a, b: soft_label_distillation([a, b], [b, a], 1.0),
     "cross_entropy": lambda a, b: cross_entropy_sum([a, b], torch.arange(6)),
 }
@@ -162,6 +281,23 @@ def test_half_inputs_give_a_float32_loss(name: str) -> None:
     assert loss.dtype == torch.float32
     assert torch.equal(loss, LOSSES[name](a.float(), b.float()))
     assert LOSSES[name](a.double(), b.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        cosine_regression,
+        negative_cosine,
+        lambda predicted, target: neighbour_info_nce(target, predicted, 0.2),
+        lambda student, teacher: self_distillation((student, student), (teacher, teacher), torch.zeros(4), 0.1, 0.04),
+    ],
+    ids=["byol", "simsiam", "nnclr", "dino"],
+)
+def test_no_gradient_reaches_the_target(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    predicted, target = _random(36, 6, 4).requires_grad_(), _random(37, 6, 4).requires_grad_()
+    loss(predicted, target).backward()
+    assert target.grad is None
+    assert predicted.grad is not None and predicted.grad.any()
 
 
 def test_no_gradient_reaches_the_teacher() -> None:

@@ -1,0 +1,71 @@
+"""Small models of every SSL method for tests, and one optimiser step of them as the training loop makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kaizen import registry
+from kaizen.models.continual import ContinualModel, build_model
+from kaizen.params import ModelParams, SSLParams, TrainParams
+from kaizen.ssl.base import Moment, SSLOutput
+from kaizen.training.loop import parameter_groups
+from kaizen.training.optim import SGD
+
+METHODS = list(registry.SSL_METHODS)
+MOMENTUM_METHODS = ["mocov2plus", "byol", "dino"]
+# In epoch 1 of 3 nothing rests any more and SwAV's queue takes part.
+LATER = Moment(step=4, steps=12, epoch=1)
+_SIZES = {"projector_hidden": 16, "projector_out": 8, "predictor_hidden": 12, "queue_size": 20, "prototypes": 6}
+
+
+def small_ssl_params(method: str, **changes: Any) -> Any:
+    """The method's parameters at small sizes, SwAV's queue from epoch 1 on, and with ``changes``."""
+    params = getattr(SSLParams(), method)
+    wanted = _SIZES | {"queue_from_epoch": 1} | changes
+    names = {field.name for field in dataclasses.fields(params)}
+    assert changes.keys() <= names
+    return dataclasses.replace(params, **{name: value for name, value in wanted.items() if name in names})
+
+
+def small_model(method: str, seed: int = 0, **changes: Any) -> Any:
+    """A model in train mode, its method at the start of a task."""
+    ssl = small_ssl_params(method, **changes)
+    model = build_model(ModelParams(width=4, classifier_hidden=[8]), 3, 5, method, ssl, None, seed)
+    model.ssl.start_task()
+    return model.train()
+
+
+def random_views(seed: int = 0, count: int = 7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(count, 3, 8, 8, generator=generator) for _ in range(2))
+    return first, second
+
+
+def forward(model: ContinualModel, views: tuple[Tensor, Tensor], moment: Moment = LATER) -> SSLOutput:
+    return model.ssl((model.encoder(views[0]), model.encoder(views[1])), views, moment)
+
+
+def optimizer(model: ContinualModel, lars: bool = True) -> SGD:
+    """SGD as a step uses it, with momentum and a weight decay that shows."""
+    return SGD(parameter_groups(model, TrainParams(weight_decay=0.1)), momentum=0.9, lars=lars, lars_eta=0.02)
+
+
+def update(
+    model: ContinualModel, sgd: SGD, views: tuple[Tensor, Tensor], moment: Moment = LATER, lr: float = 0.1
+) -> Tensor:
+    """One optimiser step on the SSL loss, in the order of the training loop; returns the loss."""
+    loss = forward(model, views, moment).loss
+    sgd.zero_grad()
+    loss.backward()
+    model.ssl.before_update(moment, model.encoder)
+    sgd.step({group.name: lr for group in sgd.groups})
+    model.ssl.after_step(moment, model.encoder)
+    return loss.detach()
+
+
+def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
