@@ -61,10 +61,14 @@ def closure(modules: Iterable[str]) -> set[str]:
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module not in found and module not in EXCLUDED:
+        if module not in found and not _excluded(module):
             found.add(module)
             waiting.extend(_imports(module))
     return found
+
+
+def _excluded(module: str) -> bool:
+    return module in EXCLUDED or module.startswith("kaizen.params.")
 
 
 def _path(module: str) -> Path | None:

@@ -1,0 +1,124 @@
+"""Every parameter of an experiment: names, types, bounds, defaults and meaning.
+
+The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
+pydantic checks them where a person wrote the values (`kaizen.validation`). `from_dict` builds them from JSON
+that was checked before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from kaizen.params.base import STRICT, doc, from_dict, merge, section
+from kaizen.params.data import (
+    AugmentParams,
+    DatasetParams,
+    ImageParams,
+    JitterParams,
+    LabelsParams,
+    ReplayParams,
+    SplitParams,
+    SyntheticParams,
+)
+from kaizen.params.distillation import (
+    ClassifierDistillParams,
+    ContrastiveDistillParams,
+    DecorrelativeDistillParams,
+    DistillParams,
+    FeatureDistillParams,
+    PrototypeDistillParams,
+)
+from kaizen.params.experiment import VARIANTS, EvaluationParams, GridParams, ReportParams, VariantParams
+from kaizen.params.methods import (
+    BarlowTwinsParams,
+    BYOLParams,
+    DINOParams,
+    MoCoV2PlusParams,
+    NNCLRParams,
+    SimCLRParams,
+    SimSiamParams,
+    SSLParams,
+    SwAVParams,
+    VICRegParams,
+)
+from kaizen.params.training import ModelParams, ReferenceCompatParams, RuntimeParams, TrainParams
+
+__all__ = [
+    "VARIANTS",
+    "AugmentParams",
+    "BYOLParams",
+    "BarlowTwinsParams",
+    "ClassifierDistillParams",
+    "ContrastiveDistillParams",
+    "DINOParams",
+    "DatasetParams",
+    "DecorrelativeDistillParams",
+    "DistillParams",
+    "EvaluationParams",
+    "FeatureDistillParams",
+    "GridParams",
+    "ImageParams",
+    "JitterParams",
+    "LabelsParams",
+    "MoCoV2PlusParams",
+    "ModelParams",
+    "NNCLRParams",
+    "Params",
+    "PrototypeDistillParams",
+    "ReferenceCompatParams",
+    "ReplayParams",
+    "ReportParams",
+    "RuntimeParams",
+    "SSLParams",
+    "SimCLRParams",
+    "SimSiamParams",
+    "SplitParams",
+    "SwAVParams",
+    "SyntheticParams",
+    "TrainParams",
+    "VICRegParams",
+    "VariantParams",
+    "for_method",
+    "from_dict",
+    "merge",
+]
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    __pydantic_config__ = STRICT
+
+    dataset: DatasetParams = section(DatasetParams)
+    split: SplitParams = section(SplitParams)
+    labels: LabelsParams = section(LabelsParams)
+    replay: ReplayParams = section(ReplayParams)
+    variants: dict[str, VariantParams] = doc("further variants by name", {})
+    grid: GridParams = section(GridParams)
+    image: ImageParams = section(ImageParams)
+    augment: AugmentParams = section(AugmentParams)
+    model: ModelParams = section(ModelParams)
+    ssl: SSLParams = section(SSLParams)
+    distill: DistillParams = section(DistillParams)
+    train: TrainParams = section(TrainParams)
+    per_method: dict[str, dict[str, Any]] = doc(
+        "what an SSL method has otherwise: by its name, sections augment, distill, model and train to lay over the "
+        "common ones",
+        {},
+    )
+    evaluation: EvaluationParams = section(EvaluationParams)
+    report: ReportParams = section(ReportParams)
+    reference_compat: ReferenceCompatParams = section(ReferenceCompatParams)
+    runtime: RuntimeParams = section(RuntimeParams)
+
+
+def for_method(params: Params, method: str) -> Params:
+    """The parameters with what `per_method` says of ``method`` laid over them."""
+    overlay = params.per_method.get(method)
+    if not overlay:
+        return params
+    values = dataclasses.asdict(params)
+    return from_dict(Params, merge(values, overlay))
