@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.plan import JOB_COMMAND
+from kaizen.nodes import JOB_COMMAND
 from kaizen.workflow import use_this_environment, workflow_of_config
 
 min_version("9.0")

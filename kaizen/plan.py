@@ -8,147 +8,31 @@ node that exists is right and one that is missing has to be made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from kaizen import registry
 from kaizen.data.sources import SOURCE_PARAMETERS, SOURCES
 from kaizen.data.split import effective_split, make_stream
 from kaizen.files import canonical_json, sha256_text
+from kaizen.nodes import (
+    KEY_LENGTH,
+    DatasetFacts,
+    Kind,
+    Node,
+    Plan,
+    Run,
+    SpecialistSet,
+    node_key,
+    size_text,
+    size_words,
+)
 from kaizen.params import VARIANTS, Params, VariantParams, for_method
-
-Kind = Literal["shards", "replay", "step", "evaluation", "reference", "summary"]
-KEY_LENGTH = 32
-
-# Bumped when the way jobs are started changes what they make (the rules' shell text is part of the key).
-JOB_COMMAND = "exec python -m kaizen node --record {output:q} --log {log:q} --spec {params.spec:q}"
 
 Fingerprint = Callable[[tuple[str, ...], tuple[str, ...]], str]
 
 _DATA_PACKAGES = ("numpy", "pillow")
 _TRAIN_PACKAGES = ("numpy", "pillow", "torch")
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What the plan must know of the raw data: class names in label order, a checksum per class of each part.
-
-    The same of its domains, where it has any.
-    """
-
-    classes: tuple[str, ...]
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    domains: tuple[str, ...] = ()
-    train_domains: tuple[str, ...] = ()
-    test_domains: tuple[str, ...] = ()
-
-    def identities(self) -> dict[str, str]:
-        """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""
-        found: dict[str, str] = {}
-        for part, classes, domains in (
-            ("train", self.train, self.train_domains),
-            ("test", self.test, self.test_domains),
-        ):
-            found |= {f"{part}/{label}": checksum for label, checksum in enumerate(classes)}
-            names = (f"{part}/domain/{name}" for name in self.domains)
-            found |= dict(zip(names, domains, strict=True))
-        return found
-
-
-@dataclass(frozen=True)
-class Node:
-    """One thing to make. ``params`` and ``inputs`` are what the job gets; ``local`` is not part of the key."""
-
-    kind: Kind
-    key: str
-    title: str
-    code: str
-    params: dict[str, Any]
-    inputs: dict[str, Node] = field(default_factory=dict)
-    identities: dict[str, str] = field(default_factory=dict)
-    local: dict[str, Any] = field(default_factory=dict)
-
-    def spec(self) -> dict[str, Any]:
-        """The JSON that the job receives, complete: the job reads no params.yaml."""
-        return {
-            "kind": self.kind,
-            "key": self.key,
-            "title": self.title,
-            "code": self.code,
-            "params": self.params,
-            "identities": self.identities,
-            "inputs": {role: {"kind": node.kind, "key": node.key} for role, node in self.inputs.items()},
-            "local": self.local,
-        }
-
-
-def node_key(kind: str, params: Mapping[str, Any], code: str, identities: Mapping[str, str]) -> str:
-    """The key: SHA-256 of the canonical JSON of all that a node depends on, cut to 32 digits."""
-    text = canonical_json(
-        {"kind": kind, "params": dict(params), "code": code, "inputs": dict(identities), "command": JOB_COMMAND}
-    )
-    return sha256_text(text)[:KEY_LENGTH]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A point of the grid and the nodes that it consists of, steps in task order."""
-
-    method: str
-    variant: str
-    replay_unit: str
-    replay_size: float | None
-    seed: int
-    steps: tuple[Node, ...]
-    replays: tuple[Node, ...]
-    evaluation: Node
-
-    @property
-    def name(self) -> str:
-        """A readable, path-safe name that is unique in the grid."""
-        return "-".join(
-            [self.method, self.variant, *_size_words(self.replay_unit, self.replay_size), f"seed{self.seed}"]
-        )
-
-
-@dataclass(frozen=True)
-class SpecialistSet:
-    """The models trained on one task alone (task 0's is step 0) and their evaluation."""
-
-    method: str
-    seed: int
-    steps: tuple[Node, ...]
-    evaluation: Node
-
-    @property
-    def name(self) -> str:
-        """A readable, path-safe name that is unique in the grid."""
-        return f"{self.method}-specialist-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All nodes of an experiment in an order in which they can be made, and the runs they belong to."""
-
-    params: Params
-    facts: DatasetFacts
-    nodes: dict[str, Node]
-    shards: Node
-    runs: tuple[Run, ...]
-    references: tuple[SpecialistSet, ...]
-    summary: Node
-
-    @property
-    def key(self) -> str:
-        """Identifies the whole plan: that of the published tree."""
-        return sha256_text(canonical_json(sorted(self.nodes)))[:KEY_LENGTH]
-
-    def users(self, key: str) -> list[str]:
-        """Names of the runs and specialist sets that use a node directly."""
-        users = [run.name for run in self.runs if any(n.key == key for n in (*run.steps, *run.replays, run.evaluation))]
-        return users + [ref.name for ref in self.references if any(n.key == key for n in (*ref.steps, ref.evaluation))]
 
 
 def build_plan(params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> Plan:
@@ -279,7 +163,7 @@ class _Builder:
             params["seed"] = replay.seed
         inputs = {"shards": self.shards}
         identities = {f"task-{earlier:02d}": self._task_identity(earlier, "train") for earlier in range(task)}
-        title = f"replay {replay.policy} {_size_text(unit, size)} · for task {task}"
+        title = f"replay {replay.policy} {size_text(unit, size)} · for task {task}"
         modules: tuple[str, ...] = ("kaizen.data.replay.shard", registry.module_of(policy.target))
         packages: tuple[str, ...] = _DATA_PACKAGES
         if policy.features:
@@ -306,7 +190,7 @@ class _Builder:
         switches = variant_switches(self.params, variant)
         steps: list[Node] = []
         replays: list[Node] = []
-        label = " ".join([method, variant, *_size_words(unit, size)])
+        label = " ".join([method, variant, *size_words(unit, size)])
         if switches.joint:
             steps.append(
                 self._step(method, seed, range(len(self.tasks)), None, None, switches, f"{label} · seed {seed}")
@@ -478,19 +362,3 @@ def _compute(step: Node) -> dict[str, Any]:
 
 def _step_inputs(steps: Sequence[Node]) -> dict[str, Node]:
     return {f"step-{task:02d}": node for task, node in enumerate(steps)}
-
-
-def _size_text(unit: str, size: float) -> str:
-    if unit == "proportion":
-        return f"{100 * size:g} %"
-    return f"{size} images per class" if unit == "per_class" else f"{size} images"
-
-
-def size_word(unit: str, size: float) -> str:
-    """A replay size in names of runs and folders: "5pct", "20imagesperclass" or "200images"."""
-    return f"{100 * size:g}pct" if unit == "proportion" else _size_text(unit, size).replace(" ", "")
-
-
-def _size_words(unit: str, size: float | None) -> list[str]:
-    """The part of a run's name that tells its replay size; none where there is no replay."""
-    return [] if size is None else [f"replay{size_word(unit, size)}"]

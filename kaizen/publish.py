@@ -15,7 +15,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, read_json, sha256_text, write_json
-from kaizen.plan import Node, Plan, size_word
+from kaizen.nodes import Node, Plan, size_word
 from kaizen.store import RECORD, Store, link_or_copy, mismatch, record_key
 
 MANIFEST = "results/manifest.json"

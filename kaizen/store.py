@@ -226,7 +226,7 @@ def mismatch(path: Path, entry: dict[str, Any]) -> str:
 
 def record_key(record: dict[str, Any]) -> str:
     """The key that a record's own content leads to: a record that was tampered with gives another."""
-    from kaizen.plan import node_key
+    from kaizen.nodes import node_key
 
     return node_key(record["kind"], record["params"], record["code"], record["identities"])
 

@@ -18,8 +18,9 @@ from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_text
 from kaizen.fingerprint import code_fingerprint
+from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import DatasetParams, Params
-from kaizen.plan import DatasetFacts, Node, Plan, build_plan
+from kaizen.plan import build_plan
 from kaizen.publish import MANIFEST, is_published, take_back
 from kaizen.store import RECORD, Store, default_store, main_checkout
 from kaizen.validation import load_params, read_yaml, validate

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kaizen.files import canonical_json, sha256_text
+from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import Params
-from kaizen.plan import DatasetFacts, Node, Plan, build_plan
+from kaizen.plan import build_plan
 from kaizen.store import Store
 from kaizen.validation import validate
 

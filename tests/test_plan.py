@@ -18,8 +18,9 @@ from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.fingerprint import closure, code_fingerprint
+from kaizen.nodes import JOB_COMMAND, DatasetFacts, Plan
 from kaizen.params import Params
-from kaizen.plan import JOB_COMMAND, DatasetFacts, Plan, build_plan
+from kaizen.plan import build_plan
 from kaizen.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
 
 VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]

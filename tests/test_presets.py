@@ -11,8 +11,9 @@ import yaml
 from conftest import REPOSITORY, fake_fingerprint
 from tiny import Project
 
+from kaizen.nodes import DatasetFacts, Plan
 from kaizen.params import Params
-from kaizen.plan import DatasetFacts, Plan, build_plan
+from kaizen.plan import build_plan
 from kaizen.validation import load_params
 
 PRESETS = REPOSITORY / "presets"

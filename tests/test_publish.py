@@ -17,7 +17,7 @@ from conftest import REPOSITORY, commit_fake, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.plan import Node, Plan
+from kaizen.nodes import Node, Plan
 from kaizen.publish import MANAGED, is_published, publish, published_paths, take_back
 from kaizen.store import Store
 

@@ -16,7 +16,7 @@ from conftest import REPOSITORY, commit_fake, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
-from kaizen.plan import Node
+from kaizen.nodes import Node
 from kaizen.store import Store, default_store, delete, find_garbage, link_or_copy, main_checkout, mismatch, record_key
 
 PLAN = make_plan()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kaizen.plan import Node
+    from kaizen.nodes import Node
     from kaizen.workflow import Workflow
 
 
