@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from kaizen import registry
-from kaizen.data.sources import SOURCE_PARAMETERS, SOURCES
 from kaizen.data.split import effective_split, make_stream
 from kaizen.files import canonical_json, sha256_text
 from kaizen.nodes import (
@@ -97,7 +96,7 @@ class _Builder:
             "classes": list(self.facts.classes),
         }
         self._ingest_code = (
-            ("kaizen.data.ingest", registry.module_of(SOURCES[dataset.source].target)),
+            ("kaizen.data.ingest", registry.module_of(registry.SOURCES[dataset.source].target)),
             _DATA_PACKAGES,
         )
         read = {f"domain/{self.facts.domains[domain]}" for domain in self.stream.domains}
@@ -114,7 +113,7 @@ class _Builder:
     def _dataset(self) -> dict[str, Any]:
         """What decides the images' content: where they lie does not; chosen classes are known by name."""
         dataset = dataclasses.asdict(self.params.dataset)
-        unread = set(SOURCE_PARAMETERS) - set(SOURCES[self.params.dataset.source].reads)
+        unread = set(registry.SOURCE_PARAMETERS) - set(registry.SOURCES[self.params.dataset.source].reads)
         return {name: value for name, value in dataset.items() if name not in unread | {"path", "classes"}}
 
     def _labels(self) -> dict[str, Any]:

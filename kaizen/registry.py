@@ -6,7 +6,7 @@ Nothing is imported until `load` is called, so parameters and plan may read this
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Method(NamedTuple):
@@ -29,6 +29,18 @@ class ReplayPolicy(NamedTuple):
     target: str
     seeded: bool = False
     features: bool = False
+
+
+# The parameters of `dataset` that have an effect for some sources only.
+SOURCE_PARAMETERS = ("test_fraction", "seed", "classes", "unlabelled", "synthetic")
+
+
+class DataSource(NamedTuple):
+    """A data source: its class, whether it has a `dataset.path`, and which of `SOURCE_PARAMETERS` it reads."""
+
+    target: str
+    path: Literal["none", "optional", "needed"]
+    reads: tuple[str, ...] = ()
 
 
 SSL_METHODS = {
@@ -70,6 +82,18 @@ REPLAY_POLICIES = {
     "balanced_random": ReplayPolicy("kaizen.data.replay.balanced_random:choose", seeded=True),
     "reservoir": ReplayPolicy("kaizen.data.replay.reservoir:choose", seeded=True),
     "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
+}
+
+SOURCES = {
+    "cifar10": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
+    "cifar100": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
+    "digits": DataSource("kaizen.data.sources.digits:Digits", "none", ("test_fraction", "seed")),
+    "domain_folder": DataSource("kaizen.data.sources.domain_folder:DomainFolder", "needed", ("classes",)),
+    "image_folder": DataSource("kaizen.data.sources.image_folder:ImageFolder", "needed", ("classes",)),
+    "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", ("classes",)),
+    "stl10": DataSource("kaizen.data.sources.stl10:STL10", "optional", ("unlabelled",)),
+    "synthetic": DataSource("kaizen.data.sources.synthetic:Synthetic", "none", ("seed", "synthetic")),
+    "tiny_imagenet": DataSource("kaizen.data.sources.tiny_imagenet:TinyImageNet", "needed", ("classes",)),
 }
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaizen.data.sources import SOURCES
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
 from kaizen.params import VARIANTS, DatasetParams, Params, SplitParams, merge
-from kaizen.registry import BACKBONES, FEATURE_DISTILLERS, SSL_METHODS, TIMM
+from kaizen.registry import BACKBONES, FEATURE_DISTILLERS, REPLAY_POLICIES, SOURCES, SSL_METHODS, TIMM
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
 SPECIALIST = "specialist"
@@ -270,6 +269,8 @@ def _combinations(params: Params) -> list[str]:
 
 
 def _dataset_problems(dataset: DatasetParams) -> list[str]:
+    if dataset.source not in SOURCES:
+        return [f"dataset.source: {_unknown(dataset.source, 'a data source', SOURCES)}"]
     problems = []
     source = SOURCES[dataset.source]
     if source.path == "none" and dataset.path is not None:
@@ -301,6 +302,8 @@ def _split_problems(split: SplitParams) -> list[str]:
 
 def _replay_problems(params: Params, known: Mapping[str, Any]) -> list[str]:
     uses_replay = any(known[name].replay for name in params.grid.variants if name in known)
+    if params.replay.policy not in REPLAY_POLICIES:
+        return [f"replay.policy: {_unknown(params.replay.policy, 'a replay policy', REPLAY_POLICIES)}"]
     sizes = params.replay.sizes()
     if len(sizes) > 1:
         return [f"replay: {' and '.join(sizes)} are given, of which only one can be; set the others to null"]

@@ -187,11 +187,8 @@ def test_a_method_or_source_more_in_a_registry_changes_nothing_that_exists(packa
     (package / "ssl" / "new.py").write_text("from kaizen.ssl.base import SSLMethod\n")
     entry = '    "new": Method("kaizen.ssl.new:New", "contrastive"),\n'
     edit(package / "registry.py", "SSL_METHODS = {\n", "SSL_METHODS = {\n" + entry)
-    edit(
-        package / "data" / "sources" / "__init__.py",
-        "SOURCES = {\n",
-        'SOURCES = {\n    "new": "kaizen.data.sources.new:New",\n',
-    )
+    source = '    "new": DataSource("kaizen.data.sources.new:New", "none"),\n'
+    edit(package / "registry.py", "SOURCES = {\n", "SOURCES = {\n" + source)
     assert {name: code_fingerprint(modules) for name, modules in entries.items()} == before
     edit(
         package / "ssl" / "base.py",
@@ -256,7 +253,7 @@ def test_all_imports_in_the_package_can_be_followed() -> None:
             assert not (isinstance(statement, ast.ImportFrom) and statement.level), path
         if "import_module(" in source or "__import__(" in source:
             by_name.add(path.relative_to(REPOSITORY).as_posix())
-    assert by_name == {"kaizen/registry.py", "kaizen/data/sources/__init__.py"}
+    assert by_name == {"kaizen/registry.py"}
 
 
 def other_pythons() -> list[Path]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from kaizen.data.schema import SCHEMA, Record
 from kaizen.data.shards import ShardWriter, shard_info, verify_shard
 from kaizen.data.split import seeded_keys
 from kaizen.errors import KaizenError
-from kaizen.params import ReplayParams
 
 TASKS = [[4, 0], [1, 5], [2, 3]]
 COUNTS = {0: 30, 1: 100, 2: 10, 3: 7, 4: 21, 5: 100}
@@ -266,11 +264,6 @@ def test_memories_are_nested_over_steps(policy: str, size: Size) -> None:
         assert all(new <= old for new, old in zip(later, held, strict=False))
         held = later
     assert sum(map(len, held)) > 0
-
-
-def test_every_policy_can_be_asked_for() -> None:
-    hint = typing.get_type_hints(ReplayParams)["policy"]
-    assert list(typing.get_args(hint)) == POLICIES
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -112,7 +112,11 @@ BAD = {
     "an empty list of images per class": ("replay: {proportion: null, per_class: []}", ["replay", "as in [20]"]),
     "a part of an image": ("replay: {proportion: null, per_class: [0.5]}", ["replay.per_class.0", "0.5", "integer"]),
     "a size per class twice": ("replay: {proportion: null, per_class: [5, 5]}", ["replay.per_class", "keep each once"]),
-    "an unknown policy": ("replay: {policy: newest}", ["replay.policy", '"newest"', "'reservoir' or 'herding'"]),
+    "an unknown policy": ("replay: {policy: newest}", ["replay.policy", "'newest'", "reservoir, herding"]),
+    "an unknown source": (
+        "dataset: {source: imagnet, path: x}",
+        ["dataset.source", "'imagnet' is not a data source", "did you mean imagenet?"],
+    ),
     "an unknown variant": ("grid: {variants: [kaisen]}", ["grid.variants", "'kaisen'", "did you mean kaizen?"]),
     "a variant unlike any other": (
         "grid: {variants: [zz]}",

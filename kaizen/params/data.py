@@ -18,6 +18,11 @@ from kaizen.params.base import (
     doc,
     section,
 )
+from kaizen.registry import REPLAY_POLICIES, SOURCES
+
+# Checked by kaizen/validation.py, so that a source or policy needs no second list here; the schema names them.
+SourceName = Annotated[str, Field(json_schema_extra={"enum": list(SOURCES)})]
+PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIES)})]
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,7 @@ class DatasetParams:
 
     __pydantic_config__ = STRICT
 
-    source: Literal[
-        "cifar10",
-        "cifar100",
-        "digits",
-        "domain_folder",
-        "image_folder",
-        "imagenet",
-        "stl10",
-        "synthetic",
-        "tiny_imagenet",
-    ] = doc("the data source, a file of kaizen/data/sources/", "digits")
+    source: SourceName = doc("the data source, a file of kaizen/data/sources/", "digits")
     path: str | None = doc(
         "folder of the images, laid out as docs/data.md says; cifar10, cifar100, stl10: the archive or its folder, "
         "null: downloaded",
@@ -120,7 +115,7 @@ class ReplayParams:
 
     __pydantic_config__ = STRICT
 
-    policy: Literal["first_n", "balanced_random", "reservoir", "herding"] = doc(
+    policy: PolicyName = doc(
         "which images: the first of each class in dataset order (the reference, fidelity.md §7), random ones of each "
         "class, a random sample of the stream, or of each class those whose mean feature follows the class mean; "
         "files of kaizen/data/replay/",
