@@ -49,9 +49,10 @@ def forward(model: ContinualModel, views: tuple[Tensor, Tensor], moment: Moment 
     return model.ssl((model.encoder(views[0]), model.encoder(views[1])), views, moment)
 
 
-def optimizer(model: ContinualModel, lars: bool = True) -> SGD:
-    """SGD as a step uses it, with momentum and a weight decay that shows."""
-    return SGD(parameter_groups(model, TrainParams(weight_decay=0.1)), momentum=0.9, lars=lars, lars_eta=0.02)
+def optimizer(model: ContinualModel, lars: bool = True, weight_decay: float = 0.1) -> SGD:
+    """SGD as a step uses it, with momentum and, unless told otherwise, a weight decay that shows."""
+    groups = parameter_groups(model, TrainParams(weight_decay=weight_decay))
+    return SGD(groups, momentum=0.9, lars=lars, lars_eta=0.02)
 
 
 def update(

@@ -87,13 +87,13 @@ class PrototypeMethod(SSLMethod):
     An optional capability: other methods are plain `SSLMethod`s. The frozen teacher keeps the prototypes.
     """
 
-    # Scores [N, prototype_count] of projections [N, projection_dim], which it normalises itself.
+    # Maps projections [N, projection_dim], which it normalises itself, to scores [N, prototype_count].
     prototypes: nn.Module
     prototype_count: int
 
     def prototype_scores(self, projections: Tensor) -> Tensor:
-        """Cosine-like scores [N, prototype_count] of what `project` returns, or of predictions of it, [N, D].
+        """Score projections, or predictions of them, [N, projection_dim] against every prototype: [N, prototype_count].
 
-        In full precision even under autocast; of any length of the rows the same.
+        The rows' length has no effect. Computed in full precision even under autocast.
         """
         return self.prototypes(projections)

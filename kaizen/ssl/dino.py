@@ -105,7 +105,10 @@ class DINO(PrototypeMethod):
         return unit_rows(self.projector(features))
 
     def before_update(self, moment: Moment, encoder: nn.Module) -> None:
-        """Clip the gradient of each parameter of encoder and head; let the last layer rest in the first epochs."""
+        """Clip the gradient of each parameter of encoder and head; let the last layer rest in the first epochs.
+
+        Encoder and head as in the paper's code; CaSSLe's clips the encoder's only, and by default none.
+        """
         if moment.epoch < self.params.freeze_last_layer_epochs:
             for parameter in self.prototypes.parameters():
                 parameter.grad = None

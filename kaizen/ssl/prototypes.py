@@ -1,7 +1,7 @@
 """Learned prototypes without bias under weight norm (Salimans & Kingma 2016, arXiv:1602.07868): SwAV's and DINO's.
 
-Own code because torch's weight norm is either deprecated or a parametrisation, which adds a class of its own to every
-module, renames its parameters and takes part in autocast.
+Own code because torch's own is a parametrisation: it gives each module a class made at run time, and the product
+would be in half precision under autocast.
 """
 
 from __future__ import annotations
