@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from typing import Any
@@ -14,7 +13,6 @@ import safetensors.torch
 from ssl_models import METHODS
 from tiny import Project, make_project
 
-from kaizen import registry
 from kaizen.errors import Interrupted
 from kaizen.jobs import run_node
 from kaizen.training.progress import PlainReporter
@@ -39,12 +37,6 @@ CHANGES: dict[str, Any] = {
     },
     "runtime.save_every_epochs": 1,
 }
-
-
-def own_distillers_missing() -> list[str]:
-    """Methods whose own feature distiller is not there; they are distilled contrastively."""
-    own = {method: registry.FEATURE_DISTILLERS[registry.SSL_METHODS[method].distiller].target for method in METHODS}
-    return [method for method, target in own.items() if importlib.util.find_spec(registry.module_of(target)) is None]
 
 
 class Nodes:
@@ -74,11 +66,9 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Nodes:
     """Two tasks, planned for all methods; shards and replay made."""
-    contrastive = {"distill": {"feature": {"distiller": "contrastive"}}}
-    changes = CHANGES | {"per_method": dict.fromkeys(own_distillers_missing(), contrastive)}
     root = tmp_path_factory.mktemp("ssl") / "project"
     # Absolute, as the nodes are made from another current folder.
-    nodes = Nodes(make_project(root, changes | {"dataset.path": str(root / "images")}))
+    nodes = Nodes(make_project(root, CHANGES | {"dataset.path": str(root / "images")}))
     for node in nodes.all:
         if node["kind"] in ("shards", "replay"):
             nodes.make(node)
