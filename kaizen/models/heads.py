@@ -35,6 +35,15 @@ def mlp(*layers: Layer) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
+def expander(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
+    """Three linear layers, batch norm and ReLU after all but the last: VICReg's and Barlow Twins' projector."""
+    return mlp(
+        Layer(in_features, hidden, batch_norm=True, relu=True),
+        Layer(hidden, hidden, batch_norm=True, relu=True),
+        Layer(hidden, out_features, batch_norm=False, relu=False),
+    )
+
+
 def classifier(in_features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     """Build the classifier g: linear and ReLU per hidden width, then one logit per class of the stream.
 

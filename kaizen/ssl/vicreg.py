@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import expander
 from kaizen.models.precision import full_precision, widened
 from kaizen.params import VICRegParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
@@ -36,15 +36,11 @@ class VICReg(SSLMethod):
     """VICReg: a projector of three linear layers under the three terms; no momentum network, no negatives."""
 
     def __init__(self, params: VICRegParams, encoder: Backbone) -> None:
-        """Build the projector, batch norm and ReLU after all layers but the last."""
+        """Build the projector."""
         super().__init__()
         self.weights = (params.invariance_weight, params.variance_weight, params.covariance_weight)
         self.projection_dim = params.projector_out
-        self.projector = mlp(
-            Layer(encoder.feature_dim, params.projector_hidden, batch_norm=True, relu=True),
-            Layer(params.projector_hidden, params.projector_hidden, batch_norm=True, relu=True),
-            Layer(params.projector_hidden, params.projector_out, batch_norm=False, relu=False),
-        )
+        self.projector = expander(encoder.feature_dim, params.projector_hidden, params.projector_out)
 
     def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """The three terms of the two views' projections; ``views`` is not used."""
