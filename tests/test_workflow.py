@@ -48,6 +48,7 @@ TINY = {
     },
     "evaluation": {"probe_iterations": 5, "probe_fraction": 0.2},
     "report": {"title": "tiny", "formats": ["png"]},
+    "per_method": {},
     "reference_compat": {"epoch_length": False},
 }
 ALL_NODES = {"shards": 1, "replay": 1, "step": 3, "evaluation": 2, "reference": 1, "summary": 1}
