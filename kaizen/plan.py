@@ -192,7 +192,9 @@ class _Builder:
         label = " ".join([method, variant, *size_words(unit, size)])
         if switches.joint:
             steps.append(
-                self._step(method, seed, range(len(self.tasks)), None, None, switches, f"{label} · seed {seed}")
+                self._step(
+                    method, seed, range(len(self.tasks)), None, None, switches, f"all tasks · {label} · seed {seed}"
+                )
             )
         for task in range(0 if switches.joint else len(self.tasks)):
             replay = self._replay(size, unit, steps, f"{label} · seed {seed}") if task > 0 and size else None
