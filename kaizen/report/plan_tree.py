@@ -51,4 +51,5 @@ def print_plan(workflow: Workflow) -> None:
         f"{len(plan.nodes)} nodes: {len(plan.nodes) - len(missing)} done, {len(missing)} to run "
         f"(✓ done, ○ to run); {steps} training steps serve {uses} uses",
         highlight=False,
+        soft_wrap=True,
     )
