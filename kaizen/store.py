@@ -209,8 +209,11 @@ class Store:
     def entries(self) -> Iterator[tuple[str, str]]:
         """All finished nodes as (kind, key)."""
         for kind in KINDS:
-            for path in sorted((self.root / kind).glob(f"*/{RECORD}")):
-                yield kind, path.parent.name
+            folder = self.root / kind
+            # Not a glob over the records, which may fail on a folder that another process is renaming.
+            for key in sorted(os.listdir(folder)) if folder.is_dir() else []:
+                if not key.startswith(".") and self.has(kind, key):
+                    yield kind, key
 
 
 def mismatch(path: Path, entry: dict[str, Any]) -> str:

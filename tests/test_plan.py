@@ -76,6 +76,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
     "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
     "replay.memory": {"replay.proportion": None, "replay.memory": [50]},
+    "replay.policy": {"replay.policy": "balanced_random"},
     "report.title": {"report.title": "another"},
     "report.formats": {"report.formats": ["pdf"]},
     "variants": {"variants.unused": {"replay": False}},
