@@ -8,6 +8,7 @@ node that exists is right and one that is missing has to be made.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -49,7 +50,9 @@ class _Builder:
     def __init__(self, params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> None:
         self.params = params
         self.facts = facts
-        self.fingerprint = fingerprint
+        # A grid asks for the same few again and again, and each reads sources and packages' metadata.
+        self.fingerprint = functools.cache(fingerprint)
+        self.checksums = facts.identities()
         self.nodes: dict[str, Node] = {}
         self.of_method = {method: for_method(params, method) for method in params.grid.methods}
         self.stream = make_stream(params.split, facts.classes, facts.domains)
@@ -101,8 +104,7 @@ class _Builder:
         )
         read = {f"domain/{self.facts.domains[domain]}" for domain in self.stream.domains}
         read = read or {str(label) for labels in self.tasks for label in labels}
-        found = self.facts.identities()
-        identities = {name: checksum for name, checksum in found.items() if name.partition("/")[2] in read}
+        identities = {name: checksum for name, checksum in self.checksums.items() if name.partition("/")[2] in read}
         local = {
             "dataset": {"path": dataset.path, "classes": dataset.classes},
             "workers": self.params.runtime.ingest_workers,
@@ -129,7 +131,7 @@ class _Builder:
         Steps take this instead of the key of `shards`, so that a task appended to the stream, or new images
         of one class, leave the steps before it alone.
         """
-        facts, stream, checksums = self.facts, self.stream, self.facts.identities()
+        facts, stream, checksums = self.facts, self.stream, self.checksums
         dataset = self._dataset()
         dataset.pop("compression")
         depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": self.fingerprint(*self._ingest_code)}
