@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import two_layers
 from kaizen.params import FeatureDistillParams
 from kaizen.ssl.base import SSLMethod
 
@@ -28,9 +28,7 @@ class FeatureDistiller(nn.Module, ABC):
         dim, hidden = ssl.projection_dim, params.predictor_hidden
         self.predictor: nn.Module = nn.Identity()
         if hidden:
-            self.predictor = mlp(
-                Layer(dim, hidden, batch_norm=True, relu=True), Layer(hidden, dim, batch_norm=False, relu=False)
-            )
+            self.predictor = two_layers(dim, hidden, dim, batch_norm=True)
 
     def targets(self, teacher: SSLMethod, features: Tensor) -> Tensor:
         """What the student is to match, from the teacher's features [N, F] of one view: its projections [N, D]."""

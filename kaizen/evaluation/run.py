@@ -118,8 +118,7 @@ class Evaluator:
                 predicted["linear_probe_seen"] = predicted["linear_probe"]
             elif rows.any():
                 predicted["linear_probe_seen"] = linear_probe(bank[rows], known[rows], test, self.params)
-            classes = self.classes
-            predicted["knn"] = nearest_neighbours(bank, known, test, classes, self.params)
+            predicted["knn"] = nearest_neighbours(bank, known, test, self.classes, self.params)
         sizes = [len(part.labels) for part in self.tests]
         return {reader: every.cpu().split(sizes) for reader, every in predicted.items()}
 

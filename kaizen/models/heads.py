@@ -35,6 +35,14 @@ def mlp(*layers: Layer) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
+def two_layers(in_features: int, hidden: int, out_features: int, batch_norm: bool) -> nn.Sequential:
+    """Two linear layers with ReLU between them, and batch norm before it where wanted: most projectors, predictors."""
+    return mlp(
+        Layer(in_features, hidden, batch_norm=batch_norm, relu=True),
+        Layer(hidden, out_features, batch_norm=False, relu=False),
+    )
+
+
 def expander(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
     """Three linear layers, batch norm and ReLU after all but the last: VICReg's and Barlow Twins' projector."""
     return mlp(

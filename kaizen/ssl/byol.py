@@ -6,11 +6,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import two_layers
 from kaizen.models.precision import full_precision, widened
 from kaizen.params import BYOLParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
-from kaizen.ssl.momentum import MomentumNetwork, momentum_coefficient
+from kaizen.ssl.momentum import MomentumNetwork
 
 
 def cosine_regression(predicted: Tensor, target: Tensor) -> Tensor:
@@ -33,9 +33,11 @@ class BYOL(SSLMethod):
         super().__init__()
         self.params = params
         self.projection_dim = params.projector_out
-        self.projector = _head(encoder.feature_dim, params.projector_hidden, params.projector_out)
-        self.predictor = _head(params.projector_out, params.predictor_hidden, params.projector_out)
-        self.momentum = MomentumNetwork(encoder, self.projector)
+        self.projector = two_layers(encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=True)
+        self.predictor = two_layers(
+            params.projector_out, params.predictor_hidden, params.projector_out, batch_norm=True
+        )
+        self.momentum = MomentumNetwork(encoder, self.projector, params.momentum_base, params.momentum_final)
 
     def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """The sum, not the mean, of the two directions (fidelity.md §4)."""
@@ -50,14 +52,4 @@ class BYOL(SSLMethod):
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Let the momentum network follow."""
-        coefficient = momentum_coefficient(
-            moment.step, moment.steps, self.params.momentum_base, self.params.momentum_final
-        )
-        self.momentum.follow(encoder, self.projector, coefficient)
-
-
-def _head(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
-    return mlp(
-        Layer(in_features, hidden, batch_norm=True, relu=True),
-        Layer(hidden, out_features, batch_norm=False, relu=False),
-    )
+        self.momentum.follow(encoder, self.projector, moment)

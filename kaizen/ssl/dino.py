@@ -14,7 +14,7 @@ from kaizen.models.heads import Layer, mlp
 from kaizen.models.precision import full_precision, unit_rows, widened
 from kaizen.params import DINOParams
 from kaizen.ssl.base import Moment, PrototypeMethod, SSLOutput
-from kaizen.ssl.momentum import MomentumNetwork, momentum_coefficient
+from kaizen.ssl.momentum import MomentumNetwork
 from kaizen.ssl.prototypes import Prototypes
 
 _EPSILON = 1e-6
@@ -86,7 +86,7 @@ class DINO(PrototypeMethod):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
         self.prototypes = Prototypes(params.projector_out, params.prototypes, learned_length=False)
-        self.momentum = MomentumNetwork(encoder, self._head())
+        self.momentum = MomentumNetwork(encoder, self._head(), params.momentum_base, params.momentum_final)
         self.register_buffer("centre", torch.zeros(params.prototypes))
         self._teacher_scores: tuple[Tensor, ...] = ()
 
@@ -121,10 +121,7 @@ class DINO(PrototypeMethod):
         mean = torch.cat(self._teacher_scores).mean(dim=0)
         self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.params.centre_momentum)
         self._teacher_scores = ()
-        coefficient = momentum_coefficient(
-            moment.step, moment.steps, self.params.momentum_base, self.params.momentum_final
-        )
-        self.momentum.follow(encoder, self._head(), coefficient)
+        self.momentum.follow(encoder, self._head(), moment)
 
     def _head(self) -> nn.Sequential:
         """Projector and prototypes as one module: features [N, F] to scores [N, prototype_count]."""

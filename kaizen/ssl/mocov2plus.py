@@ -7,11 +7,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import two_layers
 from kaizen.models.precision import full_precision, unit_rows, widened
 from kaizen.params import MoCoV2PlusParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
-from kaizen.ssl.momentum import MomentumNetwork, momentum_coefficient
+from kaizen.ssl.momentum import MomentumNetwork
 from kaizen.ssl.queue import FeatureQueue
 
 
@@ -38,11 +38,10 @@ class MoCoV2Plus(SSLMethod):
         super().__init__()
         self.params = params
         self.projection_dim = params.projector_out
-        self.projector = mlp(
-            Layer(encoder.feature_dim, params.projector_hidden, batch_norm=False, relu=True),
-            Layer(params.projector_hidden, params.projector_out, batch_norm=False, relu=False),
+        self.projector = two_layers(
+            encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=False
         )
-        self.momentum = MomentumNetwork(encoder, self.projector)
+        self.momentum = MomentumNetwork(encoder, self.projector, params.momentum_base, params.momentum_final)
         self.queue = FeatureQueue(2, params.projector_out, params.queue_size)
         self._keys: tuple[Tensor, ...] = ()
 
@@ -65,7 +64,4 @@ class MoCoV2Plus(SSLMethod):
         """Put the batch's keys into the queues, replay rows too, and let the momentum network follow."""
         self.queue.push(*self._keys)
         self._keys = ()
-        coefficient = momentum_coefficient(
-            moment.step, moment.steps, self.params.momentum_base, self.params.momentum_final
-        )
-        self.momentum.follow(encoder, self.projector, coefficient)
+        self.momentum.follow(encoder, self.projector, moment)

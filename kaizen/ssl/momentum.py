@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kaizen.ssl.base import Moment
+
 
 def momentum_coefficient(step: int, steps: int, base: float, final: float) -> float:
     """The coefficient tau at optimiser step ``step`` of a task's ``steps``: half a cosine from ``base`` to ``final``.
@@ -20,9 +22,10 @@ def momentum_coefficient(step: int, steps: int, base: float, final: float) -> fl
 class MomentumNetwork(nn.Module):
     """A copy of encoder and projector that no gradient reaches and that follows them by a moving average."""
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
-        """Start as an exact copy."""
+    def __init__(self, encoder: nn.Module, projector: nn.Module, base: float, final: float) -> None:
+        """Start as an exact copy; ``base`` and ``final`` are the coefficient's, see `momentum_coefficient`."""
         super().__init__()
+        self.base, self.final = base, final
         self.encoder = copy.deepcopy(encoder)
         self.projector = copy.deepcopy(projector)
         self.requires_grad_(False)
@@ -33,12 +36,13 @@ class MomentumNetwork(nn.Module):
         return self.projector(self.encoder(views[0])), self.projector(self.encoder(views[1]))
 
     @torch.no_grad()
-    def follow(self, encoder: nn.Module, projector: nn.Module, coefficient: float) -> None:
-        """Move the parameters: m <- tau m + (1 - tau) p.
+    def follow(self, encoder: nn.Module, projector: nn.Module, moment: Moment) -> None:
+        """Move the parameters after the optimiser step of ``moment``: m <- tau m + (1 - tau) p.
 
         Parameters only: the running statistics of batch norm come from this network's own forward passes
         (fidelity.md §4).
         """
         own: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
         followed: list[Tensor] = [*encoder.parameters(), *projector.parameters()]
+        coefficient = momentum_coefficient(moment.step, moment.steps, self.base, self.final)
         torch._foreach_lerp_(own, followed, 1.0 - coefficient)

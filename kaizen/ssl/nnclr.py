@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import Layer, mlp, two_layers
 from kaizen.models.precision import full_precision, unit_rows
 from kaizen.params import NNCLRParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
@@ -48,10 +48,7 @@ class NNCLR(SSLMethod):
             Layer(hidden, hidden, batch_norm=True, relu=True),
             Layer(hidden, out, batch_norm=True, relu=False),
         )
-        self.predictor = mlp(
-            Layer(out, params.predictor_hidden, batch_norm=True, relu=True),
-            Layer(params.predictor_hidden, out, batch_norm=False, relu=False),
-        )
+        self.predictor = two_layers(out, params.predictor_hidden, out, batch_norm=True)
         self.queue = FeatureQueue(1, out, params.queue_size)
         self._projections: tuple[Tensor, ...] = ()
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import two_layers
 from kaizen.models.precision import full_precision, widened
 from kaizen.params import SimCLRParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
@@ -36,9 +36,8 @@ class SimCLR(SSLMethod):
         super().__init__()
         self.projection_dim = params.projector_out
         self.temperature = params.temperature
-        self.projector = mlp(
-            Layer(encoder.feature_dim, params.projector_hidden, batch_norm=False, relu=True),
-            Layer(params.projector_hidden, params.projector_out, batch_norm=False, relu=False),
+        self.projector = two_layers(
+            encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=False
         )
 
     def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:

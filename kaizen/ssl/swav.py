@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from kaizen.models.backbone import Backbone
-from kaizen.models.heads import Layer, mlp
+from kaizen.models.heads import two_layers
 from kaizen.models.precision import full_precision, unit_rows, widened
 from kaizen.params import SwAVParams
 from kaizen.ssl.base import Moment, PrototypeMethod, SSLOutput
@@ -53,10 +53,7 @@ class SwAV(PrototypeMethod):
         self.params = params
         self.projection_dim = params.projector_out
         self.prototype_count = params.prototypes
-        self.projector = mlp(
-            Layer(encoder.feature_dim, params.projector_hidden, batch_norm=True, relu=True),
-            Layer(params.projector_hidden, params.projector_out, batch_norm=False, relu=False),
-        )
+        self.projector = two_layers(encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=True)
         self.prototypes = Prototypes(params.projector_out, params.prototypes, learned_length=True)
         self.queue = FeatureQueue(2, params.projector_out, params.queue_size) if params.queue_size else None
         self._projections: tuple[Tensor, ...] = ()
