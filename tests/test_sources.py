@@ -60,7 +60,7 @@ def test_digits_split_depends_on_its_seed_and_comes_class_by_class() -> None:
 
 def test_digits_checksum_is_the_same_everywhere() -> None:
     source = open_source(DatasetParams())
-    assert source.checksum(None) == pickle.loads(pickle.dumps(source)).checksum(None)
+    assert source.checksums(None) == pickle.loads(pickle.dumps(source)).checksums(None)
     assert len(source.checksums(None)["train"]) == len(source.classes) == 10
 
 
@@ -95,7 +95,7 @@ def test_checksum_knows_content_and_names_but_neither_times_nor_place(root: Path
     changed = open_source(folder(copy)).checksums(None)
     assert [a == b for a, b in zip(changed["train"], original["train"], strict=True)] == [True, False, True]
     assert changed["test"] == original["test"]
-    assert open_source(folder(copy)).checksum(None) != open_source(folder(root)).checksum(None)
+    assert open_source(folder(copy)).checksums(None) != open_source(folder(root)).checksums(None)
     (root / "test" / "Łoś" / "2.png").rename(root / "test" / "Łoś" / "3.png")
     assert open_source(folder(root)).checksums(None)["test"] != original["test"]
 

@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from kaizen.files import canonical_json, sha256_text
-
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
 # The label of a training image whose class is not known.
@@ -57,10 +55,6 @@ class Source(ABC):
     def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
-
-    def checksum(self, cache: Path | None) -> str:
-        """SHA-256 over classes and content of the whole dataset; ``cache`` as in `checksums`."""
-        return sha256_text(canonical_json({"classes": self.classes, "parts": self.checksums(cache)}))
 
     @abstractmethod
     def rows(self, part: Part) -> list[Row]:
