@@ -198,7 +198,7 @@ def _publish(options: argparse.Namespace) -> None:
         )
     _publish_and_show(workflow)
     if options.marker:
-        for old in options.marker.parent.glob("*.json"):
+        for old in (*options.marker.parent.glob("*.json"), *options.marker.parent.glob(".*.json.*.tmp")):
             old.unlink()
         write_json(options.marker, {"plan": workflow.plan.key})
 

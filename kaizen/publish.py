@@ -53,28 +53,32 @@ def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     """
     with explain_write_errors(root / MANIFEST):
         (root / MANIFEST).unlink(missing_ok=True)
+    manifest = _manifest(plan, store)
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    for entry in {(entry["key"], entry["file"]): entry for entry in files.values()}.values():
+        if entry["file"] != RECORD:
+            store.open_file(entry["kind"], entry["key"], entry["file"])
+    for path, entry in files.items():
+        _link(store.folder(entry["kind"], entry["key"]) / entry["file"], root / path, entry["size"])
+    _remove_others(root, set(files))
+    write_json(root / MANIFEST, manifest)
+    return sorted(files)
+
+
+def _manifest(plan: Plan, store: Store) -> dict[str, Any]:
+    """What the manifest of a plan must hold, by the records of its nodes; raises KaizenError when one is missing."""
     entries: dict[str, dict[str, Any]] = {}
-    checked: dict[str, dict[str, Any]] = {}
     for folder, node in published_paths(plan).items():
-        if node.key not in checked:
-            checked[node.key] = _verified_files(store, node)
-        for name, entry in checked[node.key].items():
-            path = f"{folder}/{name}"
-            entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
-            _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
+        for name, entry in _recorded_files(store, node).items():
+            entries[f"{folder}/{name}"] = {"kind": node.kind, "key": node.key, "file": name} | entry
             if node is plan.summary and name == "metrics.json":
-                entries[METRICS] = entries[path]
-                _link(store.folder(node.kind, node.key) / name, root / METRICS, entry["size"])
-    _remove_others(root, set(entries))
-    write_json(root / MANIFEST, {"plan": plan.key, "files": entries})
-    return sorted(entries)
+                entries[METRICS] = entries[f"{folder}/{name}"]
+    return {"plan": plan.key, "files": entries}
 
 
-def _verified_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
-    """A node's files with size and hash, its record among them, after checking them all."""
+def _recorded_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
+    """A node's files with size and hash, its record among them."""
     record = store.read_record(node.kind, node.key)
-    for name in record["files"]:
-        store.open_file(node.kind, node.key, name)
     text = store.record(node.kind, node.key).read_text(encoding="utf-8")
     return dict(record["files"]) | {RECORD: {"sha256": sha256_text(text), "size": len(text.encode())}}
 
@@ -89,7 +93,12 @@ def _link(source: Path, target: Path, size: int) -> None:
 
 
 def _remove_others(root: Path, wanted: set[str]) -> None:
-    """Remove files of the managed folders that are not wanted, and folders left empty; keep the managed ones."""
+    """Remove files of the managed folders that are not wanted, and folders left empty; keep the managed ones.
+
+    Beside them go the leftovers of killed publications.
+    """
+    for leftover in (root / MANIFEST).parent.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
     for managed in MANAGED:
         base = root / managed
         with explain_write_errors(base):
@@ -102,14 +111,14 @@ def _remove_others(root: Path, wanted: set[str]) -> None:
                     path.unlink()
 
 
-def is_published(plan: Plan, root: Path) -> bool:
-    """Whether the tree under ``root`` is this plan's, every file present in its recorded size."""
+def is_published(plan: Plan, store: Store, root: Path) -> bool:
+    """Whether the manifest under ``root`` is that of this plan's nodes, and every file present in its recorded size."""
     try:
         manifest = read_json(root / MANIFEST)
-        if manifest["plan"] != plan.key:
+        if manifest != _manifest(plan, store):
             return False
         return all((root / path).stat().st_size == entry["size"] for path, entry in manifest["files"].items())
-    except (KaizenError, OSError, KeyError, TypeError, AttributeError):
+    except (KaizenError, OSError):
         return False
 
 

@@ -129,7 +129,7 @@ class Workflow:
 
     def publication(self) -> list[str]:
         """The marker that publishing makes, of a name never used before; the manifest when the tree is this plan's."""
-        if is_published(self.plan, self.root) and not self.missing() and not self.edges:
+        if is_published(self.plan, self.store, self.root) and not self.missing() and not self.edges:
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 

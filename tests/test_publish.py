@@ -188,24 +188,24 @@ def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(store: Sto
     with pytest.raises(KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"):
         publish(PLAN, store, root)
     assert not (root / "results/manifest.json").exists()
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     finish(PLAN, store)
     publish(PLAN, store, root)
-    assert is_published(PLAN, root)
+    assert is_published(PLAN, store, root)
 
 
 def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_path: Path) -> None:
-    assert is_published(PLAN, root)
-    assert not is_published(make_plan(), root)
-    assert not is_published(PLAN, tmp_path / "nowhere")
+    assert is_published(PLAN, store, root)
+    assert not is_published(make_plan(), store, root)
+    assert not is_published(PLAN, store, tmp_path / "nowhere")
     path = root / STEP_1_FOLDER / "data.txt"
     content = path.read_bytes()
     rewrite(path, content + b"!")
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     path.unlink()
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     path.write_bytes(content)
-    assert is_published(PLAN, root)
+    assert is_published(PLAN, store, root)
     for text in (
         "",
         "[]",
@@ -215,7 +215,7 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
         f'{{"plan": "{PLAN.key}", "files": {{"x": 1}}}}',
     ):
         rewrite(root / "results/manifest.json", text)
-        assert not is_published(PLAN, root), text
+        assert not is_published(PLAN, store, root), text
 
 
 # -- taking back ----------------------------------------------------------------------------------------------
