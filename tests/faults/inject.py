@@ -73,3 +73,57 @@ def fill(disk: Path) -> None:
             continue
     os.close(descriptor)
 
+
+
+def not_finite(where: str, value: str, batch: int) -> None:
+    """Put ``value`` ("nan", "inf") into a loss term, a gradient or a buffer, at the ``batch``-th time, from 0.
+
+    ``where``: a term's name, "gradient of <parameter>" or "buffer <name>".
+    """
+    from kaizen.distill.base import FeatureDistiller
+    from kaizen.ssl.base import SSLMethod
+    from kaizen.training import loop, objective
+
+    calls = 0
+
+    def now() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == batch + 1
+
+    def spoilt(function: Any, spoil: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            result = function(*arguments, **named)
+            return spoil(result) if now() else result
+
+        return call
+
+    def times(loss: Any) -> Any:
+        return loss * float(value)
+
+    if where == "L_FE_CT":
+        SSLMethod.__call__ = spoilt(SSLMethod.__call__, lambda output: output._replace(loss=times(output.loss)))  # type: ignore[method-assign]
+    elif where == "L_FE_KD":
+        FeatureDistiller.__call__ = spoilt(FeatureDistiller.__call__, times)  # type: ignore[method-assign]
+    elif where == "L_C_CT":
+        objective.cross_entropy_sum = spoilt(objective.cross_entropy_sum, times)
+    elif where == "L_C_KD":
+        objective.soft_label_distillation = spoilt(objective.soft_label_distillation, times)
+    elif where.startswith("gradient of "):
+        step = loop.SGD.step
+
+        def with_gradient(self: Any, lrs: Any) -> None:
+            if now():
+                self._parameters[where.removeprefix("gradient of ")].grad.view(-1)[0] = float(value)
+            step(self, lrs)
+
+        loop.SGD.step = with_gradient  # type: ignore[method-assign]
+    else:
+        update = loop.Step._update
+
+        def with_buffer(self: Any, *arguments: Any) -> Any:
+            if now():
+                dict(self.student.named_buffers())[where.removeprefix("buffer ")].view(-1)[0] = float(value)
+            return update(self, *arguments)
+
+        loop.Step._update = with_buffer  # type: ignore[method-assign]

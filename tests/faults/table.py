@@ -1,0 +1,86 @@
+"""The table of faults: what happens, what it costs, and the message; the tests check each row, the docs show them.
+
+`python tests/faults/table.py` prints it as Markdown.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tiny import Outcome
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, what was lost by it, the message (… stands for any text) and the command's exit code."""
+
+    kind: str
+    name: str
+    lost: str
+    message: str
+    code: int
+
+    def check(self, outcome: Outcome) -> None:
+        """The command ended as the table says: the exit code, the message in one line, no traceback."""
+        assert "Traceback" not in outcome.output, outcome.output
+        assert outcome.code == self.code, f"{self.name} ended with {outcome.code}\n{outcome.output}"
+        lines = [" ".join(line.split()) for line in outcome.output.splitlines()]
+        pattern = re.escape(self.message).replace("…", ".+")
+        assert not self.message or any(re.search(pattern, line) for line in lines), (
+            f"{self.name}: no line is\n{self.message}\nin\n{outcome.output}"
+        )
+
+
+NOTHING = "nothing"
+EPOCHS = "the batches after the last saved epoch"
+NODE = "the node that was being made"
+
+_LOWER = "lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
+_KEPT = f"not finite in epoch 2; the last good state is kept in …; {_LOWER}"
+
+_NUMBERS = [
+    Fault("Numbers", f"{value} in {term}", EPOCHS, f"{term} ({name}) is {_KEPT}", 1)
+    for value in ("NaN", "infinity")
+    for term, name in (
+        ("L_FE_CT", "self-supervised loss"),
+        ("L_FE_KD", "feature distillation"),
+        ("L_C_CT", "classifier cross-entropy"),
+        ("L_C_KD", "classifier distillation"),
+    )
+] + [
+    Fault("Numbers", "NaN in the gradient of the encoder", EPOCHS, f"L_FE_CT (self-supervised loss) and … are {_KEPT}", 1),
+    Fault("Numbers", "NaN in the gradient of the classifier", EPOCHS, f"L_C_CT (classifier cross-entropy) and L_C_KD (classifier distillation) are {_KEPT}", 1),
+    Fault("Numbers", "NaN in the weights by the first epoch's last update", EPOCHS, f"model.encoder.… is not finite after epoch 1; no state was saved before; {_LOWER}", 1),
+    Fault("Numbers", "NaN in the weights by the step's very last update", EPOCHS, f"model.encoder.… is not finite after epoch 2; the last good state is kept in …; {_LOWER}", 1),
+    Fault("Numbers", "NaN in a buffer", EPOCHS, f"model.encoder.…running_var is not finite after epoch 2; the last good state is kept in …; {_LOWER}", 1),
+]  # fmt: skip
+
+FAULTS = [*_NUMBERS]
+_BY_NAME = {fault.name: fault for fault in FAULTS}
+assert len(_BY_NAME) == len(FAULTS)
+
+
+def of_kind(kind: str) -> list[Fault]:
+    """The faults of a kind, in order."""
+    return [fault for fault in FAULTS if fault.kind == kind]
+
+
+def fault(name: str) -> Fault:
+    """A fault by its name."""
+    return _BY_NAME[name]
+
+
+def markdown() -> str:
+    """The table, a section per kind."""
+    parts = []
+    for kind in dict.fromkeys(fault.kind for fault in FAULTS):
+        rows = [(f.name, f.lost, f"`{f.message}`" if f.message else "none", str(f.code)) for f in of_kind(kind)]
+        header = [("Fault", "Lost", "Message", "Exit code"), ("---",) * 4]
+        lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in (*header, *rows)]
+        parts.append(f"### {kind}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(markdown())
