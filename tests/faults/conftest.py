@@ -18,8 +18,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which nothing has been run."""
-    return make_project(tmp_path_factory.mktemp("fresh") / "project", {"runtime.save_every_epochs": 1})
+    """A project of two steps in which nothing has been run."""
+    changes = {"runtime.save_every_epochs": 1, "grid.variants": ["kaizen"]}
+    return make_project(tmp_path_factory.mktemp("fresh") / "project", changes)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,38 @@ _NUMBERS = [
     Fault("Numbers", "NaN in a buffer", EPOCHS, f"model.encoder.…running_var is not finite after epoch 2; the last good state is kept in …; {_LOWER}", 1),
 ]  # fmt: skip
 
-FAULTS = [*_NUMBERS]
+_ANEW = "its node was set aside as …; run the same command again to make it anew"
+_FLIPPED, _TRUNCATED = "does not match its recorded hash", "has … bytes, not the recorded …"
+_DAMAGE = [
+    Fault("Damage", f"{what} {how}", "the damaged node, which is made again", f"…/{file} {says}; {_ANEW}", 2)
+    for what, file in (
+        ("shard", "task-00.train.parquet"),
+        ("replay shard", "replay.parquet"),
+        ("checkpoint", "model.safetensors"),
+        ("history", "history.parquet"),
+        ("evaluation", "accuracy.json"),
+    )
+    for how, says in (
+        ("with a bit flipped", _FLIPPED),
+        ("truncated", _TRUNCATED),
+        ("in the place of another", "…"),
+    )
+] + [
+    Fault("Damage", f"record {how}", "the damaged node, which is made again", "…/node.json is not the record of node step …; set aside as …; run again to make it anew", 2)
+    for how in ("with a bit flipped", "truncated", "in the place of another")
+] + [
+    Fault("Damage", f"resume state {how}", "the step's progress", f"…/resume.safetensors cannot be used ({why}); kept as …; the step starts from its beginning", 0)
+    for how, why in (
+        ("with a bit flipped", "its content does not match its hash"),
+        ("truncated", "…"),
+        ("in the place of another", "it is another step's"),
+    )
+] + [
+    Fault("Damage", f"manifest {how}", NOTHING, "", 0)
+    for how in ("with a bit flipped", "truncated", "in the place of another")
+]  # fmt: skip
+
+FAULTS = [*_NUMBERS, *_DAMAGE]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)
 
