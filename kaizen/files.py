@@ -55,7 +55,8 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = _WRITE_HINTS.get(error.errno or 0, "see that the folder exists and can be written")
-        reason = error.strerror or str(error)
+        # Arrow's errors have a number but no text of their own for it.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise KaizenError(f"cannot write {path}: {reason}; {hint}") from error
 
 

@@ -87,7 +87,39 @@ _DAMAGE = [
     for how in ("with a bit flipped", "truncated", "in the place of another")
 ]  # fmt: skip
 
-FAULTS = [*_NUMBERS, *_DAMAGE]
+_FULL = "No space left on device; free some space there, or set KAIZEN_STORE to a folder on a larger disk"
+_READ_ONLY = (
+    "Read-only file system; the file system is read-only: make it writable, or (for the store) set KAIZEN_STORE to another"
+)
+_DISK = [
+    Fault("Full disk", f"no space for the {what}", lost, f"cannot write …{file}: {_FULL}", 2)
+    for what, lost, file in (
+        ("shards", NODE, "/shards/…/task-00.train.parquet"),
+        ("replay shard", NODE, "/replay/…/replay.parquet"),
+        ("resume state", EPOCHS, "/.work/step-…/resume.safetensors"),
+        ("checkpoint", EPOCHS, "/step/…/model.safetensors"),
+        ("history", EPOCHS, "/step/…/history.parquet"),
+        ("evaluation", NODE, "/evaluation/…/accuracy.json"),
+        ("figures", NODE, "/summary/…/figures/accuracy_bars.png"),
+        ("record", NODE, "/shards/…/node.json"),
+        ("published tree", NOTHING, "/results/models/…"),
+        ("manifest", NOTHING, "/results/manifest.json"),
+        ("parameters of a preset", NOTHING, "/params.yaml"),
+    )
+] + [
+    Fault("Full disk", "no space for the log", "the log", "the log cannot be written (No space left on device) and ends here", 0),
+    Fault("Full disk", "no space for the checksums", NOTHING, "", 0),
+] + [
+    Fault("Read-only output", f"read-only {what}", NOTHING, message, 2)
+    for what, message in (
+        ("store", f"cannot write …/store/…: {_READ_ONLY}"),
+        ("published tree", f"cannot write …/results/…: {_READ_ONLY}"),
+        ("log folder", f"cannot write logs/…: {_READ_ONLY}"),
+        ("parameters", f"cannot write …/params.yaml: {_READ_ONLY}"),
+    )
+]  # fmt: skip
+
+FAULTS = [*_NUMBERS, *_DAMAGE, *_DISK]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)
 
