@@ -127,7 +127,12 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     Every file is checked against the manifest and against its node's record, and the record against the key;
     what does not match is left alone, so that the node is made anew.
     """
-    missing = {node.key: node for node in plan.nodes.values() if not store.has(node.kind, node.key)}
+    # A node that is being made is left to its maker, who may take hours.
+    missing = {
+        node.key: node
+        for node in plan.nodes.values()
+        if not store.has(node.kind, node.key) and not store.is_locked(node.kind, node.key)
+    }
     if not missing:
         return []
     taken: list[Node] = []

@@ -4,7 +4,7 @@
                          run.json         how it was made: times, host, speed (differs from run to run)
                          …                the node's files, read-only
     <store>/.work/<kind>-<key>/           undeclared working state: a step's resume state
-    <store>/.locks/<kind>-<key>           held while a node is being made
+    <store>/.locks/<kind>-<key>           held while a node is being made (locks.py)
 
 A node appears whole, by one rename, or not at all. Nothing is ever written in place, as the published tree
 and DVC's cache may be links to the same files.
@@ -13,18 +13,18 @@ and DVC's cache may be links to the same files.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, fsync_folder, read_json, sha256_file, write_json
+from kaizen.locks import NodeLock, hold, is_held
 
 KINDS = ("shards", "replay", "step", "evaluation", "reference", "summary")
 RECORD = "node.json"
@@ -80,30 +80,23 @@ class Store:
         """Where a node may keep state while it is being made; survives a failed job."""
         return self.root / ".work" / f"{kind}-{key}"
 
-    @contextlib.contextmanager
-    def lock(self, kind: str, key: str) -> Iterator[None]:
-        """Let one process at a time make a node; the lock vanishes with its process, however it ends."""
-        path = self.root / ".locks" / f"{kind}-{key}"
-        with explain_write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def lock_file(self, kind: str, key: str) -> Path:
+        """The file whose lock a process holds while it makes the node."""
+        return self.root / ".locks" / f"{kind}-{key}"
+
+    def lock(
+        self,
+        kind: str,
+        key: str,
+        tell: Callable[[str], None] = lambda text: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> contextlib.AbstractContextManager[NodeLock]:
+        """Let one process at a time make a node; see `kaizen.locks.hold`."""
+        return hold(self.lock_file(kind, key), tell, stop)
 
     def is_locked(self, kind: str, key: str) -> bool:
         """Whether some process is making the node at this moment."""
-        path = self.root / ".locks" / f"{kind}-{key}"
-        if not path.exists():
-            return False
-        with open(path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_held(self.lock_file(kind, key))
 
     @contextlib.contextmanager
     def building(self, kind: str, key: str) -> Iterator[Path]:
@@ -139,7 +132,7 @@ class Store:
             self._install(kind, key, building)
 
     def _install(self, kind: str, key: str, building: Path) -> None:
-        """Rename a complete folder into its place, which Snakemake may have created empty."""
+        """Rename a complete folder into its place, unless the node is there already."""
         for path in building.rglob("*"):
             if path.is_file():
                 path.chmod(0o444)
@@ -152,7 +145,12 @@ class Store:
             return
         if place.exists() and any(place.iterdir()):
             self.set_aside(kind, key)
-        os.replace(building, place)
+        try:
+            os.replace(building, place)
+        except OSError:
+            # Where locks do not reach across hosts, another process may have been first: its bytes are the same.
+            if not self.has(kind, key):
+                raise
         fsync_folder(place.parent)
 
     def set_aside(self, kind: str, key: str) -> Path:
