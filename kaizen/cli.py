@@ -98,8 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
     command("show", _show, "Show the published results: table and paths of the figures.", planned=False)
-    sub = command("gc", _gc, "Remove what the current plan does not need from the store; a dry run unless --delete.")
+    sub = command(
+        "gc", _gc, "Remove from the store what no checkout that uses it needs by its plan; a dry run unless --delete."
+    )
     sub.add_argument("--delete", action="store_true", help="really remove it")
+    sub.add_argument("--keep", metavar="SIZE", help="only until the store has this size, the longest unused first: 20G")
+    sub.add_argument("--forget", type=Path, metavar="CHECKOUT", help="a checkout that needs nothing of it any more")
+    sub = command("verify", _verify, "Read every finished node of the plan; damaged ones are set aside.")
+    sub.add_argument("--all", action="store_true", help="of the whole store")
     sub = command(
         "jobs", _jobs, "Show the nodes that are being made now, by whom, and this checkout's SLURM jobs.", False
     )
@@ -122,7 +128,9 @@ def _workflow(options: argparse.Namespace) -> Workflow:
 def _store(options: argparse.Namespace) -> Store:
     from kaizen.store import Store, default_store
 
-    return Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    store.follow_sharing()
+    return store
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -167,6 +175,7 @@ def _run(options: argparse.Namespace) -> None:
         specs = [check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)]
     else:
         workflow = _workflow(options)
+        workflow.register()
         specs = [node.spec() for node in workflow.plan.nodes.values()]
     store = _store(options)
     _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
@@ -207,6 +216,7 @@ def _publish(options: argparse.Namespace) -> None:
         raise KaizenError(
             f"{len(missing)} nodes are not finished, the first: {missing[0].title}; run `snakemake --cores all`"
         )
+    workflow.register()
     _publish_and_show(workflow)
     if options.marker:
         for old in options.marker.parent.glob("*.json"):
@@ -231,17 +241,37 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _gc(options: argparse.Namespace) -> None:
-    from kaizen.store import delete, find_garbage
+    from kaizen.garbage import collect, forget, parse_size, users
 
     workflow = _workflow(options)
-    garbage = find_garbage(workflow.store, {(node.kind, node.key) for node in workflow.plan.nodes.values()})
+    keep = parse_size(options.keep) if options.keep else None
+    if options.forget:
+        forget(workflow.store, options.forget.absolute())
+    workflow.register()
+    for user in users(workflow.store):
+        print(f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host})")
+    garbage = collect(workflow.store, keep, options.delete)
     total = sum(item.size for item in garbage) / 1e6
     for item in garbage:
         print(f"{item.size / 1e6:10.1f} MB  {item.path}")
-    if options.delete:
-        delete(garbage)
     verb = "removed" if options.delete else "could be removed; add --delete to do it"
     print(f"{len(garbage)} entries, {total:.1f} MB {verb}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from kaizen.errors import NodeFailed
+
+    workflow = _workflow(options)
+    nodes = [(node.kind, node.key) for node in workflow.plan.nodes.values() if workflow.done(node)]
+    damaged = 0
+    for kind, key in list(workflow.store.entries()) if options.all else nodes:
+        try:
+            workflow.store.check(kind, key)
+        except KaizenError as error:
+            damaged += 1
+            print(f"kaizen: {error}", file=sys.stderr)
+    if damaged:
+        raise NodeFailed(f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them anew")
 
 
 def _jobs(options: argparse.Namespace) -> None:

@@ -188,6 +188,14 @@ def is_held(path: Path) -> bool:
     return False
 
 
+def remove_if_free(path: Path) -> None:
+    """Remove a lock's file unless some process holds it; who opened it meanwhile will open a new one."""
+    descriptor = _try(path)
+    if descriptor is not None:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

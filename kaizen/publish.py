@@ -58,6 +58,7 @@ def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     for folder, node in published_paths(plan).items():
         if node.key not in checked:
             checked[node.key] = _verified_files(store, node)
+            store.note_use(node.kind, node.key)
         for name, entry in checked[node.key].items():
             path = f"{folder}/{name}"
             entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry

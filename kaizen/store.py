@@ -169,7 +169,7 @@ class Store:
             if not isinstance(error.__cause__, ValueError):
                 raise
             record = None  # torn: no JSON, or no text at all
-        if not isinstance(record, dict) or record.get("key") != key or not isinstance(record.get("files"), dict):
+        if not _is_record(record, kind, key):
             aside = self.set_aside(kind, key)
             raise KaizenError(
                 f"{path} is not the record of node {kind} {key}; set aside as {aside}; run again to make it anew"
@@ -195,6 +195,24 @@ class Store:
                 f"{path} {problem}; its node was set aside as {aside}; run the same command again to make it anew"
             )
         return path
+
+    def check(self, kind: str, key: str) -> None:
+        """Read a finished node whole; raises KaizenError, as `open_file`, and sets it aside where it is damaged."""
+        for name in self.read_record(kind, key)["files"]:
+            self.open_file(kind, key, name)
+
+    def note_use(self, kind: str, key: str) -> None:
+        """Remember that a node was used now, for garbage collection; nothing else looks at its folder's time."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder(kind, key))
+
+    def follow_sharing(self) -> None:
+        """Where the store's folder is writable for its group, let all that this process makes be so too.
+
+        That makes `chgrp lab <store>; chmod 2775 <store>` all that it takes to share a store between users.
+        """
+        if self.root.is_dir() and self.root.stat().st_mode & stat.S_IWGRP:
+            os.umask(os.umask(0o002) & ~0o070)
 
     def put_link(self, record: dict[str, Any], sources: dict[str, Path]) -> None:
         """Put a node into the store from verified files elsewhere (name -> path), by hard link or copy."""
@@ -225,6 +243,14 @@ def mismatch(path: Path, entry: dict[str, Any]) -> str:
     return "" if sha256_file(path) == entry["sha256"] else "does not match its recorded hash"
 
 
+def _is_record(record: Any, kind: str, key: str) -> bool:
+    """Whether ``record`` is what `Store.commit` wrote of this node: its content leads to the key."""
+    try:
+        return (record["kind"], record_key(record)) == (kind, key) and isinstance(record["files"], dict)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def record_key(record: dict[str, Any]) -> str:
     """The key that a record's own content leads to: a record that was tampered with gives another."""
     from kaizen.nodes import node_key
@@ -253,49 +279,3 @@ def link_or_copy(source: Path, target: Path) -> None:
     finally:
         # rename() of two links to one inode does nothing and leaves the temporary name behind.
         temporary.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Something in the store that no node of the plan needs."""
-
-    path: Path
-    size: int
-
-
-def find_garbage(store: Store, needed: set[tuple[str, str]]) -> list[Garbage]:
-    """Entries, resume states and leftovers that ``needed`` (kind, key) does not name; what is being made is spared."""
-    garbage: list[Garbage] = []
-    for kind in KINDS:
-        for folder in sorted((store.root / kind).glob("*")):
-            key = folder.name.split(".")[1] if folder.name.startswith(".") else folder.name
-            temporary = folder.name.startswith(".")
-            if ((kind, key) not in needed or temporary) and not store.is_locked(kind, key):
-                garbage.append(Garbage(folder, _size(folder)))
-    for folder in sorted((store.root / ".work").glob("*")):
-        kind, _, key = folder.name.partition("-")
-        finished = store.has(kind, key)
-        if ((kind, key) not in needed or finished) and not store.is_locked(kind, key):
-            garbage.append(Garbage(folder, _size(folder)))
-    for path in sorted((store.root / ".specs").glob("*.json")):
-        kind, _, key = path.stem.partition("-")
-        if (kind, key) not in needed or store.has(kind, key):
-            garbage.append(Garbage(path, path.stat().st_size))
-    garbage.extend(Garbage(folder, _size(folder)) for folder in sorted((store.root / ".damaged").glob("*")))
-    return garbage
-
-
-def delete(garbage: list[Garbage]) -> None:
-    """Remove garbage; each entry vanishes by a rename first, so that a kill leaves no half entry under a key."""
-    for item in garbage:
-        gone = item.path.with_name(f".{item.path.name.lstrip('.')}.{secrets.token_hex(4)}.gone")
-        with explain_write_errors(item.path):
-            os.replace(item.path, gone)
-            if gone.is_dir():
-                shutil.rmtree(gone)
-            else:
-                gone.unlink()
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

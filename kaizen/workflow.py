@@ -18,6 +18,7 @@ from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
 from kaizen.fingerprint import code_fingerprint
+from kaizen.garbage import register
 from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import DatasetParams, Params
 from kaizen.plan import build_plan
@@ -59,6 +60,7 @@ class Workflow:
         """Plan an experiment in the checkout ``root`` and take back finished nodes that the store lacks."""
         plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
         workflow = cls(params, plan, Store(default_store(root)), root)
+        workflow.store.follow_sharing()
         take_back(plan, workflow.store, root)
         return workflow
 
@@ -66,6 +68,11 @@ class Workflow:
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
         """As `from_params`, from params.yaml and overlays."""
         return cls.from_params(load_params(path, overlays), root)
+
+    def register(self) -> None:
+        """Leave word in the store that this checkout needs the plan's nodes, so that no one collects them."""
+        nodes = [(node.kind, node.key) for node in self.plan.nodes.values()]
+        register(self.store, self.root.absolute(), self.plan.key, nodes)
 
     def done(self, node: Node) -> bool:
         """Whether a node is finished."""
@@ -168,6 +175,7 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
             # Snakemake's own reading takes the last of two equal keys.
             read_yaml(given)
         workflow = Workflow.from_params(validate(values), root)
+        workflow.register()
     except KaizenError as error:
         print(f"kaizen: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
