@@ -58,6 +58,8 @@ def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     for entry in {(entry["key"], entry["file"]): entry for entry in files.values()}.values():
         if entry["file"] != RECORD:
             store.open_file(entry["kind"], entry["key"], entry["file"])
+        else:
+            store.note_use(entry["kind"], entry["key"])
     for path, entry in files.items():
         _link(store.folder(entry["kind"], entry["key"]) / entry["file"], root / path, entry["size"])
     _remove_others(root, set(files))
@@ -136,7 +138,12 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     Every file is checked against the manifest and against its node's record, and the record against the key;
     what does not match is left alone, so that the node is made anew.
     """
-    missing = {node.key: node for node in plan.nodes.values() if not store.has(node.kind, node.key)}
+    # A node that is being made is left to its maker, who may take hours.
+    missing = {
+        node.key: node
+        for node in plan.nodes.values()
+        if not store.has(node.kind, node.key) and not store.is_locked(node.kind, node.key)
+    }
     if not missing:
         return []
     taken: list[Node] = []
