@@ -135,8 +135,13 @@ class Workflow:
         """A rule's output: the receipt of the node whose key the wildcard is."""
         return f".kaizen/receipts/{kind}/{{key}}.json"
 
-    @property
-    def values(self) -> str:
+    # Of the two below Snakemake would take braces for wildcards if they were plain texts.
+
+    def store_root(self, wildcards: Any) -> str:
+        """The store's folder."""
+        return str(self.store.root)
+
+    def values(self, wildcards: Any) -> str:
         """The parameters as canonical JSON, for the job that publishes."""
         return canonical_json(dataclasses.asdict(self.params))
 

@@ -127,3 +127,12 @@ def not_finite(where: str, value: str, batch: int) -> None:
             return update(self, *arguments)
 
         loop.Step._update = with_buffer  # type: ignore[method-assign]
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let the process have so much more address space than it has now."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + megabytes * 1_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -119,7 +119,35 @@ _DISK = [
     )
 ]  # fmt: skip
 
-FAULTS = [*_NUMBERS, *_DAMAGE, *_DISK]
+_BAD_IMAGE = "…/images/train/cat/07.png cannot be read as an image ({}); replace or remove it, or set dataset.on_corrupt: skip"
+_IMAGES = [
+    Fault("Images", name, NOTHING, _BAD_IMAGE.format(reason), 2)
+    for name, reason in (
+        ("a PNG that claims 60000 x 60000 pixels", "Image size (3600000000 pixels) exceeds limit of …"),
+        ("a PNG that claims 10000 x 9000 pixels", "10000 x 9000 pixels are more than 89478485"),
+        ("a JPEG that claims 65500 x 65500 pixels", "Image size (4290250000 pixels) exceeds limit of …"),
+        ("a GIF that claims 65535 x 65535 pixels", "Image size (4294836225 pixels) exceeds limit of …"),
+        ("a TIFF that claims 100000 x 100000 pixels", "Image size (10000000000 pixels) exceeds limit of …"),
+        ("a BMP that claims 60000 x 60000 pixels", "Image size (3600000000 pixels) exceeds limit of …"),
+        ("a PPM that claims 90000 x 90000 pixels", "Image size (8100000000 pixels) exceeds limit of …"),
+        ("a PNG whose text is a bomb", "…"),
+        ("a truncated PNG", "…"),
+        ("a truncated JPEG", "image file is truncated …"),
+        ("a truncated WebP", "…"),
+        ("a PNG of 0 x 8 pixels", "…"),
+        ("a PPM of 0 x 0 pixels", "…"),
+        ("an empty file", "it is none of PNG, JPEG, …"),
+        ("a text", "it is none of PNG, JPEG, …"),
+        ("a PostScript program", "it is none of PNG, JPEG, …"),
+        ("an HTML page", "it is none of PNG, JPEG, …"),
+        ("pixels of 32 bits", "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits"),
+    )
+]
+_NAMES = [
+    Fault("Names", "a variant's name that is no plain word", NOTHING, "…variants…", 2),
+]
+
+FAULTS = [*_NUMBERS, *_DAMAGE, *_DISK, *_IMAGES, *_NAMES]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)
 

@@ -21,7 +21,7 @@ rule shards:
         mem_mb=2000,
         runtime=120,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:
@@ -48,7 +48,7 @@ rule replay:
         runtime=60 if REPLAY_LOOKS_AT_FEATURES else 30,
         gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

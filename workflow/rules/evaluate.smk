@@ -19,7 +19,7 @@ rule evaluation:
         runtime=60,
         gpu=int(kz.params.train.device == "cuda"),
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:
@@ -46,7 +46,7 @@ rule reference:
         runtime=60,
         gpu=int(kz.params.train.device == "cuda"),
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

@@ -18,7 +18,7 @@ rule summary:
         mem_mb=2000,
         runtime=30,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

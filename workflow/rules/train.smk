@@ -19,7 +19,7 @@ rule step:
         runtime=kz.params.runtime.step_minutes,
         gpu=int(kz.params.train.device == "cuda"),
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:
