@@ -31,7 +31,7 @@ MAX_ARGUMENT = 64 * 1024
 
 
 def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
-    """Names and checksums of the raw data, remembered under .kaizen by size and modification time."""
+    """Names and checksums of the raw data, remembered under .kaizen by size and times."""
     source = open_source(dataset)
     cache = main_checkout(root) / ".kaizen" / "checksums"
     classes, domains = source.checksums(cache), source.domain_checksums(cache)

@@ -143,6 +143,8 @@ def explain_read_errors(path: Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
+        if "worker thread" in reason:  # Arrow could not start one: the machine lacks memory, the shard nothing
+            raise MemoryError(reason) from error
         raise KaizenError(f"{path} is not a readable shard ({reason}); {_MEND}") from error
 
 

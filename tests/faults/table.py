@@ -146,8 +146,20 @@ _IMAGES = [
 _NAMES = [
     Fault("Names", "a variant's name that is no plain word", NOTHING, "…variants…", 2),
 ]
+_NO_GPU = "train.device: cuda, but torch sees no GPU on this machine; set train.device to auto or cpu"
+_MACHINE = [
+    Fault("Machine", "no GPU, in one process", NOTHING, f"kaizen: {_NO_GPU}", 2),
+    Fault("Machine", "no GPU, with a plan made elsewhere", NOTHING, f"kaizen: {_NO_GPU}", 2),
+    Fault("Machine", "no GPU, with snakemake", NOTHING, f"step 0 …: {_NO_GPU}", 1),
+    Fault("Machine", "no memory for ingestion", NODE, "out of memory; lower runtime.ingest_workers or dataset.row_group_mb, and run the same command again", 1),
+    Fault("Machine", "no memory for a step", EPOCHS, "out of memory; lower train.stream_above_mb or train.batch_size, and run the same command again", 1),
+    Fault("Machine", "clock set back by a year", NOTHING, "", 0),
+    Fault("Machine", "a snakemake that was killed has left its lock", NOTHING, "…snakemake --unlock…", 1),
+    Fault("Machine", "two snakemakes in one checkout", NOTHING, "…", 1),
+    Fault("Machine", "two snakemakes in two checkouts with one store", NOTHING, "", 0),
+]  # fmt: skip
 
-FAULTS = [*_NUMBERS, *_DAMAGE, *_DISK, *_IMAGES, *_NAMES]
+FAULTS = [*_NUMBERS, *_DAMAGE, *_DISK, *_IMAGES, *_NAMES, *_MACHINE]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)
 

@@ -24,9 +24,13 @@ from tiny import REPOSITORY, Outcome, Project
 
 @dataclass(frozen=True)
 class Ended(Outcome):
-    """How a command ended, and the seconds from its start to its end; a killed one has the code -9."""
+    """How a command ended, after how many seconds, and the MB of memory it had at most; a killed one has code -9.
+
+    The memory includes what it shares with the warm process.
+    """
 
     seconds: float
+    peak_mb: float
 
 
 class Warm:
@@ -36,12 +40,13 @@ class Warm:
         """``scratch`` is a folder for the commands' outputs."""
         self.scratch = scratch
         paths = (str(Path(__file__).parent), str(REPOSITORY / "tests"), str(REPOSITORY))
-        # One thread, as a process with more must not be forked; that of Arrow's allocator is off too.
+        # One thread, as a process with more must not be forked: that of Arrow's allocator is off too. And no GPU.
         single = {
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "ARROW_DEFAULT_MEMORY_POOL": "system",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",
+            "CUDA_VISIBLE_DEVICES": "",
         }
         environment = os.environ | single | {"PYTHONPATH": os.pathsep.join(paths)}
         self.process = subprocess.Popen(
@@ -78,7 +83,7 @@ class Warm:
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        return Ended(answer["code"], output.read_text(encoding="utf-8", errors="replace"), answer["seconds"])
+        return Ended(answer["code"], output.read_text(encoding="utf-8", errors="replace"), *answer["used"])
 
 
 def run(request: dict[str, Any]) -> int:
@@ -116,15 +121,16 @@ def child(request: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def wait(process: int, kill_after: float | None) -> int:
-    """Wait for a process, at most so long, and kill it then; returns its exit code."""
+def wait(process: int, kill_after: float | None) -> tuple[int, float]:
+    """Wait for a process, at most so long, and kill it then; returns its exit code and the most MB that it had."""
     handle = os.pidfd_open(process)
     try:
         if not select.select([handle], [], [], kill_after)[0]:
             os.kill(process, signal.SIGKILL)
     finally:
         os.close(handle)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    _, status, used = os.wait4(process, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024 / 1e6
 
 
 def serve() -> None:
@@ -160,8 +166,8 @@ def serve() -> None:
         process = os.fork()
         if process == 0:
             child(request)
-        code = wait(process, request["kill_after"])
-        print(json.dumps({"code": code, "seconds": time.monotonic() - began}), flush=True)
+        code, peak = wait(process, request["kill_after"])
+        print(json.dumps({"code": code, "used": [time.monotonic() - began, peak]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
 
 
 def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
-    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and modification time."""
+    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and times."""
 
     def compute() -> str:
         with open(path, "rb") as file:
@@ -146,7 +146,7 @@ def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
     memory = ChecksumMemory(cache, path)
     try:
         status = path.stat()
-        found = memory.checksum("md5", [status.st_size, status.st_mtime_ns], compute)
+        found = memory.checksum("md5", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], compute)
     except OSError as error:
         raise KaizenError(f"{path} cannot be read ({error.strerror}); {mend}") from error
     memory.save()
