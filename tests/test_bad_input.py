@@ -5,16 +5,14 @@ A row of `CASES` breaks a copy of a project in one way and says how the command 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import pickle
 import shutil
 import struct
-import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -155,6 +155,7 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     (root / "data/raw/mine.txt").write_text("keep")
     (root / "results/notes.txt").write_text("keep")
     (root / "results/models/stray").write_text("remove")
+    (root / "results/.metrics.json.abcd.tmp").write_text("left by a killed publication")
     (root / "results/summary/link").symlink_to(root / "results/notes.txt")
     smaller = make_plan({"split.tasks": 2, "grid.variants": ["cassle"]})
     finish(smaller, store)
@@ -164,6 +165,18 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     found = contents(root)
     assert found.pop("data/raw/mine.txt") == found.pop("results/notes.txt") == b"keep"
     assert set(found) == {*read_json(root / "results/manifest.json")["files"], "results/manifest.json"}
+
+
+def test_a_manifest_that_was_altered_is_not_this_plans(store: Store, root: Path) -> None:
+    manifest = root / "results/manifest.json"
+    good = manifest.read_text()
+    path, entry = next(iter(read_json(manifest)["files"].items()))
+    for old, new in ((entry["sha256"], "0" * 64), (path, f"{path}x"), (PLAN.summary.key, STEP_1.key)):
+        assert old in good
+        rewrite(manifest, good.replace(old, new))
+        assert not is_published(PLAN, store, root)
+    rewrite(manifest, good)
+    assert is_published(PLAN, store, root)
 
 
 def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:

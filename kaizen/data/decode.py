@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
@@ -21,7 +20,7 @@ from kaizen.params import ImageParams
 
 # Pillow's own limit, at which it only warns: a small file may claim to be terabytes of pixels.
 MAX_PIXELS = 89_478_485
-# Those of the suffixes that sources look for: whatever its name, no file may start a rarer decoder (EPS runs a program).
+# Those of the suffixes that sources look for. Whatever its name, no file may start a rarer decoder: EPS runs a program.
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _SIZE_COLUMNS = ("height", "width")
 _DECODE_THREADS = min(4, os.cpu_count() or 1)

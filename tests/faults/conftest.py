@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from tiny import Project, make_project
-from warm import Warm
+
+from faults.warm import Warm
 
 
 @pytest.fixture(scope="session")

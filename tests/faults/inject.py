@@ -74,7 +74,6 @@ def fill(disk: Path) -> None:
     os.close(descriptor)
 
 
-
 def not_finite(where: str, value: str, batch: int) -> None:
     """Put ``value`` ("nan", "inf") into a loss term, a gradient or a buffer, at the ``batch``-th time, from 0.
 

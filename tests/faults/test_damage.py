@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from table import Fault, of_kind
 from tiny import Project
-from warm import Warm
 
+from faults.table import Fault, of_kind
+from faults.warm import Warm
 from kaizen.publish import MANIFEST, is_published
 from kaizen.workflow import Workflow
 

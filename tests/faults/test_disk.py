@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from table import Fault, fault, of_kind
 from tiny import Project, mounted
-from warm import Warm
+
+from faults.table import fault
+from faults.warm import Warm
 
 # Which folder is the small disk, and after which of Python's audit events it is full.
 FULL: dict[str, tuple[str, str, str]] = {

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from tiny import Project
-from warm import Warm
 
+from faults.table import of_kind
+from faults.warm import Warm
 from kaizen.files import sha256_file
 
 
@@ -76,12 +77,12 @@ def with_garbage(project: Project) -> None:
             (place / "resume.safetensors").write_bytes(b"state")
 
 
-TRAINING = Work("training", 20, nothing_made, ("run",))
-INGESTION = Work("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json"))
-PUBLISHING = Work("publishing", 10, unpublished, ("publish",))
-COLLECTION = Work("garbage collection", 10, with_garbage, ("gc", "--delete"))
-WORKS = (TRAINING, INGESTION, PUBLISHING, COLLECTION)
-assert sum(work.rounds for work in WORKS) == 50
+WORKS = (
+    Work("training", 20, nothing_made, ("run",)),
+    Work("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json")),
+    Work("publishing", 10, unpublished, ("publish",)),
+    Work("garbage collection", 10, with_garbage, ("gc", "--delete")),
+)
 
 
 class Rounds:
@@ -136,6 +137,13 @@ class Rounds:
         self.end()
 
 
+def test_there_are_fifty_rounds() -> None:
+    assert sum(work.rounds for work in WORKS) == 50
+    assert [fault.name for fault in of_kind("SIGKILL")] == [
+        f"SIGKILL in {work.name}, {work.rounds} random moments" for work in WORKS
+    ]
+
+
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_killed_at_random_moments(work: Work, finished: Project, warm: Warm, tmp_path: Path) -> None:
     """In each round at another moment between the first and the last of an undisturbed run, seeded."""
@@ -145,6 +153,7 @@ def test_killed_at_random_moments(work: Work, finished: Project, warm: Warm, tmp
     draw.shuffle(moments)
     for moment in moments:
         rounds.round(kill_after=moment)
+    print(f"{work.name}: {rounds.kills} of {work.rounds} killed, within {rounds.seconds:.1f} s")
     assert rounds.kills
     rounds.finish()
 

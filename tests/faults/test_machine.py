@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from table import fault
 from tiny import REPOSITORY, Outcome, Project, make_project
-from warm import Warm
 
+from faults.table import fault
+from faults.warm import Warm
 from kaizen.files import read_json
 from kaizen.store import RUN_RECORD
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import safetensors
-from table import Fault, of_kind
 from tiny import Project
-from warm import Warm
+
+from faults.table import Fault, of_kind
+from faults.warm import Warm
 
 # Three batches an epoch, two epochs; the state is saved after each epoch but the last.
 SECOND_EPOCH, LAST_OF_FIRST, LAST = 4, 2, 5
@@ -29,9 +30,7 @@ def test_numbers_that_are_not_finite(fault: Fault, finished: Project, warm: Warm
     nodes = project.nodes()
     # Kaizen's step 1, the only one with all four terms, is made again.
     step = next(
-        key
-        for key in project.keys("step")
-        if "classifier_distill" in project.store.read_record("step", key)["params"]
+        key for key in project.keys("step") if "classifier_distill" in project.store.read_record("step", key)["params"]
     )
     with safetensors.safe_open(project.store.folder("step", step) / "model.safetensors", "pt") as file:
         names = [name.removeprefix("encoder.") for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118

@@ -39,7 +39,7 @@ class Warm:
     def __init__(self, scratch: Path) -> None:
         """``scratch`` is a folder for the commands' outputs."""
         self.scratch = scratch
-        paths = (str(Path(__file__).parent), str(REPOSITORY / "tests"), str(REPOSITORY))
+        paths = (str(REPOSITORY / "tests"), str(REPOSITORY))
         # One thread, as a process with more must not be forked: that of Arrow's allocator is off too. And no GPU.
         single = {
             "OMP_NUM_THREADS": "1",
@@ -50,7 +50,11 @@ class Warm:
         }
         environment = os.environ | single | {"PYTHONPATH": os.pathsep.join(paths)}
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "faults.warm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def __enter__(self) -> Warm:
@@ -88,8 +92,7 @@ class Warm:
 
 def run(request: dict[str, Any]) -> int:
     """Run the command in this process, as `python -m kaizen` would."""
-    import inject
-
+    from faults import inject
     from kaizen import cli
 
     os.setsid()
@@ -136,23 +139,14 @@ def wait(process: int, kill_after: float | None) -> tuple[int, float]:
 def serve() -> None:
     """Answer requests until stdin ends."""
     # What the jobs import when they begin.
-    import kaizen.data.ingest
-    import kaizen.data.replay.shard
-    import kaizen.evaluation.run
-    import kaizen.jobs
-    import kaizen.publish
-    import kaizen.report.node
-    import kaizen.report.terminal
-    import kaizen.training.step
-    import kaizen.workflow
     from kaizen import registry
 
     for entry in (*registry.SSL_METHODS.values(), *registry.FEATURE_DISTILLERS.values(), *registry.SOURCES.values()):
         registry.load(entry.target)
-    import numpy.random
-    from kaizen.training.device import choose_compute
     from matplotlib.figure import Figure
     from PIL import Image
+
+    from kaizen.training.device import choose_compute
 
     # Each imports much more, or finds the fonts, when it is first used.
     choose_compute("cpu", "float32", 1)

@@ -129,11 +129,14 @@ class ArchiveSource(Source):
 
 
 def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
-    """A file in an archive; raises KeyError where it is absent and ValueError where it is no regular file."""
-    file = tar.extractfile(name)
-    if file is None:
+    """A file in an archive; raises KeyError where it is absent and ValueError where it is no regular file.
+
+    Links are none either: they may lead in circles.
+    """
+    entry = tar.getmember(name)
+    if not entry.isreg():
         raise ValueError(f"{name} is not a regular file")
-    return file  # type: ignore[return-value]
+    return tar.extractfile(entry)  # type: ignore[return-value]
 
 
 def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
