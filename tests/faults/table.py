@@ -197,6 +197,7 @@ _CODE = [
     )
 ] + [Fault("Files that would do harm", "an archive with paths and links that lead out of it", NOTHING, "", 0)]
 
+_WORD = "a variant's name has letters, digits, '_' and '.' only (64 at most); rename it"
 _NAMES = [
     Fault("Names", "classes, folders and titles with characters of shell, TeX, Markdown, XML", NOTHING, "", 0),
     Fault(

@@ -219,7 +219,10 @@ def tree(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_nothing_of_an_archive_is_extracted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Members are read by their names into memory: other entries, wherever they lead, are not touched."""
+    """Members are read by their names into memory: other entries, wherever they lead, are not touched.
+
+    The table's "an archive with paths and links that lead out of it".
+    """
     path = write_cifar(tmp_path / "data", "cifar10")
     rewritten(path, ENTRIES[name])
     publish(monkeypatch, "cifar10", path)

@@ -50,6 +50,7 @@ def tiff_claiming(width: int, height: int) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(68)
 
 
+BOMB = zlib.compress(bytes(1 << 28))
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n%%EOF\n"
 FILES: dict[str, Callable[[], bytes]] = {
     "a PNG that claims 60000 x 60000 pixels": lambda: png(60000, 60000),
@@ -59,7 +60,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a TIFF that claims 100000 x 100000 pixels": lambda: tiff_claiming(100000, 100000),
     "a BMP that claims 60000 x 60000 pixels": lambda: with_size(saved("BMP"), b"BM", 18, "<ii", 60000, 60000),
     "a PPM that claims 90000 x 90000 pixels": lambda: b"P6 90000 90000 255\n" + bytes(64),
-    "a PNG whose text is a bomb": lambda: png(8, 8, bytes(200), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 28)))),
+    "a PNG whose text is a bomb": lambda: png(8, 8, bytes(200), chunk(b"zTXt", b"a\0\0" + BOMB)),
     "a truncated PNG": lambda: saved("PNG")[:-60],
     "a truncated JPEG": lambda: saved("JPEG", size=(64, 64))[:-900],
     "a truncated WebP": lambda: saved("WEBP", size=(64, 64))[:-500],

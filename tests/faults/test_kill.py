@@ -42,37 +42,39 @@ class Work:
 
     name: str
     rounds: int
-    prepare: Callable[[Project], object]
+    prepare: Callable[[Project, Warm], object]
     command: tuple[str, ...]
 
 
-def nothing_made(project: Project) -> None:
+def nothing_made(project: Project, warm: Warm) -> None:
     shutil.rmtree(project.store.root)
-    unpublished(project)
+    unpublished(project, warm)
 
 
-def unpublished(project: Project) -> None:
+def unpublished(project: Project, warm: Warm) -> None:
     for name in ("results", "data"):
         shutil.rmtree(project.root / name)
 
 
-def only_shards_planned(project: Project) -> None:
+def only_shards_planned(project: Project, warm: Warm) -> None:
     """A plan of one node, so that all kills hit it."""
     plan = json.loads(project.kaizen("plan", "--json").output)
     plan["nodes"] = [node for node in plan["nodes"] if node["kind"] == "shards"]
     (project.root / "plan.json").write_text(json.dumps(plan))
-    nothing_made(project)
+    nothing_made(project, warm)
 
 
-def with_garbage(project: Project) -> None:
-    """Beside every node a copy under another key, working state, and what killed jobs leave."""
-    for kind, key in list(project.store.entries()):
-        folder, other = project.store.root / kind, key[::-1]
-        shutil.copytree(folder / key, folder / other)
-        record = json.loads((folder / other / "node.json").read_text())
-        (folder / other / "node.json").write_text(json.dumps(record | {"key": other}))
-        (folder / f".{key}.1.abcd.tmp" / "figures").mkdir(parents=True)
-        for place in (project.store.work_folder(kind, other), project.store.root / ".damaged" / f"{kind}-{key}-ab"):
+def with_garbage(project: Project, warm: Warm) -> None:
+    """The nodes of another plan, their working state, and what killed jobs leave."""
+    needed = set(project.nodes())
+    project.set({"train.momentum": 0.8})
+    assert warm.kaizen(project, "run").code == 0
+    project.set({"train.momentum": 0.9})
+    garbage = set(project.nodes()) - needed
+    assert len(garbage) == 5
+    for kind, key in garbage:
+        (project.store.root / kind / f".{key}.1.abcd.tmp" / "figures").mkdir(parents=True)
+        for place in (project.store.work_folder(kind, key), project.store.root / ".damaged" / f"{kind}-{key}-ab"):
             place.mkdir(parents=True)
             (place / "resume.safetensors").write_bytes(b"state")
 
@@ -91,7 +93,7 @@ class Rounds:
     def __init__(self, work: Work, finished: Project, warm: Warm, folder: Path) -> None:
         self.work, self.warm, self.folder = work, warm, folder
         self.started = finished.copy(folder / "started")
-        work.prepare(self.started)
+        work.prepare(self.started, warm)
         self.needed = set(finished.nodes())
         self.kills = self.copies = 0
         self.file = folder / "changes"
