@@ -100,9 +100,10 @@ class _GatherRows(torch.autograd.Function):
 
 def gather(own: Tensor) -> Tensor:
     """The tensors of all processes, equal in shape, stacked in the processes' order; without gradient."""
-    flat = own.new_empty(count() * own.numel())
-    dist.all_gather_into_tensor(flat, own.reshape(-1).contiguous())
-    return flat.view(count(), *own.shape)
+    own = own.contiguous()
+    parts = [torch.empty_like(own) for _ in range(count())]
+    dist.all_gather(parts, own)
+    return torch.stack(parts)
 
 
 def sum_up(tensor: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def share_encoders(model: nn.Module, rows: int) -> None:
         return
     for backbone in _backbones(model):
         for module in backbone.modules():
-            _share_statistics(module)
+            share_statistics(module)
         backbone.register_forward_hook(lambda module, inputs, features: distributed.gather_rows(features, rows))
 
 
@@ -44,8 +44,11 @@ def _backbones(model: nn.Module) -> Iterator[Backbone]:
     return (module for module in model.modules() if isinstance(module, Backbone))
 
 
-def _share_statistics(module: nn.Module) -> None:
-    """Turn a batch norm into one over all processes, in place: it keeps its tensors, settings and children."""
+def share_statistics(module: nn.Module) -> None:
+    """Turn a batch norm into one over all processes, in place: it keeps its tensors, settings and children.
+
+    Leaves other modules alone; raises KaizenError for an unknown one that has statistics of the batch.
+    """
     kind = type(module)
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
         module.__class__ = SharedBatchNorm
@@ -141,8 +144,8 @@ class _Normalise(torch.autograd.Function):
         )
         total_weight, total_bias = distributed.sum_up(torch.stack([for_weight, for_bias])).unbind()
         inverse = (variance + ctx.eps).rsqrt()
-        slope = weight * inverse.square() * total_weight / count
-        offset = weight * inverse * total_bias / count - slope * mean
         shape = (1, -1, *[1] * (x.ndim - 2))
-        owed = torch.addcmul(offset.view(shape), slope.view(shape), widened(x))
+        by_mean = (weight * inverse * total_bias / count).view(shape)
+        by_variance = (weight * inverse.square() * total_weight / count).view(shape)
+        owed = torch.addcmul(by_mean, by_variance, widened(x) - mean.view(shape))
         return (widened(direct) - owed).to(x.dtype), for_weight, for_bias, None, None, None, None
