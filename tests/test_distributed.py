@@ -150,7 +150,7 @@ def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
         launch.launch_command(SPEC, Path("/store"), Path("/building"))
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
     command = " ".join(launch.launch_command(SPEC, Path("/store"), Path("/building")))
-    assert command.startswith("srun --nodes 2 --ntasks 2 --ntasks-per-node 1 ")
+    assert command.startswith("srun --nodes 2 --ntasks-per-node 1 --cpus-per-task 4 --kill-on-bad-exit=1 ")
     assert "--nproc-per-node 4 --nnodes 2 --rdzv-backend c10d" in command
     assert ":30123 --rdzv-id 70123 --module kaizen.training.worker {" in command
 
@@ -273,7 +273,9 @@ class Work:
         """An independent copy, of the project without the step unless told otherwise."""
         project = (of or self.alone).copy(self.root / name)
         if of is None:
-            subprocess.run(["rm", "--recursive", str(self.folder(project))], check=True)
+            # And without the published tree, from which the workflow would take the step back.
+            published = [str(project.root / name) for name in ("data", "results")]
+            subprocess.run(["rm", "--recursive", str(self.folder(project)), *published], check=True)
         return project
 
     def folder(self, project: Project) -> Path:
@@ -313,8 +315,8 @@ class Work:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def workers(self, project: Project) -> list[int]:
-        """The running processes that train the project's step, by their command lines."""
+    def workers(self, project: Project, torchrun: bool = False) -> list[int]:
+        """The running processes that train the project's step, by their command lines; with torchrun's if wanted."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -322,7 +324,7 @@ class Work:
             except OSError:
                 continue
             ours = any(word.startswith(bytes(project.store.root)) for word in words)
-            if ours and b"kaizen.training.worker" in words and b"torch.distributed.run" not in words:
+            if ours and b"kaizen.training.worker" in words and (torchrun or b"torch.distributed.run" not in words):
                 found.append(int(folder.name))
         return sorted(found)
 
@@ -390,8 +392,19 @@ def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Pro
 
 @pytest.mark.slow
 def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+    """And are stopped too, by a signal to every process at once, as SLURM sends it."""
     project = work.copy("resumed by three", interrupted)
-    assert "was trained by 2 processes, goes on with 3" in work.make(project, 3)
+    before = work.state(project).read_bytes()
+    job = work.start(project, 3)
+    while work.state(project).read_bytes() == before:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
+    for process in (job.pid, *work.workers(project, torchrun=True)):
+        os.kill(process, signal.SIGTERM)
+    errors = job.communicate()[1]
+    assert job.returncode == 143, errors
+    assert "was trained by 2 processes, goes on with 3" in errors
+    assert "goes on with" not in work.make(project, 3)
     assert work.processes(project) == [2, 3]
     assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
 
@@ -448,7 +461,7 @@ def test_snakemake_trains_with_two_processes(work: Work) -> None:
 def test_two_hosts_share_a_step(work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other as on two hosts."""
     srun = tmp_path / "srun"
-    srun.write_text('#!/bin/sh\nwhile [ "$1" != --ntasks-per-node ]; do shift; done\nshift 2\n"$@" &\n"$@"\nwait\n')
+    srun.write_text('#!/bin/sh\nwhile [ "$1" != --kill-on-bad-exit=1 ]; do shift; done\nshift\n"$@" &\n"$@"\nwait\n')
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))

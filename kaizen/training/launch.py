@@ -88,7 +88,9 @@ def launch_command(spec: dict[str, Any], store: Path, building: Path) -> list[st
                 "processes on others; set it to 1, or run `snakemake --profile profiles/slurm`"
             )
         endpoint = f"{socket.gethostname()}:{20000 + int(job) % 20000}"
-        command = ["srun", "--nodes", str(hosts), "--ntasks", str(hosts), "--ntasks-per-node", "1", *command]
+        cores = processes * spec["params"]["train"]["threads"]
+        srun = ["srun", "--nodes", str(hosts), "--ntasks-per-node", "1", "--cpus-per-task", str(cores)]
+        command = [*srun, "--kill-on-bad-exit=1", *command]
         command += ["--nnodes", str(hosts), "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", job]
     return [*command, "--module", "kaizen.training.worker", canonical_json(spec), str(store), str(building)]
 

@@ -4,7 +4,9 @@
 # srun, for which the SLURM executor runs it once, in an allocation of one task a host (that is what `mpi` tells it).
 PROCESSES = kz.params.runtime.processes
 HOSTS = kz.params.runtime.hosts
-ALLOCATION = dict(nodes=HOSTS, tasks=HOSTS, mpi="srun") if HOSTS > 1 else {}
+ALLOCATION = (
+    dict(nodes=HOSTS, tasks=HOSTS, tasks_per_gpu=0, mpi="srun") if HOSTS > 1 else {}
+)
 
 
 rule step:
