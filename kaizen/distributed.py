@@ -30,7 +30,8 @@ def process_group(device: str) -> Iterator[None]:
     """
     backend = "gloo"
     if device != "cpu" and torch.cuda.is_available():
-        local, wanted, there = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), _gpus()
+        local, wanted = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        there = torch.cuda.device_count()
         if wanted > there:
             raise KaizenError(
                 f"runtime.processes: {wanted} processes need a GPU each, and this machine has {there}; set it to "
@@ -42,10 +43,6 @@ def process_group(device: str) -> Iterator[None]:
     # Not in `finally`: after a failure the others may be gone or waiting, and `torchrun` ends them.
     yield
     dist.destroy_process_group()
-
-
-def _gpus() -> int:
-    return torch.cuda.device_count()
 
 
 def count() -> int:

@@ -132,13 +132,12 @@ def _messages(launcher: subprocess.Popen[str], stop: Callable[[], bool]) -> Iter
     """What the workers tell, as (rank, name, arguments), until all have ended; asks them to stop once ``stop()``."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-    def listen(stdout: IO[str]) -> None:
-        for line in stdout:
+    def listen() -> None:
+        for line in launcher.stdout or ():
             lines.put(line)
         lines.put(None)
 
-    assert launcher.stdout is not None
-    threading.Thread(target=listen, args=(launcher.stdout,), daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
     told = False
     while True:
         if stop() and not told:
