@@ -73,6 +73,13 @@ class Checkout:
         dvc = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{self.root}.dvc-site"}
         return environment | identity | dvc | {"PATH": path, "OMP_NUM_THREADS": "1"} | self.variables
 
+    def copy(self, root: Path) -> Checkout:
+        """An independent copy, in which files are hard links to each other where they are here."""
+        subprocess.run(["cp", "--archive", str(self.root), str(root)], check=True)
+        copied = Checkout(root)
+        copied.start_counting()
+        return copied
+
     def run(self, *command: str) -> str:
         """Run a command in the project; fails the test with its output when it fails."""
         done = subprocess.run(

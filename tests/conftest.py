@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +92,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def project(finished: Checkout, tmp_path: Path) -> Checkout:
-    copy = tmp_path / "project"
-    subprocess.run(["cp", "--archive", str(finished.root), str(copy)], check=True)
-    copied = Checkout(copy)
-    copied.start_counting()
-    return copied
+    """A copy of the finished project."""
+    return finished.copy(tmp_path / "project")
