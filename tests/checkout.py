@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 COPIED = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "data/raw/README.md")
 COPIED_FOLDERS = ("kaizen", "workflow", "profiles", ".dvc/plots")
 
-TINY = {
+TINY: dict[str, Any] = {
     "dataset": {"test_fraction": 0.5},
     "split": {"tasks": 2},
     "grid": {"variants": ["kaizen", "no_distill"], "seeds": [0], "specialists": False},
@@ -88,6 +89,14 @@ class Checkout:
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
         return done.stdout
 
+    def fails(self, *command: str) -> str:
+        """Run a command that must fail; returns its output."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode != 0, f"{' '.join(command)} did not fail:\n{done.stdout[-6000:]}"
+        return done.stdout
+
     def snakemake(self, *arguments: str) -> str:
         return self.run("snakemake", "--cores", "2", *arguments)
 
@@ -144,13 +153,14 @@ class Checkout:
         assert published == set(manifest)
 
 
-def new_project(root: Path) -> Checkout:
+def new_project(root: Path, params: dict[str, Any] = TINY) -> Checkout:
+    """A checkout that has not run yet, with ``params``."""
     for folder in COPIED_FOLDERS:
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, root / name)
-    (root / "params.yaml").write_text(yaml.safe_dump(TINY))
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     project = Checkout(root)
     project.run("git", "init", "--quiet")
     return project
