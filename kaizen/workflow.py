@@ -42,9 +42,10 @@ def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
         tracked = tracked_by_dvc(folder) if folder and not folder.exists() else None
         if tracked is None:
             raise
+        file = os.path.relpath(tracked.file)
         raise KaizenError(
-            f"dataset.path: {folder} is not here, and the plan needs its checksums. {tracked.file} tracks it: "
-            f"`dvc checkout {tracked.file}` takes it from DVC's cache, `dvc pull {tracked.file}` from the remote"
+            f"dataset.path: {folder} is not here, and the plan needs its checksums. {file} tracks it: "
+            f"`dvc checkout {file}` takes it from DVC's cache, `dvc pull {file}` from the remote"
         ) from error
     cache = main_checkout(root) / ".kaizen" / "checksums"
     classes, domains = source.checksums(cache), source.domain_checksums(cache)
