@@ -106,7 +106,7 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
     # Sorted as on a job's command line: what a node's files say in the order of a mapping must not tell the two apart.
     spec = json.loads(canonical_json(spec))
     kind, key = spec["kind"], spec["key"]
-    with store.lock(kind, key, reporter.note, stop) as lock:
+    with store.lock(kind, key, reporter.note, stop, spec["title"]) as lock:
         if store.has(kind, key):
             return False
         for role, parent in spec["inputs"].items():
@@ -204,6 +204,10 @@ def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Report
 
 
 def _step(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
+    if spec["local"].get("processes", 1) * spec["local"].get("hosts", 1) > 1:
+        from kaizen.training.launch import train_in_processes
+
+        return train_in_processes(spec, store, building, reporter, watch)
     from kaizen.training.step import run_step
 
     return run_step(spec, store, building, reporter, watch)

@@ -83,9 +83,9 @@ def put_on_path(name: str, script: str, folder: Path, monkeypatch: pytest.Monkey
 def test_a_lock_names_its_holder_and_is_empty_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locks" / "step-k"
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    with hold(path) as lock:
+    with hold(path, title="step 1") as lock:
         holder = read_holder(path)
-        assert holder is not None
+        assert holder is not None and holder.title == "step 1"
         assert (holder.pid, holder.host, holder.folder) == (os.getpid(), socket.gethostname(), os.getcwd())
         assert holder.job == ClusterJob("slurm", "17")
         assert str(holder).startswith(f"process {os.getpid()} of ") and "slurm job 17, since 2" in str(holder)
@@ -213,6 +213,22 @@ def test_slurm_jobs_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "7": ("RUNNING", (("step", key),)),
         "8": ("PENDING", (("evaluation", key), ("replay", other))),
     }
+
+
+def test_a_killed_snakemake_is_gone_though_nobody_reaps_it(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from kaizen.running import note_workflow as n; n(Path(sys.argv[1]))"
+    wait = "; print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script + wait, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+        assert living_workflows(tmp_path) == [f"process {process.pid} on {socket.gethostname()}"]
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert living_workflows(tmp_path) == []
 
 
 def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
