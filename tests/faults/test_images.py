@@ -113,6 +113,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert decode_file(file.getvalue())[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_largest_image_that_is_read_is_bounded() -> None:
     assert MAX_PIXELS == 89_478_485
     with pytest.raises(ValueError, match="are more than 89478485"):

@@ -165,7 +165,7 @@ def test_killed_at_changes_of_the_file_system(work: Work, finished: Project, war
     """Between two changes of names, modes or folders, where a half-done change would show: at a seeded choice."""
     rounds = Rounds(work, finished, warm, tmp_path)
     draw = random.Random(work.name)
-    count = 6
+    count = 4
     changes = [draw.randrange(n * rounds.changes // count, (n + 1) * rounds.changes // count) for n in range(count)]
     draw.shuffle(changes)
     for number in changes:

@@ -7,6 +7,7 @@ importing torch takes. `Warm` is the tests' side; this file run as a program is 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -20,6 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from tiny import REPOSITORY, Outcome, Project
+
+# What commands and jobs import when they begin.
+_IMPORTED = (
+    "kaizen.data.ingest",
+    "kaizen.data.replay.shard",
+    "kaizen.evaluation.run",
+    "kaizen.garbage",
+    "kaizen.jobs",
+    "kaizen.publish",
+    "kaizen.report.node",
+    "kaizen.report.terminal",
+    "kaizen.running",
+    "kaizen.training.step",
+    "kaizen.workflow",
+    "numpy.random",
+    "rich.table",
+)
 
 
 @dataclass(frozen=True)
@@ -138,16 +156,16 @@ def wait(process: int, kill_after: float | None) -> tuple[int, float]:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    # What the jobs import when they begin.
-    from kaizen import registry
-
-    for entry in (*registry.SSL_METHODS.values(), *registry.FEATURE_DISTILLERS.values(), *registry.SOURCES.values()):
-        registry.load(entry.target)
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from kaizen import registry
     from kaizen.training.device import choose_compute
 
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    for entry in (*registry.SSL_METHODS.values(), *registry.FEATURE_DISTILLERS.values(), *registry.SOURCES.values()):
+        registry.load(entry.target)
     # Each imports much more, or finds the fonts, when it is first used.
     choose_compute("cpu", "float32", 1)
     Image.init()
