@@ -18,7 +18,8 @@ configfile: "params.yaml"
 use_this_environment(workflow.basedir)
 
 
-# `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph.
+# `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
+# `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
 kz = workflow_of_config(config, Path.cwd())
 
 

@@ -116,7 +116,9 @@ def _workflow(options: argparse.Namespace) -> Workflow:
 def _plan(options: argparse.Namespace) -> None:
     workflow = _workflow(options)
     if options.json:
-        nodes = [node.spec() | {"done": workflow.done(node)} for node in workflow.plan.nodes.values()]
+        nodes = [
+            workflow.specification(node) | {"done": workflow.done(node)} for node in workflow.plan.nodes.values()
+        ]
         print(json.dumps({"plan": workflow.plan.key, "store": str(workflow.store.root), "nodes": nodes}, indent=1))
         return
     from kaizen.report.plan_tree import print_plan
@@ -156,7 +158,7 @@ def _run(options: argparse.Namespace) -> None:
         specs = [check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)]
     else:
         workflow = _workflow(options)
-        specs = [node.spec() for node in workflow.plan.nodes.values()]
+        specs = [workflow.specification(node) for node in workflow.plan.nodes.values()]
     store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
     _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
     stop = StopRequest()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.fingerprint import installed_version
+from kaizen.provenance.origin import check_code, process_facts
 from kaizen.store import Store, record_key
 from kaizen.training.progress import Reporter
 
@@ -97,11 +96,12 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
                 raise KaizenError(
                     f"{role} ({parent['kind']} {parent['key']}) is not in {store.root}; run `snakemake` to make it"
                 )
+        check_code(spec)
         began = time.time()
         with store.building(kind, key) as building:
             environment, speed = _MAKERS[kind](spec, store, building, reporter, stop)
             environment |= {"python": platform.python_version(), "kaizen": installed_version("kaizen")}
-            run = {"began": began, "seconds": time.time() - began, "host": socket.gethostname(), "pid": os.getpid()}
+            run = {"began": began, "seconds": time.time() - began} | process_facts()
             store.commit(spec, building, environment, run | speed)
         _forget_work(store.work_folder(kind, key))
     return True

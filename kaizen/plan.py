@@ -85,7 +85,9 @@ class _Builder:
         code_hash = self.fingerprint(*code)
         key = node_key(kind, params, code_hash, identities)
         if key not in self.nodes:
-            self.nodes[key] = Node(kind, key, title, code_hash, params, inputs, identities, local or {})
+            modules, packages = code
+            local = (local or {}) | {"code": {"modules": list(modules), "packages": list(packages)}}
+            self.nodes[key] = Node(kind, key, title, code_hash, params, inputs, identities, local)
         return self.nodes[key]
 
     # -- data ---------------------------------------------------------------------------------------------
