@@ -50,28 +50,32 @@ def published_paths(plan: Plan) -> dict[str, Node]:
 def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     """Link all files of the plan's nodes to their readable paths under ``root`` and write the manifest last.
 
-    Beside it stands how each node was made. Deterministic: the same nodes give the same bytes. Returns the paths published.
-    Raises KaizenError when a node is missing or its files do not match their record.
+    Beside it stands how each node was made. Deterministic: the same nodes give the same bytes. Returns the paths
+    published. Raises KaizenError when a node is missing or its files do not match their record.
     """
     with explain_write_errors(root / MANIFEST):
         (root / MANIFEST).unlink(missing_ok=True)
     entries: dict[str, dict[str, Any]] = {}
     checked: dict[str, dict[str, Any]] = {}
+    also = _second_places(plan)
     for folder, node in published_paths(plan).items():
         if node.key not in checked:
             checked[node.key] = _verified_files(store, node)
         for name, entry in checked[node.key].items():
-            path = f"{folder}/{name}"
-            entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
-            _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
-            if node is plan.summary and name == "metrics.json":
-                entries[METRICS] = entries[path]
-                _link(store.folder(node.kind, node.key) / name, root / METRICS, entry["size"])
+            for path in filter(None, (f"{folder}/{name}", also.get(name) if node is plan.summary else None)):
+                entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
+                _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
     _remove_others(root, set(entries))
     runs = {node.key: store.read_run(node.kind, node.key) for node in plan.nodes.values()}
     write_json(root / PROVENANCE, {"nodes": {key: run for key, run in runs.items() if run is not None}})
     write_json(root / MANIFEST, {"plan": plan.key, "files": entries})
     return sorted(entries)
+
+
+def _second_places(plan: Plan) -> dict[str, str]:
+    """Files of the summary -> where else people and tools look for them: cards beside what they describe."""
+    cards = {f"cards/{run.name}.md": f"results/models/{run.name}/README.md" for run in plan.runs}
+    return {"metrics.json": METRICS, "cards/data.md": "data/shards/README.md"} | cards
 
 
 def _verified_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
@@ -155,9 +159,7 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     return taken
 
 
-def _take_node(
-    node: Node, copies: dict[str, list[PublishedFile]], store: Store, run: dict[str, Any] | None
-) -> bool:
+def _take_node(node: Node, copies: dict[str, list[PublishedFile]], store: Store, run: dict[str, Any] | None) -> bool:
     """Put one node into the store if every file that its record names is there and right."""
     sources: dict[str, Path] = {}
     for name, files in copies.items():
@@ -186,7 +188,7 @@ def _stays_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
+def manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
     """The entries of a manifest that are complete; none when it is not one."""
     files = manifest.get("files") if isinstance(manifest, dict) else None
     entries = files.items() if isinstance(files, dict) else ()
@@ -194,7 +196,7 @@ def _manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
 
 
 def _is_complete(entry: dict[str, Any]) -> bool:
-    return "size" in entry and all(isinstance(entry.get(name), str) for name in ("key", "file", "sha256"))
+    return "size" in entry and all(isinstance(entry.get(name), str) for name in ("kind", "key", "file", "sha256"))
 
 
 def published_runs(path: Path) -> dict[str, dict[str, Any]]:
@@ -215,7 +217,7 @@ def _workspace_tree(root: Path) -> PublishedTree:
         manifest = read_json(root / MANIFEST)
     except KaizenError:
         return PublishedTree()
-    files = [PublishedFile(root / path, entry) for path, entry in _manifest_files(manifest).items()]
+    files = [PublishedFile(root / path, entry) for path, entry in manifest_files(manifest).items()]
     return PublishedTree(files, published_runs(root / PROVENANCE))
 
 
@@ -232,7 +234,7 @@ def _dvc_cache_tree(root: Path) -> PublishedTree:
         manifest = read_json(objects[MANIFEST])
     except KaizenError:
         return PublishedTree()
-    entries = _manifest_files(manifest)
+    entries = manifest_files(manifest)
     files = [PublishedFile(objects[path], entry) for path, entry in entries.items() if path in objects]
     return PublishedTree(files, published_runs(objects[PROVENANCE]) if PROVENANCE in objects else {})
 

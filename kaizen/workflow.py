@@ -178,8 +178,7 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
         print(f"kaizen: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     workflow.edges = edges
-    # The Snakemake that a cluster's job starts finds it in its environment.
-    _ = workflow.origin
+    workflow.origin.tell_jobs()
     return workflow
 
 

@@ -133,7 +133,7 @@ class Project:
             path.relative_to(self.root).as_posix()
             for folder in ("data/shards", "data/replay", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file() and path.name not in (".gitignore", "manifest.json")
+            if path.is_file() and path.name not in (".gitignore", "manifest.json", "provenance.json")
         }
         assert published == set(manifest)
 

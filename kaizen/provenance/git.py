@@ -10,7 +10,9 @@ from pathlib import Path
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECONDS = 30
-_OTHER_CHECKOUT = {f"GIT_{what}" for what in ("DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "PREFIX")}
+_OTHER_CHECKOUT = {
+    f"GIT_{what}" for what in ("DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "PREFIX")
+}
 
 
 def top_of(folder: Path) -> Path | None:
@@ -62,7 +64,15 @@ def changed_files(top: Path, paths: Sequence[str]) -> list[str] | None:
     """
     # Untracked files one by one: a new module must be seen by its own name.
     status = git(
-        top, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules", "--", *paths
+        top,
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--no-renames",
+        "--untracked-files=all",
+        "--ignore-submodules",
+        "--",
+        *paths,
     )
     return None if status is None else sorted({entry[3:] for entry in status.split("\0") if entry})
 

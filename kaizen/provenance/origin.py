@@ -12,7 +12,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from kaizen.params import Params
 from kaizen.provenance.git import changed_files, head_commit, top_of
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
-VARIABLE = "KAIZEN_ORIGIN"
+_VARIABLE = "KAIZEN_ORIGIN"
 PARAMS = "params.yaml"
 # What decides a node's content or whether a plan holds it.
 _SOURCES = ("kaizen", "workflow", "Snakefile")
@@ -32,26 +32,35 @@ _SOURCES = ("kaizen", "workflow", "Snakefile")
 class Origin:
     """The checkout and the command that a plan is made by."""
 
-    def __init__(self, root: Path, params: Params) -> None:
-        """Look at the checkout that this code lies in; ``root`` is the folder of params.yaml."""
+    def __init__(self, root: Path, params: Params | None) -> None:
+        """Look at the checkout that this code lies in; ``root`` is the folder of params.yaml.
+
+        ``params`` are what the plan was made of; None where it was not made here.
+        """
         self.facts = _given() or _facts(root, params)
-        os.environ[VARIABLE] = json.dumps(self.facts)
         self._version = functools.cache(installed_version)
         self._modules: dict[str, frozenset[str]] = {}
 
-    def local(self, node: Node) -> dict[str, Any]:
-        """What a node's specification says of its origin: ``versions`` of the packages in its key, and ``origin``.
+    def tell_jobs(self) -> None:
+        """Let the Snakemake that a cluster's job starts find it in its environment."""
+        os.environ[_VARIABLE] = json.dumps(self.facts)
 
-        origin: ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them that the node
-        or what it is made from depends on (both None where unknown); ``params_committed``, whether the commit's
+    def local(self, node: Node) -> dict[str, Any]:
+        """What a node's specification says of its origin: ``versions`` of the packages in its key, and ``origin``."""
+        return {
+            "versions": {package: self._version(package) for package in node.local["code"]["packages"]},
+            "origin": self.of(self._modules_up_to(node)),
+        }
+
+    def of(self, modules: Iterable[str]) -> dict[str, Any]:
+        """The origin of something made by the code of ``modules``.
+
+        ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them that the
+        modules need (both None where unknown); ``params_committed``, whether the commit's
         params.yaml asks for this plan; ``command``; ``experiment``, DVC's name for it.
         """
         changed = self.facts["changed"]
-        depends = None if changed is None else sorted(set(changed) & files_of(self._modules_up_to(node)))
-        return {
-            "versions": {package: self._version(package) for package in node.local["code"]["packages"]},
-            "origin": self.facts | {"depends": depends},
-        }
+        return self.facts | {"depends": None if changed is None else sorted(set(changed) & files_of(modules))}
 
     def _modules_up_to(self, node: Node) -> frozenset[str]:
         """The entry modules of a node and of all that it is made from."""
@@ -63,13 +72,13 @@ class Origin:
 
 def _given() -> dict[str, Any] | None:
     """What the Snakemake that started this one found; None where this is the first."""
-    if "--target-jobs" not in sys.argv or VARIABLE not in os.environ:
+    if "--target-jobs" not in sys.argv or _VARIABLE not in os.environ:
         return None
-    facts: dict[str, Any] = json.loads(os.environ[VARIABLE])
+    facts: dict[str, Any] = json.loads(os.environ[_VARIABLE])
     return facts
 
 
-def _facts(root: Path, params: Params) -> dict[str, Any]:
+def _facts(root: Path, params: Params | None) -> dict[str, Any]:
     code = ROOT.parent.resolve()
     # An installed package lies in no checkout of its own, also where its environment is a folder of one.
     top = None if "site-packages" in code.parts else top_of(code)
@@ -89,7 +98,7 @@ def _facts(root: Path, params: Params) -> dict[str, Any]:
     return facts
 
 
-def _asks_for(path: Path, params: Params) -> bool:
+def _asks_for(path: Path, params: Params | None) -> bool:
     """Whether a parameters' file by itself, without overlays, asks for ``params``."""
     from kaizen.validation import load_params
 
@@ -106,6 +115,16 @@ def _command(argv: Sequence[str]) -> str | None:
     program = Path(argv[0])
     name = program.parent.name if program.stem == "__main__" else program.stem
     return shlex.join([name, *argv[1:]])
+
+
+def add_origin(specs: Sequence[dict[str, Any]], root: Path) -> None:
+    """Give specifications that say nothing of their origin this checkout's; for plans that `kaizen explain` wrote."""
+    without = [spec for spec in specs if "origin" not in spec["local"]]
+    if without:
+        modules = {module for spec in specs for module in spec["local"].get("code", {}).get("modules", [])}
+        here = Origin(root, None).of(modules)
+        for spec in without:
+            spec["local"]["origin"] = here
 
 
 def process_facts() -> dict[str, Any]:
