@@ -12,34 +12,39 @@ PLAN_FILE = "again.json"
 
 
 def how_to_make_again(
-    node: KnownNode, lineage: Mapping[str, KnownNode], lost: Sequence[str], same_code: bool
+    node: KnownNode, lineage: Mapping[str, KnownNode], lost: Sequence[str], present: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """``commands``, one after the other, and a ``note`` for people.
 
     In a clone with an empty store the commands make the same bytes, given the same raw data, packages and kind of
-    machine. Where the commit's params.yaml asks for the node, Snakemake makes it; otherwise a plan of it and of all
-    that it was made from is written here (``lineage``, parents first) and run there. There are no commands where the
-    code of then cannot be had again: it was not committed, and the present code (``same_code``) is another.
+    machine. Where a commit's params.yaml asks for the node, Snakemake makes it; otherwise a plan of it and of all that
+    it was made from is written here (``lineage``, parents first) and run there. ``present`` is what the present
+    checkout is (see `Origin.of`), None where its code is another than that of then. There are no commands where the
+    code of then cannot be had again: it was not committed, and the present code is another.
     """
-    origin = node.origin
-    commit, depends = origin.get("commit"), origin.get("depends")
     name = f"{node.kind}/{node.key}"
-    if commit and depends == [] and not origin.get("changed") and origin.get("params_committed"):
-        one = "" if node.kind == "summary" else f" --config node={name}"
-        return {"commands": [f"git checkout {commit} && snakemake --cores all{one}"], "note": None}
+    origins = [origin for origin in (node.origin, present or {}) if _has_code(origin)]
+    for origin in origins:
+        if origin.get("params_committed") and not origin.get("changed"):
+            one = "" if node.kind == "summary" else f" --config node={name}"
+            return {"commands": [f"git checkout {origin['commit']} && snakemake --cores all{one}"], "note": None}
     if lost or not all(_can_plan(each) for each in lineage.values()):
         return {"commands": [], "note": "how some of what it was made from was made is not known here (`dvc pull`?)"}
     write, run = f"kaizen explain {name} --plan {PLAN_FILE}", f"kaizen run --plan {PLAN_FILE}"
-    if commit and depends == []:
-        return {
-            "commands": [write, f"git checkout {commit} && {run}"],
-            "note": f"{PLAN_FILE} holds its parameters, which are not those of the commit's params.yaml",
-        }
-    if same_code:
-        why = "the code of then was not committed" if depends else "the commit of then is not known for sure"
-        return {"commands": [write, run], "note": f"{why}, but the present code is the same"}
-    changed = f" ({', '.join(depends)} differed from commit {commit})" if depends else ""
+    if origins:
+        note = f"{PLAN_FILE} holds its parameters, as no params.yaml of that commit does"
+        return {"commands": [write, f"git checkout {origins[0]['commit']} && {run}"], "note": note}
+    depends = node.origin.get("depends")
+    if present is not None:
+        why = "is not committed" if depends else "is in no commit that is known"
+        return {"commands": [write, run], "note": f"with the present code, which is that of then but {why}"}
+    changed = f" ({', '.join(depends)} differed from commit {node.origin['commit']})" if depends else ""
     return {"commands": [], "note": f"the code of then was not committed{changed}, and the present code is another"}
+
+
+def _has_code(origin: Mapping[str, Any]) -> bool:
+    """Whether a commit is known that has all the code that was used."""
+    return bool(origin.get("commit")) and origin.get("depends") == []
 
 
 def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str, Any]:

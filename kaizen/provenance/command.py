@@ -8,9 +8,13 @@ from pathlib import Path
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
+from kaizen.fingerprint import code_fingerprint
+from kaizen.params import Params
+from kaizen.plan import build_plan
 from kaizen.provenance.again import make_plan
 from kaizen.provenance.explain import Lineage, explain
 from kaizen.provenance.known import Known
+from kaizen.provenance.origin import Origin
 from kaizen.provenance.show import print_explanation
 from kaizen.provenance.subject import find_subject
 from kaizen.store import Store, default_store
@@ -32,22 +36,23 @@ def explain_command(asked: str, params: Path, overlays: Sequence[Path], as_json:
         write_json(plan_file, make_plan(line.nodes, line.lost))
         print(f"{plan_file}: {len(line.nodes)} nodes; `kaizen run --plan {plan_file}` makes what is missing of them")
         return
-    found = explain(asked, known, _planned_keys(params, overlays, root))
+    values, planned = _current_plan(params, overlays, root)
+    found = explain(asked, known, Origin(root, values), planned)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
         print_explanation(found)
 
 
-def _planned_keys(params: Path, overlays: Sequence[Path], root: Path) -> set[str] | None:
-    """The keys of the current plan; None where it cannot be made: parameters that are wrong, raw data not at hand."""
-    from kaizen.fingerprint import code_fingerprint
-    from kaizen.plan import build_plan
+def _current_plan(params: Path, overlays: Sequence[Path], root: Path) -> tuple[Params | None, set[str] | None]:
+    """The present parameters and their plan's keys; None where they are wrong, or the raw data is not at hand."""
     from kaizen.validation import load_params
     from kaizen.workflow import dataset_facts
 
+    values = None
     try:
         values = load_params(params, overlays)
-        return set(build_plan(values, dataset_facts(values.dataset, root), code_fingerprint).nodes)
+        plan = build_plan(values, dataset_facts(values.dataset, root), code_fingerprint)
+        return values, set(plan.nodes)
     except (KaizenError, OSError):
-        return None
+        return values, None

@@ -14,6 +14,7 @@ from kaizen.provenance.again import how_to_make_again
 from kaizen.provenance.git import git, top_of
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.number import explain_number
+from kaizen.provenance.origin import Origin
 from kaizen.provenance.subject import Subject, find_subject
 from kaizen.store import mismatch
 
@@ -35,10 +36,10 @@ _FILES = {
 }
 
 
-def explain(asked: str, known: Known, planned: Collection[str] | None) -> dict[str, Any]:
+def explain(asked: str, known: Known, here: Origin, planned: Collection[str] | None) -> dict[str, Any]:
     """What ``asked`` is and where it comes from.
 
-    ``planned`` are the keys of the current plan; None where it cannot be made. Raises KaizenError where ``asked`` is
+    ``here`` is this checkout; ``planned`` are the keys of the current plan, None where it cannot be made. Raises KaizenError where ``asked`` is
     nothing that Kaizen made, or its record is lost.
     """
     subject = find_subject(asked, known)
@@ -49,13 +50,17 @@ def explain(asked: str, known: Known, planned: Collection[str] | None) -> dict[s
             "`dvc checkout` or `snakemake --cores all` puts the right one in its place"
         )
     line = Lineage(node, known)
+    in_plan = None if planned is None else node.key in planned
+    present = here.of(_modules(line)) if all(_same_code(each) for each in line.nodes.values()) else None
+    if present and not in_plan:
+        present["params_committed"] = False
     return {
         "asked": asked,
         "what": _what(subject),
         "title": node.title,
         "kind": node.kind,
         "key": node.key,
-        "in_current_plan": None if planned is None else node.key in planned,
+        "in_current_plan": in_plan,
         "published": known.places(node.key),
         "files": _files(subject, node, known),
         "number": explain_number(subject, node, known),
@@ -67,7 +72,7 @@ def explain(asked: str, known: Known, planned: Collection[str] | None) -> dict[s
         "environment": node.record.get("environment", {}),
         "parents": line.tree,
         "wall_time": line.wall_time(),
-        "again": how_to_make_again(node, line.nodes, line.lost, all(_same_code(each) for each in line.nodes.values())),
+        "again": how_to_make_again(node, line.nodes, line.lost, present),
     }
 
 
@@ -142,6 +147,11 @@ def _code_now(node: KnownNode, installed: bool) -> str | None:
 def _same_code(node: KnownNode) -> bool:
     """Whether the present code and packages are those that the node's key stands for."""
     return _code_now(node, installed=True) == node.record["code"]
+
+
+def _modules(line: Lineage) -> set[str]:
+    """The entry modules of all nodes of a lineage."""
+    return {module for node in line.nodes.values() for module in node.local["code"]["modules"]}
 
 
 def _code(node: KnownNode) -> dict[str, Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LABEL = 13
 _MOST_FILES = 12
+_WIDEST = 120
+_PIPE = 500
 
 
 def print_explanation(found: Mapping[str, Any], console: Console | None = None) -> None:
@@ -22,7 +24,10 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
     from rich.text import Text
 
     console = console or Console()
-    width = max(100, console.width)
+    if not console.is_terminal:
+        # A pipe or a file has no width that lines would have to be cut to.
+        console = Console(file=console.file, width=_PIPE)
+    width = min(max(80, console.width), _WIDEST)
 
     def line(label: str, text: str, style: str = "") -> None:
         rows = textwrap.wrap(text, width - _LABEL, break_long_words=False, break_on_hyphens=False) or [""]

@@ -16,7 +16,7 @@ from kaizen.provenance.known import Known
 from kaizen.publish import MANIFEST, METRICS
 from kaizen.store import KINDS, RECORD
 
-_KEY = re.compile(rf"(?:(?:{'|'.join(KINDS)})/)?[0-9a-f]{{4,32}}")
+_KEY = re.compile(rf"(?:(?:{'|'.join(KINDS)})/)?[0-9a-f]{{3,32}}")
 _ASK = (
     f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the beginning of one, or a number "
     f"as in {METRICS}:simclr.kaizen.CA"

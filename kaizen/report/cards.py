@@ -205,8 +205,8 @@ def _results(run: RunResult, reference: Reference | None) -> str:
     ]
     parts = [
         "In percent of held-out test images, among all classes of the stream. CA continual accuracy, FA final "
-        "accuracy, F forgetting (0 is best), FT forward transfer, BWT backward transfer; `results/summary/report.md` defines "
-        f"them.\n\n{table(head, rows, 'r' * len(METRICS))}"
+        "accuracy, F forgetting (0 is best), FT forward transfer, BWT backward transfer; `results/summary/report.md` "
+        f"defines them.\n\n{table(head, rows, 'r' * len(METRICS))}"
     ]
     tasks = [f"task {task}" for task in range(run.tasks)]
     for reader in readers:
