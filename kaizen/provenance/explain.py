@@ -21,7 +21,7 @@ from kaizen.store import mismatch
 _KINDS = {
     "shards": "task shards",
     "replay": "replay shard",
-    "step": "model of a training step",
+    "step": "training step",
     "evaluation": "evaluation of a run",
     "reference": "evaluation of specialists and of a random network",
     "summary": "summary of all runs",
@@ -39,8 +39,8 @@ _FILES = {
 def explain(asked: str, known: Known, here: Origin, planned: Collection[str] | None) -> dict[str, Any]:
     """What ``asked`` is and where it comes from.
 
-    ``here`` is this checkout; ``planned`` are the keys of the current plan, None where it cannot be made. Raises KaizenError where ``asked`` is
-    nothing that Kaizen made, or its record is lost.
+    ``here`` is this checkout; ``planned`` are the keys of the current plan, None where it cannot be made. Raises
+    KaizenError where ``asked`` is nothing that Kaizen made, or its record is lost.
     """
     subject = find_subject(asked, known)
     node = known.node(subject.kind, subject.key)
