@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kaizen.files import canonical_json
+from kaizen.files import canonical_json, yaml_float
 from kaizen.report.tables import markdown_line
 
 _SPECIAL = frozenset("\\`*_[]<>#")
@@ -39,4 +39,10 @@ def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
         else:
-            yield f"{indent}{name}: {canonical_json(value)}"
+            yield f"{indent}{name}: {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return yaml_float(value) if isinstance(value, float) else canonical_json(value)
