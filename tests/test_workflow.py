@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kaizen.files import sha256_file
+from kaizen.files import read_json, sha256_file
 from kaizen.store import KINDS, RUN_RECORD, record_key
 
 REPOSITORY = Path(__file__).parents[1]
@@ -53,6 +53,11 @@ TINY = {
     "reference_compat": {"epoch_length": False},
 }
 ALL_NODES = {"shards": 1, "replay": 1, "step": 3, "evaluation": 2, "reference": 1, "summary": 1}
+
+
+def made_since(run: Path, moment: float) -> bool:
+    """Whether the node of a run.json was made after a moment."""
+    return read_json(run)["began"] >= moment
 
 
 class Project:
@@ -108,7 +113,7 @@ class Project:
         counts: Counter[str] = Counter()
         for kind in KINDS:
             for path in ((store or self.store) / kind).glob(f"*/{RUN_RECORD}"):
-                counts[kind] += json.loads(path.read_text())["began"] >= self.since
+                counts[kind] += made_since(path, self.since)
         return {kind: count for kind, count in counts.items() if count}
 
     def manifest(self) -> dict[str, dict[str, object]]:
@@ -154,6 +159,7 @@ def new_project(root: Path) -> Project:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project after its first `dvc repro`, committed and pushed to a local remote."""
     project = new_project(tmp_path_factory.mktemp("base") / "project")
+    project.commit("before the first run")
     project.start_counting()
     output = project.run("dvc", "repro")
     assert project.jobs() == ALL_NODES
@@ -210,6 +216,10 @@ def test_a_temporary_dvc_workspace_shares_the_store(project: Project) -> None:
     project.run("dvc", "exp", "run", "--temp", "--name", "softer", "--set-param", "distill.classifier.weight=1.0")
     assert project.jobs() == {"step": 1, "evaluation": 1, "summary": 1}
     assert project.manifest() == before, "the workspace itself is as it was"
+    (run,) = (read_json(path) for path in project.store.glob(f"step/*/{RUN_RECORD}") if made_since(path, project.since))
+    head = project.run("git", "rev-parse", "HEAD").strip()
+    origin = {"commit": head, "changed": [], "params_committed": False, "command": "snakemake --cores all"}
+    assert run["local"]["origin"].items() >= (origin | {"experiment": "softer"}).items()
     project.start_counting()
     project.run("dvc", "exp", "apply", "softer")
     project.snakemake()
@@ -224,6 +234,12 @@ def test_a_fresh_clone_with_pulled_outputs_trains_nothing_needlessly(project: Pr
     clone.start_counting()
     clone.run("dvc", "pull", "--quiet")
     assert not clone.store.exists()
+    explain = (sys.executable, "-m", "kaizen", "explain", "results/metrics.json", "--json")
+    found, before = (json.loads(one.run(*explain)) for one in (clone, project))
+    assert found["made"]["seconds"] > 0 and found["wall_time"]["unknown"] == 0
+    first = project.run("git", "rev-list", "--max-parents=0", "HEAD").strip()
+    assert found["again"]["commands"] == [f"git checkout {first} && snakemake --cores all"]
+    assert found == before
     assert "Nothing to be done" in clone.snakemake()
     assert clone.jobs() == {}
     clone.check_nothing_stale()
