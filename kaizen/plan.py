@@ -339,10 +339,10 @@ class _Builder:
             "classes": list(self.facts.classes),
             "tasks": self.tasks,
             "context": context,
-            # For the data card. How a shard is stored is no part of its identity.
+            # For the data card. How a shard is stored is no part of its identity, nor in which words its tasks were
+            # asked for.
             "data": {
                 "dataset": {name: value for name, value in self._dataset().items() if name != "compression"},
-                "split": effective_split(params.split, params.dataset.unlabelled),
                 "labels": self._labels(),
             },
         }
