@@ -55,8 +55,8 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
             ],
             "l",
         ),
-        "How it was made": "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the raw "
-        "data's checksums and the command that makes it again. How its images were read and labelled:\n\n"
+        "How it was made": "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the "
+        "raw data's checksums and the command that makes it again. How its images were read and labelled:\n\n"
         f"```yaml\n{nested_lines(data)}```\n",
         "How to read it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
         'import pyarrow.parquet as pq\n\nrows = pq.read_table("data/shards/task-00.train.parquet")\n```\n',
