@@ -121,8 +121,11 @@ def test_changed_files_are_those_that_differ_from_the_commit(repository: Path, n
     run_git(repository, "commit", "--quiet", "--message", "two")
     run_git(repository, "mv", "kaizen/a.py", "kaizen/b.py")
     assert found() == ["kaizen/a.py", "kaizen/b.py"]
+    commit = run_git(repository, "rev-parse", "HEAD")
+    assert git.is_in_commit(repository, commit, "other.txt")
+    assert not git.is_in_commit(repository, commit, "kaizen/run.log"), "an ignored file is not changed, but not there"
     no_git()
-    assert found() is None
+    assert found() is None and not git.is_in_commit(repository, commit, "other.txt")
 
 
 # -- what is recorded -------------------------------------------------------------------------------------------

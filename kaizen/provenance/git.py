@@ -77,6 +77,11 @@ def changed_files(top: Path, paths: Sequence[str]) -> list[str] | None:
     return None if status is None else sorted({entry[3:] for entry in status.split("\0") if entry})
 
 
+def is_in_commit(top: Path, commit: str, path: str) -> bool:
+    """Whether a commit has the file (relative to ``top``); False where git cannot tell."""
+    return git(top, "cat-file", "-e", f"{commit}:{path}") is not None
+
+
 def git(top: Path, *arguments: str) -> str | None:
     """What git prints, run in ``top``; None where it fails or is not installed."""
     # A hook's GIT_DIR or GIT_INDEX_FILE is of another checkout; and nobody's index is locked or refreshed.

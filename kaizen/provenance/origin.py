@@ -20,7 +20,7 @@ from kaizen.errors import KaizenError
 from kaizen.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.nodes import Node
 from kaizen.params import Params
-from kaizen.provenance.git import changed_files, head_commit, top_of
+from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
 _VARIABLE = "KAIZEN_ORIGIN"
@@ -88,10 +88,18 @@ def _facts(root: Path, params: Params | None) -> dict[str, Any]:
     if top and commit:
         folder = code.relative_to(top)
         found = changed_files(top, [str(folder / name) for name in (*_SOURCES, PARAMS)])
-        if found is not None:
+        if found is not None and not is_in_commit(top, commit, (folder / ROOT.name / "__init__.py").as_posix()):
+            # A copy of the code in a folder that this repository ignores.
+            commit = None
+        elif found is not None:
             names = [Path(name).relative_to(folder).as_posix() for name in found]
             changed = [name for name in names if name != PARAMS]
-            committed = root.resolve() == code and PARAMS not in names and _asks_for(root / PARAMS, params)
+            committed = (
+                root.resolve() == code
+                and PARAMS not in names
+                and is_in_commit(top, commit, (folder / PARAMS).as_posix())
+                and _asks_for(root / PARAMS, params)
+            )
     facts = {"commit": commit, "changed": changed, "params_committed": committed, "command": _command(sys.argv)}
     if name := os.environ.get("DVC_EXP_NAME"):
         facts["experiment"] = name
