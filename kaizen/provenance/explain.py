@@ -119,7 +119,7 @@ def _made(node: KnownNode) -> dict[str, Any] | None:
 
 
 def data_identity(shards: KnownNode) -> dict[str, Any]:
-    """What the raw data was: its source and place, one hash over the checksums of its classes, and what DVC called it."""
+    """What the raw data was: its source and place, one hash over its checksums, and the hash that DVC had for it."""
     checksums = shards.record["identities"]
     place = shards.local.get("dataset", {})
     return {
