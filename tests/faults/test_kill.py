@@ -16,11 +16,13 @@ from tiny import Project
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
+from kaizen.publish import PROVENANCE
 
 
 def published(project: Project) -> dict[str, str]:
-    """Every file of the published tree and its hash."""
-    paths = [path for name in ("data", "results") for path in (project.root / name).rglob("*") if path.is_file()]
+    """Every file of the published tree and its hash, but the one that tells of times."""
+    found = [path for name in ("data", "results") for path in (project.root / name).rglob("*") if path.is_file()]
+    paths = [path for path in found if path.name != Path(PROVENANCE).name]
     return {path.relative_to(project.root).as_posix(): sha256_file(path) for path in paths}
 
 
