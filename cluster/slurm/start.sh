@@ -48,7 +48,8 @@ SlurmctldHost=$HOST(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$F/munge/socket
+# A requeued job waits for cred_expire seconds (120 by default).
+AuthInfo=socket=$F/munge/socket,cred_expire=15
 CredType=cred/munge
 SlurmctldPort=26817
 SlurmctldPidFile=$F/pid/slurmctld
@@ -68,7 +69,7 @@ SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=100
 GresTypes=gpu
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=5,bf_interval=5,batch_sched_delay=1,requeue_delay=2
+SchedulerParameters=sched_interval=5,bf_interval=5,batch_sched_delay=1
 # Jobs of the partition "high" take nodes from those of the others, which are put back into the queue.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -95,7 +96,7 @@ CONF
         echo "NodeName=node$node NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((26820 + node)) CPUs=$CPUS RealMemory=$MEMORY Gres=gpu:fake:$GPUS"
     done >>"$F/etc/slurm.conf"
     cat >>"$F/etc/slurm.conf" <<CONF
-PartitionName=normal Nodes=ALL Default=YES MaxTime=1-0 DefaultTime=10 PriorityTier=1 GraceTime=10
+PartitionName=normal Nodes=ALL LLN=YES Default=YES MaxTime=1-0 DefaultTime=10 PriorityTier=1 GraceTime=10
 PartitionName=scavenge Nodes=ALL MaxTime=1-0 DefaultTime=10 PriorityTier=1 GraceTime=0
 PartitionName=high Nodes=ALL MaxTime=1-0 DefaultTime=10 PriorityTier=10 PreemptMode=OFF
 CONF

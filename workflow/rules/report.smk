@@ -15,8 +15,8 @@ rule summary:
         "../envs/kaizen.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         spec=kz.spec,
         title=kz.title,

@@ -16,7 +16,7 @@ rule step:
     threads: kz.params.train.threads
     resources:
         mem_mb=kz.params.runtime.step_mem_mb,
-        runtime=kz.params.runtime.step_minutes,
+        runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=int(kz.params.train.device == "cuda"),
     params:
         spec=kz.spec,
