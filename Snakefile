@@ -7,6 +7,7 @@ from snakemake.utils import min_version
 sys.path.insert(0, workflow.basedir)
 
 from kaizen.nodes import JOB_COMMAND
+from kaizen.running import note_workflow
 from kaizen.workflow import use_this_environment, workflow_of_config
 
 min_version("9.0")
@@ -16,6 +17,8 @@ configfile: "params.yaml"
 
 
 use_this_environment(workflow.basedir)
+if workflow.is_main_process:
+    note_workflow(Path.cwd())
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph.

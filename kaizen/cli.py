@@ -14,6 +14,7 @@ from kaizen import __version__
 from kaizen.errors import Interrupted, KaizenError
 
 if TYPE_CHECKING:
+    from kaizen.store import Store
     from kaizen.workflow import Workflow
 
 SCHEMA = Path("workflow/schemas/params.schema.json")
@@ -97,11 +98,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
     command("show", _show, "Show the published results: table and paths of the figures.", planned=False)
-    sub = command("gc", _gc, "Remove what the current plan does not need from the store; a dry run unless --delete.")
+    sub = command(
+        "gc", _gc, "Remove from the store what no checkout that uses it needs by its plan; a dry run unless --delete."
+    )
     sub.add_argument("--delete", action="store_true", help="really remove it")
-    sub = command("schema", _schema, f"Write the JSON Schema of params.yaml to {SCHEMA}.", planned=False)
+    sub.add_argument("--keep", metavar="SIZE", help="only until the store has this size, the longest unused first: 20G")
+    sub.add_argument("--forget", type=Path, metavar="CHECKOUT", help="a checkout that needs nothing of it any more")
+    sub = command("verify", _verify, "Read every finished node of the plan; damaged ones are set aside.")
+    sub.add_argument("--all", action="store_true", help="of the whole store")
+    sub = command(
+        "jobs", _jobs, "Show the nodes that are being made now, by whom, and this checkout's SLURM jobs.", False
+    )
+    sub.add_argument("--cancel", action="store_true", help="end the jobs that a killed snakemake left behind")
+    command("schema", _schema, f"Write the JSON Schema of params.yaml to {SCHEMA}.", planned=False)
     sub = command("node", _node, "Make one node; what the workflow's rules call.", planned=False)
-    sub.add_argument("--record", type=Path, required=True, metavar="FILE", help="<store>/<kind>/<key>/node.json")
+    sub.add_argument("--store", type=Path, metavar="FOLDER", help="default: KAIZEN_STORE, else .kaizen/store")
+    sub.add_argument("--receipt", type=Path, metavar="FILE", help="write this file once the node is finished")
     sub.add_argument("--spec", required=True, metavar="JSON", help="the node's specification, or @FILE that holds it")
     sub.add_argument("--log", type=Path, metavar="FILE")
     return parser
@@ -111,6 +123,14 @@ def _workflow(options: argparse.Namespace) -> Workflow:
     from kaizen.workflow import Workflow
 
     return Workflow.from_files(options.params, options.overlay, Path.cwd())
+
+
+def _store(options: argparse.Namespace) -> Store:
+    from kaizen.store import Store, default_store
+
+    store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    store.follow_sharing()
+    return store
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -142,7 +162,6 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from kaizen.jobs import StopRequest, check_spec, run_node
-    from kaizen.store import Store, default_store
     from kaizen.training.progress import reporter
 
     if options.plan:
@@ -156,8 +175,9 @@ def _run(options: argparse.Namespace) -> None:
         specs = [check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)]
     else:
         workflow = _workflow(options)
+        workflow.register()
         specs = [node.spec() for node in workflow.plan.nodes.values()]
-    store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    store = _store(options)
     _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
     stop = StopRequest()
     stop.listen()
@@ -196,6 +216,7 @@ def _publish(options: argparse.Namespace) -> None:
         raise KaizenError(
             f"{len(missing)} nodes are not finished, the first: {missing[0].title}; run `snakemake --cores all`"
         )
+    workflow.register()
     _publish_and_show(workflow)
     if options.marker:
         for old in options.marker.parent.glob("*.json"):
@@ -220,17 +241,61 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _gc(options: argparse.Namespace) -> None:
-    from kaizen.store import delete, find_garbage
+    from kaizen.garbage import collect, forget, parse_size, users
 
     workflow = _workflow(options)
-    garbage = find_garbage(workflow.store, {(node.kind, node.key) for node in workflow.plan.nodes.values()})
+    keep = parse_size(options.keep) if options.keep else None
+    if options.forget:
+        forget(workflow.store, options.forget.absolute())
+    workflow.register()
+    for user in users(workflow.store):
+        print(f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host})")
+    garbage = collect(workflow.store, keep, options.delete)
     total = sum(item.size for item in garbage) / 1e6
     for item in garbage:
         print(f"{item.size / 1e6:10.1f} MB  {item.path}")
-    if options.delete:
-        delete(garbage)
     verb = "removed" if options.delete else "could be removed; add --delete to do it"
     print(f"{len(garbage)} entries, {total:.1f} MB {verb}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from kaizen.errors import NodeFailed
+
+    workflow = _workflow(options)
+    nodes = [(node.kind, node.key) for node in workflow.plan.nodes.values() if workflow.done(node)]
+    damaged = 0
+    for kind, key in list(workflow.store.entries()) if options.all else nodes:
+        try:
+            workflow.store.check(kind, key)
+        except KaizenError as error:
+            damaged += 1
+            print(f"kaizen: {error}", file=sys.stderr)
+    if damaged:
+        raise NodeFailed(f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them anew")
+
+
+def _jobs(options: argparse.Namespace) -> None:
+    from kaizen.running import cancel, living_workflows, nodes_being_made
+    from kaizen.scheduler import slurm_jobs
+    from kaizen.store import Store, default_store
+
+    store, checkout = Store(default_store(Path.cwd())), Path.cwd()
+    if options.cancel:
+        jobs, local = cancel(store, checkout)
+        for job in jobs:
+            print(f"cancelled SLURM job {job.number} ({job.state.lower()})")
+        for making in local:
+            print(f"asked to stop: {making.kind} {making.key}, {making.holder}")
+        if not jobs and not local:
+            print("nothing to cancel")
+        return
+    for living in living_workflows(checkout):
+        print(f"snakemake here: {living}")
+    for making in nodes_being_made(store):
+        print(f"{making.kind} {making.key}: {making.holder}, in {making.holder.folder}")
+    for job in slurm_jobs(checkout):
+        nodes = ", ".join(f"{kind} {key}" for kind, key in job.nodes) or "no node"
+        print(f"SLURM job {job.number} {job.state.lower()}: {nodes}")
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -248,26 +313,23 @@ def _parse(option: str, text: str) -> Any:
 
 
 def _node(options: argparse.Namespace) -> None:
-    from kaizen.files import canonical_json, read_json
+    from kaizen.files import canonical_json, read_json, write_json
     from kaizen.jobs import StopRequest, check_spec, run_node
-    from kaizen.store import RECORD, Store
     from kaizen.training.progress import reporter
 
     text = options.spec
     if text.startswith("@"):
         text = canonical_json(read_json(Path(text[1:])))
     spec = check_spec(_parse("--spec", text), "--spec")
-    record = options.record.absolute()
-    if record.parts[-3:] != (spec["kind"], spec["key"], RECORD):
-        right = f"<store>/{spec['kind']}/{spec['key']}/{RECORD}"
-        raise KaizenError(f"--record {options.record} is not the record of --spec; name {right}")
     stop = StopRequest()
     stop.now_making(spec["kind"])
     stop.listen()
     with reporter(spec["title"], options.log, sys.stderr, live=False) as job:
         try:
-            made = run_node(spec, Store(record.parents[2]), job, stop)
+            made = run_node(spec, _store(options), job, stop)
         except KaizenError as error:
             job.note(str(error))
             raise SystemExit(error.exit_code) from None
+        if options.receipt:
+            write_json(options.receipt, {"kind": spec["kind"], "key": spec["key"]})
         job.note("done" if made else "was done already")

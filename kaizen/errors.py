@@ -20,3 +20,7 @@ class Interrupted(KaizenError):
     """SIGTERM or SIGINT arrived; the state is saved and the same command resumes it; exit code 143."""
 
     exit_code = 143
+
+
+class Superseded(Interrupted):
+    """Another process has taken over the node that this one was making; nothing more is written; exit code 143."""

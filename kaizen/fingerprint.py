@@ -27,6 +27,8 @@ EXCLUDED = frozenset(
         "kaizen.params",
         "kaizen.registry",
         "kaizen.store",
+        "kaizen.locks",
+        "kaizen.scheduler",
         "kaizen.files",
         "kaizen.training.progress",
         "kaizen.data.sources",

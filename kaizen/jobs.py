@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.fingerprint import installed_version
+from kaizen.locks import Watch
 from kaizen.store import Store, record_key
 from kaizen.training.progress import Reporter
 
@@ -85,11 +86,12 @@ def check_spec(spec: Any, source: str) -> dict[str, Any]:
 def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Callable[[], bool] = lambda: False) -> bool:
     """Make the node that ``spec`` describes unless it is finished; returns whether it was made.
 
-    The node appears whole or not at all. Raises KaizenError (see its subclasses) when it cannot be made.
+    The node appears whole or not at all. Waits while another process makes it. Raises KaizenError (see its
+    subclasses) when it cannot be made.
     """
     check_spec(spec, "the specification")
     kind, key = spec["kind"], spec["key"]
-    with store.lock(kind, key):
+    with store.lock(kind, key, reporter.note, stop) as lock:
         if store.has(kind, key):
             return False
         for role, parent in spec["inputs"].items():
@@ -99,9 +101,10 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
                 )
         began = time.time()
         with store.building(kind, key) as building:
-            environment, speed = _MAKERS[kind](spec, store, building, reporter, stop)
+            environment, speed = _MAKERS[kind](spec, store, building, reporter, Watch(stop, lock))
             environment |= {"python": platform.python_version(), "kaizen": installed_version("kaizen")}
             run = {"began": began, "seconds": time.time() - began, "host": socket.gethostname(), "pid": os.getpid()}
+            lock.confirm()
             store.commit(spec, building, environment, run | speed)
         _forget_work(store.work_folder(kind, key))
     return True
@@ -115,7 +118,7 @@ def _forget_work(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]) -> Result:
+def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.data.ingest import ingest
     from kaizen.params import DatasetParams, LabelsParams, SplitParams, from_dict
 
@@ -149,7 +152,7 @@ def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:
         )
 
 
-def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]) -> Result:
+def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.data.replay.base import Size, no_features
     from kaizen.data.replay.shard import make_replay
 
@@ -171,23 +174,19 @@ def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Report
     return environment, {}
 
 
-def _step(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]) -> Result:
+def _step(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.training.step import run_step
 
-    return run_step(spec, store, building, reporter, stop)
+    return run_step(spec, store, building, reporter, watch)
 
 
-def _evaluation(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
-) -> Result:
+def _evaluation(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.evaluation.run import run_evaluation
 
     return run_evaluation(spec, store, building, reporter), {}
 
 
-def _summary(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
-) -> Result:
+def _summary(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.report.node import run_summary
 
     run_summary(spec, store, building)

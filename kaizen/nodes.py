@@ -13,7 +13,9 @@ Kind = Literal["shards", "replay", "step", "evaluation", "reference", "summary"]
 KEY_LENGTH = 32
 
 # Bumped when the way jobs are started changes what they make (the rules' shell text is part of the key).
-JOB_COMMAND = "exec python -m kaizen node --record {output:q} --log {log:q} --spec {params.spec:q}"
+JOB_COMMAND = (
+    "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log {log:q} --spec {params.spec:q}"
+)
 
 
 @dataclass(frozen=True)

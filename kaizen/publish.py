@@ -58,6 +58,7 @@ def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     for folder, node in published_paths(plan).items():
         if node.key not in checked:
             checked[node.key] = _verified_files(store, node)
+            store.note_use(node.kind, node.key)
         for name, entry in checked[node.key].items():
             path = f"{folder}/{name}"
             entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
@@ -127,7 +128,12 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     Every file is checked against the manifest and against its node's record, and the record against the key;
     what does not match is left alone, so that the node is made anew.
     """
-    missing = {node.key: node for node in plan.nodes.values() if not store.has(node.kind, node.key)}
+    # A node that is being made is left to its maker, who may take hours.
+    missing = {
+        node.key: node
+        for node in plan.nodes.values()
+        if not store.has(node.kind, node.key) and not store.is_locked(node.kind, node.key)
+    }
     if not missing:
         return []
     taken: list[Node] = []

@@ -4,7 +4,7 @@
                          run.json         how it was made: times, host, speed (differs from run to run)
                          …                the node's files, read-only
     <store>/.work/<kind>-<key>/           undeclared working state: a step's resume state
-    <store>/.locks/<kind>-<key>           held while a node is being made
+    <store>/.locks/<kind>-<key>           held while a node is being made (locks.py)
 
 A node appears whole, by one rename, or not at all. Nothing is ever written in place, as the published tree
 and DVC's cache may be links to the same files.
@@ -13,18 +13,18 @@ and DVC's cache may be links to the same files.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, fsync_folder, read_json, sha256_file, write_json
+from kaizen.locks import NodeLock, hold, is_held
 
 KINDS = ("shards", "replay", "step", "evaluation", "reference", "summary")
 RECORD = "node.json"
@@ -80,30 +80,23 @@ class Store:
         """Where a node may keep state while it is being made; survives a failed job."""
         return self.root / ".work" / f"{kind}-{key}"
 
-    @contextlib.contextmanager
-    def lock(self, kind: str, key: str) -> Iterator[None]:
-        """Let one process at a time make a node; the lock vanishes with its process, however it ends."""
-        path = self.root / ".locks" / f"{kind}-{key}"
-        with explain_write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def lock_file(self, kind: str, key: str) -> Path:
+        """The file whose lock a process holds while it makes the node."""
+        return self.root / ".locks" / f"{kind}-{key}"
+
+    def lock(
+        self,
+        kind: str,
+        key: str,
+        tell: Callable[[str], None] = lambda text: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> contextlib.AbstractContextManager[NodeLock]:
+        """Let one process at a time make a node; see `kaizen.locks.hold`."""
+        return hold(self.lock_file(kind, key), tell, stop)
 
     def is_locked(self, kind: str, key: str) -> bool:
         """Whether some process is making the node at this moment."""
-        path = self.root / ".locks" / f"{kind}-{key}"
-        if not path.exists():
-            return False
-        with open(path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_held(self.lock_file(kind, key))
 
     @contextlib.contextmanager
     def building(self, kind: str, key: str) -> Iterator[Path]:
@@ -139,7 +132,7 @@ class Store:
             self._install(kind, key, building)
 
     def _install(self, kind: str, key: str, building: Path) -> None:
-        """Rename a complete folder into its place, which Snakemake may have created empty."""
+        """Rename a complete folder into its place, unless the node is there already."""
         for path in building.rglob("*"):
             if path.is_file():
                 path.chmod(0o444)
@@ -152,7 +145,12 @@ class Store:
             return
         if place.exists() and any(place.iterdir()):
             self.set_aside(kind, key)
-        os.replace(building, place)
+        try:
+            os.replace(building, place)
+        except OSError:
+            # Where locks do not reach across hosts, another process may have been first: its bytes are the same.
+            if not self.has(kind, key):
+                raise
         fsync_folder(place.parent)
 
     def set_aside(self, kind: str, key: str) -> Path:
@@ -171,7 +169,7 @@ class Store:
             if not isinstance(error.__cause__, ValueError):
                 raise
             record = None  # torn: no JSON, or no text at all
-        if not isinstance(record, dict) or record.get("key") != key or not isinstance(record.get("files"), dict):
+        if not _is_record(record, kind, key):
             aside = self.set_aside(kind, key)
             raise KaizenError(
                 f"{path} is not the record of node {kind} {key}; set aside as {aside}; run again to make it anew"
@@ -197,6 +195,24 @@ class Store:
                 f"{path} {problem}; its node was set aside as {aside}; run the same command again to make it anew"
             )
         return path
+
+    def check(self, kind: str, key: str) -> None:
+        """Read a finished node whole; raises KaizenError, as `open_file`, and sets it aside where it is damaged."""
+        for name in self.read_record(kind, key)["files"]:
+            self.open_file(kind, key, name)
+
+    def note_use(self, kind: str, key: str) -> None:
+        """Remember that a node was used now, for garbage collection; nothing else looks at its folder's time."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder(kind, key))
+
+    def follow_sharing(self) -> None:
+        """Where the store's folder is writable for its group, let all that this process makes be so too.
+
+        That makes `chgrp lab <store>; chmod 2775 <store>` all that it takes to share a store between users.
+        """
+        if self.root.is_dir() and self.root.stat().st_mode & stat.S_IWGRP:
+            os.umask(os.umask(0o002) & ~0o070)
 
     def put_link(self, record: dict[str, Any], sources: dict[str, Path]) -> None:
         """Put a node into the store from verified files elsewhere (name -> path), by hard link or copy."""
@@ -227,6 +243,14 @@ def mismatch(path: Path, entry: dict[str, Any]) -> str:
     return "" if sha256_file(path) == entry["sha256"] else "does not match its recorded hash"
 
 
+def _is_record(record: Any, kind: str, key: str) -> bool:
+    """Whether ``record`` is what `Store.commit` wrote of this node: its content leads to the key."""
+    try:
+        return (record["kind"], record_key(record)) == (kind, key) and isinstance(record["files"], dict)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def record_key(record: dict[str, Any]) -> str:
     """The key that a record's own content leads to: a record that was tampered with gives another."""
     from kaizen.nodes import node_key
@@ -255,49 +279,3 @@ def link_or_copy(source: Path, target: Path) -> None:
     finally:
         # rename() of two links to one inode does nothing and leaves the temporary name behind.
         temporary.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Something in the store that no node of the plan needs."""
-
-    path: Path
-    size: int
-
-
-def find_garbage(store: Store, needed: set[tuple[str, str]]) -> list[Garbage]:
-    """Entries, resume states and leftovers that ``needed`` (kind, key) does not name; what is being made is spared."""
-    garbage: list[Garbage] = []
-    for kind in KINDS:
-        for folder in sorted((store.root / kind).glob("*")):
-            key = folder.name.split(".")[1] if folder.name.startswith(".") else folder.name
-            temporary = folder.name.startswith(".")
-            if ((kind, key) not in needed or temporary) and not store.is_locked(kind, key):
-                garbage.append(Garbage(folder, _size(folder)))
-    for folder in sorted((store.root / ".work").glob("*")):
-        kind, _, key = folder.name.partition("-")
-        finished = store.has(kind, key)
-        if ((kind, key) not in needed or finished) and not store.is_locked(kind, key):
-            garbage.append(Garbage(folder, _size(folder)))
-    for path in sorted((store.root / ".specs").glob("*.json")):
-        kind, _, key = path.stem.partition("-")
-        if (kind, key) not in needed or store.has(kind, key):
-            garbage.append(Garbage(path, path.stat().st_size))
-    garbage.extend(Garbage(folder, _size(folder)) for folder in sorted((store.root / ".damaged").glob("*")))
-    return garbage
-
-
-def delete(garbage: list[Garbage]) -> None:
-    """Remove garbage; each entry vanishes by a rename first, so that a kill leaves no half entry under a key."""
-    for item in garbage:
-        gone = item.path.with_name(f".{item.path.name.lstrip('.')}.{secrets.token_hex(4)}.gone")
-        with explain_write_errors(item.path):
-            os.replace(item.path, gone)
-            if gone.is_dir():
-                shutil.rmtree(gone)
-            else:
-                gone.unlink()
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -16,13 +16,14 @@ from typing import Any
 
 from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, write_text
+from kaizen.files import canonical_json, write_json, write_text
 from kaizen.fingerprint import code_fingerprint
+from kaizen.garbage import register
 from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import DatasetParams, Params
 from kaizen.plan import build_plan
 from kaizen.publish import MANIFEST, is_published, take_back
-from kaizen.store import RECORD, Store, default_store, main_checkout
+from kaizen.store import Store, default_store, main_checkout
 from kaizen.validation import load_params, read_yaml, validate
 
 # Linux takes 128 KiB per argument, and quoting lengthens the text.
@@ -59,6 +60,7 @@ class Workflow:
         """Plan an experiment in the checkout ``root`` and take back finished nodes that the store lacks."""
         plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
         workflow = cls(params, plan, Store(default_store(root)), root)
+        workflow.store.follow_sharing()
         take_back(plan, workflow.store, root)
         return workflow
 
@@ -66,6 +68,11 @@ class Workflow:
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
         """As `from_params`, from params.yaml and overlays."""
         return cls.from_params(load_params(path, overlays), root)
+
+    def register(self) -> None:
+        """Leave word in the store that this checkout needs the plan's nodes, so that no one collects them."""
+        nodes = [(node.kind, node.key) for node in self.plan.nodes.values()]
+        register(self.store, self.root.absolute(), self.plan.key, nodes)
 
     def done(self, node: Node) -> bool:
         """Whether a node is finished."""
@@ -75,9 +82,24 @@ class Workflow:
         """Nodes that have to be made, in an order in which they can be."""
         return [node for node in self.plan.nodes.values() if not self.done(node)]
 
-    def record(self, node: Node) -> str:
-        """The path of a node's record: what Snakemake declares as its output."""
-        return str(self.store.record(node.kind, node.key))
+    def receipt(self, node: Node) -> str:
+        """What Snakemake declares as a job's output: a file in this checkout that says that the node is finished.
+
+        Not the node itself: before a job, and after a failed one, Snakemake deletes its output, and in a store that
+        several workflows share it may be another one's by then.
+        """
+        return f".kaizen/receipts/{node.kind}/{node.key}.json"
+
+    def sort_out_receipts(self) -> None:
+        """Remove receipts of nodes that the store lacks; with edges shown, give every finished node one."""
+        for node in self.plan.nodes.values():
+            path = self.root / self.receipt(node)
+            if self.edges and self.done(node):
+                write_json(path, {"kind": node.kind, "key": node.key})
+                # All of one age, so that none looks newer than what was made from it.
+                os.utime(path, (0, 0))
+            elif path.exists() and not self.done(node):
+                path.unlink(missing_ok=True)
 
     def node(self, wildcards: Any) -> Node:
         """The node that a rule's key wildcard names."""
@@ -88,7 +110,7 @@ class Workflow:
         node = self.node(wildcards)
         if self.done(node) and not self.edges:
             return []
-        return [self.record(parent) for parent in node.inputs.values()]
+        return [self.receipt(parent) for parent in node.inputs.values() if self.edges or not self.done(parent)]
 
     def spec(self, wildcards: Any) -> str:
         """A rule's parameters as one canonical JSON string: Snakemake compares several as an unordered set.
@@ -110,8 +132,8 @@ class Workflow:
         return self.node(wildcards).title
 
     def pattern(self, kind: str) -> str:
-        """A rule's output: the record of the node whose key the wildcard is."""
-        return str(self.store.root / kind / "{key}" / RECORD)
+        """A rule's output: the receipt of the node whose key the wildcard is."""
+        return f".kaizen/receipts/{kind}/{{key}}.json"
 
     @property
     def values(self) -> str:
@@ -123,9 +145,9 @@ class Workflow:
         return f".kaizen/published/{name}.json"
 
     def targets(self) -> list[str]:
-        """The records that publishing needs; a finished node needs no job."""
+        """The receipts that publishing needs; a finished node needs no job."""
         nodes = self.plan.nodes.values() if self.edges else self.missing()
-        return [self.record(node) for node in nodes]
+        return [self.receipt(node) for node in nodes]
 
     def publication(self) -> list[str]:
         """The marker that publishing makes, of a name never used before; the manifest when the tree is this plan's."""
@@ -153,8 +175,10 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
             # Snakemake's own reading takes the last of two equal keys.
             read_yaml(given)
         workflow = Workflow.from_params(validate(values), root)
+        workflow.register()
     except KaizenError as error:
         print(f"kaizen: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     workflow.edges = edges
+    workflow.sort_out_receipts()
     return workflow

@@ -476,8 +476,7 @@ def spec_of(project: Project, kind: str, number: int = -1) -> dict[str, object]:
 
 def node_command(project: Project, spec: dict[str, object], text: str | None = None) -> tuple[str, ...]:
     """The command line of a node's job, of ``spec`` or with ``text`` in its place."""
-    record = project.store.record(str(spec["kind"]), str(spec["key"]))
-    return "node", "--record", str(record), "--spec", json.dumps(spec) if text is None else text
+    return "node", "--store", str(project.store.root), "--spec", json.dumps(spec) if text is None else text
 
 
 PLAN_JSON = "kaizen plan --json"
@@ -503,14 +502,6 @@ def test_specification(name: str, fresh: Project, tmp_path: Path) -> None:
     bad = alter(spec)
     outcome = project.kaizen(*node_command(project, spec, bad if isinstance(bad, str) else json.dumps(bad)))
     check_message(outcome, 2, says, name)
-    assert not project.store.root.exists()
-
-
-def test_record_of_another_node_than_the_specification(fresh: Project, tmp_path: Path) -> None:
-    project = fresh.copy(tmp_path / "project")
-    shards, step = spec_of(project, "shards"), spec_of(project, "step")
-    outcome = project.kaizen(*node_command(project, step, json.dumps(shards)))
-    check_message(outcome, 2, ("--record", str(step["key"]), f"name <store>/shards/{shards['key']}/node.json"))
     assert not project.store.root.exists()
 
 
@@ -849,7 +840,7 @@ def test_gpu_that_is_absent(fresh: Project, tmp_path: Path) -> None:
 
 def test_processes(fresh: Project, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
-    check_message(project.python("node", "--record", "a/b/node.json", "--spec", "{"), 2, ("--spec is not JSON",))
+    check_message(project.python("node", "--spec", "{"), 2, ("--spec is not JSON",))
     project.set({"train.epoch": 3})
     check_message(project.python("run"), 2, ("train.epoch", "did you mean epochs?"))
     assert not project.store.root.exists()

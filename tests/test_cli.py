@@ -86,5 +86,6 @@ def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
     node = planned.plan.shards
     spec = planned.spec(SimpleNamespace(key=node.key))
     assert spec == f"@{project.store.root}/.specs/shards-{node.key}.json"
-    assert project.kaizen("node", "--record", planned.record(node), "--spec", spec).code == 0
+    assert project.kaizen("node", "--receipt", planned.receipt(node), "--spec", spec).code == 0
     assert planned.done(node)
+    assert json.loads((project.root / planned.receipt(node)).read_text()) == {"kind": "shards", "key": node.key}

@@ -49,8 +49,8 @@ class Work:
 
     def start(self, spec: dict[str, Any], store: str) -> subprocess.Popen[str]:
         """Start the job of a node as the workflow does."""
-        record = Store(self.root / store).record(spec["kind"], spec["key"])
-        command = [sys.executable, "-m", "kaizen", "node", "--record", str(record), "--spec", json.dumps(spec)]
+        store = str(self.root / store)
+        command = [sys.executable, "-m", "kaizen", "node", "--store", store, "--spec", json.dumps(spec)]
         return subprocess.Popen(command, cwd=self.root, stderr=subprocess.PIPE, text=True)
 
     def make(self, spec: dict[str, Any], store: str) -> str:

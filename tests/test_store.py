@@ -16,8 +16,7 @@ from conftest import REPOSITORY, commit_fake, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
-from kaizen.nodes import Node
-from kaizen.store import Store, default_store, delete, find_garbage, link_or_copy, main_checkout, mismatch, record_key
+from kaizen.store import Store, default_store, link_or_copy, main_checkout, mismatch, record_key
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
@@ -332,62 +331,6 @@ def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) ->
     assert tree(store.root / "step") == sorted(f"{NODE.key}/{name}" for name in sources)
     for name, text in FILES.items():
         assert store.open_file(NODE.kind, NODE.key, name).read_text() == text
-
-
-# -- garbage --------------------------------------------------------------------------------------------------
-
-
-def needed(*nodes: Node) -> set[tuple[str, str]]:
-    return {(node.kind, node.key) for node in nodes}
-
-
-def test_garbage_is_what_no_node_needs(store: Store) -> None:
-    summary, evaluation = PLAN.summary, PLAN.runs[0].evaluation
-    for node in (NODE, OTHER, summary, evaluation):
-        commit_fake(store, node, {"data": "12345"})
-    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")  # its node is finished
-    write_text(store.work_folder("step", "0" * 32) / "resume.safetensors", "state")  # no node of the plan
-    pending = PLAN.runs[0].steps[2]
-    write_text(store.work_folder("step", pending.key) / "resume.safetensors", "state")  # still to be made
-    write_text(store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half")  # left by a killed job
-    write_text(store.root / ".damaged" / f"step-{NODE.key}-ab" / "node.json", "{}")
-    found = find_garbage(store, needed(NODE, OTHER, pending, evaluation))
-    assert {item.path.relative_to(store.root).as_posix() for item in found} == {
-        f"summary/{summary.key}",
-        f".work/step-{OTHER.key}",
-        f".work/step-{'0' * 32}",
-        f"step/.{NODE.key}.77.abcd.tmp",
-        f".damaged/step-{NODE.key}-ab",
-    }
-    sizes = {item.path.name: item.size for item in found}
-    assert sizes[summary.key] == sum(path.stat().st_size for path in store.folder("summary", summary.key).iterdir())
-    assert sizes[f"step-{OTHER.key}"] == 5
-    delete(found)
-    assert find_garbage(store, needed(NODE, OTHER, pending, evaluation)) == []
-    assert set(store.entries()) == needed(NODE, OTHER, evaluation)
-    assert store.open_file(NODE.kind, NODE.key, "data").read_text() == "12345"
-    assert (store.work_folder("step", pending.key) / "resume.safetensors").read_text() == "state"
-
-
-def test_what_is_being_made_is_no_garbage(store: Store) -> None:
-    commit_fake(store, NODE, FILES)
-    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")
-    with store.lock("step", OTHER.key), store.building("step", OTHER.key), store.lock("step", NODE.key):
-        assert find_garbage(store, set()) == []
-    assert len(find_garbage(store, set())) == 2
-
-
-def test_deleting_that_was_killed_is_finished_later(store: Store) -> None:
-    write_text(store.root / "step" / f".{NODE.key}.abcd.gone" / "half", "half")
-    found = find_garbage(store, needed(NODE))
-    assert len(found) == 1
-    delete(found)
-    assert tree(store.root) == []
-
-
-def test_an_empty_store_has_no_garbage(store: Store) -> None:
-    assert find_garbage(store, set()) == []
-    assert list(store.entries()) == []
 
 
 # -- writing --------------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ class Step:
     save_every_epochs: int
     reporter: Reporter
     stop: Callable[[], bool] = field(default=lambda: False)
+    # Raises Superseded where the resume state is no longer this process's to write.
+    confirm: Callable[[], None] = field(default=lambda: None)
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
@@ -155,7 +157,8 @@ class Step:
         return learning_rate(epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
 
     def _save(self, progress: Progress) -> None:
-        """Replace the resume state."""
+        """Replace the resume state, unless another process has taken over."""
+        self.confirm()
         state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
         state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
         state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}

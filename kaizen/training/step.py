@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from kaizen.data.augment import TwoViewAugment
 from kaizen.data.batches import Rows, open_rows
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
+from kaizen.locks import Watch
 from kaizen.models.continual import ContinualModel, build_model, frozen_copy, load_weights, read_checkpoint
 from kaizen.params import (
     AugmentParams,
@@ -80,7 +80,7 @@ def student_for(params: StepParams) -> ContinualModel:
 
 
 def run_step(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
+    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train the step that ``spec`` describes and write its files into ``building``.
 
@@ -120,7 +120,8 @@ def run_step(
         work=store.work_folder("step", spec["key"]),
         save_every_epochs=spec["local"].get("save_every_epochs", 10),
         reporter=reporter,
-        stop=stop,
+        stop=watch,
+        confirm=watch.confirm,
     )
     progress = step.run()
     _write_results(student, progress, building)

@@ -19,6 +19,7 @@ rule step:
         runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=int(kz.params.train.device == "cuda"),
     params:
+        store=str(kz.store.root),
         spec=kz.spec,
         title=kz.title,
     message:
