@@ -76,7 +76,7 @@ def trainers(key: str) -> list[psutil.Process]:
             command = process.cmdline()
         except psutil.Error:
             continue
-        if command[1:4] == ["-m", "kaizen", "node"] and any(f"/{key}/" in word for word in command):
+        if command[1:4] == ["-m", "kaizen", "node"] and f"/{key}.json" in " ".join(command[:8]):
             found.append(process)
     return found
 
@@ -139,10 +139,9 @@ class Grid:
         (self.profile / "config.yaml").write_text(yaml.safe_dump(values | dict(changes)))
 
     def forget(self, key: str) -> str:
-        """Remove a finished step; returns the path of its record, the target that makes it again."""
-        folder = self.project.store.folder("step", key)
-        shutil.rmtree(folder)
-        return str(self.project.store.record("step", key))
+        """Remove a finished step; returns its receipt, the target that makes it again."""
+        shutil.rmtree(self.project.store.folder("step", key))
+        return f".kaizen/receipts/step/{key}.json"
 
     def snakemake(self, *arguments: str) -> Snakemake:
         """Start Snakemake with the profile."""
