@@ -285,14 +285,14 @@ def _jobs(options: argparse.Namespace) -> None:
         for job in jobs:
             print(f"cancelled SLURM job {job.number} ({job.state.lower()})")
         for making in local:
-            print(f"asked to stop: {making.kind} {making.key}, {making.holder}")
+            print(f"asked to stop: {making}")
         if not jobs and not local:
             print("nothing to cancel")
         return
     for living in living_workflows(checkout):
         print(f"snakemake here: {living}")
     for making in nodes_being_made(store):
-        print(f"{making.kind} {making.key}: {making.holder}, in {making.holder.folder}")
+        print(f"{making}, in {making.holder.folder}")
     for job in slurm_jobs(checkout):
         nodes = ", ".join(f"{kind} {key}" for kind, key in job.nodes) or "no node"
         print(f"SLURM job {job.number} {job.state.lower()}: {nodes}")

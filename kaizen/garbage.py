@@ -35,15 +35,20 @@ class User:
     """A checkout that uses the store, and the nodes, (kind, key), of its last plan."""
 
     checkout: str
+    store: str
     host: str
     user: str
     at: float
     plan: str
     nodes: frozenset[NodeName]
 
-    def is_gone(self) -> bool:
-        """Whether the checkout was on this host and exists no more (a temporary workspace of DVC, say)."""
-        return self.host == socket.gethostname() and not Path(self.checkout).is_dir()
+    def is_gone(self, store: Store) -> bool:
+        """Whether the checkout was on this host and exists no more (a temporary workspace of DVC, say).
+
+        Or it uses another store, of which ``store`` is a copy.
+        """
+        here = self.host == socket.gethostname()
+        return here and not (Path(self.checkout).is_dir() and self.store == str(store.root.resolve()))
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,10 @@ def register(store: Store, checkout: Path, plan: str, nodes: Iterable[NodeName])
     """Leave word that ``checkout`` needs the nodes of its current plan, whose key is ``plan``."""
     path = _user_file(store, checkout)
     known = _read_user(path)
-    if known is not None and known.plan == plan:
+    place = str(store.root.resolve())
+    if known is not None and (known.plan, known.store) == (plan, place):
         return
-    user = User(str(checkout), socket.gethostname(), getpass.getuser(), time.time(), plan, frozenset(nodes))
+    user = User(str(checkout), place, socket.gethostname(), getpass.getuser(), time.time(), plan, frozenset(nodes))
     with _gate(store, fcntl.LOCK_SH):
         write_json(path, dataclasses.asdict(user) | {"nodes": sorted(user.nodes)})
 
@@ -78,7 +84,7 @@ def forget(store: Store, checkout: Path) -> None:
 def users(store: Store) -> list[User]:
     """The checkouts that use the store and still exist."""
     found = (_read_user(path) for path in sorted((store.root / ".users").glob("*.json")))
-    return [user for user in found if user is not None and not user.is_gone()]
+    return [user for user in found if user is not None and not user.is_gone(store)]
 
 
 def collect(store: Store, keep: int | None, really: bool) -> list[Garbage]:
@@ -96,7 +102,7 @@ def collect(store: Store, keep: int | None, really: bool) -> list[Garbage]:
             delete(garbage)
             for path in (store.root / ".users").glob("*.json"):
                 user = _read_user(path)
-                if user is None or user.is_gone():
+                if user is None or user.is_gone(store):
                     path.unlink(missing_ok=True)
             for path in (store.root / ".locks").glob("*-*"):
                 remove_if_free(path)

@@ -91,7 +91,7 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
     """
     check_spec(spec, "the specification")
     kind, key = spec["kind"], spec["key"]
-    with store.lock(kind, key, reporter.note, stop) as lock:
+    with store.lock(kind, key, reporter.note, stop, spec["title"]) as lock:
         if store.has(kind, key):
             return False
         for role, parent in spec["inputs"].items():

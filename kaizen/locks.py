@@ -43,6 +43,7 @@ class Holder:
     user: str
     since: float
     folder: str
+    title: str = ""
     job: ClusterJob | None = None
 
     def __str__(self) -> str:
@@ -104,9 +105,14 @@ class Watch:
 
 @contextlib.contextmanager
 def hold(
-    path: Path, tell: Callable[[str], None] = lambda text: None, stop: Callable[[], bool] = lambda: False
+    path: Path,
+    tell: Callable[[str], None] = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
+    title: str = "",
 ) -> Iterator[NodeLock]:
     """Hold the lock at ``path``; waits for a holder that is alive, after telling who it is and what can be done.
+
+    ``title`` is what others are told of the work.
 
     Fences a holder that the scheduler has given up: an earlier start of this very job, which was requeued, or a job
     that is over.
@@ -115,7 +121,7 @@ def hold(
     job = this_job()
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    own = Holder(secrets.token_hex(8), socket.gethostname(), os.getpid(), _user(), time.time(), os.getcwd(), job)
+    own = Holder(secrets.token_hex(8), socket.gethostname(), os.getpid(), _user(), time.time(), os.getcwd(), title, job)
     told, asked = "", 0.0
     while (descriptor := _try(path)) is None:
         holder = read_holder(path)

@@ -31,6 +31,9 @@ class Making:
     key: str
     holder: Holder
 
+    def __str__(self) -> str:
+        return f"{self.holder.title} ({self.kind} {self.key}): {self.holder}"
+
 
 def nodes_being_made(store: Store) -> list[Making]:
     """The nodes whose locks are held, on any host that shares the store and its locks."""

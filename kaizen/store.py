@@ -90,9 +90,10 @@ class Store:
         key: str,
         tell: Callable[[str], None] = lambda text: None,
         stop: Callable[[], bool] = lambda: False,
+        title: str = "",
     ) -> contextlib.AbstractContextManager[NodeLock]:
         """Let one process at a time make a node; see `kaizen.locks.hold`."""
-        return hold(self.lock_file(kind, key), tell, stop)
+        return hold(self.lock_file(kind, key), tell, stop, title)
 
     def is_locked(self, kind: str, key: str) -> bool:
         """Whether some process is making the node at this moment."""

@@ -158,6 +158,16 @@ def test_locks_that_nobody_holds_go_too(store: Store) -> None:
         assert sorted(path.name for path in (store.root / ".locks").iterdir()) == ["gate", "step-held"]
 
 
+def test_a_copied_store_has_no_users_of_its_own(store: Store, checkouts: tuple[Path, Path], tmp_path: Path) -> None:
+    commit_fake(store, NODE)
+    register(store, checkouts[0], "a", needed(NODE))
+    shutil.copytree(store.root, tmp_path / "copy")
+    copy = Store(tmp_path / "copy")
+    assert users(copy) == []
+    register(copy, checkouts[0], "a", needed(NODE))
+    assert collect(copy, None, really=False) == collect(store, None, really=False) == []
+
+
 def test_a_torn_registration_is_no_error(store: Store, checkouts: tuple[Path, Path]) -> None:
     write_text(store.root / ".users" / "torn.json", '{"checkout": 3')
     register(store, checkouts[0], "a", needed(NODE))

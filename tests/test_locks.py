@@ -83,9 +83,9 @@ def put_on_path(name: str, script: str, folder: Path, monkeypatch: pytest.Monkey
 def test_a_lock_names_its_holder_and_is_empty_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locks" / "step-k"
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    with hold(path) as lock:
+    with hold(path, title="step 1") as lock:
         holder = read_holder(path)
-        assert holder is not None
+        assert holder is not None and holder.title == "step 1"
         assert (holder.pid, holder.host, holder.folder) == (os.getpid(), socket.gethostname(), os.getcwd())
         assert holder.job == ClusterJob("slurm", "17")
         assert str(holder).startswith(f"process {os.getpid()} of ") and "slurm job 17, since 2" in str(holder)
