@@ -174,8 +174,12 @@ class Grid:
         return process
 
     def step_log(self, key: str) -> str:
-        """The log of the last attempt at a step."""
-        return (self.project.root / "logs" / "step" / f"{key}.log").read_text()
+        """The log of the last attempt at a step; empty while there is none."""
+        path = self.project.root / "logs" / "step" / f"{key}.log"
+        try:
+            return path.read_text()
+        except FileNotFoundError:
+            return ""
 
     def same_bytes(self) -> bool:
         """Whether every finished node has the bytes of the uninterrupted local run's."""
