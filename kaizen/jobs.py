@@ -175,6 +175,10 @@ def _replay(spec: dict[str, Any], store: Store, building: Path, reporter: Report
 
 
 def _step(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
+    if spec["local"].get("processes", 1) * spec["local"].get("hosts", 1) > 1:
+        from kaizen.training.launch import train_in_processes
+
+        return train_in_processes(spec, store, building, reporter, watch)
     from kaizen.training.step import run_step
 
     return run_step(spec, store, building, reporter, watch)

@@ -259,7 +259,8 @@ class _Builder:
             step["longest_loader"] = compat.epoch_length
         packages = _TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
         identities = {f"task-{task:02d}": self._task_identity(task, "train") for task in tasks}
-        local = {"save_every_epochs": params.runtime.save_every_epochs}
+        names = ("save_every_epochs", "processes", "hosts")
+        local = {name: getattr(params.runtime, name) for name in names}
         return self._node("step", title, step, inputs, (tuple(modules), packages), identities, local)
 
     # -- evaluation and report ----------------------------------------------------------------------------

@@ -96,9 +96,11 @@ def cancel(store: Store, checkout: Path) -> tuple[list[QueuedJob], list[Making]]
 
 
 def _started(pid: int) -> str:
-    """When a process of this host started, in the kernel's ticks; empty when there is none (numbers are reused)."""
+    """When a process of this host started, in the kernel's ticks (numbers are reused); empty when it is no more."""
     try:
         # The name, in brackets, may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A zombie is dead, though nobody has asked how it ended.
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""

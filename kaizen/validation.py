@@ -260,6 +260,12 @@ def _combinations(params: Params) -> list[str]:
         problems += [f"distill.feature.distiller: {name} has no prototypes to distil; choose auto" for name in without]
     problems += _replay_problems(params, known) + _image_problems(params) + _backbone_problems(params.model.backbone)
     problems += _dataset_problems(params.dataset) + _split_problems(params.split)
+    processes = params.runtime.processes * params.runtime.hosts
+    if processes > params.train.batch_size:
+        problems.append(
+            f"runtime.processes: {processes} processes (on all hosts) cannot share batches of train.batch_size "
+            f"{params.train.batch_size}; lower it, or raise the batch size"
+        )
     if params.train.warmup_epochs > params.train.epochs:
         problems.append(
             f"train.warmup_epochs: {params.train.warmup_epochs} is more than train.epochs {params.train.epochs}; "

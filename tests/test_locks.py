@@ -215,6 +215,22 @@ def test_slurm_jobs_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
 
 
+def test_a_killed_snakemake_is_gone_though_nobody_reaps_it(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from kaizen.running import note_workflow as n; n(Path(sys.argv[1]))"
+    wait = "; print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script + wait, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+        assert living_workflows(tmp_path) == [f"process {process.pid} on {socket.gethostname()}"]
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert living_workflows(tmp_path) == []
+
+
 def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

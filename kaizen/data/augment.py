@@ -84,13 +84,15 @@ class TwoViewAugment:
         )
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, view: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, view: int, generator: torch.Generator, rows: slice = slice(None)) -> Tensor:
         """Make view 0 or 1 of uint8 images [N, C, H, W] on any device, with choices from the CPU ``generator``.
 
-        Returns float32 [N, C, size, size], normalised, in channels-last memory format if C > 1.
+        Returns float32 [N, C, size, size], normalised, in channels-last memory format if C > 1; of ``rows`` only, as
+        they would be among all, where those are given.
         """
         count, _, height, width = images.shape
-        return self.apply(images, self.draw(count, height, width, view, generator))
+        begin, end, _ = rows.indices(count)
+        return self.apply(images[begin:end], self.draw(count, height, width, view, generator).part(begin, end))
 
     @torch.no_grad()
     def apply(self, images: Tensor, draws: ViewDraws) -> Tensor:

@@ -75,8 +75,12 @@ class RuntimeParams:
     __pydantic_config__ = STRICT
 
     save_every_epochs: Count = doc("a step saves its resume state after so many epochs (and on SIGTERM)", 10)
+    processes: Annotated[int, Field(ge=1, le=64)] = doc(
+        "processes that share a training step by torchrun, one per GPU where there are GPUs; on each host", 1
+    )
+    hosts: Annotated[int, Field(ge=1, le=64)] = doc("hosts that share a training step, as jobs of SLURM only", 1)
     ingest_workers: Annotated[int, Field(ge=1, le=256)] = doc("processes that read and decode images at ingestion", 2)
-    step_mem_mb: Count = doc("memory a step asks the cluster for, in MB", 4000)
+    step_mem_mb: Count = doc("memory that each process of a step asks the cluster for, in MB", 4000)
     step_minutes: Count = doc("time a step asks the cluster for, in minutes", 240)
 
 

@@ -47,9 +47,10 @@ class SSLMethod(nn.Module, ABC):
     def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
         """Compute the loss from the encoder's features of two views, each [N, F].
 
-        ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder. The loss
-        is computed in full precision even under autocast. Buffers that the loss depends on (queues) are left alone
-        until `after_step`.
+        ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder: to be given to a
+        backbone and to nothing else, as processes that share a step have their own part of them, while every backbone
+        within the model returns the features of all N (`kaizen.models.shared`). The loss is computed in full precision
+        even under autocast. Buffers that the loss depends on (queues) are left alone until `after_step`.
         """
 
     @abstractmethod

@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kaizen import distributed
 from kaizen.data.augment import TwoViewAugment
 from kaizen.data.batches import Batch, Rows, cycle
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.models.continual import ContinualModel
+from kaizen.models.shared import encoder_parameters
 from kaizen.params import TrainParams
 from kaizen.seeds import derive_seed
 from kaizen.ssl.base import Moment
@@ -22,7 +24,7 @@ from kaizen.training.device import Compute
 from kaizen.training.objective import TERM_NAMES, TERMS, Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.progress import Reporter
-from kaizen.training.resume import Progress, load_resume, save_resume
+from kaizen.training.resume import Progress, digest, load_resume, save_resume
 from kaizen.training.schedule import learning_rate, scaled_lr
 
 
@@ -35,6 +37,11 @@ class StepData:
     replay: Rows | None = None
     replay_batch_size: int = 0
     longest_loader: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of every batch."""
+        return self.batch_size + self.replay_batch_size
 
     def epoch_length(self) -> int:
         """Batches per epoch: the task's, or under the reference's rule the longer of task's and replay's."""
@@ -56,7 +63,11 @@ class StepData:
 
 @dataclass
 class Step:
-    """One training step from its start, or from its resume state, to the end."""
+    """One training step from its start, or from its resume state, to the end.
+
+    Where several processes share it (`kaizen.distributed`), each goes through the same batches and makes the views of
+    its own rows; the models' encoders are shared (`kaizen.models.shared`), and the first process saves and tells.
+    """
 
     student: ContinualModel
     teacher: ContinualModel | None
@@ -86,6 +97,8 @@ class Step:
             self.train.lars_eta,
         )
         progress = self._resume()
+        self.own = distributed.own_rows(self.data.rows)
+        self.shared_parameters = encoder_parameters(self.student)
         self.student.train()
         length = self.data.epoch_length()
         steps = length * self.train.epochs
@@ -99,7 +112,7 @@ class Step:
                 moment = Moment(progress.epoch * length + progress.batch, steps, progress.epoch)
                 sums += self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch), moment)
                 progress.batch += 1
-                if self.stop():
+                if distributed.any_process(self.stop()):
                     progress.seconds += time.monotonic() - began
                     progress.sums = self._checked(sums, progress.epoch)
                     self._save(progress)
@@ -113,10 +126,11 @@ class Step:
     def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment) -> Tensor:
         """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4]."""
         generator = torch.Generator().manual_seed(seed)
-        views = (self.augment(images, 0, generator), self.augment(images, 1, generator))
+        views = (self.augment(images, 0, generator, self.own), self.augment(images, 1, generator, self.own))
         total, terms = self.objective(self.student, self.teacher, views, labels, self.compute, moment)
         self.optimizer.zero_grad()
         total.backward()
+        distributed.sum_gradients(self.shared_parameters)
         self.student.ssl.before_update(moment, self.student.encoder)
         self.optimizer.step(lrs)
         self.student.ssl.after_step(moment, self.student.encoder)
@@ -134,7 +148,7 @@ class Step:
         total = sum(weight * value for weight, value in zip(weights, terms.values(), strict=True))
         progress.history.append({"epoch": progress.epoch, "L": total, **terms, "lr": lrs["encoder"]})
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
-        speed = batches * (self.data.batch_size + self.data.replay_batch_size) / max(seconds, 1e-9)
+        speed = batches * self.data.rows / max(seconds, 1e-9)
         self.reporter.epoch(progress.epoch, self.train.epochs, {"L": total, **terms}, lrs["encoder"], speed)
         if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
             self._save(progress)
@@ -157,12 +171,20 @@ class Step:
         return learning_rate(epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
 
     def _save(self, progress: Progress) -> None:
-        """Replace the resume state, unless another process has taken over."""
+        """Replace the resume state, unless another process has taken the node over.
+
+        Raises NodeFailed where the processes that share the step do not agree on it.
+        """
         self.confirm()
         state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
         state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
         state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}
-        save_resume(self.work, state, progress, self.compute.describe())
+        if distributed.count() > 1:
+            distributed.check_agreement(digest(state, f"{progress.epoch} {progress.batch}"), str(self.work))
+        if distributed.rank() == 0:
+            save_resume(self.work, state, progress, self.compute.describe())
+        # None leaves, and so has the others ended, while the first one writes.
+        distributed.wait()
 
     def _drifting_teacher(self) -> dict[str, Tensor]:
         """The teacher's buffers where it runs in train mode and they change; else nothing: it comes from its file."""
@@ -170,11 +192,13 @@ class Step:
 
     def _resume(self) -> Progress:
         """Load the resume state into student, teacher and optimiser; a fresh start where there is none to use."""
-        tensors, progress, refusal = load_resume(self.work, self.compute.describe())
+        with distributed.first_alone():
+            tensors, progress, refusal = load_resume(self.work, self.compute.describe())
         if refusal:
             self.reporter.note(refusal)
-        if not tensors:
-            return Progress()
+        processes = distributed.count()
+        if not distributed.all_processes(bool(tensors)):
+            return Progress(processes=[processes])
         state = self.student.state_dict()
         teacher = self._drifting_teacher()
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "momentum": {}}
@@ -189,6 +213,11 @@ class Step:
                     target[name].copy_(tensor)
         self.optimizer.load_state(parts["momentum"])
         self.reporter.note(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+        if progress.processes[-1] != processes:
+            self.reporter.note(
+                f"was trained by {progress.processes[-1]} processes, goes on with {processes}: the same up to rounding"
+            )
+            progress.processes.append(processes)
         return progress
 
 

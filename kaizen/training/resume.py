@@ -32,13 +32,15 @@ class Progress:
     sums: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    # How many processes shared the step, from its start on; another number after each resumption that changed it.
+    processes: list[int] = field(default_factory=list)
 
 
 def save_resume(folder: Path, tensors: dict[str, Tensor], progress: Progress, compute: dict[str, Any]) -> None:
     """Replace the resume state atomically. ``tensors`` may be on any device; ``compute`` says where they were made."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"progress": vars(progress), "compute": compute})
-    save_tensors(folder / FILE, tensors, {"state": text, "sha256": _digest(tensors, text)})
+    save_tensors(folder / FILE, tensors, {"state": text, "sha256": digest(tensors, text)})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -64,7 +66,7 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         text = metadata["state"]
-        if _digest(tensors, text) != metadata["sha256"]:
+        if digest(tensors, text) != metadata["sha256"]:
             raise ValueError("its content does not match its hash")
         state = json.loads(text)
         if state["compute"] != compute:
@@ -77,11 +79,12 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
         return {}, Progress(), f"{path} cannot be used ({reason}); kept as {aside}; the step starts from its beginning"
 
 
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 over the state text and every tensor's name, shape, type and bytes."""
-    digest = hashlib.sha256(text.encode())
+def digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 over the state text and every tensor's name, shape, type and bytes, on whatever device."""
+    sha256 = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name}:{list(tensor.shape)}:{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
+        sha256.update(f"{name}:{list(tensor.shape)}:{tensor.dtype}".encode())
+        tensor = tensor.detach().to("cpu").contiguous()
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return sha256.hexdigest()

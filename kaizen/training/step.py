@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from kaizen import distributed
 from kaizen.data.augment import TwoViewAugment
 from kaizen.data.batches import Rows, open_rows
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
 from kaizen.locks import Watch
 from kaizen.models.continual import ContinualModel, build_model, frozen_copy, load_weights, read_checkpoint
+from kaizen.models.shared import share_encoders
 from kaizen.params import (
     AugmentParams,
     ClassifierDistillParams,
@@ -33,7 +35,7 @@ from kaizen.training.device import Compute, choose_compute
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
 from kaizen.training.progress import Reporter
-from kaizen.training.resume import Progress, save_tensors
+from kaizen.training.resume import Progress, digest, save_tensors
 
 
 @dataclass(frozen=True)
@@ -84,24 +86,32 @@ def run_step(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train the step that ``spec`` describes and write its files into ``building``.
 
+    Where several processes share the step (`kaizen.distributed`), each calls this alike and the first one writes.
     Returns (environment for the record, speed for run.json). Raises KaizenError for inputs that do not fit,
     Interrupted on a request to stop, NodeFailed on a loss that is not finite.
     """
     params = from_dict(StepParams, spec["params"])
-    inputs = spec["inputs"]
     compute = choose_compute(params.train.device, params.train.precision, params.train.threads)
-    reporter.note(f"{compute.device.type}, {str(compute.dtype).removeprefix('torch.')}, {params.train.threads} threads")
-    data = _step_data(params, inputs, store, compute)
+    processes = f"{distributed.count()} processes, " if distributed.count() > 1 else ""
+    precision = str(compute.dtype).removeprefix("torch.")
+    reporter.note(f"{processes}{compute.device.type}, {precision}, {params.train.threads} threads")
+    # A damaged node is set aside by one process only.
+    with distributed.first_alone():
+        files = _input_files(params, spec["inputs"], store)
+    data = _step_data(params, files, compute)
     student = student_for(params)
     teacher: ContinualModel | None = None
-    if "prior" in inputs:
-        path = store.open_file("step", inputs["prior"]["key"], "model.safetensors")
+    if "prior" in files:
+        (path,) = files["prior"]
         # The predictor of feature distillation is new at the first step that has a teacher.
         load_weights(student, read_checkpoint(path), path, may_lack=("distiller.",), new_logits=params.new_logits)
         if params.feature_distill or params.classifier_distill:
             teacher = compute.place(frozen_copy(student, params.teacher_train_mode, params.new_logits))
     student.ssl.start_task()
     student = compute.place(student)
+    for model in (student, teacher):
+        if model is not None:
+            share_encoders(model, data.rows)
     step = Step(
         student=student,
         teacher=teacher,
@@ -124,33 +134,52 @@ def run_step(
         confirm=watch.confirm,
     )
     progress = step.run()
-    _write_results(student, progress, building)
-    images = len(progress.history) * data.epoch_length() * (data.batch_size + data.replay_batch_size)
+    if distributed.count() > 1:
+        distributed.check_agreement(digest(student.state_dict(), ""), "at the step's end")
+    if distributed.rank() == 0:
+        _write_results(student, progress, building)
+    images = len(progress.history) * data.epoch_length() * data.rows
     speed = {"training_seconds": progress.seconds, "images_per_second": images / max(progress.seconds, 1e-9)}
-    return compute.describe(), speed
+    return compute.describe() | {"processes": progress.processes}, speed
 
 
-def _step_data(params: StepParams, inputs: dict[str, Any], store: Store, compute: Compute) -> StepData:
+def _input_files(params: StepParams, inputs: dict[str, Any], store: Store) -> dict[str, list[Path]]:
+    """The files that the step reads of each of its inputs, their hashes checked."""
+    names = {
+        "shards": [f"task-{task:02d}.train.parquet" for task in params.tasks],
+        "replay": ["replay.parquet"],
+        "prior": ["model.safetensors"],
+    }
+    return {
+        role: [store.open_file(node["kind"], node["key"], name) for name in names[role]]
+        for role, node in inputs.items()
+    }
+
+
+def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Compute) -> StepData:
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
     train = params.train
 
-    def rows(kind: str, key: str, names: list[str], fraction: float) -> Rows:
-        paths = [store.open_file(kind, key, name) for name in names]
-        return open_rows(paths, params.image, fraction, train.stream_above_mb, compute.device)
+    def rows(role: str, fraction: float) -> Rows:
+        return open_rows(files[role], params.image, fraction, train.stream_above_mb, compute.device)
 
-    names = [f"task-{task:02d}.train.parquet" for task in params.tasks]
-    task = rows("shards", inputs["shards"]["key"], names, train.data_fraction)
+    task = rows("shards", train.data_fraction)
     if task.count < 2:
         raise KaizenError(
             f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
             f"{', '.join(map(str, params.tasks))}; at least 2 are needed: raise it"
         )
     data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
-    if "replay" in inputs:
-        replay = rows("replay", inputs["replay"]["key"], ["replay.parquet"], 1.0)
+    if "replay" in files:
+        replay = rows("replay", 1.0)
         # A proportion of a small class may round to no image at all: the step is then one without replay.
         if replay.count:
             data.replay, data.replay_batch_size = replay, min(params.replay_batch_size, replay.count)
+    if data.rows < distributed.count():
+        raise KaizenError(
+            f"runtime.processes: {distributed.count()} processes cannot share batches of {data.rows} images; lower it, "
+            "or raise train.batch_size or train.data_fraction"
+        )
     return data
 
 

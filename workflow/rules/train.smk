@@ -1,5 +1,13 @@
 # One training step: from the prior step's checkpoint, a task shard and a replay shard to the next checkpoint.
 
+# The job starts the processes that share a step by torchrun: so many on each host. On several hosts it does so by
+# srun, for which the SLURM executor runs it once, in an allocation of one task a host (that is what `mpi` tells it).
+PROCESSES = kz.params.runtime.processes
+HOSTS = kz.params.runtime.hosts
+ALLOCATION = (
+    dict(nodes=HOSTS, tasks=HOSTS, tasks_per_gpu=0, mpi="srun") if HOSTS > 1 else {}
+)
+
 
 rule step:
     """Train one task's step of a run, or a specialist; interrupted, it resumes where its state was saved."""
@@ -13,11 +21,12 @@ rule step:
         "logs/step/{key}.tsv"
     conda:
         "../envs/kaizen.yaml"
-    threads: kz.params.train.threads
+    threads: PROCESSES * kz.params.train.threads
     resources:
-        mem_mb=kz.params.runtime.step_mem_mb,
+        **ALLOCATION,
+        mem_mb=PROCESSES * kz.params.runtime.step_mem_mb,
         runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
-        gpu=int(kz.params.train.device == "cuda"),
+        gpu=PROCESSES * HOSTS * (kz.params.train.device == "cuda"),
     params:
         store=str(kz.store.root),
         spec=kz.spec,

@@ -1,0 +1,473 @@
+"""A step that several processes share comes to what one process comes to; how it starts, stops, fails and resumes.
+
+Started by the real `torchrun`, on CPUs with Gloo. A start costs many seconds, so one does for all methods.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import REPOSITORY, make_params
+from safetensors.torch import load_file
+from shared_training import CASES, NORMS, Case, normalise, train
+from tiny import Project, make_project
+from torch import Tensor, nn
+
+from kaizen import distributed
+from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.models.shared import SharedBatchNormAct, share_statistics
+from kaizen.store import Store
+from kaizen.training import launch
+from kaizen.training.progress import PlainReporter
+from kaizen.training.resume import FILE
+
+# Largest difference of a loss term and of a weight, relative to the largest of its tensor or 1 (docs/running.md). In
+# float64 what is computed is seen to be the same; float32 shows the rounding, which every update carries on.
+TOLERANCE = {"float64": (1e-12, 1e-11), "float32": (5e-5, 1e-3), "bfloat16": (2e-2, 0.5)}
+
+
+def difference(one: Tensor, two: Tensor) -> float:
+    assert one.shape == two.shape
+    if not one.numel():
+        return 0.0
+    one, two = one.double(), two.double()
+    return float((one - two).abs().max()) / max(1.0, float(two.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of all cases: one start for all of them."""
+    folder = tmp_path_factory.mktemp("shared")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, str(REPOSITORY / "tests" / "shared_training.py"), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_two_processes_train_as_one(case: Case, shared: Path, tmp_path: Path) -> None:
+    alone = train(case, tmp_path)
+    first, second = (load_file(shared / f"{case.name}.{rank}") for rank in (0, 1))
+    assert torch.equal(torch.cat([first.pop("views"), second.pop("views")]), alone.pop("views"))
+    for_terms, for_weights = TOLERANCE[case.precision]
+    assert difference(first["terms"], alone["terms"]) < for_terms
+    assert first.keys() == second.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name]), f"{name} differs between the processes"
+        assert difference(first[name], value) < for_weights, name
+
+
+def test_the_same_number_of_processes_makes_the_same_bits(shared: Path) -> None:
+    once, again = load_file(shared / f"{CASES[0].name}.0"), load_file(shared / "again.0")
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_shared_batch_norm_is_that_of_all_rows(name: str, shared: Path) -> None:
+    alone = normalise(name)
+    parts = [load_file(shared / f"{name}.{rank}") for rank in (0, 1)]
+    # Values around 1000 have steps of 6e-5 in float32.
+    tolerance = 5e-4 if name == "far from zero" else 1e-13
+    for key, value in alone.items():
+        found = torch.cat([part[key] for part in parts]) if key[0].isdigit() else parts[0][key]
+        assert difference(found, value) < tolerance, key
+
+
+def test_processes_that_drift_apart_are_told_of(shared: Path) -> None:
+    for rank in (0, 1):
+        told = (shared / f"disagreement.{rank}").read_text()
+        assert told.startswith("in a test: process 1 (from 0) has other weights than process 0")
+
+
+# -- parts --------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_dealt_evenly_and_completely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    for total in range(3, 12):
+        parts = []
+        for rank in range(3):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            parts.append(range(total)[distributed.own_rows(total)])
+        assert [row for part in parts for row in part] == list(range(total))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_another_number_of_rows_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    with pytest.raises(ValueError, match="3 rows of 5 in process 0, which encodes 2"):
+        distributed.gather_rows(torch.zeros(3, 4), 5)
+
+
+def test_norms_of_other_kinds_are_shared_or_refused() -> None:
+    class BatchNormAct2d(nn.BatchNorm2d):
+        """As timm's."""
+
+        def __init__(self) -> None:
+            super().__init__(3)
+            self.drop, self.act = nn.Identity(), nn.ReLU()
+
+    norm = BatchNormAct2d().eval()
+    share_statistics(norm)
+    assert isinstance(norm, SharedBatchNormAct)
+    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(norm(images), images.relu(), rtol=0, atol=1e-4)
+    with pytest.raises(KaizenError, match=r"runtime\.processes: the backbone's SyncBatchNorm takes statistics"):
+        share_statistics(nn.SyncBatchNorm(3))
+    layer = nn.LayerNorm(3)
+    share_statistics(layer)
+    assert type(layer) is nn.LayerNorm
+
+
+def test_more_processes_than_images_in_a_batch_are_refused() -> None:
+    make_params({"runtime.processes": 4, "train.batch_size": 4})
+    with pytest.raises(KaizenError, match=r"runtime\.processes: 6 processes \(on all hosts\) cannot share batches"):
+        make_params({"runtime.processes": 3, "runtime.hosts": 2, "train.batch_size": 4})
+
+
+SPEC: dict[str, Any] = {"params": {"train": {"threads": 1}}, "local": {"processes": 4, "hosts": 2}}
+STORE = Store(Path("/no/store"))
+
+
+def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"):
+        launch.launch_command(SPEC, Path("/store"), Path("/building"))
+    monkeypatch.setenv("SLURM_JOB_ID", "70123")
+    command = " ".join(launch.launch_command(SPEC, Path("/store"), Path("/building")))
+    assert command.startswith("srun --nodes 2 --ntasks-per-node 1 --cpus-per-task 4 --kill-on-bad-exit=1 ")
+    assert "--nproc-per-node 4 --nnodes 2 --rdzv-backend c10d" in command
+    assert ":30123 --rdzv-id 70123 --module kaizen.training.worker {" in command
+
+
+# -- the job and its processes, which small programs stand for --------------------------------------------------
+
+
+class Told(PlainReporter):
+    """Remembers the lines."""
+
+    def __init__(self) -> None:
+        super().__init__("job", None, None)
+        self.lines: list[str] = []
+
+    def _write(self, text: str, always: bool) -> None:
+        self.lines.append(text)
+
+
+def run_program(monkeypatch: pytest.MonkeyPatch, program: str, stop: Any = lambda: False) -> tuple[Any, list[str]]:
+    """What the job makes of processes that do as ``program``; an exception is returned."""
+    monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
+    told = Told()
+    try:
+        return launch.train_in_processes(SPEC, STORE, Path(), told, stop), told.lines
+    except BaseException as error:
+        return error, told.lines
+
+
+def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        [0, "note", ["2 processes"]],
+        [0, "epoch", [1, 2, {"L": 0.5}, 0.1, 64.0]],
+        [0, "result", [{"torch": "9"}, {"training_seconds": 1.0}]],
+    ]
+    found, told = run_program(monkeypatch, f"for line in {[json.dumps(line) for line in lines]}: print(line)")
+    assert found == ({"torch": "9"}, {"training_seconds": 1.0})
+    assert told[0] == "2 processes"
+    assert told[1].startswith("epoch 1/2 L 0.5000 lr 0.1 64 images/s")
+
+
+@pytest.mark.parametrize(
+    ("messages", "kind", "text"),
+    [
+        ([[0, "NodeFailed", ["not finite"]], [1, "NodeFailed", ["not finite"]]], NodeFailed, "not finite"),
+        ([[1, "Interrupted", ["saved"]], [0, "Interrupted", ["saved"]]], Interrupted, "saved"),
+        ([[1, "KaizenError", ["shard is damaged"]]], KaizenError, "process 1 (from 0): shard is damaged"),
+        ([[0, "OSError", [28, "No space left on device", "/x"]]], OSError, "[Errno 28] No space left on device: '/x'"),
+        ([[2, "MemoryError", []]], MemoryError, ""),
+    ],
+)
+def test_errors_end_the_job_with_one_message(
+    messages: list[Any], kind: type[BaseException], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = f"import sys\nfor line in {[json.dumps(line) for line in messages]}: print(line)\nsys.exit(1)"
+    found, told = run_program(monkeypatch, program)
+    assert type(found) is kind
+    assert str(found) == text
+    assert told == []
+
+
+def test_processes_that_die_without_a_word_fail_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, told = run_program(monkeypatch, "import sys; print('Killed', file=sys.stderr); sys.exit(1)")
+    assert isinstance(found, NodeFailed)
+    assert "a process of those that share the step died (torchrun ended with 1)" in str(found)
+    assert told == ["Killed"]
+
+
+def test_a_request_to_stop_is_passed_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import json, signal, sys, time
+times = []
+signal.signal(signal.SIGTERM, lambda *_: times.append(1))
+print(json.dumps([0, "note", ["ready"]]), flush=True)
+while not times: time.sleep(0.01)
+time.sleep(0.5)
+print(json.dumps([0, "Interrupted", [f"{len(times)} times"]]), flush=True)
+"""
+    told = Told()
+    monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
+    with pytest.raises(Interrupted, match=r"^1 times$"):
+        launch.train_in_processes(SPEC, STORE, Path(), told, lambda: bool(told.lines))
+
+
+def test_an_impatient_job_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def impatient() -> bool:
+        if (tmp_path / "pid").exists():
+            raise KeyboardInterrupt
+        return False
+
+    program = f"import os, pathlib, time; pathlib.Path('{tmp_path}/pid').write_text(str(os.getpid())); time.sleep(600)"
+    found, _ = run_program(monkeypatch, program, impatient)
+    assert isinstance(found, KeyboardInterrupt)
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+# -- the real thing ---------------------------------------------------------------------------------------------
+
+
+class Work:
+    """A tiny project with all nodes made by one process, and copies of it where one step is made anew."""
+
+    def __init__(self, root: Path) -> None:
+        changes = {
+            "grid.variants": ["kaizen"],
+            "grid.methods": ["byol"],
+            "ssl.byol": {"projector_hidden": 16, "projector_out": 8, "predictor_hidden": 12},
+            "train.epochs": 30,
+            "train.lr": 0.1,
+            "train.batch_size": 7,
+            "runtime.save_every_epochs": 1,
+        }
+        self.root = root
+        self.alone = make_project(root / "alone", changes)
+        done = self.alone.kaizen("run")
+        assert done.code == 0, done.output
+        nodes = json.loads(self.alone.kaizen("plan", "--json").output)["nodes"]
+        self.spec = next(node for node in nodes if node["title"].startswith("step 1"))
+
+    def copy(self, name: str, of: Project | None = None) -> Project:
+        """An independent copy, of the project without the step unless told otherwise."""
+        project = (of or self.alone).copy(self.root / name)
+        if of is None:
+            # And without the published tree, from which the workflow would take the step back.
+            published = [str(project.root / name) for name in ("data", "results")]
+            subprocess.run(["rm", "--recursive", str(self.folder(project)), *published], check=True)
+        return project
+
+    def folder(self, project: Project) -> Path:
+        return project.store.folder("step", self.spec["key"])
+
+    def state(self, project: Project) -> Path:
+        return project.store.work_folder("step", self.spec["key"]) / FILE
+
+    def start(self, project: Project, processes: int) -> subprocess.Popen[str]:
+        """Start the step's job as the workflow does."""
+        spec = self.spec | {"local": {"save_every_epochs": 1, "processes": processes, "hosts": 1}}
+        record = project.store.record("step", spec["key"])
+        command = [sys.executable, "-m", "kaizen", "node", "--record", str(record), "--spec", json.dumps(spec)]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, "--log", "step.log"], cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def make(self, project: Project, processes: int) -> str:
+        job = self.start(project, processes)
+        errors = job.communicate()[1]
+        assert job.returncode == 0, errors
+        return errors
+
+    def result(self, project: Project) -> dict[str, bytes]:
+        return {name: (self.folder(project) / name).read_bytes() for name in ("model.safetensors", "history.parquet")}
+
+    def processes(self, project: Project) -> list[int]:
+        """Who has trained it, by the record."""
+        found: list[int] = project.store.read_record("step", self.spec["key"])["environment"]["processes"]
+        return found
+
+    def wait_for_state(self, project: Project, job: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + 300
+        while not self.state(project).exists():
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def workers(self, project: Project, torchrun: bool = False) -> list[int]:
+        """The running processes that train the project's step, by their command lines; with torchrun's if wanted."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            ours = any(word.startswith(bytes(project.store.root)) for word in words)
+            if ours and b"kaizen.training.worker" in words and (torchrun or b"torch.distributed.run" not in words):
+                found.append(int(folder.name))
+        return sorted(found)
+
+    def differences(self, one: Project, two: Project) -> float:
+        first, second = (load_file(self.folder(project) / "model.safetensors") for project in (one, two))
+        assert first.keys() == second.keys()
+        return max(difference(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    return Work(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def two(work: Work) -> Project:
+    """The step made by two processes without interruption."""
+    project = work.copy("two")
+    errors = work.make(project, 2)
+    assert errors.count("2 processes, cpu, float32, 1 threads") == 1
+    return project
+
+
+@pytest.fixture(scope="module")
+def interrupted(work: Work) -> Project:
+    """The step stopped by SIGTERM while two processes trained it."""
+    project = work.copy("interrupted")
+    job = work.start(project, 2)
+    work.wait_for_state(project, job)
+    job.send_signal(signal.SIGTERM)
+    errors = job.communicate()[1]
+    assert job.returncode == 143, errors
+    assert errors.count("the same command resumes it") == 1
+    assert "Traceback" not in errors
+    assert work.workers(project) == []
+    return project
+
+
+def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Project) -> None:
+    assert work.processes(work.alone) == [1]
+    assert work.processes(two) == [2]
+    assert work.differences(two, work.alone) < TOLERANCE["float32"][1]
+    log = (two.root / "step.log").read_text().splitlines()
+    assert sum("epoch 7/30 " in line for line in log) == 1, "the first process alone tells"
+    assert two.leftovers() == []
+    assert not work.state(two).exists()
+    assert two.nodes().keys() == work.alone.nodes().keys()
+
+
+def test_an_interrupted_step_ends_with_the_same_bytes(work: Work, two: Project, interrupted: Project) -> None:
+    project = work.copy("resumed by two", interrupted)
+    assert "resumes at epoch" in work.make(project, 2)
+    assert work.result(project) == work.result(two)
+    assert work.processes(project) == [2]
+
+
+def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+    project = work.copy("resumed by one", interrupted)
+    errors = work.make(project, 1)
+    assert "resumes at epoch" in errors
+    assert "was trained by 2 processes, goes on with 1: the same up to rounding" in errors
+    assert work.processes(project) == [2, 1]
+    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+
+
+@pytest.mark.slow
+def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+    """And are stopped too, by a signal to every process at once, as SLURM sends it."""
+    project = work.copy("resumed by three", interrupted)
+    before = work.state(project).read_bytes()
+    job = work.start(project, 3)
+    while work.state(project).read_bytes() == before:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
+    for process in (job.pid, *work.workers(project, torchrun=True)):
+        os.kill(process, signal.SIGTERM)
+    errors = job.communicate()[1]
+    assert job.returncode == 143, errors
+    assert "was trained by 2 processes, goes on with 3" in errors
+    assert "goes on with" not in work.make(project, 3)
+    assert work.processes(project) == [2, 3]
+    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+
+
+def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: Work) -> None:
+    project = work.copy("killed")
+    job = work.start(project, 2)
+    work.wait_for_state(project, job)
+    os.kill(work.workers(project)[1], signal.SIGKILL)
+    errors = job.communicate()[1]
+    assert job.returncode == 1, errors
+    assert "a process of those that share the step died" in errors
+    assert "SIGKILL" in errors, "torchrun's report is passed on"
+    assert work.workers(project) == []
+    assert work.state(project).exists()
+    assert not work.folder(project).exists() or not any(work.folder(project).iterdir())
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_job(work: Work) -> None:
+    project = work.copy("job killed")
+    job = work.start(project, 2)
+    work.wait_for_state(project, job)
+    assert len(work.workers(project)) == 2
+    job.kill()
+    job.communicate()
+    deadline = time.monotonic() + 60
+    while work.workers(project) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert work.workers(project) == []
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_all_with_one_message(tmp_path: Path) -> None:
+    project = make_project(tmp_path, {"runtime.processes": 2, "train.lr": 1e30, "train.optimizer": "sgd"})
+    done = project.python("run")
+    assert done.code == 1
+    assert done.output.count("is not finite in epoch") == 1
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.slow
+def test_snakemake_trains_with_two_processes(work: Work) -> None:
+    project = work.copy("snakemake")
+    project.set({"runtime.processes": 2})
+    done = project.snakemake("--cores", "2")
+    assert done.code == 0, done.output
+    assert work.processes(project) == [2]
+    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+    assert "Nothing to be done" in project.snakemake().output
+
+
+@pytest.mark.slow
+def test_two_hosts_share_a_step(work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other as on two hosts."""
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\nwhile [ "$1" != --kill-on-bad-exit=1 ]; do shift; done\nshift\n"$@" &\n"$@"\nwait\n')
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
+    project = work.copy("hosts")
+    spec = work.spec | {"local": {"save_every_epochs": 1, "processes": 1, "hosts": 2}}
+    record = project.store.record("step", spec["key"])
+    done = project.python("node", "--record", str(record), "--spec", json.dumps(spec))
+    assert done.code == 0, done.output
+    assert work.result(project) == work.result(two), "two processes are two processes, wherever they run"
