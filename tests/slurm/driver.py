@@ -143,7 +143,7 @@ class Grid:
         shutil.rmtree(self.project.store.folder("step", key))
         return f".kaizen/receipts/step/{key}.json"
 
-    def snakemake(self, *arguments: str) -> Snakemake:
+    def snakemake(self, *arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> Snakemake:
         """Start Snakemake with the profile."""
         root = self.project.root
         environment = os.environ | {
@@ -151,7 +151,7 @@ class Grid:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY),
         }
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
         command += ["--directory", str(root), "--profile", str(self.profile), *arguments]
         run = Snakemake(command, root, environment, root / f"snakemake-{len(self.running)}.log")
         self.running.append(run)
