@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.data.sources import open_source
+from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
 from kaizen.fingerprint import code_fingerprint
@@ -31,8 +32,22 @@ MAX_ARGUMENT = 64 * 1024
 
 
 def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
-    """Names and checksums of the raw data, remembered under .kaizen by size and modification time."""
-    source = open_source(dataset)
+    """Names and checksums of the raw data, remembered under .kaizen by size and modification time.
+
+    Raises KaizenError where the data are absent or badly laid out.
+    """
+    try:
+        source = open_source(dataset)
+    except KaizenError as error:
+        folder = Path(dataset.path).expanduser() if dataset.path else None
+        tracked = tracked_by_dvc(folder) if folder and not folder.exists() else None
+        if tracked is None:
+            raise
+        file = os.path.relpath(tracked.file)
+        raise KaizenError(
+            f"dataset.path: {folder} is not here, and the plan needs its checksums. {file} tracks it: "
+            f"`dvc checkout {file}` takes it from DVC's cache, `dvc pull {file}` from the remote"
+        ) from error
     cache = main_checkout(root) / ".kaizen" / "checksums"
     classes, domains = source.checksums(cache), source.domain_checksums(cache)
     return DatasetFacts(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from checkout import ALL_NODES, Checkout, new_project
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.nodes import DatasetFacts, Node, Plan
@@ -72,3 +73,24 @@ def golden() -> dict[str, Tensor]:
         pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A project after its first `dvc repro`, committed and pushed to a local remote."""
+    project = new_project(tmp_path_factory.mktemp("base") / "project")
+    project.start_counting()
+    output = project.run("dvc", "repro")
+    assert project.jobs() == ALL_NODES
+    assert "Kaizen" in output and "No distillation" in output, "the table of results is shown at the end"
+    project.check_nothing_stale()
+    project.run("dvc", "remote", "add", "--default", "local", str(project.root.parent / "remote"))
+    project.commit("first run")
+    project.run("dvc", "push", "--quiet")
+    return project
+
+
+@pytest.fixture
+def project(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished project."""
+    return finished.copy(tmp_path / "project")

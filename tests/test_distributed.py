@@ -287,8 +287,8 @@ class Work:
     def start(self, project: Project, processes: int) -> subprocess.Popen[str]:
         """Start the step's job as the workflow does."""
         spec = self.spec | {"local": {"save_every_epochs": 1, "processes": processes, "hosts": 1}}
-        record = project.store.record("step", spec["key"])
-        command = [sys.executable, "-m", "kaizen", "node", "--record", str(record), "--spec", json.dumps(spec)]
+        store = str(project.store.root)
+        command = [sys.executable, "-m", "kaizen", "node", "--store", store, "--spec", json.dumps(spec)]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [*command, "--log", "step.log"], cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True
@@ -467,7 +467,6 @@ def test_two_hosts_share_a_step(work: Work, two: Project, tmp_path: Path, monkey
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
     project = work.copy("hosts")
     spec = work.spec | {"local": {"save_every_epochs": 1, "processes": 1, "hosts": 2}}
-    record = project.store.record("step", spec["key"])
-    done = project.python("node", "--record", str(record), "--spec", json.dumps(spec))
+    done = project.python("node", "--spec", json.dumps(spec))
     assert done.code == 0, done.output
     assert work.result(project) == work.result(two), "two processes are two processes, wherever they run"

@@ -310,5 +310,4 @@ def test_params_yaml_shows_every_key() -> None:
 
 def test_dvc_watches_every_section_that_changes_a_result() -> None:
     stage = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["experiment"]
-    sections = {field.name for field in dataclasses.fields(Params)}
-    assert set(stage["params"]) == sections - {"runtime"}
+    assert stage["params"] == [{"params.yaml": None}], "the file as a whole, whatever sections it has"

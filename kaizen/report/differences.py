@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.statistics import Difference, paired_difference
-from kaizen.report.series import LOWER_IS_BETTER, METRIC_SHORT, Series, method_label
+from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, Series, method_label
 from kaizen.report.tables import ABSENT, MINUS, Row, markdown_line, percent
 
 _SUBJECT = "kaizen"
-_SHOWN = ("continual_accuracy", "final_accuracy", "forgetting", "forward_transfer")
 
 
 def difference(a: Series, b: Series, reader: str, metric: str) -> Difference:
@@ -57,11 +56,11 @@ def differences_markdown(series: Sequence[Series]) -> str:
         for a, b in itertools.product(series, series)
         if a.method == b.method and a.variant == _SUBJECT != b.variant
     ]
-    found = [[difference(a, b, "classifier", metric) for metric in _SHOWN] for a, b in pairs]
-    places = [place for place in range(len(_SHOWN)) if any(row[place].n for row in found)]
+    found = [[difference(a, b, "classifier", metric) for metric in HEADLINE] for a, b in pairs]
+    places = [place for place in range(len(HEADLINE)) if any(row[place].n for row in found)]
     if not places:
         return ""
-    header = ["Method", "Difference", *(METRIC_SHORT[_SHOWN[place]] for place in places)]
+    header = ["Method", "Difference", *(METRIC_SHORT[HEADLINE[place]] for place in places)]
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(places)])]
     for (a, b), row in zip(pairs, found, strict=True):
         texts = [_cell(row[place]) for place in places]

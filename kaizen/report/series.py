@@ -57,6 +57,8 @@ METRIC_LABELS = dict(
     )
 )
 METRIC_SHORT = dict(zip(METRICS, ("CA", "FA", "F", "FT", "FT probe", "BWT"), strict=True))
+# The paper's four, for places where all are too many: the terminal, DVC's columns, differences.
+HEADLINE = ("continual_accuracy", "final_accuracy", "forgetting", "forward_transfer")
 LOWER_IS_BETTER = frozenset({"forgetting"})
 
 # Okabe and Ito's palette for the known variants, then Tol's muted colours: told apart by the colour-blind.

@@ -76,7 +76,7 @@ def write_summary(
 ) -> dict[str, Any]:
     """Write the summary of a grid into the folder ``out`` and return the content of metrics_full.json.
 
-    Files: metrics.json (the classifier's means: method -> variant -> CA, FA, F, FT, BWT), metrics_full.json (every
+    Files: metrics.json (the classifier's means: method -> variant -> CA, FA, F, FT), metrics_full.json (every
     reader and metric with interval and n); results, accuracy, differences (where a method has several series) and
     per_class (.parquet and .csv, tidy); table.md, report.md, figures/<name>.<format> and figures/<name>.csv. The same
     input gives the same bytes. ``context`` is shown at the head of the report: plain values, lists or nested mappings.

@@ -11,6 +11,7 @@ from typing import Any
 from kaizen import files
 from kaizen.evaluation.metrics import METRICS, READERS, UPPER_BOUND
 from kaizen.report.series import (
+    HEADLINE,
     LOWER_IS_BETTER,
     METRIC_SHORT,
     READER_LABELS,
@@ -124,13 +125,13 @@ def in_order(metrics: Metrics) -> list[tuple[str, dict[str, Mapping[str, Any]]]]
 
 
 def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
-    """The classifier's defined means, for DVC: method -> series key -> CA, FA, F, FT, BWT -> fraction."""
+    """The classifier's defined means, for DVC's columns: method -> series key -> CA, FA, F, FT -> fraction."""
     return {
         method: {
             key: {
-                METRIC_SHORT[metric]: value["mean"]
-                for metric, value in entry["classifier"].items()
-                if value["mean"] is not None
+                METRIC_SHORT[metric]: entry["classifier"][metric]["mean"]
+                for metric in HEADLINE
+                if entry["classifier"][metric]["mean"] is not None
             }
             for key, entry in entries.items()
         }

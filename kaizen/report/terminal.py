@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaizen.report.series import LOWER_IS_BETTER, METRIC_SHORT, method_label
+from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_COLUMNS = ("continual_accuracy", "final_accuracy", "forgetting", "forward_transfer")
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
@@ -33,12 +31,12 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Method")
     table.add_column("Variant")
-    for metric in _COLUMNS:
+    for metric in HEADLINE:
         arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
         table.add_column(f"{METRIC_SHORT[metric]} {arrow}", justify="right", no_wrap=True)
     for method, entries in in_order(metrics):
         name = method_label(method)
-        for key, row in cells(entries, "classifier", _COLUMNS).items():
+        for key, row in cells(entries, "classifier", HEADLINE).items():
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
             table.add_row(Text(name), Text(str(entries[key]["label"])), *texts)
             name = ""
