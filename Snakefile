@@ -44,4 +44,4 @@ rule all:
     """Everything that params.yaml asks for, published under data/ and results/."""
     default_target: True
     input:
-        kz.publication(),
+        local(kz.publication()),

@@ -32,7 +32,7 @@ rule publish:
     input:
         kz.targets(),
     output:
-        kz.marker("{mark}"),
+        local(kz.marker("{mark}")),
     log:
         "logs/publish/{mark}.log",
     benchmark:
