@@ -1,4 +1,4 @@
-"""The least of a Kubernetes API server: it keeps Jobs and Secrets, and runs a Job's container as a process of this host.
+"""The least of a Kubernetes API server: keeps Jobs and Secrets, and runs a Job's container as a process of this host.
 
 What is real: the executor plugin and its client, the manifests, the commands that the containers run, their exit codes
 and logs. What is not: images, scheduling, volumes (a claim's mount path is simply a folder of this host), limits.

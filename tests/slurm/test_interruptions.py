@@ -122,7 +122,9 @@ def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
 
 def slurmd_of(node: str) -> psutil.Process:
     """The daemon of a node."""
-    (found,) = [p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "slurmd" and node in p.info["cmdline"]]
+    (found,) = [
+        p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "slurmd" and node in p.info["cmdline"]
+    ]
     return found
 
 

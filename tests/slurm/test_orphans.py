@@ -1,4 +1,4 @@
-"""SIGKILL of the main Snakemake: its jobs go on. A restart waits for them, or `kaizen jobs --cancel` ends them first."""
+"""SIGKILL of the main Snakemake: its jobs go on. A restart waits for them; `kaizen jobs --cancel` ends them first."""
 
 from __future__ import annotations
 
