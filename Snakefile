@@ -21,7 +21,8 @@ if workflow.is_main_process:
     note_workflow(Path.cwd())
 
 
-# `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph.
+# `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
+# `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
 kz = workflow_of_config(config, Path.cwd())
 
 

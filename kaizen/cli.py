@@ -99,6 +99,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
     command("show", _show, "Show the published results: table and paths of the figures.", planned=False)
     sub = command(
+        "explain",
+        _explain,
+        "Tell where a result comes from: commit, parameters, data, code, environment, what it was made from, wall "
+        "time, and the command that makes it again.",
+    )
+    sub.add_argument(
+        "asked",
+        metavar="WHAT",
+        help="a file or folder of results/ or data/, a node's key, or a number: results/metrics.json:simclr.kaizen.CA",
+    )
+    sub.add_argument("--json", action="store_true", help="print all of it as JSON")
+    sub.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        dest="plan_file",
+        help="write it and all that it was made from as a plan for `kaizen run --plan FILE`",
+    )
+    sub = command(
         "gc", _gc, "Remove from the store what no checkout that uses it needs by its plan; a dry run unless --delete."
     )
     sub.add_argument("--delete", action="store_true", help="really remove it")
@@ -136,7 +155,7 @@ def _store(options: argparse.Namespace) -> Store:
 def _plan(options: argparse.Namespace) -> None:
     workflow = _workflow(options)
     if options.json:
-        nodes = [node.spec() | {"done": workflow.done(node)} for node in workflow.plan.nodes.values()]
+        nodes = [workflow.specification(node) | {"done": workflow.done(node)} for node in workflow.plan.nodes.values()]
         print(json.dumps({"plan": workflow.plan.key, "store": str(workflow.store.root), "nodes": nodes}, indent=1))
         return
     from kaizen.report.plan_tree import print_plan
@@ -162,6 +181,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from kaizen.jobs import StopRequest, check_spec, run_node
+    from kaizen.provenance.origin import add_origin
     from kaizen.training.progress import reporter
 
     if options.plan:
@@ -173,10 +193,11 @@ def _run(options: argparse.Namespace) -> None:
         if not isinstance(specs, list):
             raise KaizenError(f"{options.plan} is not a plan; write one with `kaizen plan --json`")
         specs = [check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)]
+        add_origin(specs, Path.cwd())
     else:
         workflow = _workflow(options)
         workflow.register()
-        specs = [node.spec() for node in workflow.plan.nodes.values()]
+        specs = [workflow.specification(node) for node in workflow.plan.nodes.values()]
     store = _store(options)
     _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
     stop = StopRequest()
@@ -238,6 +259,12 @@ def _show(options: argparse.Namespace) -> None:
     summary = Path("results/summary")
     metrics = read_json(summary / "metrics_full.json")
     print_table(metrics, sorted((summary / "figures").glob("*.png")))
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from kaizen.provenance.command import explain_command
+
+    explain_command(options.asked, options.params, options.overlay, options.json, options.plan_file)
 
 
 def _gc(options: argparse.Namespace) -> None:

@@ -33,6 +33,12 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
+def yaml_float(value: float) -> str:
+    """A number as every reader of YAML takes it for one: those of YAML 1.1 take 1e-05 for a text, 1.0e-05 not."""
+    text = repr(value)
+    return text if "." in text or "e" not in text else text.replace("e", ".0e")
+
+
 def sha256_text(text: str) -> str:
     """SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -41,12 +41,23 @@ _STATEMENT_STARTS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 def code_fingerprint(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
     """Hash the closure of ``modules`` and the installed versions of ``packages`` (local suffixes left out)."""
+    return fingerprint_with(modules, {package: installed_version(package) for package in packages})
+
+
+def fingerprint_with(modules: Iterable[str], versions: Mapping[str, str]) -> str:
+    """As `code_fingerprint`, with ``versions`` (package -> version) in the place of the installed ones."""
     digest = hashlib.sha256()
     for module in sorted(closure(modules)):
         digest.update(f"{module}={_module_hash(module)}\n".encode())
-    for package in sorted(packages):
-        digest.update(f"{package}=={installed_version(package)}\n".encode())
+    for package, version in sorted(versions.items()):
+        digest.update(f"{package}=={version}\n".encode())
     return digest.hexdigest()
+
+
+def files_of(modules: Iterable[str]) -> set[str]:
+    """The sources of the closure of ``modules``, relative to the folder that holds the package."""
+    paths = (_path(module) for module in closure(modules))
+    return {path.relative_to(ROOT.parent).as_posix() for path in paths if path is not None}
 
 
 def installed_version(package: str) -> str:

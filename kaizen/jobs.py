@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.fingerprint import installed_version
 from kaizen.locks import Watch
+from kaizen.provenance.origin import check_code, process_facts
 from kaizen.store import Store, record_key
 from kaizen.training.progress import Reporter
 
@@ -99,11 +99,12 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
                 raise KaizenError(
                     f"{role} ({parent['kind']} {parent['key']}) is not in {store.root}; run `snakemake` to make it"
                 )
+        check_code(spec)
         began = time.time()
         with store.building(kind, key) as building:
             environment, speed = _MAKERS[kind](spec, store, building, reporter, Watch(stop, lock))
             environment |= {"python": platform.python_version(), "kaizen": installed_version("kaizen")}
-            run = {"began": began, "seconds": time.time() - began, "host": socket.gethostname(), "pid": os.getpid()}
+            run = {"began": began, "seconds": time.time() - began} | process_facts()
             lock.confirm()
             store.commit(spec, building, environment, run | speed)
         _forget_work(store.work_folder(kind, key))
@@ -120,6 +121,7 @@ def _forget_work(folder: Path) -> None:
 
 def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch) -> Result:
     from kaizen.data.ingest import ingest
+    from kaizen.data.tracking import tracked_by_dvc
     from kaizen.params import DatasetParams, LabelsParams, SplitParams, from_dict
 
     params, local = spec["params"], spec["local"]
@@ -135,7 +137,10 @@ def _shards(spec: dict[str, Any], store: Store, building: Path, reporter: Report
     )
     _check_unchanged(dataset, spec)
     images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
-    return _versions("numpy", "pillow", "pyarrow"), {"images_per_second": images / (time.monotonic() - began)}
+    speed = {"images_per_second": images / (time.monotonic() - began)}
+    tracked = tracked_by_dvc(Path(dataset.path)) if dataset.path else None
+    dvc = {"dvc": {"file": os.path.relpath(tracked.file), "md5": tracked.md5}} if tracked else {}
+    return _versions("numpy", "pillow", "pyarrow"), speed | dvc
 
 
 def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:

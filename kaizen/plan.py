@@ -85,7 +85,9 @@ class _Builder:
         code_hash = self.fingerprint(*code)
         key = node_key(kind, params, code_hash, identities)
         if key not in self.nodes:
-            self.nodes[key] = Node(kind, key, title, code_hash, params, inputs, identities, local or {})
+            modules, packages = code
+            local = (local or {}) | {"code": {"modules": list(modules), "packages": list(packages)}}
+            self.nodes[key] = Node(kind, key, title, code_hash, params, inputs, identities, local)
         return self.nodes[key]
 
     # -- data ---------------------------------------------------------------------------------------------
@@ -293,18 +295,19 @@ class _Builder:
 
     def _summary(self, runs: tuple[Run, ...], references: tuple[SpecialistSet, ...]) -> Node:
         params = self.params
-        # The figure of the loss terms shows the first seed of each series.
-        shown = [run for run in runs if run.seed == params.grid.seeds[0] and len(run.steps) == len(self.tasks)]
-        steps = {run.name: {f"step-{run.name}-{t:02d}": step for t, step in enumerate(run.steps)} for run in shown}
+        steps = {run.name: {f"step-{run.name}-{t:02d}": step for t, step in enumerate(run.steps)} for run in runs}
         points: list[dict[str, Any]] = [
             {
+                "name": run.name,
                 "input": f"run-{run.name}",
                 "method": run.method,
                 "variant": run.variant,
                 "replay_size": run.replay_size,
                 "replay_unit": "images" if run.replay_unit == "memory" else run.replay_unit,
                 "seed": run.seed,
-                "steps": list(steps.get(run.name, {})),
+                "steps": list(steps[run.name]),
+                # The figure of the loss terms shows the first seed of each series.
+                "history": run.seed == params.grid.seeds[0] and len(run.steps) == len(self.tasks),
             }
             for run in runs
         ]
@@ -328,6 +331,7 @@ class _Builder:
         inputs |= {f"reference-{reference.name}": reference.evaluation for reference in references}
         for of_run in steps.values():
             inputs |= of_run
+        inputs["shards"] = self.shards
         node_params = {
             "report": dataclasses.asdict(params.report),
             "runs": points,
@@ -336,9 +340,16 @@ class _Builder:
             "classes": list(self.facts.classes),
             "tasks": self.tasks,
             "context": context,
+            # For the data card. How a shard is stored is no part of its identity, nor in which words its tasks were
+            # asked for.
+            "data": {
+                "dataset": {name: value for name, value in self._dataset().items() if name != "compression"},
+                "labels": self._labels(),
+            },
         }
         code = (("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
-        return self._node("summary", "summary: tables and figures", node_params, inputs, code)
+        identities = self._test_identities()
+        return self._node("summary", "summary: tables, figures and cards", node_params, inputs, code, identities)
 
 
 def variant_switches(params: Params, name: str) -> VariantParams:

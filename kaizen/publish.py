@@ -8,17 +8,19 @@ dvc.lock: a fresh clone after `dvc pull` has finished nodes without a store.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.files import explain_write_errors, read_json, sha256_text, write_json
+from kaizen.files import canonical_json, explain_write_errors, read_json, sha256_text, write_json
 from kaizen.nodes import Node, Plan, size_word
 from kaizen.store import RECORD, Store, link_or_copy, mismatch, record_key
 
 MANIFEST = "results/manifest.json"
+# How each node was made. Apart from the manifest, as it differs from run to run.
+PROVENANCE = "results/provenance.json"
 
 # Folders that publishing owns: a file in them that the plan does not name is removed.
 MANAGED = ("data/shards", "data/replay", "results/models", "results/evaluations", "results/summary")
@@ -48,27 +50,33 @@ def published_paths(plan: Plan) -> dict[str, Node]:
 def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     """Link all files of the plan's nodes to their readable paths under ``root`` and write the manifest last.
 
-    Deterministic: the same nodes give the same bytes. Returns the paths published.
-    Raises KaizenError when a node is missing or its files do not match their record.
+    Beside it stands how each node was made. Deterministic: the same nodes give the same bytes. Returns the paths
+    published. Raises KaizenError when a node is missing or its files do not match their record.
     """
     with explain_write_errors(root / MANIFEST):
         (root / MANIFEST).unlink(missing_ok=True)
     entries: dict[str, dict[str, Any]] = {}
     checked: dict[str, dict[str, Any]] = {}
+    also = _second_places(plan)
     for folder, node in published_paths(plan).items():
         if node.key not in checked:
             checked[node.key] = _verified_files(store, node)
             store.note_use(node.kind, node.key)
         for name, entry in checked[node.key].items():
-            path = f"{folder}/{name}"
-            entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
-            _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
-            if node is plan.summary and name == "metrics.json":
-                entries[METRICS] = entries[path]
-                _link(store.folder(node.kind, node.key) / name, root / METRICS, entry["size"])
+            for path in filter(None, (f"{folder}/{name}", also.get(name) if node is plan.summary else None)):
+                entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
+                _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
     _remove_others(root, set(entries))
+    runs = {node.key: store.read_run(node.kind, node.key) for node in plan.nodes.values()}
+    write_json(root / PROVENANCE, {"nodes": {key: run for key, run in runs.items() if run is not None}})
     write_json(root / MANIFEST, {"plan": plan.key, "files": entries})
     return sorted(entries)
+
+
+def _second_places(plan: Plan) -> dict[str, str]:
+    """Files of the summary -> where else people and tools look for them: cards beside what they describe."""
+    cards = {f"cards/{run.name}.md": f"results/models/{run.name}/README.md" for run in plan.runs}
+    return {"metrics.json": METRICS, "cards/data.md": "data/shards/README.md"} | cards
 
 
 def _verified_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
@@ -107,7 +115,7 @@ def is_published(plan: Plan, root: Path) -> bool:
     """Whether the tree under ``root`` is this plan's, every file present in its recorded size."""
     try:
         manifest = read_json(root / MANIFEST)
-        if manifest["plan"] != plan.key:
+        if manifest["plan"] != plan.key or not (root / PROVENANCE).is_file():
             return False
         return all((root / path).stat().st_size == entry["size"] for path, entry in manifest["files"].items())
     except (KaizenError, OSError, KeyError, TypeError, AttributeError):
@@ -120,6 +128,14 @@ class PublishedFile:
 
     path: Path
     entry: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PublishedTree:
+    """The files of a published tree, and how its nodes were made (key -> the content of run.json)."""
+
+    files: Sequence[PublishedFile] = ()
+    runs: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
@@ -139,17 +155,17 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     taken: list[Node] = []
     for tree in (_workspace_tree(root), _dvc_cache_tree(root)):
         copies: dict[str, dict[str, list[PublishedFile]]] = {}
-        for file in tree:
+        for file in tree.files:
             key = file.entry.get("key")
             if key in missing:
                 copies.setdefault(key, {}).setdefault(file.entry["file"], []).append(file)
         for key, files in copies.items():
-            if _take_node(missing[key], files, store):
+            if _take_node(missing[key], files, store, tree.runs.get(key)):
                 taken.append(missing.pop(key))
     return taken
 
 
-def _take_node(node: Node, copies: dict[str, list[PublishedFile]], store: Store) -> bool:
+def _take_node(node: Node, copies: dict[str, list[PublishedFile]], store: Store, run: dict[str, Any] | None) -> bool:
     """Put one node into the store if every file that its record names is there and right."""
     sources: dict[str, Path] = {}
     for name, files in copies.items():
@@ -168,7 +184,7 @@ def _take_node(node: Node, copies: dict[str, list[PublishedFile]], store: Store)
     except (KaizenError, KeyError, TypeError, ValueError, AttributeError):
         return False
     if right:
-        store.put_link(record, sources)
+        store.put_link(record, sources, run)
     return right
 
 
@@ -178,7 +194,7 @@ def _stays_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
+def manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
     """The entries of a manifest that are complete; none when it is not one."""
     files = manifest.get("files") if isinstance(manifest, dict) else None
     entries = files.items() if isinstance(files, dict) else ()
@@ -186,22 +202,32 @@ def _manifest_files(manifest: Any) -> dict[str, dict[str, Any]]:
 
 
 def _is_complete(entry: dict[str, Any]) -> bool:
-    return "size" in entry and all(isinstance(entry.get(name), str) for name in ("key", "file", "sha256"))
+    return "size" in entry and all(isinstance(entry.get(name), str) for name in ("kind", "key", "file", "sha256"))
 
 
-def _workspace_tree(root: Path) -> Iterator[PublishedFile]:
+def published_runs(path: Path) -> dict[str, dict[str, Any]]:
+    """How nodes were made, by key, as `publish` wrote it to ``path``; nothing where the file is missing or broken."""
+    try:
+        nodes = read_json(path)["nodes"]
+        canonical_json(nodes)  # refuses NaN, which reading lets pass
+        return {key: run for key, run in nodes.items() if isinstance(run, dict)}
+    except (KaizenError, KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _workspace_tree(root: Path) -> PublishedTree:
     """The files that the manifest in this checkout names, at their paths."""
     if not (root / MANIFEST).is_file():
-        return
+        return PublishedTree()
     try:
         manifest = read_json(root / MANIFEST)
     except KaizenError:
-        return
-    for path, entry in _manifest_files(manifest).items():
-        yield PublishedFile(root / path, entry)
+        return PublishedTree()
+    files = [PublishedFile(root / path, entry) for path, entry in manifest_files(manifest).items()]
+    return PublishedTree(files, published_runs(root / PROVENANCE))
 
 
-def _dvc_cache_tree(root: Path) -> Iterator[PublishedFile]:
+def _dvc_cache_tree(root: Path) -> PublishedTree:
     """The same files in DVC's cache, found through dvc.lock.
 
     `dvc repro` removes a stage's outputs before it runs the stage; what an unchanged node needs is then
@@ -209,14 +235,14 @@ def _dvc_cache_tree(root: Path) -> Iterator[PublishedFile]:
     """
     objects = _dvc_outputs(root)
     if MANIFEST not in objects:
-        return
+        return PublishedTree()
     try:
         manifest = read_json(objects[MANIFEST])
     except KaizenError:
-        return
-    for path, entry in _manifest_files(manifest).items():
-        if path in objects:
-            yield PublishedFile(objects[path], entry)
+        return PublishedTree()
+    entries = manifest_files(manifest)
+    files = [PublishedFile(objects[path], entry) for path, entry in entries.items() if path in objects]
+    return PublishedTree(files, published_runs(objects[PROVENANCE]) if PROVENANCE in objects else {})
 
 
 def _dvc_outputs(root: Path) -> dict[str, Path]:

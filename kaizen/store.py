@@ -1,7 +1,7 @@
 """The store: finished nodes at paths that hold their keys.
 
     <store>/<kind>/<key>/node.json        the record: parameters, inputs, environment, hash of every file
-                         run.json         how it was made: times, host, speed (differs from run to run)
+                         run.json         how it was made: commit, times, host, speed (differs from run to run)
                          …                the node's files, read-only
     <store>/.work/<kind>-<key>/           undeclared working state: a step's resume state
     <store>/.locks/<kind>-<key>           held while a node is being made (locks.py)
@@ -129,7 +129,7 @@ class Store:
                 }
             record = {name: spec[name] for name in ("kind", "key", "code", "params", "identities", "inputs")}
             write_json(building / RECORD, record | {"environment": environment, "files": files})
-            write_json(building / RUN_RECORD, run | {"title": spec["title"]})
+            write_json(building / RUN_RECORD, run | {"title": spec["title"], "local": spec["local"]})
             self._install(kind, key, building)
 
     def _install(self, kind: str, key: str, building: Path) -> None:
@@ -215,12 +215,25 @@ class Store:
         if self.root.is_dir() and self.root.stat().st_mode & stat.S_IWGRP:
             os.umask(os.umask(0o002) & ~0o070)
 
-    def put_link(self, record: dict[str, Any], sources: dict[str, Path]) -> None:
-        """Put a node into the store from verified files elsewhere (name -> path), by hard link or copy."""
+    def read_run(self, kind: str, key: str) -> dict[str, Any] | None:
+        """How a finished node was made (its run.json); None where that is not known."""
+        try:
+            run = read_json(self.folder(kind, key) / RUN_RECORD)
+        except KaizenError:
+            return None
+        return run if isinstance(run, dict) else None
+
+    def put_link(self, record: dict[str, Any], sources: dict[str, Path], run: dict[str, Any] | None = None) -> None:
+        """Put a node into the store from verified files elsewhere (name -> path), by hard link or copy.
+
+        ``run`` tells how it was made, where that is known.
+        """
         kind, key = record["kind"], record["key"]
         with self.lock(kind, key), self.building(kind, key) as building, explain_write_errors(building):
             for name, source in sources.items():
                 link_or_copy(source, building / name)
+            if run is not None:
+                write_json(building / RUN_RECORD, run)
             self._install(kind, key, building)
 
     def entries(self) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.files import write_text
+from kaizen.files import write_text, yaml_float
 from kaizen.params import VARIANTS, DatasetParams, Params, SplitParams, merge
 from kaizen.registry import BACKBONES, FEATURE_DISTILLERS, REPLAY_POLICIES, SOURCES, SSL_METHODS, TIMM
 
@@ -95,9 +95,8 @@ def adopt(path: Path, overlays: Sequence[Path]) -> None:
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True
-    # Readers of YAML 1.1 take 1e-05 for a text, and 1.0e-05 for a number.
     yaml.representer.add_representer(
-        float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", _decimal(value))
+        float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", yaml_float(value))
     )
     document = yaml.load(path.read_text(encoding="utf-8"))
     for overlay in overlays:
@@ -105,11 +104,6 @@ def adopt(path: Path, overlays: Sequence[Path]) -> None:
     text = io.StringIO()
     yaml.dump(document, text)
     write_text(path, text.getvalue())
-
-
-def _decimal(value: float) -> str:
-    text = repr(value)
-    return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
 def _lay_over(document: dict[str, Any], overlay: Mapping[str, Any]) -> None:

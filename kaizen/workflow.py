@@ -6,6 +6,7 @@ Imports neither torch nor Snakemake.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from kaizen.garbage import register
 from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import DatasetParams, Params
 from kaizen.plan import build_plan
+from kaizen.provenance.origin import Origin
 from kaizen.publish import MANIFEST, is_published, take_back
 from kaizen.store import Store, default_store, main_checkout
 from kaizen.validation import load_params, read_yaml, validate
@@ -69,6 +71,7 @@ class Workflow:
     store: Store
     root: Path
     edges: bool = False
+    only: Node | None = None
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
@@ -127,6 +130,16 @@ class Workflow:
             return []
         return [self.receipt(parent) for parent in node.inputs.values() if self.edges or not self.done(parent)]
 
+    @functools.cached_property
+    def origin(self) -> Origin:
+        """The checkout and command that this was planned by."""
+        return Origin(self.root, self.params)
+
+    def specification(self, node: Node) -> dict[str, Any]:
+        """What the job of a node receives: its `Node.spec` with its origin."""
+        spec = node.spec()
+        return spec | {"local": spec["local"] | self.origin.local(node)}
+
     def spec(self, wildcards: Any) -> str:
         """A rule's parameters as one canonical JSON string: Snakemake compares several as an unordered set.
 
@@ -134,11 +147,12 @@ class Workflow:
         string is "@" and its path.
         """
         node = self.node(wildcards)
-        text = canonical_json(node.spec())
+        text = canonical_json(self.specification(node))
         if len(text) < MAX_ARGUMENT:
             return text
         path = self.store.root / ".specs" / f"{node.kind}-{node.key}.json"
-        if not path.exists():
+        # One that an earlier plan left has the same key, but perhaps another origin.
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
         return f"@{path}"
 
@@ -165,7 +179,12 @@ class Workflow:
         return [self.receipt(node) for node in nodes]
 
     def publication(self) -> list[str]:
-        """The marker that publishing makes, of a name never used before; the manifest when the tree is this plan's."""
+        """The marker that publishing makes, of a name never used before; the manifest when the tree is this plan's.
+
+        Where one node is asked for, its receipt alone.
+        """
+        if self.only is not None:
+            return [self.receipt(self.only)]
         if is_published(self.plan, self.root) and not self.missing() and not self.edges:
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
@@ -185,15 +204,30 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
     values = dict(config)
     given = root / "params.yaml"
     edges = str(values.pop("edges", "false")).lower() == "true"
+    only = str(values.pop("node", ""))
     try:
         if given.is_file():
             # Snakemake's own reading takes the last of two equal keys.
             read_yaml(given)
         workflow = Workflow.from_params(validate(values), root)
         workflow.register()
+        workflow.only = _node_named(only, workflow.plan) if only else None
     except KaizenError as error:
         print(f"kaizen: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     workflow.edges = edges
     workflow.sort_out_receipts()
+    workflow.origin.tell_jobs()
     return workflow
+
+
+def _node_named(name: str, plan: Plan) -> Node:
+    """The node of a plan that ``name``, <kind>/<key>, stands for; raises KaizenError where there is none."""
+    kind, _, key = name.partition("/")
+    node = plan.nodes.get(key)
+    if node is None or node.kind != kind:
+        raise KaizenError(
+            f"--config node={name}: the plan of these parameters has no such node; name one as <kind>/<key>, as "
+            "`kaizen explain` does, with the parameters and the code that it was made with"
+        )
+    return node

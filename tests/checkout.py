@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from kaizen.files import sha256_file
+from kaizen.files import read_json, sha256_file
 from kaizen.store import KINDS, RUN_RECORD, record_key
 
 REPOSITORY = Path(__file__).parents[1]
@@ -50,6 +50,11 @@ TINY: dict[str, Any] = {
     "reference_compat": {"epoch_length": False},
 }
 ALL_NODES = {"shards": 1, "replay": 1, "step": 3, "evaluation": 2, "reference": 1, "summary": 1}
+
+
+def made_since(run: Path, moment: float) -> bool:
+    """Whether the node of a run.json was made after a moment."""
+    return read_json(run)["began"] >= moment
 
 
 class Checkout:
@@ -123,7 +128,7 @@ class Checkout:
         counts: Counter[str] = Counter()
         for kind in KINDS:
             for path in ((store or self.store) / kind).glob(f"*/{RUN_RECORD}"):
-                counts[kind] += json.loads(path.read_text())["began"] >= self.since
+                counts[kind] += made_since(path, self.since)
         return {kind: count for kind, count in counts.items() if count}
 
     def manifest(self) -> dict[str, dict[str, object]]:
@@ -148,7 +153,7 @@ class Checkout:
             path.relative_to(self.root).as_posix()
             for folder in ("data/shards", "data/replay", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file() and path.name not in (".gitignore", "manifest.json")
+            if path.is_file() and path.name not in (".gitignore", "manifest.json", "provenance.json")
         }
         assert published == set(manifest)
 

@@ -79,6 +79,7 @@ def golden() -> dict[str, Tensor]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A project after its first `dvc repro`, committed and pushed to a local remote."""
     project = new_project(tmp_path_factory.mktemp("base") / "project")
+    project.commit("before the first run")
     project.start_counting()
     output = project.run("dvc", "repro")
     assert project.jobs() == ALL_NODES

@@ -59,6 +59,7 @@ def test_shards_hold_the_images_of_their_tasks(root: Path, tmp_path: Path) -> No
             count = position[part]
             assert entry[part] == {
                 "rows": 2 * count, "labelled": 2 * count, "skipped": 0, "content_sha256": info.content_sha256,
+                "height": [8, 8], "width": [8, 8],
             }  # fmt: skip
             expected = [(label, number) for label in sorted(classes) for number in range(count)]
             for row, (label, number) in zip(pq.read_table(path).to_pylist(), expected, strict=True):

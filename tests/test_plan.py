@@ -555,7 +555,10 @@ def test_a_key_is_the_hash_of_all_that_a_node_depends_on() -> None:
     assert node.key == hashlib.sha256(text.encode()).hexdigest()[:32]
     spec = json.loads(json.dumps(node.spec()))
     assert spec["inputs"]["replay"] == {"kind": "replay", "key": node.inputs["replay"].key}
-    assert spec["local"] == {"save_every_epochs": 10, "processes": 1, "hosts": 1}
+    local = ("save_every_epochs", "processes", "hosts")
+    assert [spec["local"][name] for name in local] == [10, 1, 1]
+    # What the code is, for whoever wants to compute its fingerprint again.
+    assert fake_fingerprint(*map(tuple, spec["local"]["code"].values())) == node.code
 
 
 def test_nodes_come_after_their_inputs() -> None:

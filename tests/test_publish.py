@@ -121,6 +121,8 @@ def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp
     root = tmp_path / "root"
     paths = publish(PLAN, store, root)
     found = contents(root)
+    runs = json.loads(found.pop("results/provenance.json"))["nodes"]
+    assert runs == {key: store.read_run(node.kind, key) for key, node in PLAN.nodes.items()}
     manifest = json.loads(found.pop("results/manifest.json"))
     assert manifest["plan"] == PLAN.key
     assert sorted(found) == sorted(manifest["files"]) == paths
@@ -137,7 +139,7 @@ def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp
 def test_published_files_cannot_be_written_in_place(store: Store, tmp_path: Path) -> None:
     publish(PLAN, store, tmp_path / "root")
     for path in (tmp_path / "root").rglob("*"):
-        if path.is_file() and path.name != "manifest.json":
+        if path.is_file() and path.name not in ("manifest.json", "provenance.json"):
             assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0, path
 
 
@@ -163,7 +165,8 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     assert list((root / "data/replay").iterdir()) == []
     found = contents(root)
     assert found.pop("data/raw/mine.txt") == found.pop("results/notes.txt") == b"keep"
-    assert set(found) == {*read_json(root / "results/manifest.json")["files"], "results/manifest.json"}
+    lists = {"results/manifest.json", "results/provenance.json"}
+    assert set(found) == {*read_json(root / "results/manifest.json")["files"], *lists}
 
 
 def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
@@ -206,6 +209,9 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
     assert not is_published(PLAN, root)
     path.write_bytes(content)
     assert is_published(PLAN, root)
+    (root / "results/provenance.json").rename(root / "provenance.json")
+    assert not is_published(PLAN, root)
+    (root / "provenance.json").rename(root / "results/provenance.json")
     for text in (
         "",
         "[]",
@@ -228,6 +234,7 @@ def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> Non
         if node not in but:
             record = one.read_record(node.kind, node.key)
             assert two.read_record(node.kind, node.key) == record
+            assert two.read_run(node.kind, node.key) == one.read_run(node.kind, node.key) is not None
             for name in record["files"]:
                 assert (
                     two.open_file(node.kind, node.key, name).read_bytes()
@@ -403,6 +410,13 @@ def test_another_copy_is_taken_where_the_first_is_bad(store: Store, root: Path, 
 def test_a_broken_manifest_is_left_alone(text: str, root: Path, empty: Store) -> None:
     rewrite(root / "results/manifest.json", text.replace("KEY", STEP_1.key))
     assert take_back(PLAN, empty, root) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nodes": []}', '{"nodes": {"KEY": 1}}', '{"nodes": {"KEY": NaN}}'])
+def test_nodes_come_back_where_how_they_were_made_is_not_known(text: str, root: Path, empty: Store) -> None:
+    rewrite(root / "results/provenance.json", text.replace("KEY", STEP_1.key))
+    assert len(take_back(PLAN, empty, root)) == len(PLAN.nodes)
+    assert empty.read_run(STEP_1.kind, STEP_1.key) is None
 
 
 # -- DVC ------------------------------------------------------------------------------------------------------

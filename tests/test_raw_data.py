@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,10 @@ def test_a_changed_raw_file_remakes_what_depends_on_it(imported: tuple[Checkout,
     # Step 0 of both variants and the replay shard for step 1 do not see the last task.
     assert project.jobs() == {"shards": 1, "step": 2, "evaluation": 2, "reference": 1, "summary": 1}
     project.check_nothing_stale()
+    tracked = tracked_by_dvc(project.root / IMAGES)
+    assert tracked is not None
+    told = project.run(sys.executable, "-m", "kaizen", "explain", "data/shards/tasks.json")
+    assert f"tracked by {TRACKER}, md5 {tracked.md5}" in told
     project.commit("other images")
 
     # Back to the old images, as git and DVC bring them: nothing runs, and everything is as it was.

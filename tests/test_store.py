@@ -51,7 +51,8 @@ def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store
     assert record["environment"] == {"torch": "9.9"}
     assert record_key(record) == NODE.key == record_key(store.read_record(NODE.kind, NODE.key))
     # What differs from run to run stays out of the record.
-    assert read_json(folder / "run.json") == {"seconds": 1.5, "title": NODE.title}
+    run = {"seconds": 1.5, "title": NODE.title, "local": NODE.local}
+    assert read_json(folder / "run.json") == run == store.read_run(NODE.kind, NODE.key)
     assert store.open_file(NODE.kind, NODE.key, "deep/er/history.csv").read_text() == FILES["deep/er/history.csv"]
     assert list(store.entries()) == [("step", NODE.key)]
     assert tree(store.root / "step") == [f"{NODE.key}/{name}" for name in tree(folder)]
@@ -326,9 +327,11 @@ def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) ->
     commit_fake(made, NODE, FILES)
     folder = made.folder(NODE.kind, NODE.key)
     sources = {name: folder / name for name in (*FILES, "node.json")}
-    store.put_link(made.read_record(NODE.kind, NODE.key), sources)
+    run = {"seconds": 2.5}
+    store.put_link(made.read_record(NODE.kind, NODE.key), sources, run)
     assert store.read_record(NODE.kind, NODE.key) == made.read_record(NODE.kind, NODE.key)
-    assert tree(store.root / "step") == sorted(f"{NODE.key}/{name}" for name in sources)
+    assert store.read_run(NODE.kind, NODE.key) == run
+    assert tree(store.root / "step") == sorted(f"{NODE.key}/{name}" for name in (*sources, "run.json"))
     for name, text in FILES.items():
         assert store.open_file(NODE.kind, NODE.key, name).read_text() == text
 

@@ -7,6 +7,7 @@ node's run.json; every published file is hashed again after every scenario.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import sys
 import time
 from pathlib import Path
 
-from checkout import ALL_NODES, Checkout, new_project
+from checkout import ALL_NODES, Checkout, made_since, new_project
 
+from kaizen.files import read_json
 from kaizen.store import RUN_RECORD
 
 
@@ -56,6 +58,10 @@ def test_a_temporary_dvc_workspace_shares_the_store(project: Checkout) -> None:
     project.run("dvc", "exp", "run", "--temp", "--name", "softer", "--set-param", "distill.classifier.weight=1.0")
     assert project.jobs() == {"step": 1, "evaluation": 1, "summary": 1}
     assert project.manifest() == before, "the workspace itself is as it was"
+    (run,) = (read_json(path) for path in project.store.glob(f"step/*/{RUN_RECORD}") if made_since(path, project.since))
+    head = project.run("git", "rev-parse", "HEAD").strip()
+    origin = {"commit": head, "changed": [], "params_committed": False, "command": "snakemake --cores all"}
+    assert run["local"]["origin"].items() >= (origin | {"experiment": "softer"}).items()
     project.start_counting()
     project.run("dvc", "exp", "apply", "softer")
     project.snakemake()
@@ -70,6 +76,12 @@ def test_a_fresh_clone_with_pulled_outputs_trains_nothing_needlessly(project: Ch
     clone.start_counting()
     clone.run("dvc", "pull", "--quiet")
     assert not clone.store.exists()
+    explain = (sys.executable, "-m", "kaizen", "explain", "results/metrics.json", "--json")
+    found, before = (json.loads(one.run(*explain)) for one in (clone, project))
+    assert found["made"]["seconds"] > 0 and found["wall_time"]["unknown"] == 0
+    first = project.run("git", "rev-list", "--max-parents=0", "HEAD").strip()
+    assert found["again"]["commands"] == [f"git checkout {first} && snakemake --cores all"]
+    assert found == before
     assert "Nothing to be done" in clone.snakemake()
     assert clone.jobs() == {}
     clone.check_nothing_stale()

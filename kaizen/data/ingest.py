@@ -143,11 +143,15 @@ def _write(
     names: list[str],
     dataset: DatasetParams,
     advance: Callable[[int], None],
-) -> dict[str, int]:
-    """Write one shard from the chunks that hold its rows; returns how many rows are labelled and were skipped."""
+) -> dict[str, Any]:
+    """Write one shard from the chunks that hold its rows.
+
+    Returns how many rows are labelled and were skipped, and the smallest and largest height and width of its images.
+    """
     skipped: list[Corrupt] = []
     kept = dict.fromkeys(sorted({row.label for row in shard.rows} - {UNLABELLED}), 0)
     with_label = position = 0
+    heights, widths = set[int](), set[int]()
     with writer:
         while position < len(shard.rows):
             outcomes = next(chunks)
@@ -163,6 +167,8 @@ def _write(
                 if outcome.label != UNLABELLED:
                     kept[outcome.label] += 1
                 with_label += bool(keep)
+                heights.add(outcome.height)
+                widths.add(outcome.width)
                 writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
             position += len(outcomes)
             advance(len(outcomes))
@@ -173,7 +179,8 @@ def _write(
                     f"class {names[label]!r} has no readable image left in its {shard.part} part, all were skipped "
                     f"(the first: {_where(dataset, first)}, {first.reason}); mend its images or remove the class"
                 )
-    return {"labelled": with_label, "skipped": len(skipped)}
+    sizes = {"height": [min(heights), max(heights)], "width": [min(widths), max(widths)]} if heights else {}
+    return {"labelled": with_label, "skipped": len(skipped), **sizes}
 
 
 def _where(dataset: DatasetParams, corrupt: Corrupt) -> str:

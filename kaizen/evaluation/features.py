@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kaizen.data.augment import evaluation_transform
-from kaizen.models.continual import FeatureClassifier, build_feature_classifier, load_weights, read_checkpoint
-from kaizen.params import ImageParams, ModelParams, from_dict
+from kaizen.models.continual import FeatureClassifier, load_weights, read_checkpoint
+from kaizen.models.trained import CHECKPOINT, untrained_model
+from kaizen.params import ImageParams, from_dict
 from kaizen.store import Store
 from kaizen.training.device import Compute
 
@@ -25,21 +26,14 @@ class StepModels:
 
     def load(self, role: str) -> FeatureClassifier:
         """The model of a step, from its verified checkpoint."""
-        path = self.store.open_file("step", self.inputs[role]["key"], "model.safetensors")
+        path = self.store.open_file("step", self.inputs[role]["key"], CHECKPOINT)
         model = self.untrained(role)
         load_weights(model, read_checkpoint(path), path)
         return model
 
     def untrained(self, role: str | None = None) -> FeatureClassifier:
         """The network of a step, the first by default, with its initial weights."""
-        step = self._params(role or self.first)
-        model = from_dict(ModelParams, step["model"])
-        image, classes = self.image, step["num_classes"]
-        built = build_feature_classifier(
-            model, image.channels, classes, step["seed"], step["stem_padding_2"], image.size
-        )
-        built.labels = step.get("logits")
-        return self.compute.place(built).eval()
+        return self.compute.place(untrained_model(self._params(role or self.first))).eval()
 
     def _params(self, role: str) -> dict[str, Any]:
         params: dict[str, Any] = self.store.read_record("step", self.inputs[role]["key"])["params"]

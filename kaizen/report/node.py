@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaizen.evaluation.confusion import read_confusion
+from kaizen.evaluation.confusion import Counts, read_confusion
 from kaizen.evaluation.metrics import Reference, RunResult
 from kaizen.files import read_json
 from kaizen.params import ReportParams, from_dict
+from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
@@ -27,26 +29,11 @@ def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
         node = spec["inputs"][role]
         return store.open_file(node["kind"], node["key"], name)
 
-    def accuracy(role: str) -> dict[str, Any]:
-        content: dict[str, Any] = read_json(file(role, "accuracy.json"))
-        return content
-
-    runs = [
-        RunResult(
-            point["method"],
-            point["variant"],
-            point["replay_size"],
-            point["replay_unit"],
-            point["seed"],
-            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if _defined(rows)},
-            read_confusion(file(point["input"], "confusion.parquet")),
-        )
-        for point in params["runs"]
-    ]
-    references = [
-        Reference(point["method"], point["seed"], *_reference(accuracy(point["input"])))
-        for point in params["references"]
-    ]
+    runs, references = read_results(
+        params,
+        lambda role: read_json(file(role, "accuracy.json")),
+        lambda role: read_confusion(file(role, "confusion.parquet")),
+    )
     histories = [
         History(
             point["method"],
@@ -57,11 +44,40 @@ def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
             read_steps([file(role, "history.parquet") for role in point["steps"]]),
         )
         for point in params["runs"]
-        if point["steps"]
+        if point["history"]
     ]
     report = from_dict(ReportParams, params["report"])
     classes = Classes(tuple(params["classes"]), tuple(tuple(labels) for labels in params["tasks"]))
     write_summary(runs, references, report, params["context"], building, histories, classes)
+    write_cards(spec, store, runs, references, building / "cards")
+
+
+def read_results(
+    params: dict[str, Any],
+    accuracy: Callable[[str], dict[str, Any]],
+    confusion: Callable[[str], Sequence[Counts]] = lambda role: (),
+) -> tuple[list[RunResult], list[Reference]]:
+    """The results of a summary with these parameters: its runs in the grid's order, and what transfer is measured by.
+
+    ``accuracy`` and ``confusion`` read the evaluation that is its input of a given role.
+    """
+    runs = [
+        RunResult(
+            point["method"],
+            point["variant"],
+            point["replay_size"],
+            point["replay_unit"],
+            point["seed"],
+            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if _defined(rows)},
+            confusion(point["input"]),
+        )
+        for point in params["runs"]
+    ]
+    references = [
+        Reference(point["method"], point["seed"], *_reference(accuracy(point["input"])))
+        for point in params["references"]
+    ]
+    return runs, references
 
 
 def _defined(rows: list[list[float | None]]) -> bool:

@@ -1,0 +1,163 @@
+"""What is recorded of how a node was made, beside its result: it differs from run to run and is no part of a key.
+
+The command that plans adds to each job's ``local`` the commit and what differs from it, as a compute node may have
+neither git nor the time to ask it; the job adds where it ran. Both end up in run.json.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaizen.errors import KaizenError
+from kaizen.fingerprint import ROOT, files_of, fingerprint_with, installed_version
+from kaizen.nodes import Node
+from kaizen.params import Params
+from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
+
+# Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
+_VARIABLE = "KAIZEN_ORIGIN"
+PARAMS = "params.yaml"
+# What decides a node's content or whether a plan holds it.
+_SOURCES = ("kaizen", "workflow", "Snakefile")
+
+
+class Origin:
+    """The checkout and the command that a plan is made by."""
+
+    def __init__(self, root: Path, params: Params | None) -> None:
+        """Look at the checkout that this code lies in; ``root`` is the folder of params.yaml.
+
+        ``params`` are what the plan was made of; None where it was not made here.
+        """
+        self.facts = _given() or _facts(root, params)
+        self._version = functools.cache(installed_version)
+        self._modules: dict[str, frozenset[str]] = {}
+
+    def tell_jobs(self) -> None:
+        """Let the Snakemake that a cluster's job starts find it in its environment."""
+        os.environ[_VARIABLE] = json.dumps(self.facts)
+
+    def local(self, node: Node) -> dict[str, Any]:
+        """What a node's specification says of its origin: ``versions`` of the packages in its key, and ``origin``."""
+        return {
+            "versions": {package: self._version(package) for package in node.local["code"]["packages"]},
+            "origin": self.of(self._modules_up_to(node)),
+        }
+
+    def of(self, modules: Iterable[str]) -> dict[str, Any]:
+        """The origin of something made by the code of ``modules``.
+
+        ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them that the
+        modules need (both None where unknown); ``params_committed``, whether the commit's
+        params.yaml asks for this plan; ``command``; ``experiment``, DVC's name for it.
+        """
+        changed = self.facts["changed"]
+        return self.facts | {"depends": None if changed is None else sorted(set(changed) & files_of(modules))}
+
+    def _modules_up_to(self, node: Node) -> frozenset[str]:
+        """The entry modules of a node and of all that it is made from."""
+        if node.key not in self._modules:
+            before = (self._modules_up_to(parent) for parent in node.inputs.values())
+            self._modules[node.key] = frozenset(node.local["code"]["modules"]).union(*before)
+        return self._modules[node.key]
+
+
+def _given() -> dict[str, Any] | None:
+    """What the Snakemake that started this one found; None where this is the first."""
+    if "--target-jobs" not in sys.argv or _VARIABLE not in os.environ:
+        return None
+    facts: dict[str, Any] = json.loads(os.environ[_VARIABLE])
+    return facts
+
+
+def _facts(root: Path, params: Params | None) -> dict[str, Any]:
+    code = ROOT.parent.resolve()
+    # An installed package lies in no checkout of its own, also where its environment is a folder of one.
+    top = None if "site-packages" in code.parts else top_of(code)
+    commit = head_commit(top) if top else None
+    changed = None
+    committed = False
+    if top and commit:
+        folder = code.relative_to(top)
+        found = changed_files(top, [str(folder / name) for name in (*_SOURCES, PARAMS)])
+        if found is not None and not is_in_commit(top, commit, (folder / ROOT.name / "__init__.py").as_posix()):
+            # A copy of the code in a folder that this repository ignores.
+            commit = None
+        elif found is not None:
+            names = [Path(name).relative_to(folder).as_posix() for name in found]
+            changed = [name for name in names if name != PARAMS]
+            committed = (
+                root.resolve() == code
+                and PARAMS not in names
+                and is_in_commit(top, commit, (folder / PARAMS).as_posix())
+                and _asks_for(root / PARAMS, params)
+            )
+    facts = {"commit": commit, "changed": changed, "params_committed": committed, "command": _command(sys.argv)}
+    if name := os.environ.get("DVC_EXP_NAME"):
+        facts["experiment"] = name
+    return facts
+
+
+def _asks_for(path: Path, params: Params | None) -> bool:
+    """Whether a parameters' file by itself, without overlays, asks for ``params``."""
+    from kaizen.validation import load_params
+
+    try:
+        return path.is_file() and load_params(path) == params
+    except KaizenError:
+        return False
+
+
+def _command(argv: Sequence[str]) -> str | None:
+    """The command as it was typed; None for what Snakemake starts itself."""
+    if "--target-jobs" in argv or not argv:
+        return None
+    program = Path(argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    return shlex.join([name, *argv[1:]])
+
+
+def add_origin(specs: Sequence[dict[str, Any]], root: Path) -> None:
+    """Give specifications that say nothing of their origin this checkout's; for plans that `kaizen explain` wrote."""
+    without = [spec for spec in specs if "origin" not in spec["local"]]
+    if without:
+        modules = {module for spec in specs for module in spec["local"].get("code", {}).get("modules", [])}
+        here = Origin(root, None).of(modules)
+        for spec in without:
+            spec["local"]["origin"] = here
+
+
+def process_facts() -> dict[str, Any]:
+    """Where this job runs: host, process, number of processes of one step, and the cluster's number for the job."""
+    facts: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+    if job := os.environ.get("SLURM_JOB_ID"):
+        facts["slurm_job"] = job
+    return facts
+
+
+def check_code(spec: dict[str, Any]) -> None:
+    """Raise KaizenError where the code here is not that which the specification's key stands for.
+
+    Versions of packages are the plan's: the record tells those that were really there.
+    """
+    local = spec["local"]
+    if "versions" not in local or fingerprint_with(local["code"]["modules"], local["versions"]) == spec["code"]:
+        return
+    commit = local.get("origin", {}).get("commit")
+    other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
+    raise KaizenError(
+        f"{spec['title']}: the code in {ROOT} is not the plan's, it was changed since; "
+        f"run the same command again, which plans anew{other}"
+    )

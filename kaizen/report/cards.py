@@ -1,0 +1,240 @@
+"""Model and data cards in Markdown (Mitchell et al. 2019, arXiv:1810.03993; Gebru et al. 2021, arXiv:1803.09010).
+
+They belong to the summary, whose key holds all that they say: the same nodes give the same bytes. So neither commit
+nor wall time stands in them; `kaizen explain` tells those.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaizen import files
+from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
+from kaizen.report.data_card import data_card
+from kaizen.report.markdown import bullets, nested_lines, plain, table
+from kaizen.report.series import METRIC_SHORT, READER_LABELS, VARIANT_LABELS, method_label, size_label
+from kaizen.report.tables import ABSENT, percent
+from kaizen.store import Store
+
+DATA_CARD = "data.md"
+# Tensors of a checkpoint that are state, not parameters.
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_PARTS = ("encoder", "classifier")
+
+_LIMITS = """\
+It is made for research on continual learning, and for classifying images like those it was trained on: of these
+classes, at this size, normalised as below. It always answers with one of its classes, also for an image of none of
+them, and its softmax is not a calibrated probability. Tasks differ in how well they are recognised, early ones are
+often worse than the mean accuracy says (see the last rows of the tables below), and the model knows only what its
+images show, with whatever bias they were collected.
+It was not tested for safety, fairness or robustness. Do not use it for decisions about people.
+"""
+
+_CITATION = """\
+```bibtex
+@inproceedings{tang2024kaizen,
+  title     = {Kaizen: Practical Self-Supervised Continual Learning with Continual Fine-Tuning},
+  author    = {Tang, Chi Ian and Qendro, Lorena and Spathis, Dimitris and Kawsar, Fahim and Mascolo, Cecilia and
+               Mathur, Akhil},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)},
+  year      = {2024},
+  note      = {arXiv:2303.17235}
+}
+```
+"""
+
+_LOADING = """\
+The checkpoints are [safetensors](https://github.com/huggingface/safetensors): tensors by name, no code. With Kaizen's
+code, from the project's folder:
+
+```python
+from pathlib import Path
+
+import torch
+
+from kaizen.data.augment import evaluation_transform
+from kaizen.models.trained import load_model
+
+folder = Path("{folder}")
+model, image = load_model(folder)  # refuses a checkpoint that is not the recorded one
+images = torch.zeros(1, {channels}, {size}, {size}, dtype=torch.uint8)  # [N, C, H, W], 0 to 255
+with torch.no_grad():
+    features = model.encoder(evaluation_transform(images, image))  # float32 [N, F]
+    labels = model.predicted(model.classifier(features))  # int64 [N], positions in the list of classes
+```
+
+The classes by label: {classes}.
+"""
+
+
+def write_cards(
+    spec: Mapping[str, Any],
+    store: Store,
+    runs: Sequence[RunResult],
+    references: Sequence[Reference],
+    out: Path,
+) -> None:
+    """Write data.md and a card per run, <run>.md, into the folder ``out``.
+
+    ``spec`` is the summary's, ``runs`` and ``references`` its results in the order of its parameters. Raises
+    KaizenError where a record, a checkpoint or the list of tasks is missing or does not match its recorded hash.
+    """
+    params, inputs = spec["params"], spec["inputs"]
+    stream = files.read_json(store.open_file("shards", inputs["shards"]["key"], "tasks.json"))
+    files.write_text(out / DATA_CARD, data_card(params, stream))
+    by_reference = {(reference.method, reference.seed): reference for reference in references}
+    for point, run in zip(params["runs"], runs, strict=True):
+        steps = [store.read_record("step", inputs[role]["key"]) for role in point["steps"]]
+        checkpoint = store.open_file("step", steps[-1]["key"], "model.safetensors")
+        evaluation = store.read_record("evaluation", inputs[point["input"]]["key"])
+        text = _model_card(point, run, by_reference.get((run.method, run.seed)), steps, checkpoint, evaluation, stream)
+        files.write_text(out / f"{point['name']}.md", text)
+
+
+def _model_card(
+    point: Mapping[str, Any],
+    run: RunResult,
+    reference: Reference | None,
+    steps: Sequence[Mapping[str, Any]],
+    checkpoint: Path,
+    evaluation: Mapping[str, Any],
+    stream: Mapping[str, Any],
+) -> str:
+    last = steps[-1]["params"]
+    image = last["image"]
+    variant = VARIANT_LABELS.get(run.variant, run.variant)
+    folder = f"results/models/{point['name']}/step-{len(steps) - 1:02d}"
+    sections = {
+        "What it is": f"An image classifier and feature extractor that learnt {len(stream['classes'])} classes of "
+        f"{plain(stream['dataset'])} from a stream of {len(stream['tasks'])} tasks, "
+        + ("all at once (an upper bound for continual learning), " if run.upper_bound else "one after the other, ")
+        + f"with the self-supervised method {method_label(run.method)} and the variant *{plain(variant)}*, "
+        f"seed {run.seed}.\n",
+        "Intended use and limits": _LIMITS,
+        "How it was trained": bullets(_facts(point, run, last, checkpoint)),
+        "Training data": _training_data(steps, stream) + "\nThe data card, `data/shards/README.md`, describes them.\n",
+        "Results": _results(run, reference),
+        "How to load it": _LOADING.format(
+            folder=folder,
+            channels=image["channels"],
+            size=image["size"],
+            classes=", ".join(f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])),
+        ),
+        "Lineage": f"Each step starts from the checkpoint of the one before it. `kaizen explain {folder}` tells "
+        f"commit, wall time and the command that makes it again.\n\n{_lineage(point, steps)}",
+        "Environment": _environment(steps, evaluation),
+        "Parameters of the last step": f"```yaml\n{nested_lines(last)}```\n",
+        "Licence": "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is for you to choose "
+        "and to state here, within what the licence of its training images allows.\n",
+        "Citation": _CITATION,
+    }
+    head = f"# Model card: {plain(point['name'])}\n"
+    return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
+
+
+def _facts(
+    point: Mapping[str, Any], run: RunResult, last: Mapping[str, Any], checkpoint: Path
+) -> list[tuple[str, str]]:
+    """The choices that make this run what it is."""
+    train, image = last["train"], last["image"]
+    feature, soft = last.get("feature_distill"), last.get("classifier_distill")
+    size = point["replay_size"]
+    counts = _parameter_counts(checkpoint)
+    return [
+        ("SSL method", method_label(run.method)),
+        ("Feature distillation", f"{feature['distiller']}, weight {feature['weight']:g}" if feature else "none"),
+        ("Classifier distillation", f"weight {soft['weight']:g}" if soft else "none"),
+        ("Replay", size_label(size, point["replay_unit"]) + " of the earlier tasks" if size else "none"),
+        ("Backbone", f"`{last['model']['backbone']}`, {counts['encoder']:,} parameters"),
+        ("Classifier", f"{counts['classifier']:,} parameters, hidden layers {last['model']['classifier_hidden']}"),
+        ("Input", f"{image['size']} x {image['size']}, {image['channels']} channels, mean {image['mean']}, "
+                  f"standard deviation {image['std']}"),
+        ("Optimisation", f"{train['optimizer']}, {train['epochs']} epochs per step, batches of {train['batch_size']}"),
+        ("Seed", str(run.seed)),
+    ]  # fmt: skip
+
+
+def _parameter_counts(checkpoint: Path) -> dict[str, int]:
+    """How many parameters encoder and classifier have, from the header of a safetensors file."""
+    with open(checkpoint, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    counts = dict.fromkeys(_PARTS, 0)
+    for name, tensor in header.items():
+        part, _, rest = name.partition(".")
+        if part in counts and rest.rpartition(".")[2] not in _BUFFERS:
+            size = 1
+            for side in tensor["shape"]:
+                size *= side
+            counts[part] += size
+    return counts
+
+
+def _training_data(steps: Sequence[Mapping[str, Any]], stream: Mapping[str, Any]) -> str:
+    """Per step the classes and numbers of its images; a joint model has one step of all tasks."""
+    rows = []
+    for number, step in enumerate(steps):
+        tasks = [stream["tasks"][task] for task in step["params"]["tasks"]]
+        names = dict.fromkeys(name for task in tasks for name in task["class_names"])
+        share = step["params"]["train"]["data_fraction"]
+        rows.append(
+            [
+                str(number),
+                plain(", ".join(task["domain"] for task in tasks if "domain" in task) or ", ".join(names)),
+                str(sum(task["train"]["rows"] for task in tasks)),
+                str(sum(task["train"]["labelled"] for task in tasks)),
+                f"{100 * share:g} %",
+                "yes" if "replay" in step["inputs"] else "no",
+            ]
+        )
+    return table(["Step", "Classes or domain", "Images", "Labelled", "Share trained on", "Replay"], rows, "lrrrl")
+
+
+def _results(run: RunResult, reference: Reference | None) -> str:
+    """Metrics per reader, and each reader's accuracy per step and task, in percent of held-out test images."""
+    metrics = run_metrics(run, reference)
+    readers = [reader for reader in READERS if reader in metrics]
+    head = ["Reader", *(METRIC_SHORT[metric] for metric in METRICS)]
+    rows = [
+        [READER_LABELS[reader], *(ABSENT if value is None else percent(value) for value in metrics[reader].values())]
+        for reader in readers
+    ]
+    parts = [
+        "In percent of held-out test images, among all classes of the stream. CA continual accuracy, FA final "
+        "accuracy, F forgetting (0 is best), FT forward transfer, BWT backward transfer; `results/summary/report.md` "
+        f"defines them.\n\n{table(head, rows, 'r' * len(METRICS))}"
+    ]
+    tasks = [f"task {task}" for task in range(run.tasks)]
+    for reader in readers:
+        rows = [[f"step {step}", *(percent(value) for value in row)] for step, row in enumerate(run.matrices[reader])]
+        parts.append(f"{READER_LABELS[reader]}, on each task after each step:\n\n"
+                     f"{table(['', *tasks], rows, 'r' * len(tasks))}")  # fmt: skip
+    return "\n".join(parts)
+
+
+def _lineage(point: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            f"`results/models/{point['name']}/step-{number:02d}`",
+            f"`{step['key']}`",
+            f"`{step['inputs']['prior']['key']}`" if "prior" in step["inputs"] else ABSENT,
+            f"`{step['files']['model.safetensors']['sha256']}`",
+        ]
+        for number, step in enumerate(steps)
+    ]
+    return table(["Step", "Key", "Starts from", "SHA-256 of model.safetensors"], rows, "lll")
+
+
+def _environment(steps: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> str:
+    """What the steps and the evaluation ran on: one line where that was the same."""
+    found: dict[str, list[str]] = {}
+    for name, record in [*((f"step {number}", step) for number, step in enumerate(steps)), ("evaluation", evaluation)]:
+        text = ", ".join(f"{name} {value}" for name, value in sorted(record["environment"].items()))
+        found.setdefault(text, []).append(name)
+    if len(found) == 1:
+        return f"{plain(next(iter(found)))}.\n"
+    return bullets([(", ".join(names), plain(text)) for text, names in found.items()])
