@@ -67,7 +67,9 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     def note(grid: Grid, ideal: int, made: int, name: str = request.node.name) -> None:
         jobs = [job for run in grid.running for job in run.jobs]
         same = "yes" if grid.same_bytes() else "NO"
-        TABLE.append((name, str(ideal), str(made), str(len(jobs)), str(len(starts(*jobs)) if jobs else 0), same))
+        TABLE.append(
+            (name, str(ideal), str(made), str(len(jobs) or "–"), str(len(starts(*jobs)) if jobs else "–"), same)
+        )
 
     return note
 
