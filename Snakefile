@@ -45,4 +45,4 @@ rule all:
     """Everything that params.yaml asks for, published under data/ and results/."""
     default_target: True
     input:
-        kz.publication(),
+        local(kz.publication()),

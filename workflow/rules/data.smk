@@ -18,8 +18,8 @@ rule shards:
         "../envs/kaizen.yaml"
     threads: kz.params.runtime.ingest_workers
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         store=kz.store_root,
         spec=kz.spec,
@@ -40,13 +40,18 @@ rule replay:
         "logs/replay/{key}.log",
     benchmark:
         "logs/replay/{key}.tsv"
+    # A replay shard that needs steps' features stands between them: in one job with others it would wait for itself.
+    group:
+        None if REPLAY_LOOKS_AT_FEATURES else "replays"
     conda:
         "../envs/kaizen.yaml"
     threads: kz.params.train.threads if REPLAY_LOOKS_AT_FEATURES else 1
     resources:
         mem_mb=kz.params.runtime.step_mem_mb if REPLAY_LOOKS_AT_FEATURES else 1000,
-        runtime=60 if REPLAY_LOOKS_AT_FEATURES else 30,
+        runtime=lambda wildcards, attempt: (60 if REPLAY_LOOKS_AT_FEATURES else 30)
+        * attempt,
         gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),
+        one_at_a_time=1,
     params:
         store=kz.store_root,
         spec=kz.spec,

@@ -11,13 +11,16 @@ rule evaluation:
         "logs/evaluation/{key}.log",
     benchmark:
         "logs/evaluation/{key}.tsv"
+    group:
+        "evaluations"
     conda:
         "../envs/kaizen.yaml"
     threads: kz.params.train.threads
     resources:
         mem_mb=kz.params.runtime.step_mem_mb,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=int(kz.params.train.device == "cuda"),
+        one_at_a_time=1,
     params:
         store=kz.store_root,
         spec=kz.spec,
@@ -38,13 +41,16 @@ rule reference:
         "logs/reference/{key}.log",
     benchmark:
         "logs/reference/{key}.tsv"
+    group:
+        "evaluations"
     conda:
         "../envs/kaizen.yaml"
     threads: kz.params.train.threads
     resources:
         mem_mb=kz.params.runtime.step_mem_mb,
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=int(kz.params.train.device == "cuda"),
+        one_at_a_time=1,
     params:
         store=kz.store_root,
         spec=kz.spec,

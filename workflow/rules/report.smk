@@ -15,8 +15,8 @@ rule summary:
         "../envs/kaizen.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         store=kz.store_root,
         spec=kz.spec,
@@ -32,7 +32,7 @@ rule publish:
     input:
         kz.targets(),
     output:
-        kz.marker("{mark}"),
+        local(kz.marker("{mark}")),
     log:
         "logs/publish/{mark}.log",
     benchmark:

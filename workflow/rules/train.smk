@@ -25,7 +25,7 @@ rule step:
     resources:
         **ALLOCATION,
         mem_mb=PROCESSES * kz.params.runtime.step_mem_mb,
-        runtime=kz.params.runtime.step_minutes,
+        runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=PROCESSES * HOSTS * (kz.params.train.device == "cuda"),
     params:
         store=kz.store_root,

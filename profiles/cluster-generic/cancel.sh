@@ -1,0 +1,3 @@
+#!/bin/sh
+# cancel.sh JOB…: Snakemake was stopped.
+exec qdel "$@"

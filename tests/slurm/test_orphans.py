@@ -1,0 +1,65 @@
+"""SIGKILL of the main Snakemake: its jobs go on. A restart waits for them; `kaizen jobs --cancel` ends them first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from conftest import Scenario
+from driver import Grid, starts, trainers, until
+from tiny import REPOSITORY
+
+
+def kaizen_jobs(grid: Grid, *arguments: str) -> str:
+    environment = os.environ | {"KAIZEN_STORE": str(grid.project.store.root), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "kaizen", "jobs", *arguments]
+    done = subprocess.run(
+        command, cwd=grid.project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_restart_waits_for_the_orphan(grid: Grid, scenario: Scenario) -> None:
+    """The step is made once, by the orphan; the new job finds it finished."""
+    key = grid.project.keys("step")[1]
+    target = grid.forget(key)
+    killed = grid.snakemake(target)
+    process = grid.hold_trainer(key)
+    killed.process.kill()
+    killed.process.wait()
+    listed = kaizen_jobs(grid)
+    assert killed.job() in listed and key[:8] in listed, listed
+    grid.snakemake("--unlock").finish()
+    run = grid.snakemake(target)
+    waiting = until("the new job at the lock", lambda: len(trainers(key)) == 2 and trainers(key))
+    until("it says whom it waits for", lambda: f"slurm job {killed.job()}" in grid.step_log(key))
+    process.resume()
+    run.finish()
+    assert len(waiting) == 2
+    assert [start.state for start in starts(killed.job(), *run.jobs)] == ["COMPLETED", "COMPLETED"]
+    grid.check_made(key, resumed=False)
+    assert "resumes at epoch" not in grid.step_log(key), "the new job had nothing to do"
+    scenario(grid, ideal=1, made=1)
+
+
+def test_cancelled_orphans_are_resumed(grid: Grid, scenario: Scenario) -> None:
+    """`kaizen jobs --cancel` ends the orphan, which saves; the restarted workflow resumes it."""
+    key = grid.project.keys("step")[1]
+    target = grid.forget(key)
+    killed = grid.snakemake(target)
+    process = grid.hold_trainer(key)
+    killed.process.kill()
+    killed.process.wait()
+    process.resume()
+    told = kaizen_jobs(grid, "--cancel")
+    assert killed.job() in told, told
+    until("the orphan gone", lambda: killed.job() not in kaizen_jobs(grid))
+    grid.snakemake("--unlock").finish()
+    run = grid.snakemake(target)
+    run.finish()
+    orphan, again = starts(killed.job(), *run.jobs)
+    assert orphan.state.startswith("CANCELLED") and again.state == "COMPLETED"
+    grid.check_made(key)
+    scenario(grid, ideal=1, made=1)
