@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driver import Grid, starts
 from tiny import Project, make_project
+
+from slurm.driver import Grid, starts
 
 HERE = Path(__file__).parent
 TABLE: list[tuple[str, ...]] = []

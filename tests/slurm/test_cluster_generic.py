@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Scenario
-from driver import Grid, until
 from tiny import REPOSITORY
+
+from slurm.conftest import Scenario
+from slurm.driver import Grid, until
 
 HERE = Path(__file__).parent
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Scenario
-from driver import Grid, ask, has_pending_term, job_fields, starts, until
+
+from slurm.conftest import Scenario
+from slurm.driver import Grid, ask, has_pending_term, job_fields, starts, until
 
 START = Path(__file__).parents[2] / "cluster/slurm/start.sh"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Scenario
-from driver import Grid, Snakemake, until
-from kube import Kubernetes, image_environment
 from servers import ObjectStore, object_store
 from tiny import REPOSITORY
+
+from slurm.conftest import Scenario
+from slurm.driver import Grid, Snakemake, until
+from slurm.kube import Kubernetes, image_environment
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
-from conftest import Scenario
-from driver import Grid, starts, trainers, until
 from tiny import REPOSITORY
+
+from slurm.conftest import Scenario
+from slurm.driver import Grid, starts, trainers, until
 
 
 def kaizen_jobs(grid: Grid, *arguments: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from conftest import Scenario
-from driver import Grid, job_fields, starts
+from slurm.conftest import Scenario
+from slurm.driver import Grid, job_fields, starts
 
 
 def test_smoke_two_jobs(grid: Grid, scenario: Scenario) -> None:
