@@ -81,9 +81,12 @@ def trainers(key: str) -> list[psutil.Process]:
     return found
 
 
-def has_pending_term(process: psutil.Process) -> bool:
-    """Whether a SIGTERM waits for a process that is held still."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+def has_got_term(process: psutil.Process) -> bool:
+    """Whether a SIGTERM waits for a process that is held still, or has ended it (SLURM may wake it up for that)."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status, re.MULTILINE)
     return any(int(mask, 16) & SIGTERM_BIT for mask in masks)
 

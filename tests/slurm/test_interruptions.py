@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import Scenario
-from driver import Grid, ask, has_pending_term, job_fields, starts, until
+from driver import Grid, ask, has_got_term, job_fields, starts, until
 
 START = Path(__file__).parents[2] / "cluster/slurm/start.sh"
 
@@ -21,8 +22,9 @@ def test_time_limit(grid: Grid, scenario: Scenario) -> None:
     run = grid.snakemake(grid.forget(key))
     process = grid.hold_trainer(key)
     assert job_fields(run.job())["TimeLimit"] == "00:02:00"
-    until("SIGTERM before the time limit", lambda: has_pending_term(process), 130)
-    process.resume()
+    until("SIGTERM before the time limit", lambda: has_got_term(process), 130)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
     assert job_fields(run.job(1))["TimeLimit"] == "00:04:00"
     run.finish()
     # Not TIMEOUT: it ended by itself, in time.
