@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("kaizen: interrupted", file=sys.stderr)
         return 130
     except MemoryError:
-        print("kaizen: out of memory; lower train.batch_size or train.stream_above_mb and run again", file=sys.stderr)
+        print("kaizen: out of memory; free some and run the same command again", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of our output (head, say) has gone; a closed stdout would complain again at exit.
@@ -240,7 +240,7 @@ def _publish(options: argparse.Namespace) -> None:
     workflow.register()
     _publish_and_show(workflow)
     if options.marker:
-        for old in options.marker.parent.glob("*.json"):
+        for old in (*options.marker.parent.glob("*.json"), *options.marker.parent.glob(".*.json.*.tmp")):
             old.unlink()
         write_json(options.marker, {"plan": workflow.plan.key})
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = _WRITE_HINTS.get(error.errno or 0, "see that the folder exists and can be written")
-        reason = error.strerror or str(error)
+        # Arrow's errors have a number but no text of their own for it.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise KaizenError(f"cannot write {path}: {reason}; {hint}") from error
 
 
@@ -73,6 +75,26 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Remove what killed processes of this host left when they wrote ``path``."""
+    start = f".{path.name}.{host}."
+    for name in os.listdir(path.parent):
+        process = name.removeprefix(start).split(".")[0]
+        if name.startswith(start) and name.endswith(".tmp") and process.isdigit() and not is_alive(int(process)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Whether this host runs a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
@@ -80,9 +102,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises KaizenError where the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    host = socket.gethostname()
+    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path, host)
         try:
             yield temporary
             with open(temporary, "rb") as file:

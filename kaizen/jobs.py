@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from kaizen.errors import Interrupted, KaizenError
+from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.files import canonical_json
 from kaizen.fingerprint import installed_version
 from kaizen.locks import Watch
 from kaizen.provenance.origin import check_code, process_facts
@@ -22,6 +25,16 @@ if TYPE_CHECKING:
     from kaizen.params import DatasetParams
 
 Result = tuple[dict[str, Any], dict[str, Any]]
+
+_LACKS_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+_LESS_MEMORY = {
+    "shards": "lower runtime.ingest_workers or dataset.row_group_mb",
+    "replay": "lower dataset.row_group_mb",
+    "step": "lower train.stream_above_mb or train.batch_size",
+    "evaluation": "lower evaluation.probe_fraction or evaluation.batch_size",
+    "reference": "lower evaluation.probe_fraction or evaluation.batch_size",
+    "summary": "free memory",
+}
 
 _SPEC_FIELDS = {
     "kind": str,
@@ -90,6 +103,8 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
     subclasses) when it cannot be made.
     """
     check_spec(spec, "the specification")
+    # Sorted as on a job's command line: what a node's files say in the order of a mapping must not tell the two apart.
+    spec = json.loads(canonical_json(spec))
     kind, key = spec["kind"], spec["key"]
     with store.lock(kind, key, reporter.note, stop, spec["title"]) as lock:
         if store.has(kind, key):
@@ -102,13 +117,27 @@ def run_node(spec: dict[str, Any], store: Store, reporter: Reporter, stop: Calla
         check_code(spec)
         began = time.time()
         with store.building(kind, key) as building:
-            environment, speed = _MAKERS[kind](spec, store, building, reporter, Watch(stop, lock))
+            with _explain_lack_of_memory(kind):
+                environment, speed = _MAKERS[kind](spec, store, building, reporter, Watch(stop, lock))
             environment |= {"python": platform.python_version(), "kaizen": installed_version("kaizen")}
             run = {"began": began, "seconds": time.time() - began} | process_facts()
             lock.confirm()
             store.commit(spec, building, environment, run | speed)
         _forget_work(store.work_folder(kind, key))
     return True
+
+
+@contextlib.contextmanager
+def _explain_lack_of_memory(kind: str) -> Iterator[None]:
+    """Turn every way in which Python, Arrow and torch lack memory into NodeFailed with the mend."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # Torch's own: OutOfMemoryError of a GPU, and a RuntimeError of the CPU's allocator.
+        lacking = isinstance(error, MemoryError) or any(words in str(error) for words in _LACKS_MEMORY)
+        if not lacking:
+            raise
+        raise NodeFailed(f"out of memory; {_LESS_MEMORY[kind]}, and run the same command again") from error
 
 
 def _forget_work(folder: Path) -> None:

@@ -55,22 +55,31 @@ def publish(plan: Plan, store: Store, root: Path) -> list[str]:
     """
     with explain_write_errors(root / MANIFEST):
         (root / MANIFEST).unlink(missing_ok=True)
-    entries: dict[str, dict[str, Any]] = {}
-    checked: dict[str, dict[str, Any]] = {}
-    also = _second_places(plan)
-    for folder, node in published_paths(plan).items():
-        if node.key not in checked:
-            checked[node.key] = _verified_files(store, node)
-            store.note_use(node.kind, node.key)
-        for name, entry in checked[node.key].items():
-            for path in filter(None, (f"{folder}/{name}", also.get(name) if node is plan.summary else None)):
-                entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
-                _link(store.folder(node.kind, node.key) / name, root / path, entry["size"])
-    _remove_others(root, set(entries))
+    manifest = _manifest(plan, store)
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    for entry in {(entry["key"], entry["file"]): entry for entry in files.values()}.values():
+        if entry["file"] != RECORD:
+            store.open_file(entry["kind"], entry["key"], entry["file"])
+        else:
+            store.note_use(entry["kind"], entry["key"])
+    for path, entry in files.items():
+        _link(store.folder(entry["kind"], entry["key"]) / entry["file"], root / path, entry["size"])
+    _remove_others(root, set(files))
     runs = {node.key: store.read_run(node.kind, node.key) for node in plan.nodes.values()}
     write_json(root / PROVENANCE, {"nodes": {key: run for key, run in runs.items() if run is not None}})
-    write_json(root / MANIFEST, {"plan": plan.key, "files": entries})
-    return sorted(entries)
+    write_json(root / MANIFEST, manifest)
+    return sorted(files)
+
+
+def _manifest(plan: Plan, store: Store) -> dict[str, Any]:
+    """What the manifest of a plan must hold, by the records of its nodes; raises KaizenError when one is missing."""
+    entries: dict[str, dict[str, Any]] = {}
+    also = _second_places(plan)
+    for folder, node in published_paths(plan).items():
+        for name, entry in _recorded_files(store, node).items():
+            for path in filter(None, (f"{folder}/{name}", also.get(name) if node is plan.summary else None)):
+                entries[path] = {"kind": node.kind, "key": node.key, "file": name} | entry
+    return {"plan": plan.key, "files": entries}
 
 
 def _second_places(plan: Plan) -> dict[str, str]:
@@ -79,11 +88,9 @@ def _second_places(plan: Plan) -> dict[str, str]:
     return {"metrics.json": METRICS, "cards/data.md": "data/shards/README.md"} | cards
 
 
-def _verified_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
-    """A node's files with size and hash, its record among them, after checking them all."""
+def _recorded_files(store: Store, node: Node) -> dict[str, dict[str, Any]]:
+    """A node's files with size and hash, its record among them."""
     record = store.read_record(node.kind, node.key)
-    for name in record["files"]:
-        store.open_file(node.kind, node.key, name)
     text = store.record(node.kind, node.key).read_text(encoding="utf-8")
     return dict(record["files"]) | {RECORD: {"sha256": sha256_text(text), "size": len(text.encode())}}
 
@@ -98,7 +105,12 @@ def _link(source: Path, target: Path, size: int) -> None:
 
 
 def _remove_others(root: Path, wanted: set[str]) -> None:
-    """Remove files of the managed folders that are not wanted, and folders left empty; keep the managed ones."""
+    """Remove files of the managed folders that are not wanted, and folders left empty; keep the managed ones.
+
+    Beside them go the leftovers of killed publications.
+    """
+    for leftover in (root / MANIFEST).parent.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
     for managed in MANAGED:
         base = root / managed
         with explain_write_errors(base):
@@ -111,14 +123,14 @@ def _remove_others(root: Path, wanted: set[str]) -> None:
                     path.unlink()
 
 
-def is_published(plan: Plan, root: Path) -> bool:
-    """Whether the tree under ``root`` is this plan's, every file present in its recorded size."""
+def is_published(plan: Plan, store: Store, root: Path) -> bool:
+    """Whether the manifest under ``root`` is that of this plan's nodes, and every file present in its recorded size."""
     try:
         manifest = read_json(root / MANIFEST)
-        if manifest["plan"] != plan.key or not (root / PROVENANCE).is_file():
+        if manifest != _manifest(plan, store) or not (root / PROVENANCE).is_file():
             return False
         return all((root / path).stat().st_size == entry["size"] for path, entry in manifest["files"].items())
-    except (KaizenError, OSError, KeyError, TypeError, AttributeError):
+    except (KaizenError, OSError):
         return False
 
 

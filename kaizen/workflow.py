@@ -34,7 +34,7 @@ MAX_ARGUMENT = 64 * 1024
 
 
 def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
-    """Names and checksums of the raw data, remembered under .kaizen by size and modification time.
+    """Names and checksums of the raw data, remembered under .kaizen by size and times.
 
     Raises KaizenError where the data are absent or badly laid out.
     """
@@ -164,8 +164,13 @@ class Workflow:
         """A rule's output: the receipt of the node whose key the wildcard is."""
         return f".kaizen/receipts/{kind}/{{key}}.json"
 
-    @property
-    def values(self) -> str:
+    # Of the two below Snakemake would take braces for wildcards if they were plain texts.
+
+    def store_root(self, wildcards: Any) -> str:
+        """The store's folder."""
+        return str(self.store.root)
+
+    def values(self, wildcards: Any) -> str:
         """The parameters as canonical JSON, for the job that publishes."""
         return canonical_json(dataclasses.asdict(self.params))
 
@@ -185,7 +190,7 @@ class Workflow:
         """
         if self.only is not None:
             return [self.receipt(self.only)]
-        if is_published(self.plan, self.root) and not self.missing() and not self.edges:
+        if is_published(self.plan, self.store, self.root) and not self.missing() and not self.edges:
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 

@@ -5,16 +5,14 @@ A row of `CASES` breaks a copy of a project in one way and says how the command 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import pickle
 import shutil
 import struct
-import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -670,22 +668,6 @@ def test_damaged_files_of_others_are_no_error(name: str, text: str, fresh: Proje
 # -- disks -----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A file system in memory at ``folder``; the test is skipped where one may not be mounted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mount = shutil.which("mount")
-    if (
-        mount is None
-        or subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True).returncode
-    ):
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
     project = Project(project.root, project.params / "store")
@@ -693,44 +675,6 @@ def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
     check_message(
         outcome, 2, (f"cannot write {project.store.root}", "a file stands where a folder is needed: move it away")
     )
-
-
-def test_store_on_a_read_only_disk(fresh: Project, tmp_path: Path) -> None:
-    project = fresh.copy(tmp_path / "project")
-    with mounted(tmp_path / "disk", "ro"):
-        project = Project(project.root, tmp_path / "disk" / "store")
-        outcome = project.kaizen("run")
-    check_message(outcome, 2, (f"cannot write {project.store.root}", "read-only", "set KAIZEN_STORE"))
-
-
-FULL = ("cannot write", "No space left on device", "free some space there")
-
-
-@pytest.mark.parametrize("kind", ["shards", "step", "resume"])
-def test_full_disk_under_the_store(kind: str, finished: Project, tmp_path: Path) -> None:
-    """What is finished stays, nothing is half made, and with space again the same command goes on."""
-    project = finished.copy(tmp_path / "project")
-    shutil.rmtree(project.root / "results")
-    shutil.rmtree(project.root / "data")
-    if kind == "resume":
-        project.set({"runtime.save_every_epochs": 1})
-    nodes = project.nodes()
-    with mounted(tmp_path / "disk", "size=2m"):
-        store = tmp_path / "disk" / "store"
-        for done in ("shards",) if kind != "shards" else ():
-            shutil.copytree(project.store.root / done, store / done)
-        project = Project(project.root, store)
-        before = project.nodes()
-        filler = tmp_path / "disk" / "filler"
-        space = os.statvfs(tmp_path / "disk")
-        filler.write_bytes(bytes(space.f_bavail * space.f_frsize - 24 * 1024))
-        outcome = project.kaizen("run")
-        check_message(outcome, 2, (*FULL, str(store / (".work" if kind == "resume" else kind))), kind)
-        check_intact(project, before)
-        filler.unlink()
-        outcome = project.kaizen("run")
-        assert outcome.code == 0, outcome.output
-        assert project.nodes() == nodes
 
 
 def test_store_with_a_link_that_leads_nowhere(finished: Project, tmp_path: Path) -> None:
@@ -750,30 +694,6 @@ def test_an_error_of_a_job_passes_its_log(tmp_path: Path) -> None:
         job.note("began")
         raise OSError("from the job")
     assert (tmp_path / "log").read_text() == "test: began\n"
-
-
-def test_full_disk_under_the_published_tree(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
-    shutil.rmtree(project.root / "results")
-    nodes = project.nodes()
-    with mounted(project.root / "results", "size=32k"):
-        outcome = project.kaizen("run")
-        check_message(outcome, 2, (*FULL, "results/"))
-        check_intact(project, nodes)
-    outcome = project.kaizen("run")
-    assert outcome.code == 0, outcome.output
-
-
-def test_full_disk_under_the_logs_costs_only_the_log(fresh: Project, tmp_path: Path) -> None:
-    project = fresh.copy(tmp_path / "project")
-    with mounted(project.root / "logs", "size=16k"):
-        with contextlib.suppress(OSError), (project.root / "logs" / "filler").open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
-        outcome = project.kaizen("run")
-    assert outcome.code == 0 and "Traceback" not in outcome.output, outcome.output
-    assert "the log cannot be written (No space left on device)" in outcome.output
-    assert len(project.nodes()) == 9
 
 
 @pytest.mark.parametrize("name", ["results", "results/models", "data", "logs"])
@@ -802,37 +722,6 @@ def test_a_folder_in_the_place_of_a_result(finished: Project, tmp_path: Path) ->
     check_message(outcome, 2, (f"cannot write {place}", "a folder stands where a file is needed: move it away"))
     check_intact(project, nodes)
     assert (place / "mine").exists()
-
-
-def test_results_on_a_read_only_disk(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
-    shutil.rmtree(project.root / "results")
-    nodes = project.nodes()
-    with mounted(project.root / "results", "ro"):
-        outcome = project.kaizen("run")
-    check_message(outcome, 2, ("cannot write", "results/", "read-only", "make it writable"))
-    check_intact(project, nodes)
-
-
-# -- the run itself --------------------------------------------------------------------------------------------------
-
-
-def test_loss_that_is_not_finite(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
-    nodes = project.nodes()
-    project.set({"train.optimizer": "sgd", "train.lr": 1e30})
-    outcome = project.kaizen("run")
-    check_message(outcome, 1, ("L_FE_CT (self-supervised loss) is not finite in epoch 1", "lower train.lr"))
-    check_intact(project, nodes)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_gpu_that_is_absent(fresh: Project, tmp_path: Path) -> None:
-    project = fresh.copy(tmp_path / "project")
-    project.set({"train.device": "cuda"})
-    outcome = project.kaizen("run")
-    check_message(outcome, 2, ("train.device: cuda", "no GPU on this machine", "auto or cpu"))
-    assert not project.store.root.exists(), "found out before the shards are made"
 
 
 # -- processes of their own ------------------------------------------------------------------------------------------

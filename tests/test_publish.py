@@ -157,6 +157,7 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     (root / "data/raw/mine.txt").write_text("keep")
     (root / "results/notes.txt").write_text("keep")
     (root / "results/models/stray").write_text("remove")
+    (root / "results/.metrics.json.abcd.tmp").write_text("left by a killed publication")
     (root / "results/summary/link").symlink_to(root / "results/notes.txt")
     smaller = make_plan({"split.tasks": 2, "grid.variants": ["cassle"]})
     finish(smaller, store)
@@ -167,6 +168,18 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     assert found.pop("data/raw/mine.txt") == found.pop("results/notes.txt") == b"keep"
     lists = {"results/manifest.json", "results/provenance.json"}
     assert set(found) == {*read_json(root / "results/manifest.json")["files"], *lists}
+
+
+def test_a_manifest_that_was_altered_is_not_this_plans(store: Store, root: Path) -> None:
+    manifest = root / "results/manifest.json"
+    good = manifest.read_text()
+    path, entry = next(iter(read_json(manifest)["files"].items()))
+    for old, new in ((entry["sha256"], "0" * 64), (path, f"{path}x"), (PLAN.summary.key, STEP_1.key)):
+        assert old in good
+        rewrite(manifest, good.replace(old, new))
+        assert not is_published(PLAN, store, root)
+    rewrite(manifest, good)
+    assert is_published(PLAN, store, root)
 
 
 def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
@@ -191,26 +204,26 @@ def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(store: Sto
     with pytest.raises(KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"):
         publish(PLAN, store, root)
     assert not (root / "results/manifest.json").exists()
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     finish(PLAN, store)
     publish(PLAN, store, root)
-    assert is_published(PLAN, root)
+    assert is_published(PLAN, store, root)
 
 
 def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_path: Path) -> None:
-    assert is_published(PLAN, root)
-    assert not is_published(make_plan(), root)
-    assert not is_published(PLAN, tmp_path / "nowhere")
+    assert is_published(PLAN, store, root)
+    assert not is_published(make_plan(), store, root)
+    assert not is_published(PLAN, store, tmp_path / "nowhere")
     path = root / STEP_1_FOLDER / "data.txt"
     content = path.read_bytes()
     rewrite(path, content + b"!")
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     path.unlink()
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     path.write_bytes(content)
-    assert is_published(PLAN, root)
+    assert is_published(PLAN, store, root)
     (root / "results/provenance.json").rename(root / "provenance.json")
-    assert not is_published(PLAN, root)
+    assert not is_published(PLAN, store, root)
     (root / "provenance.json").rename(root / "results/provenance.json")
     for text in (
         "",
@@ -221,7 +234,7 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
         f'{{"plan": "{PLAN.key}", "files": {{"x": 1}}}}',
     ):
         rewrite(root / "results/manifest.json", text)
-        assert not is_published(PLAN, root), text
+        assert not is_published(PLAN, store, root), text
 
 
 # -- taking back ----------------------------------------------------------------------------------------------

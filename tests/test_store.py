@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -337,6 +338,23 @@ def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) ->
 
 
 # -- writing --------------------------------------------------------------------------------------------------
+
+
+def test_a_write_removes_what_killed_writers_left(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    host = socket.gethostname()
+    names = {
+        f".file.{host}.{gone.pid}.abcd.tmp": False,
+        f".file.{host}.{os.getpid()}.abcd.tmp": True,  # may be a thread of ours
+        f".file.elsewhere.{gone.pid}.abcd.tmp": True,  # not ours to judge
+        f".file.txt.{host}.{gone.pid}.abcd.tmp": True,  # of another file
+        f".file.{host}.mine": True,
+    }
+    for name in names:
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "file", "whole")
+    assert set(tree(tmp_path)) == {"file", *(name for name, kept in names.items() if kept)}
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:

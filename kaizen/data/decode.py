@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kaizen.data.schema import binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_row_groups, read_table, shard_info
@@ -21,6 +20,8 @@ from kaizen.params import ImageParams
 
 # Pillow's own limit, at which it only warns: a small file may claim to be terabytes of pixels.
 MAX_PIXELS = 89_478_485
+# Those of the suffixes that sources look for. Whatever its name, no file may start a rarer decoder: EPS runs a program.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _SIZE_COLUMNS = ("height", "width")
 _DECODE_THREADS = min(4, os.cpu_count() or 1)
 
@@ -32,15 +33,21 @@ def decode_file(data: bytes) -> np.ndarray:
     Raises ValueError with the reason where the file is corrupt, truncated, too large or not an 8- or 16-bit image.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
             image.load()
-            with contextlib.suppress(Exception):  # damaged EXIF data say nothing about the pixels
+            try:
                 ImageOps.exif_transpose(image, in_place=True)
+            except MemoryError:
+                raise
+            except Exception:  # damaged EXIF data say nothing about the pixels
+                pass
             pixels = _pixels(_eight_bit(image))
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is none of {', '.join(_FORMATS)}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     if pixels.size == 0:
@@ -54,7 +61,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Pillow's own conversion clips at 255 instead of scaling.
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no defined range; convert it to 8 or 16 bits")

@@ -44,8 +44,18 @@ class ReadImages:
     resize: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
-        """Read and decode images; corrupt ones come back as such, in their places."""
-        return [self._one(row) for row in rows]
+        """Read and decode images; corrupt ones come back as such, in their places.
+
+        Ends early, after one image at least, once their bytes are a chunk's: the rest has to be asked for again.
+        """
+        outcomes: list[Outcome] = []
+        size = 0
+        for row in rows:
+            outcomes.append(self._one(row))
+            size += _size(outcomes[-1])
+            if size >= _CHUNK_BYTES:
+                break
+        return outcomes
 
     def _one(self, row: Row) -> Outcome:
         try:
@@ -89,16 +99,27 @@ class ChunkReader:
         """Yield the outcomes of all rows, chunk by chunk; no chunk spans two lists."""
         if self._pool is None:
             for chunk in self._chunks(lists):
-                yield self._measured(self.task(chunk))
+                while chunk:
+                    outcomes = self._measured(self.task(chunk))
+                    chunk = chunk[len(outcomes) :]
+                    yield outcomes
             return
-        waiting: deque[Future[list[Outcome]]] = deque()
+        waiting: deque[tuple[list[Row], Future[list[Outcome]]]] = deque()
+
+        def first(pool: ProcessPoolExecutor) -> list[Outcome]:
+            chunk, future = waiting.popleft()
+            outcomes = self._measured(future.result())
+            if rest := chunk[len(outcomes) :]:
+                waiting.appendleft((rest, pool.submit(_read_chunk, rest)))
+            return outcomes
+
         try:
             for chunk in self._chunks(lists):
-                waiting.append(self._pool.submit(_read_chunk, chunk))
-                if len(waiting) > self.workers + 2:
-                    yield self._measured(waiting.popleft().result())
+                waiting.append((chunk, self._pool.submit(_read_chunk, chunk)))
+                while len(waiting) > self.workers + 2:
+                    yield first(self._pool)
             while waiting:
-                yield self._measured(waiting.popleft().result())
+                yield first(self._pool)
         except BrokenProcessPool as error:
             raise NodeFailed(
                 "a process that reads images was killed, most likely for lack of memory; "
@@ -115,9 +136,13 @@ class ChunkReader:
 
     def _measured(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Size the coming chunks by this one's bytes."""
-        size = sum(len(outcome.image) for outcome in outcomes if isinstance(outcome, Record))
+        size = sum(map(_size, outcomes))
         self.chunk_rows = max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES * len(outcomes) // max(1, size)))
         return outcomes
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome.image) if isinstance(outcome, Record) else 0
 
 
 _worker_task: ReadImages | None = None

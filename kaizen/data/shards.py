@@ -139,8 +139,12 @@ def explain_read_errors(path: Path) -> Iterator[None]:
         raise KaizenError(f"{path} does not exist; run again: it is made anew") from error
     except PermissionError as error:
         raise KaizenError(f"{path} cannot be read ({error.strerror}); make it readable for you") from error
+    except MemoryError:  # Arrow's is an ArrowException too, and says nothing about the file
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
+        if "worker thread" in reason:  # Arrow could not start one: the machine lacks memory, the shard nothing
+            raise MemoryError(reason) from error
         raise KaizenError(f"{path} is not a readable shard ({reason}); {_MEND}") from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,9 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> lis
     dpi = min(_DPI, _MAX_PIXELS / longer)
     paths = [folder / f"{name}.{format_}" for format_ in formats]
     for path, format_ in zip(paths, formats, strict=True):
-        with files.atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary, warnings.catch_warnings():
+            # A name may be in a script that the font lacks; the tables beside the figure have it.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(temporary, format=format_, dpi=dpi, metadata=_METADATA[format_])
     return paths
 

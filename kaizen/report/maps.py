@@ -77,7 +77,8 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
     order = list(first)
     means = [np.mean([shares(run.confusion[-1], order) for run in one.runs], axis=0) for one in series]
     side = max(1.6, 0.25 * len(order)) if len(order) <= _MAX_NUMBERED else 2.55
-    names = [classes.names[label] for label in order]
+    # SVG files may not hold control characters, and no font has them.
+    names = ["".join(c if c.isprintable() else "\ufffd" for c in classes.names[label]) for label in order]
     names = [name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…" for name in names]
     named = len(order) <= _MAX_NAMED
     margin = 0.075 * max(map(len, names)) if named else 0.0

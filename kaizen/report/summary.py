@@ -110,7 +110,7 @@ def write_summary(
         + "".join(f"- {_TABLES[name]} ([parquet]({name}.parquet), [csv]({name}.csv))\n" for name in tidy),
         "Figures": _figures(figures, out),
     }
-    parts = [f"# {report.title}\n"]
+    parts = [f"# {' '.join(report.title.split())}\n"]
     if context:
         parts.append("\n".join(f"- {name}: {value}" for name, value in _flat(context)) + "\n")
     parts += [f"## {name}\n\n{text}" for name, text in sections.items() if text]

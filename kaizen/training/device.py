@@ -58,7 +58,8 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     torch.set_num_threads(threads)
     # cuBLAS is deterministic only with a fixed workspace, which it reads when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms(True), which imports the compiler besides: 1.2 CPU-seconds of every job.
+    torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before writing it; filling it first cost a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -24,7 +24,7 @@ from kaizen.training.device import Compute
 from kaizen.training.objective import TERM_NAMES, TERMS, Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.progress import Reporter
-from kaizen.training.resume import Progress, digest, load_resume, save_resume
+from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
 from kaizen.training.schedule import learning_rate, scaled_lr
 
 
@@ -87,8 +87,8 @@ class Step:
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
 
-        Raises Interrupted once ``stop()`` is true, after saving; NodeFailed when a loss is not finite, leaving
-        the last good resume state in place.
+        Raises Interrupted once ``stop()`` is true, after saving; NodeFailed when a loss or what was learnt is not
+        finite, leaving the last good resume state in place.
         """
         self.optimizer = SGD(
             parameter_groups(self.student, self.train),
@@ -110,7 +110,9 @@ class Step:
             first = progress.batch
             for images, labels in self.data.batches(seed, progress.batch, length):
                 moment = Moment(progress.epoch * length + progress.batch, steps, progress.epoch)
-                sums += self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch), moment)
+                terms = self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch), moment)
+                # Through the weights one term that is not finite makes all others so: the sums stop at the first.
+                sums = torch.where(sums.isfinite().all(), sums + terms, sums)
                 progress.batch += 1
                 if distributed.any_process(self.stop()):
                     progress.seconds += time.monotonic() - began
@@ -121,6 +123,7 @@ class Step:
                         "the same command resumes it"
                     )
             self._end_epoch(progress, self._checked(sums, progress.epoch), lrs, length, length - first, began)
+        self._state(progress)
         return progress
 
     def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment) -> Tensor:
@@ -154,15 +157,19 @@ class Step:
             self._save(progress)
 
     def _checked(self, sums: Tensor, epoch: int) -> list[float]:
-        """The epoch's sums as numbers; raises NodeFailed naming the term that is not finite."""
+        """The epoch's sums as numbers; raises NodeFailed naming the terms that were not finite first."""
         values: list[float] = sums.tolist()
-        for name, value in zip(TERMS, values, strict=True):
-            if not math.isfinite(value):
-                raise NodeFailed(
-                    f"{name} ({TERM_NAMES[name]}) is not finite in epoch {epoch + 1}; the last good state is kept in "
-                    f"{self.work}; lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
-                )
+        bad = [f"{name} ({TERM_NAMES[name]})" for name, v in zip(TERMS, values, strict=True) if not math.isfinite(v)]
+        if bad:
+            raise self._not_finite(bad, f"in epoch {epoch + 1}")
         return values
+
+    def _not_finite(self, what: list[str], when: str) -> NodeFailed:
+        kept = f"the last good state is kept in {self.work}" if has_resume(self.work) else "no state was saved before"
+        return NodeFailed(
+            f"{' and '.join(what)} {'is' if len(what) == 1 else 'are'} not finite {when}; {kept}; "
+            "lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
+        )
 
     def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train
@@ -176,15 +183,27 @@ class Step:
         Raises NodeFailed where the processes that share the step do not agree on it.
         """
         self.confirm()
-        state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
-        state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
-        state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}
+        state = self._state(progress)
         if distributed.count() > 1:
             distributed.check_agreement(digest(state, f"{progress.epoch} {progress.batch}"), str(self.work))
         if distributed.rank() == 0:
             save_resume(self.work, state, progress, self.compute.describe())
         # None leaves, and so has the others ended, while the first one writes.
         distributed.wait()
+
+    def _state(self, progress: Progress) -> dict[str, Tensor]:
+        """All tensors that training goes on from; raises NodeFailed naming the first that is not finite.
+
+        The last update can break them after the last loss was computed.
+        """
+        state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
+        state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
+        state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}
+        names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
+        if not all(finite):
+            raise self._not_finite([names[finite.index(False)]], f"after epoch {progress.epoch}")
+        return state
 
     def _drifting_teacher(self) -> dict[str, Tensor]:
         """The teacher's buffers where it runs in train mode and they change; else nothing: it comes from its file."""

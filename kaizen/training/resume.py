@@ -39,7 +39,7 @@ class Progress:
 def save_resume(folder: Path, tensors: dict[str, Tensor], progress: Progress, compute: dict[str, Any]) -> None:
     """Replace the resume state atomically. ``tensors`` may be on any device; ``compute`` says where they were made."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"progress": vars(progress), "compute": compute})
+    text = json.dumps({"step": folder.name, "progress": vars(progress), "compute": compute})
     save_tensors(folder / FILE, tensors, {"state": text, "sha256": digest(tensors, text)})
 
 
@@ -52,14 +52,19 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
+def has_resume(folder: Path) -> bool:
+    """Whether there is a resume state, good or not."""
+    return (folder / FILE).exists()
+
+
 def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor], Progress, str]:
     """Read the resume state: (tensors, progress, "") or ({}, a fresh start, why there is none to use).
 
-    A state that is torn, altered, or was made on another device or precision is set aside, never trusted: mixing
-    it in would change the bits.
+    A state that is torn, altered, another step's, or was made on another device or precision is set aside, never
+    trusted: mixing it in would change the bits.
     """
     path = folder / FILE
-    if not path.exists():
+    if not has_resume(folder):
         return {}, Progress(), ""
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -69,6 +74,8 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
         if digest(tensors, text) != metadata["sha256"]:
             raise ValueError("its content does not match its hash")
         state = json.loads(text)
+        if state["step"] != folder.name:
+            raise ValueError("it is another step's")
         if state["compute"] != compute:
             raise ValueError("it was saved on another device or precision")
         return tensors, Progress(**state["progress"]), ""

@@ -21,7 +21,7 @@ rule shards:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:
@@ -53,7 +53,7 @@ rule replay:
         gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),
         one_at_a_time=1,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

@@ -22,7 +22,7 @@ rule evaluation:
         gpu=int(kz.params.train.device == "cuda"),
         one_at_a_time=1,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:
@@ -52,7 +52,7 @@ rule reference:
         gpu=int(kz.params.train.device == "cuda"),
         one_at_a_time=1,
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

@@ -28,7 +28,7 @@ rule step:
         runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=PROCESSES * HOSTS * (kz.params.train.device == "cuda"),
     params:
-        store=str(kz.store.root),
+        store=kz.store_root,
         spec=kz.spec,
         title=kz.title,
     message:

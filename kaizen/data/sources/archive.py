@@ -129,15 +129,18 @@ class ArchiveSource(Source):
 
 
 def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
-    """A file in an archive; raises KeyError where it is absent and ValueError where it is no regular file."""
-    file = tar.extractfile(name)
-    if file is None:
+    """A file in an archive; raises KeyError where it is absent and ValueError where it is no regular file.
+
+    Links are none either: they may lead in circles.
+    """
+    entry = tar.getmember(name)
+    if not entry.isreg():
         raise ValueError(f"{name} is not a regular file")
-    return file  # type: ignore[return-value]
+    return tar.extractfile(entry)  # type: ignore[return-value]
 
 
 def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
-    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and modification time."""
+    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and times."""
 
     def compute() -> str:
         with open(path, "rb") as file:
@@ -146,7 +149,7 @@ def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
     memory = ChecksumMemory(cache, path)
     try:
         status = path.stat()
-        found = memory.checksum("md5", [status.st_size, status.st_mtime_ns], compute)
+        found = memory.checksum("md5", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], compute)
     except OSError as error:
         raise KaizenError(f"{path} cannot be read ({error.strerror}); {mend}") from error
     memory.save()

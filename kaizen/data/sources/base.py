@@ -49,7 +49,7 @@ class Source(ABC):
         """For each part one SHA-256 per class over its content.
 
         It depends neither on modification times nor on where the data lies. ``cache`` is a folder that
-        remembers checksums by the files' paths, sizes and modification times.
+        remembers checksums by the files' paths, sizes and times of modification and change.
         """
 
     def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:

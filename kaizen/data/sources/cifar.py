@@ -97,7 +97,7 @@ def _batch(tar: tarfile.TarFile, name: str, key: bytes, classes: int) -> Images:
         batch = PlainUnpickler(member(tar, name), encoding="bytes").load()
         data, labels = batch[b"data"], np.asarray(batch[key], dtype=np.int64)
     except (pickle.UnpicklingError, AttributeError, TypeError, IndexError, ImportError) as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
     size = 3 * _SIDE * _SIDE
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(labels), size):
         raise ValueError(f"{name} does not hold {len(labels)} images of {size} bytes")

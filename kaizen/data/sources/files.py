@@ -22,11 +22,15 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 
 
 class File(NamedTuple):
-    """An image file: its path relative to the dataset, its size in bytes and modification time."""
+    """An image file: its path relative to the dataset, its size in bytes, and its times of modification and change.
+
+    The first can be set, as tar and rsync do; the second cannot, so a file of the same size and time is still seen.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 class Group(NamedTuple):
@@ -180,7 +184,7 @@ def image_file(root: Path, path: str) -> File:
         raise KaizenError(f"{root / path} cannot be read ({error.strerror}); mend or remove it") from error
     if not stat.S_ISREG(status.st_mode):
         raise KaizenError(f"{root / path} is not a regular file; remove it")
-    return File(path, status.st_size, status.st_mtime_ns)
+    return File(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def refuse_empty(root: Path, groups: list[Group], layout: str) -> None:

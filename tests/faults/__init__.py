@@ -1,0 +1,1 @@
+"""Faults of every kind, and what they cost; see `faults.table`."""
