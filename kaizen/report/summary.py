@@ -147,7 +147,7 @@ def _figures(figures: Sequence[Path], out: Path) -> str:
 def _flat(context: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested mappings as dotted names, lists joined by commas."""
     pairs: list[tuple[str, str]] = []
-    for name, value in sorted(context.items()):
+    for name, value in context.items():
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{prefix}{name}.")
         else:
