@@ -20,11 +20,11 @@ test-slow: setup
 
 # A real SLURM on this machine, as root on Debian: installed, started, stopped.
 test-slurm: setup-cluster
-	cluster/slurm/with.sh $(CLUSTER)/bin/python -m pytest -m slurm tests/slurm
+	$(RUN) cluster/slurm/with.sh $(CLUSTER)/bin/python -m pytest -m slurm tests/slurm
 
 # Two jobs through it. 75: SLURM cannot run here, which it has said.
 smoke-slurm: setup-cluster
-	cluster/slurm/with.sh $(CLUSTER)/bin/python -m pytest -m slurm tests/slurm -k smoke \
+	$(RUN) cluster/slurm/with.sh $(CLUSTER)/bin/python -m pytest -m slurm tests/slurm -k smoke \
 	|| { [ $$? = 75 ] && echo "smoke-slurm: SKIPPED, see above"; }
 
 lint: setup

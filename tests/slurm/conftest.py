@@ -65,12 +65,12 @@ def grid(reference: Project, tmp_path: Path) -> Iterator[Grid]:
 def scenario(request: pytest.FixtureRequest) -> Scenario:
     """Note for the table at the end: nodes to make and made, SLURM jobs, how often they started, bytes."""
 
-    def note(grid: Grid, ideal: int, made: int, name: str = request.node.name) -> None:
+    def note(grid: Grid, ideal: int) -> None:
         jobs = [job for run in grid.running for job in run.jobs]
         same = "yes" if grid.same_bytes() else "NO"
-        TABLE.append(
-            (name, str(ideal), str(made), str(len(jobs) or "–"), str(len(starts(*jobs)) if jobs else "–"), same)
-        )
+        row = (request.node.name, ideal, grid.made(), len(jobs) or "–", len(starts(*jobs)) if jobs else "–", same)
+        TABLE.append(tuple(map(str, row)))
+        assert grid.made() == ideal
 
     return note
 

@@ -23,6 +23,8 @@ import safetensors
 import yaml
 from tiny import REPOSITORY, Project
 
+from kaizen.store import RUN_RECORD
+
 T = TypeVar("T")
 SIGTERM_BIT = 1 << 14
 
@@ -81,9 +83,12 @@ def trainers(key: str) -> list[psutil.Process]:
     return found
 
 
-def has_pending_term(process: psutil.Process) -> bool:
-    """Whether a SIGTERM waits for a process that is held still."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+def has_got_term(process: psutil.Process) -> bool:
+    """Whether a SIGTERM waits for a process that is held still, or has ended it (SLURM may wake it up for that)."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status, re.MULTILINE)
     return any(int(mask, 16) & SIGTERM_BIT for mask in masks)
 
@@ -128,6 +133,7 @@ class Grid:
         for published in ("results", "data"):
             shutil.rmtree(root / published)
         self.running: list[Snakemake] = []
+        self.began = time.time()
         self.profile = root / "profile"
         self.change_profile({})
 
@@ -185,6 +191,11 @@ class Grid:
         """Whether every finished node has the bytes of the uninterrupted local run's."""
         mine, theirs = self.project.nodes(), self.reference.nodes()
         return all(theirs[node] == digest for node, digest in mine.items())
+
+    def made(self) -> int:
+        """How many nodes were made since this copy was taken."""
+        records = self.project.store.root.glob(f"*/*/{RUN_RECORD}")
+        return sum(json.loads(record.read_text())["began"] >= self.began for record in records)
 
     def check_made(self, key: str, resumed: bool = True) -> None:
         """The step is finished, resumed where it was interrupted, and has the reference's bytes."""

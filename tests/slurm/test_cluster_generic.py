@@ -41,4 +41,4 @@ def test_a_deleted_job_is_submitted_again_and_resumes(grid: Grid, pbs: Path, sce
     assert "-N kaizen-step" in first and "select=1:ncpus=1:mem=600mb " in first and "walltime=0:10:00" in first
     assert "walltime=0:20:00" in second
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from slurm.conftest import Scenario
-from slurm.driver import Grid, ask, has_pending_term, job_fields, starts, until
+from slurm.driver import Grid, ask, has_got_term, job_fields, starts, until
 
 START = Path(__file__).parents[2] / "cluster/slurm/start.sh"
 
@@ -22,14 +23,15 @@ def test_time_limit(grid: Grid, scenario: Scenario) -> None:
     run = grid.snakemake(grid.forget(key))
     process = grid.hold_trainer(key)
     assert job_fields(run.job())["TimeLimit"] == "00:02:00"
-    until("SIGTERM before the time limit", lambda: has_pending_term(process), 130)
-    process.resume()
+    until("SIGTERM before the time limit", lambda: has_got_term(process), 130)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
     assert job_fields(run.job(1))["TimeLimit"] == "00:04:00"
     run.finish()
     # Not TIMEOUT: it ended by itself, in time.
     assert [start.state for start in starts(*run.jobs)] == ["FAILED", "COMPLETED"]
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)
 
 
 def test_scancel(grid: Grid, scenario: Scenario) -> None:
@@ -42,7 +44,7 @@ def test_scancel(grid: Grid, scenario: Scenario) -> None:
     first, second = starts(*run.jobs)
     assert first.state.startswith("CANCELLED") and second.state == "COMPLETED"
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)
 
 
 @pytest.mark.parametrize("partition", ["normal", "scavenge"], ids=["with a grace period", "without one"])
@@ -65,7 +67,7 @@ def test_preemption(grid: Grid, scenario: Scenario, partition: str) -> None:
     if partition == "scavenge":
         assert len(run.jobs) == 1, "SLURM itself puts the job back into the queue"
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)
 
 
 def test_node_dies(grid: Grid, scenario: Scenario) -> None:
@@ -88,7 +90,7 @@ def test_node_dies(grid: Grid, scenario: Scenario) -> None:
     assert found[0].node == node != found[1].node
     assert len(run.jobs) == 1
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)
 
 
 def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
@@ -118,7 +120,7 @@ def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
         subprocess.run([str(START)], check=True)
     assert len(run.jobs) == 1
     grid.check_made(key)
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)
 
 
 def slurmd_of(node: str) -> psutil.Process:

@@ -69,7 +69,7 @@ def test_the_whole_workflow_in_pods(grid: Grid, kubernetes: Kubernetes, s3: Obje
     assert sorted(kubernetes.deleted) == sorted(kubernetes.jobs), "finished jobs are cleaned up"
     start(grid).finish()
     assert len(kubernetes.jobs) == 7, "nothing the second time"
-    scenario(grid, ideal=9, made=9)
+    scenario(grid, ideal=9)
 
 
 def test_a_lost_pod_is_replaced_and_resumes(
@@ -90,4 +90,4 @@ def test_a_lost_pod_is_replaced_and_resumes(
     grid.check_made(key, resumed=False)
     log = s3.client().get_object(Bucket=s3.bucket, Key=f"kaizen/1/logs/step/{key}.log")["Body"].read()
     assert b"resumes at epoch" in log
-    scenario(grid, ideal=1, made=1)
+    scenario(grid, ideal=1)

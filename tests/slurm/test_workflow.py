@@ -18,7 +18,7 @@ def test_smoke_two_jobs(grid: Grid, scenario: Scenario) -> None:
     run.finish()
     assert [start.state for start in starts(*run.jobs)] == ["COMPLETED"] * 2
     grid.check_made(first, resumed=False)
-    scenario(grid, ideal=2, made=2)
+    scenario(grid, ideal=2)
 
 
 def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
@@ -41,7 +41,7 @@ def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
     again = grid.snakemake()
     again.finish()
     assert not again.jobs
-    scenario(grid, ideal=9, made=9)
+    scenario(grid, ideal=9)
 
 
 def test_requested_resources_reach_slurm(grid: Grid) -> None:
