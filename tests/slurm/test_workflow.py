@@ -73,3 +73,17 @@ def test_requested_resources_reach_slurm(grid: Grid) -> None:
     assert fields["WorkDir"] == str(grid.project.root)
     assert device in ("0", "1")
     grid.check_made(key, resumed=False)
+
+
+def test_one_step_on_two_nodes(grid: Grid) -> None:
+    """`runtime.hosts`: an allocation of two nodes, a torchrun on each by srun, one step; the first process writes."""
+    grid.project.set({"runtime.hosts": 2})
+    key = grid.project.keys("step")[0]
+    run = grid.snakemake(grid.forget(key))
+    run.finish()
+    (start,) = starts(*run.jobs)
+    assert start.state == "COMPLETED"
+    assert start.node == "node[1-2]"
+    record = grid.project.store.read_record("step", key)
+    assert record["environment"]["processes"] == [2]
+    assert grid.project.nodes().keys() == grid.reference.nodes().keys(), "how many share a step is in no key"
