@@ -16,7 +16,7 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, explain_write_errors, read_json, sha256_text, write_json
 from kaizen.nodes import Node, Plan, size_word
-from kaizen.store import RECORD, Store, link_or_copy, mismatch, record_key
+from kaizen.store import RECORD, Store, is_record, link_or_copy, mismatch
 
 MANIFEST = "results/manifest.json"
 # How each node was made. Apart from the manifest, as it differs from run to run.
@@ -189,12 +189,11 @@ def _take_node(node: Node, copies: dict[str, list[PublishedFile]], store: Store,
         return False
     try:
         record = read_json(sources[RECORD])
-        right = record_key(record) == node.key and record["kind"] == node.kind
-        right = right and set(record["files"]) | {RECORD} == set(sources)
-        right = right and not any(mismatch(sources[name], entry) for name, entry in record["files"].items())
-        right = right and all(_stays_inside(name) for name in sources)
-    except (KaizenError, KeyError, TypeError, ValueError, AttributeError):
+    except KaizenError:
         return False
+    right = is_record(record, node.kind, node.key) and set(record["files"]) | {RECORD} == set(sources)
+    right = right and not any(mismatch(sources[name], entry) for name, entry in record["files"].items())
+    right = right and all(_stays_inside(name) for name in sources)
     if right:
         store.put_link(record, sources, run)
     return right

@@ -170,7 +170,7 @@ class Store:
             if not isinstance(error.__cause__, ValueError):
                 raise
             record = None  # torn: no JSON, or no text at all
-        if not _is_record(record, kind, key):
+        if not is_record(record, kind, key):
             aside = self.set_aside(kind, key)
             raise KaizenError(
                 f"{path} is not the record of node {kind} {key}; set aside as {aside}; run again to make it anew"
@@ -257,10 +257,13 @@ def mismatch(path: Path, entry: dict[str, Any]) -> str:
     return "" if sha256_file(path) == entry["sha256"] else "does not match its recorded hash"
 
 
-def _is_record(record: Any, kind: str, key: str) -> bool:
-    """Whether ``record`` is what `Store.commit` wrote of this node: its content leads to the key."""
+def is_record(record: Any, kind: str, key: str) -> bool:
+    """Whether ``record`` is what `Store.commit` wrote of this node: complete, and its content leads to the key."""
     try:
-        return (record["kind"], record_key(record)) == (kind, key) and isinstance(record["files"], dict)
+        named = (record["kind"], record["key"], record_key(record)) == (kind, key, key)
+        entries = record["files"].values()
+        complete = all(isinstance(entry, dict) and {"sha256", "size"} <= entry.keys() for entry in entries)
+        return named and complete and isinstance(record["inputs"], dict)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
 

@@ -14,7 +14,7 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.publish import MANIFEST, PROVENANCE, manifest_files, published_runs
-from kaizen.store import KINDS, RECORD, Store, mismatch, record_key
+from kaizen.store import KINDS, RECORD, Store, is_record, mismatch
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Known:
     def node(self, kind: str, key: str) -> KnownNode | None:
         """A finished node; None where neither store nor published tree has its record."""
         if key not in self._nodes:
-            found = (_read_record(path, key) for path in self._paths(kind, key, RECORD))
+            found = (_read_record(path, kind, key) for path in self._paths(kind, key, RECORD))
             record = next((record for record in found if record is not None), None)
             run = self.store.read_run(kind, key) or self.runs.get(key) or {}
             self._nodes[key] = None if record is None else KnownNode(kind, key, record, run)
@@ -120,13 +120,10 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _read_record(path: Path, key: str) -> dict[str, Any] | None:
-    """A record whose content leads to ``key``; None where there is none."""
+def _read_record(path: Path, kind: str, key: str) -> dict[str, Any] | None:
+    """The record of a node; None where there is none, or another's."""
     try:
         record = read_json(path)
-        right = record_key(record) == key == record["key"] and all(
-            isinstance(entry, dict) and {"sha256", "size"} <= entry.keys() for entry in record["files"].values()
-        )
-        return record if right and isinstance(record["inputs"], dict) else None
-    except (KaizenError, KeyError, TypeError, ValueError, AttributeError):
+    except KaizenError:
         return None
+    return record if is_record(record, kind, key) else None
