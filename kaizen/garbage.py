@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import getpass
 import os
 import re
 import secrets
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, read_json, sha256_text, write_json
-from kaizen.locks import remove_if_free
+from kaizen.locks import remove_if_free, user_name
 from kaizen.store import KINDS, Store
 
 NodeName = tuple[str, str]
@@ -67,7 +66,7 @@ def register(store: Store, checkout: Path, plan: str, nodes: Iterable[NodeName])
     place = str(store.root.resolve())
     if known is not None and (known.plan, known.store) == (plan, place):
         return
-    user = User(str(checkout), place, socket.gethostname(), getpass.getuser(), time.time(), plan, frozenset(nodes))
+    user = User(str(checkout), place, socket.gethostname(), user_name(), time.time(), plan, frozenset(nodes))
     with _gate(store, fcntl.LOCK_SH):
         write_json(path, dataclasses.asdict(user) | {"nodes": sorted(user.nodes)})
 

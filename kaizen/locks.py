@@ -121,7 +121,8 @@ def hold(
     job = this_job()
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    own = Holder(secrets.token_hex(8), socket.gethostname(), os.getpid(), _user(), time.time(), os.getcwd(), title, job)
+    token, host, pid = secrets.token_hex(8), socket.gethostname(), os.getpid()
+    own = Holder(token, host, pid, user_name(), time.time(), os.getcwd(), title, job)
     told, asked = "", 0.0
     while (descriptor := _try(path)) is None:
         holder = read_holder(path)
@@ -202,7 +203,8 @@ def remove_if_free(path: Path) -> None:
         os.close(descriptor)
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this process; the number where it has no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
