@@ -46,6 +46,12 @@ def this_job(environment: Mapping[str, str] = os.environ) -> ClusterJob | None:
     return None
 
 
+def this_slurm_job() -> str | None:
+    """The number of the SLURM job that this process is part of; None elsewhere."""
+    job = this_job()
+    return job.number if job is not None and job.scheduler == "slurm" else None
+
+
 def is_over(job: ClusterJob) -> bool:
     """Whether the scheduler says that ``job`` runs no more; False where that cannot be found out."""
     if job.scheduler != "slurm":

@@ -21,6 +21,7 @@ from kaizen.fingerprint import ROOT, files_of, fingerprint_with, installed_versi
 from kaizen.nodes import Node
 from kaizen.params import Params
 from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
+from kaizen.scheduler import this_slurm_job
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
 _VARIABLE = "KAIZEN_ORIGIN"
@@ -142,7 +143,7 @@ def process_facts() -> dict[str, Any]:
         "pid": os.getpid(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
-    if job := os.environ.get("SLURM_JOB_ID"):
+    if job := this_slurm_job():
         facts["slurm_job"] = job
     return facts
 

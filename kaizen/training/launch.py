@@ -24,6 +24,7 @@ from typing import IO, Any
 import kaizen
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.files import canonical_json
+from kaizen.scheduler import this_slurm_job
 from kaizen.store import Store
 from kaizen.training.progress import Reporter
 
@@ -81,7 +82,7 @@ def launch_command(spec: dict[str, Any], store: Path, building: Path) -> list[st
     if hosts == 1:
         command.append("--standalone")
     else:
-        job = os.environ.get("SLURM_JOB_ID")
+        job = this_slurm_job()
         if job is None:
             raise KaizenError(
                 f"runtime.hosts: {hosts} hosts are asked for, but this is no job of SLURM, which alone can start "
