@@ -308,6 +308,13 @@ class Work:
         found: list[int] = project.store.read_record("step", self.spec["key"])["environment"]["processes"]
         return found
 
+    def last_processes(self, project: Project) -> int:
+        """How many have finished it, by run.json."""
+        run = project.store.read_run("step", self.spec["key"])
+        assert run is not None
+        count: int = run["processes"]
+        return count
+
     def wait_for_state(self, project: Project, job: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 300
         while not self.state(project).exists():
@@ -366,6 +373,7 @@ def interrupted(work: Work) -> Project:
 def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Project) -> None:
     assert work.processes(work.alone) == [1]
     assert work.processes(two) == [2]
+    assert (work.last_processes(work.alone), work.last_processes(two)) == (1, 2)
     assert work.differences(two, work.alone) < TOLERANCE["float32"][1]
     log = (two.root / "step.log").read_text().splitlines()
     assert sum("epoch 7/30 " in line for line in log) == 1, "the first process alone tells"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from kaizen import distributed
 from kaizen.data.augment import TwoViewAugment
 from kaizen.data.batches import Batch, Rows, cycle
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.locks import Watch
 from kaizen.models.continual import ContinualModel
 from kaizen.models.shared import encoder_parameters
 from kaizen.params import TrainParams
@@ -80,14 +81,12 @@ class Step:
     work: Path
     save_every_epochs: int
     reporter: Reporter
-    stop: Callable[[], bool] = field(default=lambda: False)
-    # Raises Superseded where the resume state is no longer this process's to write.
-    confirm: Callable[[], None] = field(default=lambda: None)
+    watch: Watch = field(default_factory=Watch)
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
 
-        Raises Interrupted once ``stop()`` is true, after saving; NodeFailed when a loss or what was learnt is not
+        Raises Interrupted once ``watch()`` is true, after saving; NodeFailed when a loss or what was learnt is not
         finite, leaving the last good resume state in place.
         """
         self.optimizer = SGD(
@@ -114,7 +113,7 @@ class Step:
                 # Through the weights one term that is not finite makes all others so: the sums stop at the first.
                 sums = torch.where(sums.isfinite().all(), sums + terms, sums)
                 progress.batch += 1
-                if distributed.any_process(self.stop()):
+                if distributed.any_process(self.watch()):
                     progress.seconds += time.monotonic() - began
                     progress.sums = self._checked(sums, progress.epoch)
                     self._save(progress)
@@ -182,7 +181,7 @@ class Step:
 
         Raises NodeFailed where the processes that share the step do not agree on it.
         """
-        self.confirm()
+        self.watch.confirm()
         state = self._state(progress)
         if distributed.count() > 1:
             distributed.check_agreement(digest(state, f"{progress.epoch} {progress.batch}"), str(self.work))

@@ -130,8 +130,7 @@ def run_step(
         work=store.work_folder("step", spec["key"]),
         save_every_epochs=spec["local"].get("save_every_epochs", 10),
         reporter=reporter,
-        stop=watch,
-        confirm=watch.confirm,
+        watch=watch,
     )
     progress = step.run()
     if distributed.count() > 1:
@@ -140,6 +139,8 @@ def run_step(
         _write_results(student, progress, building)
     images = len(progress.history) * data.epoch_length() * data.rows
     speed = {"training_seconds": progress.seconds, "images_per_second": images / max(progress.seconds, 1e-9)}
+    # The job that writes run.json is none of the processes, and would count itself.
+    speed["processes"] = distributed.count()
     return compute.describe() | {"processes": progress.processes}, speed
 
 
