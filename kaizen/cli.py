@@ -144,10 +144,10 @@ def _workflow(options: argparse.Namespace) -> Workflow:
     return Workflow.from_files(options.params, options.overlay, Path.cwd())
 
 
-def _store(options: argparse.Namespace) -> Store:
+def _store(chosen: Path | None = None) -> Store:
     from kaizen.store import Store, default_store
 
-    store = Store(options.store.absolute() if options.store else default_store(Path.cwd()))
+    store = Store(chosen.absolute() if chosen else default_store(Path.cwd()))
     store.follow_sharing()
     return store
 
@@ -198,7 +198,7 @@ def _run(options: argparse.Namespace) -> None:
         workflow = _workflow(options)
         workflow.register()
         specs = [workflow.specification(node) for node in workflow.plan.nodes.values()]
-    store = _store(options)
+    store = _store(options.store)
     _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
     stop = StopRequest()
     stop.listen()
@@ -304,9 +304,8 @@ def _verify(options: argparse.Namespace) -> None:
 def _jobs(options: argparse.Namespace) -> None:
     from kaizen.running import cancel, living_workflows, nodes_being_made
     from kaizen.scheduler import slurm_jobs
-    from kaizen.store import Store, default_store
 
-    store, checkout = Store(default_store(Path.cwd())), Path.cwd()
+    store, checkout = _store(), Path.cwd()
     if options.cancel:
         jobs, local = cancel(store, checkout)
         for job in jobs:
@@ -353,7 +352,7 @@ def _node(options: argparse.Namespace) -> None:
     stop.listen()
     with reporter(spec["title"], options.log, sys.stderr, live=False) as job:
         try:
-            made = run_node(spec, _store(options), job, stop)
+            made = run_node(spec, _store(options.store), job, stop)
         except KaizenError as error:
             job.note(str(error))
             raise SystemExit(error.exit_code) from None
