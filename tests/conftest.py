@@ -61,6 +61,17 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
         store.commit(node.spec(), building, {"torch": "9.9"}, {"seconds": 1.5})
 
 
+def tree(folder: Path) -> list[str]:
+    """All files under a folder, hidden ones included."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "store")
+
+
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
     """The reference's losses, inputs and gradients (README.md beside the file); skips where they are not at hand."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import commit_fake, make_plan
+from conftest import commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
@@ -22,16 +22,6 @@ PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
 OTHER = PLAN.runs[0].steps[1]
 FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-def tree(folder: Path) -> list[str]:
-    """All files under a folder, hidden ones included."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def needed(*nodes: Node) -> set[tuple[str, str]]:
@@ -166,6 +156,19 @@ def test_a_copied_store_has_no_users_of_its_own(store: Store, checkouts: tuple[P
     assert users(copy) == []
     register(copy, checkouts[0], "a", needed(NODE))
     assert collect(copy, None, really=False) == collect(store, None, really=False) == []
+
+
+def test_a_user_without_a_name_is_known_by_number(
+    store: Store, checkouts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user stands in no list of users."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    register(store, checkouts[0], "a", needed(NODE))
+    assert [user.user for user in users(store)] == [str(os.getuid())]
 
 
 def test_a_torn_registration_is_no_error(store: Store, checkouts: tuple[Path, Path]) -> None:

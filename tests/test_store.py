@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, commit_fake, make_plan
+from conftest import REPOSITORY, commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
@@ -23,16 +23,6 @@ PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
 OTHER = PLAN.runs[0].steps[1]
 FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-def tree(folder: Path) -> list[str]:
-    """All files under a folder, hidden ones included."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 # -- commit ---------------------------------------------------------------------------------------------------

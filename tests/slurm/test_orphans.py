@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 
+import psutil
 from tiny import REPOSITORY
 
 from slurm.conftest import Scenario
-from slurm.driver import Grid, starts, trainers, until
+from slurm.driver import Grid, Snakemake, starts, trainers, until
 
 
 def kaizen_jobs(grid: Grid, *arguments: str) -> str:
@@ -22,14 +23,20 @@ def kaizen_jobs(grid: Grid, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_restart_waits_for_the_orphan(grid: Grid, scenario: Scenario) -> None:
-    """The step is made once, by the orphan; the new job finds it finished."""
-    key = grid.project.keys("step")[1]
+def leave_orphan(grid: Grid, key: str) -> tuple[str, Snakemake, psutil.Process]:
+    """Kill the snakemake of a step that is being made and held still: its target, itself, and the process it left."""
     target = grid.forget(key)
     killed = grid.snakemake(target)
     process = grid.hold_trainer(key)
     killed.process.kill()
     killed.process.wait()
+    return target, killed, process
+
+
+def test_a_restart_waits_for_the_orphan(grid: Grid, scenario: Scenario) -> None:
+    """The step is made once, by the orphan; the new job finds it finished."""
+    key = grid.project.keys("step")[1]
+    target, killed, process = leave_orphan(grid, key)
     listed = kaizen_jobs(grid)
     assert killed.job() in listed and key[:8] in listed, listed
     grid.snakemake("--unlock").finish()
@@ -48,11 +55,7 @@ def test_a_restart_waits_for_the_orphan(grid: Grid, scenario: Scenario) -> None:
 def test_cancelled_orphans_are_resumed(grid: Grid, scenario: Scenario) -> None:
     """`kaizen jobs --cancel` ends the orphan, which saves; the restarted workflow resumes it."""
     key = grid.project.keys("step")[1]
-    target = grid.forget(key)
-    killed = grid.snakemake(target)
-    process = grid.hold_trainer(key)
-    killed.process.kill()
-    killed.process.wait()
+    target, killed, process = leave_orphan(grid, key)
     process.resume()
     told = kaizen_jobs(grid, "--cancel")
     assert killed.job() in told, told
