@@ -1,4 +1,4 @@
-# The experiment of params.yaml. `kaizen plan` shows its nodes; kaizen/plan.py says how they come about.
+# The experiment of params.yaml. `kaizen plan` shows its nodes; kaizen/plan/build.py says how they come about.
 import sys
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.nodes import JOB_COMMAND
-from kaizen.running import note_workflow
-from kaizen.workflow import use_this_environment, workflow_of_config
+from kaizen.plan.nodes import JOB_COMMAND
+from kaizen.jobs.running import note_workflow
+from kaizen.jobs.workflow import use_this_environment, workflow_of_config
 
 min_version("9.0")
 

@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from kaizen.data.augment import TwoViewAugment
 from kaizen.params import AugmentParams, ImageParams, JitterParams
+from kaizen.views.augment import TwoViewAugment
 
 CIFAR = AugmentParams(
-    crop_scale=[0.08, 1.0], flip=0.5, jitter=JitterParams(probability=0.8), greyscale=0.2, solarize=[0.2, 0.2]
+    crop_scale=[0.08, 1.0],
+    flip=0.5,
+    jitter=JitterParams(probability=0.8),
+    greyscale=0.2,
+    solarize=[0.2, 0.2],
 )
 CASES = {
     "digits, 64 images 1x8x8 to 16": (AugmentParams(), ImageParams(), 64, 1, 8),
@@ -31,12 +35,19 @@ CASES = {
 }
 
 
-def pillow_views(images: np.ndarray, augment: AugmentParams, size: int, random: np.random.Generator) -> None:
-    """The same operations image by image: bicubic crop, jitter in HSV and ImageEnhance, greyscale, solarise, flip."""
+def pillow_views(
+    images: np.ndarray, augment: AugmentParams, size: int, random: np.random.Generator
+) -> None:
+    """The same operations image by image: bicubic crop, jitter in HSV and ImageEnhance, greyscale,
+    solarise, flip.
+    """
     for pixels in images:
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         side = image.width
-        low, high = int(random.integers(0, side // 2)), int(random.integers(side // 2 + 1, side + 1))
+        low, high = (
+            int(random.integers(0, side // 2)),
+            int(random.integers(side // 2 + 1, side + 1)),
+        )
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=(low, low, high, high))
         if random.random() < augment.jitter.probability:
             for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
@@ -59,7 +70,11 @@ def main() -> None:
     for name, (augment, image, count, channels, side) in CASES.items():
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
-        batched, generator, images = TwoViewAugment(augment, image), torch.Generator(), torch.from_numpy(pixels)
+        batched, generator, images = (
+            TwoViewAugment(augment, image),
+            torch.Generator(),
+            torch.from_numpy(pixels),
+        )
         best = {"batched": float("inf"), "Pillow": float("inf")}
         for _ in range(30):
             began = time.perf_counter()
@@ -68,7 +83,11 @@ def main() -> None:
             pillow_views(pixels, augment, image.size, random)
             best["batched"] = min(best["batched"], between - began)
             best["Pillow"] = min(best["Pillow"], time.perf_counter() - between)
-        print(name, *(f"{label} {count / seconds:,.0f} images/s" for label, seconds in best.items()), sep="; ")
+        print(
+            name,
+            *(f"{label} {count / seconds:,.0f} images/s" for label, seconds in best.items()),
+            sep="; ",
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python bench/compression.py FOLDER      # a folder with train/<class>/* and test/<class>/*
 
-Writes 2,000 of its images as a shard and reads it back; the fastest of 15 interleaved repetitions counts.
+Writes 2,000 of its images as a shard and reads it back; the fastest of 15 interleaved repetitions
+counts.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from kaizen.data.decode import load_shard
 from kaizen.data.reading import ReadImages
 from kaizen.data.schema import Record
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
 from kaizen.params import DatasetParams, ImageParams
+from kaizen.views.decode import load_shard
 
 COMPRESSIONS: tuple[Literal["none", "zstd"], ...] = ("none", "zstd")
 
@@ -28,7 +29,9 @@ def main() -> None:
     dataset = DatasetParams(source="image_folder", path=sys.argv[1])
     source = open_source(dataset)
     rows = source.rows("train")[::25][:2000]
-    records = [record for record in ReadImages(source, "raw", 1)(rows) if isinstance(record, Record)]
+    records = [
+        record for record in ReadImages(source, "raw", 1)(rows) if isinstance(record, Record)
+    ]
     image = ImageParams(size=32, load_size=32, channels=3)
     best: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +41,13 @@ def main() -> None:
                 times = best.setdefault(compression, [float("inf")] * 2)
                 began = time.perf_counter()
                 with ShardWriter(
-                    path, dataset="bench", part="train", task=0, classes=[], class_names=[], compression=compression
+                    path,
+                    dataset="bench",
+                    part="train",
+                    task=0,
+                    classes=[],
+                    class_names=[],
+                    compression=compression,
                 ) as writer:
                     for record in records:
                         writer.write(record)
@@ -49,7 +58,8 @@ def main() -> None:
         for compression, (writing, reading) in best.items():
             size = (Path(folder) / f"{compression}.parquet").stat().st_size
             print(
-                f"{compression}: {size / 1e6:.2f} MB, written in {1e3 * writing:.1f} ms, read in {1e3 * reading:.1f} ms"
+                f"{compression}: {size / 1e6:.2f} MB, written in {1e3 * writing:.1f} ms, read in "
+                f"{1e3 * reading:.1f} ms"
             )
 
 

@@ -11,9 +11,9 @@ import time
 
 import torch
 
+from kaizen.compute.device import choose_compute
 from kaizen.models.backbone import build_backbone
 from kaizen.params import ModelParams
-from kaizen.training.device import choose_compute
 
 # backbone, width, images, channels, side, repetitions
 CASES = [
@@ -31,7 +31,9 @@ def main() -> None:
     for backbone, width, images, channels, side, repetitions in CASES:
         network = build_backbone(ModelParams(backbone=backbone, width=width), channels)
         network = computes["float32"].place(network)
-        inputs = torch.randn(images, channels, side, side).contiguous(memory_format=torch.channels_last)
+        inputs = torch.randn(images, channels, side, side).contiguous(
+            memory_format=torch.channels_last
+        )
         times: dict[str, list[float]] = {name: [] for name in computes}
         for _ in range(repetitions):
             for name, compute in computes.items():
@@ -40,10 +42,13 @@ def main() -> None:
                     features = network(inputs)
                 features.float().sum().backward()
                 times[name].append(1e3 * (time.perf_counter() - began))
-        texts = [f"{name} {min(t):.1f} / {sorted(t)[len(t) // 10]:.1f}" for name, t in times.items()]
+        texts = [
+            f"{name} {min(t):.1f} / {sorted(t)[len(t) // 10]:.1f}" for name, t in times.items()
+        ]
         ratio = min(times["float32"]) / min(times["bfloat16"])
         print(
-            f"{backbone} width {width}, {images} images {channels}x{side}x{side}: {', '.join(texts)} ms, x{ratio:.2f}"
+            f"{backbone} width {width}, {images} images {channels}x{side}x{side}: "
+            f"{', '.join(texts)} ms, x{ratio:.2f}"
         )
 
 

@@ -11,16 +11,22 @@ class KaizenError(Exception):
 
 
 class NodeFailed(KaizenError):
-    """A node could not be finished though its input was well-formed (a NaN loss, say); exit code 1."""
+    """A node could not be finished though its input was well-formed (a NaN loss, say); exit code
+    1.
+    """
 
     exit_code = 1
 
 
 class Interrupted(KaizenError):
-    """SIGTERM or SIGINT arrived; the state is saved and the same command resumes it; exit code 143."""
+    """SIGTERM or SIGINT arrived; the state is saved and the same command resumes it; exit code
+    143.
+    """
 
     exit_code = 143
 
 
 class Superseded(Interrupted):
-    """Another process has taken over the node that this one was making; nothing more is written; exit code 143."""
+    """Another process has taken over the node that this one was making; nothing more is written;
+    exit code 143.
+    """

@@ -20,7 +20,8 @@ _HASH_CHUNK = 1 << 20
 _WRITE_HINTS = {
     errno.ENOSPC: "free some space there, or set KAIZEN_STORE to a folder on a larger disk",
     errno.EDQUOT: "your quota is used up: run `kaizen gc`, or set KAIZEN_STORE to another disk",
-    errno.EROFS: "the file system is read-only: make it writable, or (for the store) set KAIZEN_STORE to another",
+    errno.EROFS: "the file system is read-only: make it writable, or (for the store) set "
+    "KAIZEN_STORE to another",
     errno.EACCES: "make the folder writable for you, or set KAIZEN_STORE to one that is",
     errno.EPERM: "make the folder writable for you, or set KAIZEN_STORE to one that is",
     errno.ENOTDIR: "a file stands where a folder is needed: move it away",
@@ -30,12 +31,18 @@ _WRITE_HINTS = {
 
 
 def canonical_json(value: Any) -> str:
-    """One text per value: sorted keys, no spaces, no NaN. What keys and rule parameters are made of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    """One text per value: sorted keys, no spaces, no NaN. What keys and rule parameters are made
+    of.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
+    )
 
 
 def yaml_float(value: float) -> str:
-    """A number as every reader of YAML takes it for one: those of YAML 1.1 take 1e-05 for a text, 1.0e-05 not."""
+    """A number as every reader of YAML takes it for one: those of YAML 1.1 take 1e-05 for a text,
+    1.0e-05 not.
+    """
     text = repr(value)
     return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
@@ -80,7 +87,12 @@ def _remove_leftovers(path: Path, host: str) -> None:
     start = f".{path.name}.{host}."
     for name in os.listdir(path.parent):
         process = name.removeprefix(start).split(".")[0]
-        if name.startswith(start) and name.endswith(".tmp") and process.isdigit() and not is_alive(int(process)):
+        if (
+            name.startswith(start)
+            and name.endswith(".tmp")
+            and process.isdigit()
+            and not is_alive(int(process))
+        ):
             path.with_name(name).unlink(missing_ok=True)
 
 
@@ -133,6 +145,10 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise KaizenError(f"{path} does not exist; run `kaizen plan` to see what is missing") from error
+        raise KaizenError(
+            f"{path} does not exist; run `kaizen plan` to see what is missing"
+        ) from error
     except (OSError, ValueError) as error:
-        raise KaizenError(f"{path} is not readable JSON ({error}); delete it and run again") from error
+        raise KaizenError(
+            f"{path} is not readable JSON ({error}); delete it and run again"
+        ) from error

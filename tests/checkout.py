@@ -1,4 +1,5 @@
-"""A checkout of the repository with a tiny stream, in which tests run the real `git`, `dvc` and `snakemake`.
+"""A checkout of the repository with a tiny stream, in which tests run the real `git`, `dvc` and
+`snakemake`.
 
 A job that ran is known by the time in its node's run.json.
 """
@@ -18,10 +19,18 @@ from typing import Any
 import yaml
 
 from kaizen.files import read_json, sha256_file
-from kaizen.store import KINDS, RUN_RECORD, record_key
+from kaizen.store.store import KINDS, RUN_RECORD, record_key
 
 REPOSITORY = Path(__file__).parents[1]
-COPIED = ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "data/raw/README.md")
+COPIED = (
+    "Snakefile",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    "data/raw/README.md",
+)
 COPIED_FOLDERS = ("kaizen", "workflow", "profiles", ".dvc/plots")
 
 TINY: dict[str, Any] = {
@@ -70,14 +79,23 @@ class Checkout:
         return self.root / ".kaizen" / "store"
 
     def environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if name not in ("KAIZEN_STORE", "PYTHONPATH")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("KAIZEN_STORE", "PYTHONPATH")
+        }
         identity = {
-            f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+            f"GIT_{who}_{what}": "t@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
         }
         path = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-        # DVC remembers what a remote holds under its site cache: a fresh clone must not know what another pushed.
+        # DVC remembers what a remote holds under its site cache: a fresh clone must not know what
+        # another pushed.
         dvc = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{self.root}.dvc-site"}
-        return environment | identity | dvc | {"PATH": path, "OMP_NUM_THREADS": "1"} | self.variables
+        return (
+            environment | identity | dvc | {"PATH": path, "OMP_NUM_THREADS": "1"} | self.variables
+        )
 
     def copy(self, root: Path) -> Checkout:
         """An independent copy, in which files are hard links to each other where they are here."""
@@ -89,15 +107,27 @@ class Checkout:
     def run(self, *command: str) -> str:
         """Run a command in the project; fails the test with its output when it fails."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+        assert done.returncode == 0, (
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+        )
         return done.stdout
 
     def fails(self, *command: str) -> str:
         """Run a command that must fail; returns its output."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert done.returncode != 0, f"{' '.join(command)} did not fail:\n{done.stdout[-6000:]}"
         return done.stdout
@@ -124,7 +154,9 @@ class Checkout:
         self.since = time.time()
 
     def jobs(self, store: Path | None = None) -> dict[str, int]:
-        """How many nodes of each kind were really made since `start_counting`, wherever they are now."""
+        """How many nodes of each kind were really made since `start_counting`, wherever they are
+        now.
+        """
         counts: Counter[str] = Counter()
         for kind in KINDS:
             for path in ((store or self.store) / kind).glob(f"*/{RUN_RECORD}"):
@@ -138,7 +170,9 @@ class Checkout:
         return json.loads(self.run(sys.executable, "-m", "kaizen", "plan", "--json"))["nodes"]
 
     def check_nothing_stale(self) -> None:
-        """Every published file has its recorded hash and belongs to the current plan, whose nodes are all there."""
+        """Every published file has its recorded hash and belongs to the current plan, whose nodes
+        are all there.
+        """
         planned = {node["key"] for node in self.plan()}
         manifest = self.manifest()
         assert {entry["key"] for entry in manifest.values()} == planned
@@ -153,7 +187,8 @@ class Checkout:
             path.relative_to(self.root).as_posix()
             for folder in ("data/shards", "data/replay", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file() and path.name not in (".gitignore", "manifest.json", "provenance.json")
+            if path.is_file()
+            and path.name not in (".gitignore", "manifest.json", "provenance.json")
         }
         assert published == set(manifest)
 
@@ -161,7 +196,9 @@ class Checkout:
 def new_project(root: Path, params: dict[str, Any] = TINY) -> Checkout:
     """A checkout that has not run yet, with ``params``."""
     for folder in COPIED_FOLDERS:
-        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, root / name)

@@ -1,4 +1,6 @@
-"""Shared by the tests: the reference's numbers, plans of made-up data and code, finished nodes of small text files."""
+"""Shared by the tests: the reference's numbers, plans of made-up data and code, finished nodes of
+small text files.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ import pytest
 from checkout import ALL_NODES, Checkout, new_project
 
 from kaizen.files import canonical_json, sha256_text
-from kaizen.nodes import DatasetFacts, Node, Plan
 from kaizen.params import Params
-from kaizen.plan import build_plan
-from kaizen.store import Store
-from kaizen.validation import validate
+from kaizen.params.validation import validate
+from kaizen.plan.build import build_plan
+from kaizen.plan.nodes import DatasetFacts, Node, Plan
+from kaizen.store.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +55,10 @@ def make_plan(changes: Mapping[str, Any] | None = None, facts: DatasetFacts = FA
 
 def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None) -> None:
     """Finish a node with the given files (name -> text), or with one in a folder of its own."""
-    contents = files or {"data.txt": f"made for {node.title}\n", "figures/a.csv": f"x\n{node.key}\n"}
+    contents = files or {
+        "data.txt": f"made for {node.title}\n",
+        "figures/a.csv": f"x\n{node.key}\n",
+    }
     with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
         for name, text in contents.items():
             (building / name).parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +68,9 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
 
 def tree(folder: Path) -> list[str]:
     """All files under a folder, hidden ones included."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 @pytest.fixture
@@ -74,7 +81,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
-    """The reference's losses, inputs and gradients (README.md beside the file); skips where they are not at hand."""
+    """The reference's losses, inputs and gradients (README.md beside the file); skips where they
+    are not at hand.
+    """
     # Here and not above: plans are tested without torch.
     import numpy as np
     import torch
@@ -94,7 +103,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     project.start_counting()
     output = project.run("dvc", "repro")
     assert project.jobs() == ALL_NODES
-    assert "Kaizen" in output and "No distillation" in output, "the table of results is shown at the end"
+    assert "Kaizen" in output and "No distillation" in output, (
+        "the table of results is shown at the end"
+    )
     project.check_nothing_stale()
     project.run("dvc", "remote", "add", "--default", "local", str(project.root.parent / "remote"))
     project.commit("first run")

@@ -43,9 +43,13 @@ def from_pillow(image: Image.Image) -> Tensor:
 
 def per_image(images: Tensor, function: Callable[[Image.Image, int], Image.Image]) -> Tensor:
     """Apply a function of (Pillow image, index) to each image: float32 [N, C, H, W]."""
-    return torch.stack([from_pillow(function(to_pillow(image), n)) for n, image in enumerate(images)])
+    return torch.stack(
+        [from_pillow(function(to_pillow(image), n)) for n, image in enumerate(images)]
+    )
 
 
 def rows_then_columns(image: Image.Image, size: int) -> Image.Image:
-    """Pillow's resize with its order of passes before version 13, whichever version is installed."""
+    """Pillow's resize with its order of passes before version 13, whichever version is
+    installed.
+    """
     return image.resize((size, image.height), BICUBIC).resize((size, size), BICUBIC)

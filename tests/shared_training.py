@@ -1,8 +1,10 @@
-"""Small trainings that several processes can share, for test_distributed.py; run by `torchrun` it trains them all.
+"""Small trainings that several processes can share, for test_distributed.py; run by `torchrun` it
+trains them all.
 
     python -m torch.distributed.run --standalone --nproc-per-node 2 tests/shared_training.py FOLDER
 
-Every process writes what it came to into FOLDER; alone, the test process trains the same ones to compare.
+Every process writes what it came to into FOLDER; alone, the test process trains the same ones to
+compare.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ import torch
 from ssl_models import METHODS, small_ssl_params
 from torch import Tensor, nn
 
-from kaizen import distributed
-from kaizen.data.augment import TwoViewAugment
-from kaizen.data.batches import ResidentRows
+from kaizen.compute import distributed
+from kaizen.compute.device import choose_compute
 from kaizen.errors import NodeFailed
-from kaizen.models.continual import build_model, frozen_copy
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
-from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS
-from kaizen.training.device import choose_compute
+from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
-from kaizen.training.progress import PlainReporter
+from kaizen.training.reporter import PlainReporter
+from kaizen.training.student import build_model, frozen_copy
+from kaizen.views.augment import TwoViewAugment
+from kaizen.views.batches import ResidentRows
 
 IMAGE = ImageParams(size=8, channels=3, mean=[0.5] * 3, std=[0.25] * 3)
 CLASSES = 4
@@ -38,7 +40,9 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """A step of 2 epochs of 4 batches: 7 task rows and 4 replay rows, so that two processes' parts are uneven."""
+    """A step of 2 epochs of 4 batches: 7 task rows and 4 replay rows, so that two processes' parts
+    are uneven.
+    """
 
     method: str
     distiller: str = "auto"
@@ -50,12 +54,23 @@ class Case:
     @property
     def name(self) -> str:
         return "-".join(
-            [self.method, self.distiller, self.precision, f"{self.teacher_train_mode}", f"{self.replay}", *self.train]
+            [
+                self.method,
+                self.distiller,
+                self.precision,
+                f"{self.teacher_train_mode}",
+                f"{self.replay}",
+                *self.train,
+            ]
         )
 
 
 CASES = [
-    *(Case(method, precision=precision) for precision in ("float64", "float32") for method in METHODS),
+    *(
+        Case(method, precision=precision)
+        for precision in ("float64", "float32")
+        for method in METHODS
+    ),
     *(Case("swav", distiller) for distiller in FEATURE_DISTILLERS),
     Case("byol", teacher_train_mode=True),
     Case("simclr", replay=0, train={"classifier_gradient": True, "optimizer": "sgd"}),
@@ -69,7 +84,10 @@ class Recorded:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.terms: list[Tensor] = []
-        self.feature_weight, self.classifier_weight = objective.feature_weight, objective.classifier_weight
+        self.feature_weight, self.classifier_weight = (
+            objective.feature_weight,
+            objective.classifier_weight,
+        )
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
         total, terms = self.objective(*arguments)
@@ -92,13 +110,19 @@ class RecordedAugment(TwoViewAugment):
 
 
 def train(case: Case, work: Path) -> Tensors:
-    """Train a case, as run_step does with it: per-batch terms, the first views and all weights and momenta."""
+    """Train a case, as run_step does with it: per-batch terms, the first views and all weights and
+    momenta.
+    """
     double = case.precision == "float64"
     compute = choose_compute("cpu", "bfloat16" if case.precision == "bfloat16" else "float32", 1)
     name = SSL_METHODS[case.method].distiller if case.distiller == "auto" else case.distiller
-    distill = FeatureDistillParams(distiller=name, weight=FEATURE_DISTILLERS[name].weight, predictor_hidden=12)
+    distill = FeatureDistillParams(
+        distiller=name, weight=FEATURE_DISTILLERS[name].weight, predictor_hidden=12
+    )
     model = ModelParams(width=4, classifier_hidden=[8])
-    student = build_model(model, 3, CLASSES, case.method, small_ssl_params(case.method), distill, seed=3)
+    student = build_model(
+        model, 3, CLASSES, case.method, small_ssl_params(case.method), distill, seed=3
+    )
     if double:
         student = student.double()
     teacher = compute.place(frozen_copy(student, case.teacher_train_mode))
@@ -109,10 +133,24 @@ def train(case: Case, work: Path) -> Tensors:
         data.replay, data.replay_batch_size = _images(12, 2), case.replay
     for shared in (student, teacher):
         share_encoders(shared, data.rows)
-    params = TrainParams(**({"epochs": 2, "batch_size": 64, "warmup_epochs": 0, "lr": 0.5} | case.train))
+    params = TrainParams(
+        **({"epochs": 2, "batch_size": 64, "warmup_epochs": 0, "lr": 0.5} | case.train)
+    )
     objective = Recorded(Objective(distill.weight, 2.0, 1.0, params.classifier_gradient))
     augment = RecordedAugment(double)
-    step = Step(student, teacher, data, augment, objective, params, 5, compute, work, 1, PlainReporter("", None, None))  # type: ignore[arg-type]
+    step = Step(
+        student,
+        teacher,
+        data,
+        augment,
+        objective,
+        params,
+        5,
+        compute,
+        work,
+        1,
+        PlainReporter("", None, None),
+    )  # type: ignore[arg-type]
     step.run()
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (
@@ -120,7 +158,9 @@ def train(case: Case, work: Path) -> Tensors:
         ("teacher", teacher.state_dict()),
         ("momenta", step.optimizer.state()),
     ):
-        found |= {f"{part}.{key}": value.detach().clone().contiguous() for key, value in tensors.items()}
+        found |= {
+            f"{part}.{key}": value.detach().clone().contiguous() for key, value in tensors.items()
+        }
     return found
 
 
@@ -144,7 +184,8 @@ NORMS = {
 
 
 def normalise(name: str) -> Tensors:
-    """Twice through a batch norm, then once in evaluation: the own rows' outputs and gradients, and running statistics.
+    """Twice through a batch norm, then once in evaluation: the own rows' outputs and gradients, and
+    running statistics.
 
     Several processes share the norm; alone it is torch's own.
     """
@@ -181,7 +222,9 @@ def main(folder: Path) -> None:
     with distributed.process_group("cpu"):
         rank = distributed.rank()
         for case in CASES:
-            safetensors.torch.save_file(train(case, folder / case.name), folder / f"{case.name}.{rank}")
+            safetensors.torch.save_file(
+                train(case, folder / case.name), folder / f"{case.name}.{rank}"
+            )
         again = train(CASES[0], folder / "again")
         safetensors.torch.save_file(again, folder / f"again.{rank}")
         try:

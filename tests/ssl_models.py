@@ -1,4 +1,6 @@
-"""Small models of every SSL method for tests, and one optimiser step of them as the training loop makes it."""
+"""Small models of every SSL method for tests, and one optimiser step of them as the training loop
+makes it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kaizen import registry
-from kaizen.models.continual import ContinualModel, build_model
-from kaizen.params import ModelParams, SSLParams, TrainParams
+from kaizen.params import ModelParams, SSLParams, TrainParams, registry
 from kaizen.ssl.base import Moment, SSLOutput
 from kaizen.training.loop import parameter_groups
 from kaizen.training.optim import SGD
+from kaizen.training.student import ContinualModel, build_model
 
 METHODS = list(registry.SSL_METHODS)
 MOMENTUM_METHODS = ["mocov2plus", "byol", "dino"]
 # In epoch 1 of 3 nothing rests any more and SwAV's queue takes part.
 LATER = Moment(step=4, steps=12, epoch=1)
-_SIZES = {"projector_hidden": 16, "projector_out": 8, "predictor_hidden": 12, "queue_size": 20, "prototypes": 6}
+_SIZES = {
+    "projector_hidden": 16,
+    "projector_out": 8,
+    "predictor_hidden": 12,
+    "queue_size": 20,
+    "prototypes": 6,
+}
 
 
 def small_ssl_params(method: str, **changes: Any) -> Any:
-    """The method's parameters at small sizes, SwAV's queue from epoch 1 on, and with ``changes``."""
+    """The method's parameters at small sizes, SwAV's queue from epoch 1 on, and with
+    ``changes``.
+    """
     params = getattr(SSLParams(), method)
     wanted = _SIZES | {"queue_from_epoch": 1} | changes
     names = {field.name for field in dataclasses.fields(params)}
     assert changes.keys() <= names
-    return dataclasses.replace(params, **{name: value for name, value in wanted.items() if name in names})
+    return dataclasses.replace(
+        params, **{name: value for name, value in wanted.items() if name in names}
+    )
 
 
 def small_model(method: str, seed: int = 0, **changes: Any) -> Any:
@@ -45,18 +56,26 @@ def random_views(seed: int = 0, count: int = 7) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def forward(model: ContinualModel, views: tuple[Tensor, Tensor], moment: Moment = LATER) -> SSLOutput:
+def forward(
+    model: ContinualModel, views: tuple[Tensor, Tensor], moment: Moment = LATER
+) -> SSLOutput:
     return model.ssl((model.encoder(views[0]), model.encoder(views[1])), views, moment)
 
 
 def optimizer(model: ContinualModel, lars: bool = True, weight_decay: float = 0.1) -> SGD:
-    """SGD as a step uses it, with momentum and, unless told otherwise, a weight decay that shows."""
+    """SGD as a step uses it, with momentum and, unless told otherwise, a weight decay that
+    shows.
+    """
     groups = parameter_groups(model, TrainParams(weight_decay=weight_decay))
     return SGD(groups, momentum=0.9, lars=lars, lars_eta=0.02)
 
 
 def update(
-    model: ContinualModel, sgd: SGD, views: tuple[Tensor, Tensor], moment: Moment = LATER, lr: float = 0.1
+    model: ContinualModel,
+    sgd: SGD,
+    views: tuple[Tensor, Tensor],
+    moment: Moment = LATER,
+    lr: float = 0.1,
 ) -> Tensor:
     """One optimiser step on the SSL loss, in the order of the training loop; returns the loss."""
     loss = forward(model, views, moment).loss

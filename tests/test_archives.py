@@ -1,4 +1,6 @@
-"""The sources that come as one archive, on small archives of the same format with their checksums put in the table."""
+"""The sources that come as one archive, on small archives of the same format with their checksums
+put in the table.
+"""
 
 from __future__ import annotations
 
@@ -35,19 +37,31 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def batches(source: str) -> dict[str, dict[bytes, Any]]:
-    """Batches as published: bytes as keys, rows of 3,072 bytes, labels as lists; each class once per batch or more."""
+    """Batches as published: bytes as keys, rows of 3,072 bytes, labels as lists; each class once
+    per batch or more.
+    """
     generator = np.random.default_rng(0)
     members = cifar.VARIANTS[source].members
     key = b"labels" if source == "cifar10" else b"fine_labels"
     found = {}
     for name in members["train"] + members["test"]:
-        labels = [int(label) for label in generator.permutation(np.arange(2 * CLASSES[source]) % CLASSES[source])]
+        labels = [
+            int(label)
+            for label in generator.permutation(np.arange(2 * CLASSES[source]) % CLASSES[source])
+        ]
         data = generator.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
-        found[name] = {b"data": data, key: labels, b"coarse_labels": [0] * len(labels), b"filenames": [b"x.png"]}
+        found[name] = {
+            b"data": data,
+            key: labels,
+            b"coarse_labels": [0] * len(labels),
+            b"filenames": [b"x.png"],
+        }
     return found
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, source: str, path: Path, url: str = "http://127.0.0.1:9/absent") -> None:
+def publish(
+    monkeypatch: pytest.MonkeyPatch, source: str, path: Path, url: str = "http://127.0.0.1:9/absent"
+) -> None:
     """Put the archive at ``path`` into the table in the place of the published one."""
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     if source == "stl10":
@@ -59,7 +73,9 @@ def publish(monkeypatch: pytest.MonkeyPatch, source: str, path: Path, url: str =
 
 
 def python2_pickle(value: Any, end: bytes = b".") -> bytes:
-    """A pickle as Python 2 wrote it, and the published archives hold it: bytes for texts, NumPy by its old name."""
+    """A pickle as Python 2 wrote it, and the published archives hold it: bytes for texts, NumPy by
+    its old name.
+    """
     if isinstance(value, bytes):
         return b"T" + struct.pack("<i", len(value)) + value + end
     if isinstance(value, int):
@@ -67,15 +83,35 @@ def python2_pickle(value: Any, end: bytes = b".") -> bytes:
     if isinstance(value, list):
         return b"](" + b"".join(python2_pickle(item, b"") for item in value) + b"e" + end
     if isinstance(value, dict):
-        return b"}(" + b"".join(python2_pickle(item, b"") for pair in value.items() for item in pair) + b"u" + end
+        return (
+            b"}("
+            + b"".join(python2_pickle(item, b"") for pair in value.items() for item in pair)
+            + b"u"
+            + end
+        )
     shape = b"(" + b"".join(python2_pickle(side, b"") for side in value.shape) + b"t"
     kind = b"cnumpy\ndtype\n" + python2_pickle(b"u1", b"") + b"K\x00K\x01\x87R"
     kind += b"(K\x03" + python2_pickle(b"|", b"") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n(K\x00t" + python2_pickle(b"b", b"") + b"\x87R"
-    return empty + b"(K\x01" + shape + kind + b"I00\n" + python2_pickle(value.tobytes(), b"") + b"tb" + end
+    empty = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n(K\x00t"
+        + python2_pickle(b"b", b"")
+        + b"\x87R"
+    )
+    return (
+        empty
+        + b"(K\x01"
+        + shape
+        + kind
+        + b"I00\n"
+        + python2_pickle(value.tobytes(), b"")
+        + b"tb"
+        + end
+    )
 
 
-def write_cifar(folder: Path, source: str, content: dict[str, Any] | None = None, python: int = 3) -> Path:
+def write_cifar(
+    folder: Path, source: str, content: dict[str, Any] | None = None, python: int = 3
+) -> Path:
     path = folder / cifar.VARIANTS[source].archive.file
     folder.mkdir(parents=True, exist_ok=True)
     pickled = python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
@@ -112,7 +148,9 @@ def test_cifar_rows_are_the_archives_images(
         labels = np.concatenate([content[name][key] for name in names])
         rows = found.rows(part)
         assert sorted(row.index for row in rows) == list(range(len(labels)))
-        assert [(row.label, row.index) for row in rows] == sorted((row.label, row.index) for row in rows)
+        assert [(row.label, row.index) for row in rows] == sorted(
+            (row.label, row.index) for row in rows
+        )
         for row in rows[:7] + rows[-7:]:
             assert row.label == labels[row.index]
             pixels = found.read(row)
@@ -144,17 +182,22 @@ def test_another_archive_is_refused_before_anything_in_it_is_read(
     monkeypatch.setattr(cifar.PlainUnpickler, "load", lambda _: pytest.fail("a pickle was read"))
     for use in (lambda source: source.checksums(None), lambda source: source.rows("train")):
         with pytest.raises(
-            KaizenError, match=r"is not as published: its MD5 is \w+, not c58f30108f718f92721af3b95e74349a"
+            KaizenError,
+            match=r"is not as published: its MD5 is \w+, not c58f30108f718f92721af3b95e74349a",
         ):
             use(opened("cifar10", path))
 
 
-def test_the_archives_checksum_is_remembered_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archives_checksum_is_remembered_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_cifar(tmp_path / "data", "cifar10")
     publish(monkeypatch, "cifar10", path)
     opened("cifar10", path).checksums(tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr("kaizen.data.sources.archive._md5", lambda _: pytest.fail("the archive was read again"))
+        patch.setattr(
+            "kaizen.data.sources.archive._md5", lambda _: pytest.fail("the archive was read again")
+        )
         opened("cifar10", path).checksums(tmp_path / "cache")
     with open(path, "ab") as file:
         file.write(b"more")
@@ -182,8 +225,14 @@ class Shout:
         (lambda _: b"garbage", "cannot be read"),
         (lambda _: {b"labels": [1]}, "cannot be read"),
         (lambda _: [1, 2], "cannot be read"),
-        (lambda _: {b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]}, "labels beyond 0 to 9"),
-        (lambda _: {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, "does not hold 1 images"),
+        (
+            lambda _: {b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]},
+            "labels beyond 0 to 9",
+        ),
+        (
+            lambda _: {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]},
+            "does not hold 1 images",
+        ),
     ],
 )
 def test_pickles_that_hold_more_than_plain_data_are_refused(
@@ -199,7 +248,9 @@ def test_pickles_that_hold_more_than_plain_data_are_refused(
     assert not trace.exists()
 
 
-def test_an_archive_without_a_batch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_without_a_batch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = batches("cifar100")
     content.pop("cifar-100-python/test")
     path = write_cifar(tmp_path / "data", "cifar100", content)
@@ -255,7 +306,10 @@ def test_a_download_that_fails_says_how_to_do_it_by_hand_and_leaves_nothing(
 ) -> None:
     path = write_cifar(tmp_path / "server", "cifar100")
     folder = tmp_path / "checkout" / ".kaizen" / "downloads"
-    by_hand = r"fetch it by hand, as with `curl -L -o .*cifar-100-python.tar.gz http.*`, or set dataset.path"
+    by_hand = (
+        r"fetch it by hand, as with `curl -L -o .*cifar-100-python.tar.gz http.*`, or set "
+        r"dataset.path"
+    )
     with serve(path.parent) as address:
         publish(monkeypatch, "cifar100", path, f"{address}/{path.name}")
         path.write_bytes(path.read_bytes()[:-10])
@@ -274,13 +328,17 @@ STL10 = {"train": 20, "test": 30, "unlabeled": 7}
 
 @pytest.fixture
 def stl10_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The archive's files, in tmp_path/data/stl10_binary and tmp_path/archive; known to the table."""
+    """The archive's files, in tmp_path/data/stl10_binary and tmp_path/archive; known to the
+    table.
+    """
     generator = np.random.default_rng(1)
     files = {}
     for name, count in STL10.items():
         files[f"{name}_X.bin"] = generator.bytes(count * 96 * 96 * 3)
         if name != "unlabeled":
-            files[f"{name}_y.bin"] = bytes(generator.permutation(np.arange(count, dtype=np.uint8) % 10) + 1)
+            files[f"{name}_y.bin"] = bytes(
+                generator.permutation(np.arange(count, dtype=np.uint8) % 10) + 1
+            )
     folder = tmp_path / "data" / "stl10_binary"
     folder.mkdir(parents=True)
     (tmp_path / "archive").mkdir()
@@ -293,13 +351,19 @@ def stl10_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, by
     return files
 
 
-@pytest.mark.parametrize("place", ["archive", "archive/stl10_binary.tar.gz", "data", "data/stl10_binary"])
-def test_stl10_rows_are_the_files_images(stl10_files: dict[str, bytes], tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    "place", ["archive", "archive/stl10_binary.tar.gz", "data", "data/stl10_binary"]
+)
+def test_stl10_rows_are_the_files_images(
+    stl10_files: dict[str, bytes], tmp_path: Path, place: str
+) -> None:
     source = opened("stl10", tmp_path / place)
     for part in ("train", "test"):
         rows = source.rows(part)  # type: ignore[arg-type]
         labels = [value - 1 for value in stl10_files[f"{part}_y.bin"]]
-        assert [(row.label, row.index) for row in rows] == sorted((label, i) for i, label in enumerate(labels))
+        assert [(row.label, row.index) for row in rows] == sorted(
+            (label, i) for i, label in enumerate(labels)
+        )
         for row in (rows[0], rows[-1]):
             pixels = source.read(row)
             assert isinstance(pixels, np.ndarray) and pixels.shape == (96, 96, 3)
@@ -311,7 +375,9 @@ def test_stl10_rows_are_the_files_images(stl10_files: dict[str, bytes], tmp_path
 
 
 @pytest.mark.parametrize("place", ["archive", "data"])
-def test_stl10s_unlabelled_images_come_last(stl10_files: dict[str, bytes], tmp_path: Path, place: str) -> None:
+def test_stl10s_unlabelled_images_come_last(
+    stl10_files: dict[str, bytes], tmp_path: Path, place: str
+) -> None:
     source = opened("stl10", tmp_path / place, unlabelled=True)
     rows = source.rows("train")
     assert [row.label for row in rows[20:]] == [-1] * 7 and all(row.label >= 0 for row in rows[:20])
@@ -325,26 +391,40 @@ def test_damaged_stl10_files_are_refused(stl10_files: dict[str, bytes], tmp_path
     folder = tmp_path / "data" / "stl10_binary"
     (folder / "unlabeled_X.bin").unlink()
     opened("stl10", folder).checksums(None)
-    with pytest.raises(KaizenError, match=r"unlabeled_X\.bin cannot be read .*unpack stl10_binary\.tar\.gz again"):
+    with pytest.raises(
+        KaizenError, match=r"unlabeled_X\.bin cannot be read .*unpack stl10_binary\.tar\.gz again"
+    ):
         opened("stl10", folder, unlabelled=True).checksums(None)
     (folder / "test_y.bin").write_bytes(b"\x0b" * 30)
     with pytest.raises(KaizenError, match=r"test_y\.bin is not as published"):
         opened("stl10", folder).checksums(None)
-    with pytest.raises(KaizenError, match=r"test_y\.bin does not hold one label from 1 to 10 per image"):
+    with pytest.raises(
+        KaizenError, match=r"test_y\.bin does not hold one label from 1 to 10 per image"
+    ):
         opened("stl10", folder).rows("train")
 
 
-def test_an_archive_is_ingested_without_worker_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_ingested_without_worker_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_cifar(tmp_path / "data", "cifar10")
     publish(monkeypatch, "cifar10", path)
-    monkeypatch.setattr("kaizen.data.reading.ProcessPoolExecutor", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(
+        "kaizen.data.reading.ProcessPoolExecutor", lambda *_: pytest.fail("a process was started")
+    )
     dataset = DatasetParams(source="cifar10", path=str(path))
     summary = ingest(dataset, SplitParams(5), LabelsParams(), 4, tmp_path / "out")
     assert [task["train"]["rows"] for task in summary["tasks"]] == [20] * 5
-    table = read_table(tmp_path / "out" / "task-00.train.parquet", ["image", "path", "label"]).to_pylist()
+    table = read_table(
+        tmp_path / "out" / "task-00.train.parquet", ["image", "path", "label"]
+    ).to_pylist()
     source = opened("cifar10", path)
     members = [row for row in source.rows("train") if row.label in summary["tasks"][0]["classes"]]
     for row, expected in zip(table, members, strict=True):
         pixels = source.read(expected)
         assert isinstance(pixels, np.ndarray)
-        assert (row["image"], row["path"], row["label"]) == (pixels.tobytes(), expected.path, expected.label)
+        assert (row["image"], row["path"], row["label"]) == (
+            pixels.tobytes(),
+            expected.path,
+            expected.label,
+        )

@@ -1,4 +1,6 @@
-"""Whole views and the evaluation transform: operations, frequencies, determinism (fidelity.md §8)."""
+"""Whole views and the evaluation transform: operations, frequencies, determinism (fidelity.md
+§8).
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from PIL import ImageOps
 from pillow_images import generator, noise, per_image, rows_then_columns
 from torch import Tensor
 
-from kaizen.data import crop
-from kaizen.data.augment import UNIFORMS, TwoViewAugment, evaluation_transform
 from kaizen.params import AugmentParams, ImageParams, JitterParams
+from kaizen.views import crop
+from kaizen.views.augment import UNIFORMS, TwoViewAugment, evaluation_transform
 
 WHOLE = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
 COLOUR = ImageParams(size=32, channels=3, mean=[0.4914, 0.4822, 0.4465], std=[0.247, 0.243, 0.261])
@@ -30,7 +32,10 @@ FULL = AugmentParams(
 
 def levels(view: Tensor, image: ImageParams) -> Tensor:
     """Undo the normalisation, in double precision."""
-    mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (image.mean, image.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+        for values in (image.mean, image.std)
+    )
     return (view.double() * std + mean) * 255.0
 
 
@@ -63,14 +68,17 @@ def test_flip_is_the_same_as_flipping_last() -> None:
     images, image = noise(32, 3, 20, 20), replace(COLOUR, size=24)
     flipping = TwoViewAugment(replace(FULL, flip=1.0), image)(images, 1, generator())
     still = TwoViewAugment(replace(FULL, flip=0.0), image)(images, 1, generator())
-    # The products are summed in the opposite order, so a sum near a half may round to the neighbouring level.
+    # The products are summed in the opposite order, so a sum near a half may round to the
+    # neighbouring level.
     different = (levels(flipping, image) - levels(still, image).flip(3)).abs()
     assert (different > 1e-3).float().mean() < 1e-3
 
 
 def test_view_number_selects_blur_and_solarise() -> None:
     images = noise(16, 3, 32, 32)
-    augment = TwoViewAugment(only(solarize=[0.0, 1.0], blur=[1.0, 0.0], blur_sigma=[1.5, 1.5]), COLOUR)
+    augment = TwoViewAugment(
+        only(solarize=[0.0, 1.0], blur=[1.0, 0.0], blur_sigma=[1.5, 1.5]), COLOUR
+    )
     blurred = crop.gaussian_blur(images.float(), torch.full((16,), 1.5), 1.5)
     assert_whole_levels(augment(images, 0, generator()), COLOUR, blurred)
     solarised = torch.where(images < 128, images, 255 - images)
@@ -92,13 +100,19 @@ def test_frequencies_and_ranges_of_the_draws() -> None:
             error = (probability * (1 - probability) / count) ** 0.5
             assert abs(chosen.double().mean() - probability) <= 5 * error
         low, high = torch.tensor([0.6, 0.6, 0.8, -0.1]), torch.tensor([1.4, 1.4, 1.2, 0.1])
-        assert (draws.jitter_factors >= low - 1e-6).all() and (draws.jitter_factors <= high + 1e-6).all()
-        torch.testing.assert_close(draws.jitter_factors.mean(0), (low + high) / 2, rtol=0, atol=0.01)
+        assert (draws.jitter_factors >= low - 1e-6).all() and (
+            draws.jitter_factors <= high + 1e-6
+        ).all()
+        torch.testing.assert_close(
+            draws.jitter_factors.mean(0), (low + high) / 2, rtol=0, atol=0.01
+        )
         assert draws.blur_sigma.min() >= 0.1 and draws.blur_sigma.max() <= 2.0
         # All 24 orders of the four operations, equally often.
         orders, times = draws.jitter_order.unique(dim=0, return_counts=True)
         assert len(orders) == 24 and (times - count / 24).abs().max() < 5 * (count / 24) ** 0.5
-    independent = torch.stack((draws.mirrored, draws.jittered, draws.greyscaled, draws.solarised)).double()
+    independent = torch.stack(
+        (draws.mirrored, draws.jittered, draws.greyscaled, draws.solarised)
+    ).double()
     assert (torch.corrcoef(independent) - torch.eye(4)).abs().max() < 0.04
 
 
@@ -113,20 +127,28 @@ def test_same_generator_seed_same_bits_and_generator_advances() -> None:
 
 
 def test_samples_are_independent_of_their_batch() -> None:
-    """Each sample has its own numbers, and a batch of several chunks equals its samples one by one."""
+    """Each sample has its own numbers, and a batch of several chunks equals its samples one by
+    one.
+    """
     image = noise(1, 3, 32, 32)
     images, augment = image.repeat(150, 1, 1, 1), TwoViewAugment(FULL, COLOUR)
     batch = augment(images, 1, generator())
     assert len(batch.flatten(1).unique(dim=0)) == 150
     shared = generator()
     singly = torch.cat([augment(image, 1, shared) for _ in range(150)])
-    # The matrix library may sum in another order for another batch, which moves a sum near a half by one level.
+    # The matrix library may sum in another order for another batch, which moves a sum near a half
+    # by one level.
     assert ((levels(batch, COLOUR) - levels(singly, COLOUR)).abs() > 1e-3).float().mean() < 1e-3
 
 
 def test_parameters_do_not_shift_the_random_numbers() -> None:
-    """Switching an operation on leaves the crops as they were, and every view takes as many numbers."""
-    plain, full = TwoViewAugment(AugmentParams(), GREY), TwoViewAugment(replace(FULL, crop_scale=[0.3, 1.0]), COLOUR)
+    """Switching an operation on leaves the crops as they were, and every view takes as many
+    numbers.
+    """
+    plain, full = (
+        TwoViewAugment(AugmentParams(), GREY),
+        TwoViewAugment(replace(FULL, crop_scale=[0.3, 1.0]), COLOUR),
+    )
     one, two = generator(), generator()
     boxes = plain.draw(50, 8, 8, 0, one).boxes
     assert torch.equal(full.draw(50, 8, 8, 1, two).boxes, boxes)
@@ -137,20 +159,29 @@ def test_parameters_do_not_shift_the_random_numbers() -> None:
 
 
 def test_greyscale_images() -> None:
-    """With one channel, saturation, hue and greyscale change nothing; brightness and contrast still act."""
+    """With one channel, saturation, hue and greyscale change nothing; brightness and contrast still
+    act.
+    """
     images = noise(40, 1, 16, 16)
     augment = only(jitter=JitterParams(1.0, 0.0, 0.0, 0.4, 0.1), greyscale=1.0)
     view = TwoViewAugment(augment, GREY)(images, 0, generator())
     assert view.shape == (40, 1, 16, 16) and view.is_contiguous()
     assert_whole_levels(view, GREY, images)
-    brightened = TwoViewAugment(only(jitter=JitterParams(1.0, 0.4, 0.4, 0.0, 0.0)), GREY)(images, 0, generator())
+    brightened = TwoViewAugment(only(jitter=JitterParams(1.0, 0.4, 0.4, 0.0, 0.0)), GREY)(
+        images, 0, generator()
+    )
     assert (levels(brightened, GREY) - images).abs().mean() > 5
 
 
 @pytest.mark.parametrize("image", [GREY, COLOUR])
 def test_empty_batch(image: ImageParams) -> None:
     images = torch.empty(0, image.channels, 8, 8, dtype=torch.uint8)
-    assert TwoViewAugment(FULL, image)(images, 0, generator()).shape == (0, image.channels, image.size, image.size)
+    assert TwoViewAugment(FULL, image)(images, 0, generator()).shape == (
+        0,
+        image.channels,
+        image.size,
+        image.size,
+    )
     assert evaluation_transform(images, image).shape == (0, image.channels, image.size, image.size)
 
 
@@ -169,7 +200,9 @@ def test_evaluation_transform_equals_pillow(side: int, image: ImageParams) -> No
     images = noise(20, image.channels, side, side)
     view = evaluation_transform(images, image)
     assert view.dtype == torch.float32
-    assert view.is_contiguous(memory_format=torch.channels_last if image.channels > 1 else torch.contiguous_format)
+    assert view.is_contiguous(
+        memory_format=torch.channels_last if image.channels > 1 else torch.contiguous_format
+    )
     expected = per_image(images, lambda picture, _: rows_then_columns(picture, image.size)).double()
     difference = (levels(view, image) - expected).abs()
     assert difference.max() <= 1.001

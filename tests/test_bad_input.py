@@ -1,6 +1,8 @@
-"""Bad input of every kind, through the real command: one message that names it and the mend, nothing lost.
+"""Bad input of every kind, through the real command: one message that names it and the mend,
+nothing lost.
 
-A row of `CASES` breaks a copy of a project in one way and says how the command must end and what it must say.
+A row of `CASES` breaks a copy of a project in one way and says how the command must end and what it
+must say.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import torch
 from tiny import Outcome, Project, make_project, write_image
 
 from kaizen.files import read_json, sha256_file
-from kaizen.training.progress import reporter
+from kaizen.training.reporter import reporter
 from kaizen.training.resume import FILE, Progress, save_resume
 
 Break = Callable[[Project], object]
@@ -37,7 +39,8 @@ class Case:
     says: tuple[str, ...]
     command: tuple[str, ...] = ("check",)
     code: int = 2
-    # What a second run of the same command must end with; None: the user has to mend something first.
+    # What a second run of the same command must end with; None: the user has to mend something
+    # first.
     again: int | None = None
 
 
@@ -58,7 +61,9 @@ def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def check_message(outcome: Outcome, code: int, says: tuple[str, ...], where: str = "") -> None:
-    """The exit code, no traceback, and all that the message must say, in one line or one list of problems."""
+    """The exit code, no traceback, and all that the message must say, in one line or one list of
+    problems.
+    """
     output = outcome.output
     assert "Traceback" not in output, f"{where}\n{output}"
     assert outcome.code == code, f"{where} ended with {outcome.code}\n{output}"
@@ -69,7 +74,9 @@ def check_message(outcome: Outcome, code: int, says: tuple[str, ...], where: str
 
 
 def check_intact(project: Project, before: dict[tuple[str, str], str]) -> None:
-    """Nodes that were finished before are as they were, unless set aside as damaged; nothing is half made."""
+    """Nodes that were finished before are as they were, unless set aside as damaged; nothing is
+    half made.
+    """
     aside = [path.name for path in (project.store.root / ".damaged").glob("*")]
     now = project.nodes()
     for (kind, key), digest in before.items():
@@ -78,12 +85,14 @@ def check_intact(project: Project, before: dict[tuple[str, str], str]) -> None:
     assert project.leftovers() == []
 
 
-# -- parameters, refused before anything is done ----------------------------------------------------------------
+# -- parameters, refused before anything is done -----------------------------------------------
 
 
 def setting(**changes: object) -> Break:
     """Change parameters; two underscores stand for the dot."""
-    return lambda project: project.set({name.replace("__", "."): value for name, value in changes.items()})
+    return lambda project: project.set(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
 
 
 def for_each(folder: str, how: Callable[[Path], object], **changes: object) -> Break:
@@ -114,27 +123,82 @@ def add_line(line: str) -> Break:
 
 
 PARAMETER_CASES = (
-    Case("unknown key", setting(train__epoch=3), ("params.yaml", "train.epoch", "did you mean epochs?")),
-    Case("unknown section", add_line("trian: {epochs: 3}"), ("trian", "unknown key", "did you mean train?")),
-    Case("wrong type", setting(train__epochs="ten"), ("train.epochs", '"ten"', "must be a valid integer")),
-    Case("a number as text", setting(train__lr="0.1"), ("train.lr", '"0.1"', "must be a valid number")),
-    Case("a number for a list", setting(grid__seeds=0), ("grid.seeds", "write a list")),
-    Case("a list for a section", add_line("labels: [1]"), ("labels", "write a mapping of its keys")),
-    Case("out of bounds", setting(train__momentum=1.5), ("train.momentum", "1.5", "must be less than 1")),
-    Case("not a number", setting(train__lr=float("nan")), ("train.lr", "NaN", "must be a finite number")),
-    Case("infinite", setting(train__weight_decay=float("inf")), ("train.weight_decay", "must be a finite number")),
-    Case("broken YAML", add_line("grid: [simclr"), ("params.yaml", "not valid YAML", "line", "mend")),
-    Case("duplicate key", add_line("split: {tasks: 4}"), ("params.yaml", "'split' stands twice", "keep one")),
-    Case("duplicate key within a section", add_line("labels: {seed: 1, seed: 2}"), ("'seed' stands twice", "keep one")),
-    Case("a YAML tag that makes objects", add_line("x: !!python/object/apply:os.abort []"), ("not valid YAML", "mend")),
     Case(
-        "YAML that holds itself", add_line("labels: &a {seed: *a}"), ("not valid YAML", "recursive", "mend that line")
+        "unknown key",
+        setting(train__epoch=3),
+        ("params.yaml", "train.epoch", "did you mean epochs?"),
     ),
-    Case("a date as a key", add_line("2026-01-01: 1"), ("params.yaml", "2026", "is not a text", "quotes")),
+    Case(
+        "unknown section",
+        add_line("trian: {epochs: 3}"),
+        ("trian", "unknown key", "did you mean train?"),
+    ),
+    Case(
+        "wrong type",
+        setting(train__epochs="ten"),
+        ("train.epochs", '"ten"', "must be a valid integer"),
+    ),
+    Case(
+        "a number as text",
+        setting(train__lr="0.1"),
+        ("train.lr", '"0.1"', "must be a valid number"),
+    ),
+    Case("a number for a list", setting(grid__seeds=0), ("grid.seeds", "write a list")),
+    Case(
+        "a list for a section", add_line("labels: [1]"), ("labels", "write a mapping of its keys")
+    ),
+    Case(
+        "out of bounds",
+        setting(train__momentum=1.5),
+        ("train.momentum", "1.5", "must be less than 1"),
+    ),
+    Case(
+        "not a number",
+        setting(train__lr=float("nan")),
+        ("train.lr", "NaN", "must be a finite number"),
+    ),
+    Case(
+        "infinite",
+        setting(train__weight_decay=float("inf")),
+        ("train.weight_decay", "must be a finite number"),
+    ),
+    Case(
+        "broken YAML", add_line("grid: [simclr"), ("params.yaml", "not valid YAML", "line", "mend")
+    ),
+    Case(
+        "duplicate key",
+        add_line("split: {tasks: 4}"),
+        ("params.yaml", "'split' stands twice", "keep one"),
+    ),
+    Case(
+        "duplicate key within a section",
+        add_line("labels: {seed: 1, seed: 2}"),
+        ("'seed' stands twice", "keep one"),
+    ),
+    Case(
+        "a YAML tag that makes objects",
+        add_line("x: !!python/object/apply:os.abort []"),
+        ("not valid YAML", "mend"),
+    ),
+    Case(
+        "YAML that holds itself",
+        add_line("labels: &a {seed: *a}"),
+        ("not valid YAML", "recursive", "mend that line"),
+    ),
+    Case(
+        "a date as a key",
+        add_line("2026-01-01: 1"),
+        ("params.yaml", "2026", "is not a text", "quotes"),
+    ),
     Case("no mapping", written("- 1\n"), ("params.yaml", "must hold a mapping of sections")),
     Case("not UTF-8", written(b"\xff\xfe\x00"), ("params.yaml", "cannot be read")),
     Case("missing file", lambda p: p.params.unlink(), ("params.yaml does not exist", "--params")),
-    Case("a folder as file", lambda p: None, ("images cannot be read",), ("check", "--params", "images")),
+    Case(
+        "a folder as file",
+        lambda p: None,
+        ("images cannot be read",),
+        ("check", "--params", "images"),
+    ),
     Case(
         "an overlay",
         written("train: {batch_size: 1}\n", "small.yaml"),
@@ -142,21 +206,41 @@ PARAMETER_CASES = (
         ("check", "--overlay", "small.yaml"),
     ),
     Case(
-        "impossible combination", setting(train__warmup_epochs=9), ("train.warmup_epochs: 9", "train.epochs 2", "lower")
+        "impossible combination",
+        setting(train__warmup_epochs=9),
+        ("train.warmup_epochs: 9", "train.epochs 2", "lower"),
     ),
-    Case("replay sizes of both kinds", setting(replay__memory=[8]), ("replay", "set the others to null")),
-    Case("replay without a size", setting(replay__proportion=[]), ("replay.proportion", "as in [0.1]")),
+    Case(
+        "replay sizes of both kinds",
+        setting(replay__memory=[8]),
+        ("replay", "set the others to null"),
+    ),
+    Case(
+        "replay without a size",
+        setting(replay__proportion=[]),
+        ("replay.proportion", "as in [0.1]"),
+    ),
     Case(
         "mean of another channel count",
         setting(image__channels=1),
         ("image.mean", "image.channels is 1", "one per channel"),
     ),
     Case(
-        "a range that runs downwards", setting(augment__crop_scale=[0.9, 0.1]), ("augment.crop_scale", "smaller first")
+        "a range that runs downwards",
+        setting(augment__crop_scale=[0.9, 0.1]),
+        ("augment.crop_scale", "smaller first"),
     ),
-    Case("unknown variant", setting(grid__variants=["kaizan"]), ("grid.variants", "'kaizan'", "did you mean kaizen?")),
+    Case(
+        "unknown variant",
+        setting(grid__variants=["kaizan"]),
+        ("grid.variants", "'kaizan'", "did you mean kaizen?"),
+    ),
     Case("a point twice", setting(grid__seeds=[0, 0]), ("grid.seeds", "keep each once")),
-    Case("unknown method", setting(grid__methods=["moco"]), ("grid.methods", "'moco'", "did you mean mocov2plus?")),
+    Case(
+        "unknown method",
+        setting(grid__methods=["moco"]),
+        ("grid.methods", "'moco'", "did you mean mocov2plus?"),
+    ),
     Case(
         "tasks that do not divide the classes",
         setting(split__tasks=3),
@@ -169,17 +253,35 @@ PARAMETER_CASES = (
     ),
     # -- the dataset's layout --
     Case("no path", setting(dataset__path=None), ("dataset.path", "image_folder needs", "name it")),
-    Case("path missing", setting(dataset__path="imgs"), ("dataset.path", "imgs does not exist", "give the folder")),
     Case(
-        "path is a file", setting(dataset__path="params.yaml"), ("dataset.path", "is not a folder", "give the folder")
+        "path missing",
+        setting(dataset__path="imgs"),
+        ("dataset.path", "imgs does not exist", "give the folder"),
     ),
-    Case("no train folder", lambda p: shutil.rmtree(p.images / "train"), ("images has no folder `train`", "expected")),
     Case(
-        "no test folder", lambda p: shutil.rmtree(p.images / "test"), ("neither a folder `test` nor `val`", "expected")
+        "path is a file",
+        setting(dataset__path="params.yaml"),
+        ("dataset.path", "is not a folder", "give the folder"),
     ),
-    Case("both test and val", lambda p: (p.images / "val").mkdir(), ("both `test` and `val`", "rename the other")),
     Case(
-        "class missing in test", lambda p: shutil.rmtree(p.images / "test/cat"), ("images/test", "cat", "need the same")
+        "no train folder",
+        lambda p: shutil.rmtree(p.images / "train"),
+        ("images has no folder `train`", "expected"),
+    ),
+    Case(
+        "no test folder",
+        lambda p: shutil.rmtree(p.images / "test"),
+        ("neither a folder `test` nor `val`", "expected"),
+    ),
+    Case(
+        "both test and val",
+        lambda p: (p.images / "val").mkdir(),
+        ("both `test` and `val`", "rename the other"),
+    ),
+    Case(
+        "class missing in test",
+        lambda p: shutil.rmtree(p.images / "test/cat"),
+        ("images/test", "cat", "need the same"),
     ),
     Case(
         "empty class",
@@ -209,18 +311,23 @@ def test_refused_before_any_work(case: Case, command: str, fresh: Project, tmp_p
     assert not project.store.root.exists() and not (project.root / "results").exists()
 
 
-# -- images ------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------
 
 
 def png_claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(64)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -229,9 +336,18 @@ def truncate(path: Path, share: float = 0.6) -> None:
 
 
 IMAGE = "images/train/cat/07.png"
-IMAGE_SAYS = (IMAGE, "cannot be read as an image", "replace or remove it, or set dataset.on_corrupt: skip")
+IMAGE_SAYS = (
+    IMAGE,
+    "cannot be read as an image",
+    "replace or remove it, or set dataset.on_corrupt: skip",
+)
 IMAGE_CASES = (
-    Case("corrupt image", written(b"\x89PNG\r\n\x1a\n" + bytes(range(200)), IMAGE), IMAGE_SAYS, ("run",)),
+    Case(
+        "corrupt image",
+        written(b"\x89PNG\r\n\x1a\n" + bytes(range(200)), IMAGE),
+        IMAGE_SAYS,
+        ("run",),
+    ),
     Case("truncated image", lambda p: truncate(p.root / IMAGE), IMAGE_SAYS, ("run",)),
     Case("empty image", written(b"", IMAGE), IMAGE_SAYS, ("run",)),
     Case(
@@ -240,7 +356,12 @@ IMAGE_CASES = (
         ("images/train/cat/99.jpg", *IMAGE_SAYS[1:]),
         ("run",),
     ),
-    Case("decompression bomb", written(png_claiming(60000, 60000), IMAGE), (*IMAGE_SAYS, "60000"), ("run",)),
+    Case(
+        "decompression bomb",
+        written(png_claiming(60000, 60000), IMAGE),
+        (*IMAGE_SAYS, "60000"),
+        ("run",),
+    ),
     Case(
         "no readable image left in a class",
         for_each("test/dog", truncate, dataset__on_corrupt="skip"),
@@ -271,7 +392,7 @@ def test_images(case: Case, fresh: Project, tmp_path: Path) -> None:
     check_intact(project, {})
 
 
-# -- files of finished nodes -------------------------------------------------------------------------------------
+# -- files of finished nodes -------------------------------------------------------------------
 
 
 def node_file(project: Project, kind: str, name: str, number: int = 0) -> Path:
@@ -293,7 +414,9 @@ def record_anew(path: Path) -> None:
 
 
 def broken(kind: str, name: str, how: Callable[[Path], object], **changes: object) -> Break:
-    """Break a file of the first node of a kind, and change parameters so that it is needed again."""
+    """Break a file of the first node of a kind, and change parameters so that it is needed
+    again.
+    """
 
     def breaks(project: Project) -> None:
         how(node_file(project, kind, name))
@@ -327,7 +450,10 @@ def pickle_and_record(path: Path) -> None:
 def wider_and_record(path: Path) -> None:
     """A checkpoint of twice the width, as other model parameters would give."""
     tensors = safetensors.torch.load_file(path)
-    wider = {name: torch.cat([tensor, tensor]) if tensor.ndim else tensor for name, tensor in tensors.items()}
+    wider = {
+        name: torch.cat([tensor, tensor]) if tensor.ndim else tensor
+        for name, tensor in tensors.items()
+    }
     safetensors.torch.save_file(wider, path)
     record_anew(path)
 
@@ -352,7 +478,8 @@ def other_record(path: Path) -> None:
 
 SHARD, CHECKPOINT, REPLAY = "task-00.train.parquet", "model.safetensors", "replay.parquet"
 ASIDE = ("set aside as", "run", "again to make it anew")
-# Steps 0 anew, which read the shards; steps 1 anew, which read step 0's checkpoint and the replay shard.
+# Steps 0 anew, which read the shards; steps 1 anew, which read step 0's checkpoint and the replay
+# shard.
 STEP_0, STEP_1 = {"train__lr": 0.5}, {"distill__classifier__weight": 1.0}
 NODE_CASES = (
     Case(
@@ -367,16 +494,41 @@ NODE_CASES = (
         (SHARD, "does not match its recorded hash", *ASIDE),
         again=0,
     ),
-    Case("shard missing", broken("shards", SHARD, Path.unlink, **STEP_0), (SHARD, "is missing", *ASIDE), again=0),
-    Case("shards swapped between tasks", broken("shards", SHARD, swap_shards, **STEP_0), (SHARD, *ASIDE), again=0),
+    Case(
+        "shard missing",
+        broken("shards", SHARD, Path.unlink, **STEP_0),
+        (SHARD, "is missing", *ASIDE),
+        again=0,
+    ),
+    Case(
+        "shards swapped between tasks",
+        broken("shards", SHARD, swap_shards, **STEP_0),
+        (SHARD, *ASIDE),
+        again=0,
+    ),
     Case(
         "shard that is not Parquet though recorded",
         broken("shards", SHARD, not_parquet_and_record, **STEP_0),
         (SHARD, "not a readable shard", "delete"),
     ),
-    Case("replay shard truncated", broken("replay", REPLAY, truncate, **STEP_1), (REPLAY, *ASIDE), again=0),
-    Case("replay shard with a byte flipped", broken("replay", REPLAY, flip_byte, **STEP_1), (REPLAY, *ASIDE), again=0),
-    Case("checkpoint truncated", broken("step", CHECKPOINT, truncate, **STEP_1), (CHECKPOINT, *ASIDE), again=0),
+    Case(
+        "replay shard truncated",
+        broken("replay", REPLAY, truncate, **STEP_1),
+        (REPLAY, *ASIDE),
+        again=0,
+    ),
+    Case(
+        "replay shard with a byte flipped",
+        broken("replay", REPLAY, flip_byte, **STEP_1),
+        (REPLAY, *ASIDE),
+        again=0,
+    ),
+    Case(
+        "checkpoint truncated",
+        broken("step", CHECKPOINT, truncate, **STEP_1),
+        (CHECKPOINT, *ASIDE),
+        again=0,
+    ),
     Case(
         "checkpoint with a byte flipped",
         broken("step", CHECKPOINT, flip_byte, **STEP_1),
@@ -386,7 +538,12 @@ NODE_CASES = (
     Case(
         "checkpoint of other parameters though recorded",
         broken("step", CHECKPOINT, wider_and_record, **STEP_1),
-        (CHECKPOINT, "has shape", "made with other model parameters", "delete its folder and run again"),
+        (
+            CHECKPOINT,
+            "has shape",
+            "made with other model parameters",
+            "delete its folder and run again",
+        ),
     ),
     Case(
         "checkpoint that lacks a tensor though recorded",
@@ -401,7 +558,10 @@ NODE_CASES = (
     Case(
         "evaluation tampered with",
         broken(
-            "evaluation", "accuracy.json", lambda path: path.write_text(path.read_text() + " "), report__title="new"
+            "evaluation",
+            "accuracy.json",
+            lambda path: path.write_text(path.read_text() + " "),
+            report__title="new",
         ),
         ("accuracy.json", *ASIDE),
         again=0,
@@ -451,7 +611,9 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
     if case.again is None:
         # As the message says: delete the folder; it is then taken back from results/ or made anew.
         for folder in {
-            Path(word).parent for word in outcome.output.split() if word.startswith(str(project.store.root))
+            Path(word).parent
+            for word in outcome.output.split()
+            if word.startswith(str(project.store.root))
         }:
             shutil.rmtree(folder)
     outcome = project.kaizen("run")
@@ -463,7 +625,7 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
     assert project.leftovers() == []
 
 
-# -- specifications of nodes, and other arguments ----------------------------------------------------------------
+# -- specifications of nodes, and other arguments ----------------------------------------------
 
 
 def spec_of(project: Project, kind: str, number: int = -1) -> dict[str, object]:
@@ -472,23 +634,43 @@ def spec_of(project: Project, kind: str, number: int = -1) -> dict[str, object]:
     return [node for node in plan["nodes"] if node["kind"] == kind][number]
 
 
-def node_command(project: Project, spec: dict[str, object], text: str | None = None) -> tuple[str, ...]:
+def node_command(
+    project: Project, spec: dict[str, object], text: str | None = None
+) -> tuple[str, ...]:
     """The command line of a node's job, of ``spec`` or with ``text`` in its place."""
-    return "node", "--store", str(project.store.root), "--spec", json.dumps(spec) if text is None else text
+    return (
+        "node",
+        "--store",
+        str(project.store.root),
+        "--spec",
+        json.dumps(spec) if text is None else text,
+    )
 
 
 PLAN_JSON = "kaizen plan --json"
 SPEC_CASES: dict[str, tuple[Callable[[dict[str, object]], object], tuple[str, ...]]] = {
     "not JSON": (lambda spec: "{'kind': 'shards'}", ("--spec is not JSON", PLAN_JSON)),
     "a list": (lambda spec: [spec], ("--spec", "but a list", PLAN_JSON)),
-    "without inputs": (lambda spec: {k: v for k, v in spec.items() if k != "inputs"}, ("lacks 'inputs'", PLAN_JSON)),
-    "params as text": (lambda spec: spec | {"params": "all"}, ("has no dict as 'params'", PLAN_JSON)),
+    "without inputs": (
+        lambda spec: {k: v for k, v in spec.items() if k != "inputs"},
+        ("lacks 'inputs'", PLAN_JSON),
+    ),
+    "params as text": (
+        lambda spec: spec | {"params": "all"},
+        ("has no dict as 'params'", PLAN_JSON),
+    ),
     "unknown kind": (
         lambda spec: spec | {"kind": "stepp"},
         ("kind 'stepp' is unknown", "shards, replay, step", PLAN_JSON),
     ),
-    "an input without a key": (lambda spec: spec | {"inputs": {"prior": {"kind": "step"}}}, ("'prior'", PLAN_JSON)),
-    "altered": (lambda spec: spec | {"params": spec["params"] | {"seed": 9}}, ("--spec: key", "altered", PLAN_JSON)),  # type: ignore[operator]
+    "an input without a key": (
+        lambda spec: spec | {"inputs": {"prior": {"kind": "step"}}},
+        ("'prior'", PLAN_JSON),
+    ),
+    "altered": (
+        lambda spec: spec | {"params": spec["params"] | {"seed": 9}},
+        ("--spec: key", "altered", PLAN_JSON),
+    ),  # type: ignore[operator]
 }
 
 
@@ -498,7 +680,9 @@ def test_specification(name: str, fresh: Project, tmp_path: Path) -> None:
     alter, says = SPEC_CASES[name]
     spec = spec_of(project, "step")
     bad = alter(spec)
-    outcome = project.kaizen(*node_command(project, spec, bad if isinstance(bad, str) else json.dumps(bad)))
+    outcome = project.kaizen(
+        *node_command(project, spec, bad if isinstance(bad, str) else json.dumps(bad))
+    )
     check_message(outcome, 2, says, name)
     assert not project.store.root.exists()
 
@@ -513,7 +697,10 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
     before = project.nodes()
     outcome = project.kaizen(*node_command(project, spec))
     assert outcome.code == 2 and "Traceback" not in outcome.output
-    for words in (f"prior (step {prior}) is not in {project.store.root}", "run `snakemake` to make it"):
+    for words in (
+        f"prior (step {prior}) is not in {project.store.root}",
+        "run `snakemake` to make it",
+    ):
         assert words in outcome.output
     check_intact(project, before)
 
@@ -538,10 +725,18 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
         (("publish",), None, ("nodes are not finished", "snakemake --cores all")),
         (("show",), None, ("results/summary/metrics_full.json does not exist",)),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in ("run", "publish", "show") else None,
+    ids=lambda value: (
+        " ".join(value)
+        if isinstance(value, tuple) and value[0] in ("run", "publish", "show")
+        else None
+    ),
 )
 def test_other_arguments(
-    command: tuple[str, ...], text: str | None, says: tuple[str, ...], fresh: Project, tmp_path: Path
+    command: tuple[str, ...],
+    text: str | None,
+    says: tuple[str, ...],
+    fresh: Project,
+    tmp_path: Path,
 ) -> None:
     project = fresh.copy(tmp_path / "project")
     if text is not None:
@@ -556,12 +751,14 @@ def test_images_that_change_between_plan_and_job(fresh: Project, tmp_path: Path)
     write_image(project.root / IMAGE, 77)
     outcome = project.kaizen(*command)
     assert outcome.code == 2 and "Traceback" not in outcome.output
-    assert "dataset.path: the images of images changed after the plan was made; run" in outcome.output
+    assert (
+        "dataset.path: the images of images changed after the plan was made; run" in outcome.output
+    )
     check_intact(project, {})
     assert project.nodes() == {}
 
 
-# -- state that is only ever a help: refused with a note, and made anew --------------------------------------------
+# -- state that is only ever a help: refused with a note, and made anew ------------------------
 
 
 def resume_states(project: Project) -> dict[str, Callable[[Path], object]]:
@@ -587,7 +784,9 @@ def resume_states(project: Project) -> dict[str, Callable[[Path], object]]:
 
 
 @pytest.mark.parametrize("name", list(resume_states(Project(Path()))))
-def test_resume_state_that_cannot_be_used_is_no_error(name: str, finished: Project, tmp_path: Path) -> None:
+def test_resume_state_that_cannot_be_used_is_no_error(
+    name: str, finished: Project, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     before = project.nodes()
     key = project.keys("step")[0]
@@ -612,9 +811,18 @@ def test_resume_state_of_another_model(finished: Project, tmp_path: Path) -> Non
     shutil.rmtree(project.root / "results")
     before = project.nodes()
     work = project.store.work_folder("step", key)
-    save_resume(work, {"model.x": torch.zeros(1)}, Progress(epoch=1), described | {"torch": torch.__version__})
+    save_resume(
+        work,
+        {"model.x": torch.zeros(1)},
+        Progress(epoch=1),
+        described | {"torch": torch.__version__},
+    )
     outcome = project.kaizen("run")
-    check_message(outcome, 2, (str(work), "holds the state of another model", "delete that folder and run again"))
+    check_message(
+        outcome,
+        2,
+        (str(work), "holds the state of another model", "delete that folder and run again"),
+    )
     check_intact(project, before)
     shutil.rmtree(work)
     assert project.kaizen("run").code == 0
@@ -654,7 +862,9 @@ def test_damaged_manifest_is_no_error(text: bytes, finished: Project, tmp_path: 
         (".kaizen/checksums/all.json", "{"),
     ],
 )
-def test_damaged_files_of_others_are_no_error(name: str, text: str, fresh: Project, tmp_path: Path) -> None:
+def test_damaged_files_of_others_are_no_error(
+    name: str, text: str, fresh: Project, tmp_path: Path
+) -> None:
     project = fresh.copy(tmp_path / "project")
     project.kaizen("check")
     (project.root / name).parent.mkdir(exist_ok=True)
@@ -665,7 +875,7 @@ def test_damaged_files_of_others_are_no_error(name: str, text: str, fresh: Proje
     assert outcome.code == 0 and outcome.output == ""
 
 
-# -- disks -----------------------------------------------------------------------------------------------------------
+# -- disks -------------------------------------------------------------------------------------
 
 
 def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
@@ -673,7 +883,12 @@ def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
     project = Project(project.root, project.params / "store")
     outcome = project.kaizen("run")
     check_message(
-        outcome, 2, (f"cannot write {project.store.root}", "a file stands where a folder is needed: move it away")
+        outcome,
+        2,
+        (
+            f"cannot write {project.store.root}",
+            "a file stands where a folder is needed: move it away",
+        ),
     )
 
 
@@ -706,7 +921,9 @@ def test_a_file_in_the_place_of_a_folder(name: str, finished: Project, tmp_path:
     place.write_text("mine\n")
     project.set({"report.title": "new"})
     outcome = project.kaizen("run")
-    check_message(outcome, 2, ("cannot write", name, "a file stands where a folder is needed: move it away"))
+    check_message(
+        outcome, 2, ("cannot write", name, "a file stands where a folder is needed: move it away")
+    )
     check_intact(project, nodes)
     assert place.read_text() == "mine\n"
 
@@ -719,12 +936,16 @@ def test_a_folder_in_the_place_of_a_result(finished: Project, tmp_path: Path) ->
     place.mkdir()
     (place / "mine").touch()
     outcome = project.kaizen("run")
-    check_message(outcome, 2, (f"cannot write {place}", "a folder stands where a file is needed: move it away"))
+    check_message(
+        outcome,
+        2,
+        (f"cannot write {place}", "a folder stands where a file is needed: move it away"),
+    )
     check_intact(project, nodes)
     assert (place / "mine").exists()
 
 
-# -- processes of their own ------------------------------------------------------------------------------------------
+# -- processes of their own --------------------------------------------------------------------
 
 
 def test_processes(fresh: Project, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from kaizen.data.batches import Batch, ResidentRows, Rows, StreamedRows, cycle, open_rows
-from kaizen.data.decode import load_shard, row_group_rows
+from kaizen.compute.seeds import derive_seed
 from kaizen.data.schema import Record
 from kaizen.data.shards import ShardWriter
 from kaizen.params import ImageParams
-from kaizen.seeds import derive_seed
+from kaizen.views.batches import Batch, ResidentRows, Rows, StreamedRows, cycle, open_rows
+from kaizen.views.decode import load_shard, row_group_rows
 
 SIZE = 4
 IMAGE = ImageParams(size=SIZE, channels=1)
@@ -42,7 +42,16 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ShardWriter(path, row_group_mb=10 * SIZE * SIZE / 1e6, **settings) as writer:  # type: ignore[arg-type]
         for index in range(ROWS):
             writer.write(
-                Record(image_of(index).tobytes(), "raw", SIZE, SIZE, 1, label_of(index), index, f"{index}.png")
+                Record(
+                    image_of(index).tobytes(),
+                    "raw",
+                    SIZE,
+                    SIZE,
+                    1,
+                    label_of(index),
+                    index,
+                    f"{index}.png",
+                )
             )
     assert row_group_rows(path) == [10] * 10 + [3]
     return path
@@ -94,7 +103,9 @@ def test_every_row_comes_once_but_for_the_tail(rows: Rows, size: int) -> None:
 
 
 def test_the_tail_is_another_one_each_time(rows: Rows) -> None:
-    left_out = [frozenset(range(ROWS)) - set(indices(rows.batches(20, seed, 0))) for seed in range(10)]
+    left_out = [
+        frozenset(range(ROWS)) - set(indices(rows.batches(20, seed, 0))) for seed in range(10)
+    ]
     assert {len(tail) for tail in left_out} == {3}
     assert len(set(left_out)) == 10
 
@@ -112,14 +123,18 @@ def test_starting_later_gives_the_tail_of_the_same_sequence(rows: Rows, size: in
     for start in range(len(whole) + 3):
         tail = list(rows.batches(size, 3, start))
         assert len(tail) == len(whole[start:])
-        for (images, labels), (expected_images, expected_labels) in zip(tail, whole[start:], strict=True):
+        for (images, labels), (expected_images, expected_labels) in zip(
+            tail, whole[start:], strict=True
+        ):
             assert torch.equal(images, expected_images)
             assert torch.equal(labels, expected_labels)
 
 
 @pytest.mark.parametrize("pool_rows", [1, 25, 1000])
 def test_streamed_rows_are_the_resident_rows_in_another_order(shard: Path, pool_rows: int) -> None:
-    one, two = (indices(rows.batches(1, 9, 0)) for rows in (resident(shard), streamed(shard, pool_rows)))
+    one, two = (
+        indices(rows.batches(1, 9, 0)) for rows in (resident(shard), streamed(shard, pool_rows))
+    )
     assert Counter(one) == Counter(two) == Counter(range(ROWS))
     assert one != two
 
@@ -136,7 +151,12 @@ def test_a_fraction_of_the_rows_streams_as_it_resides(shard: Path, fraction: flo
 def test_a_streams_pools_mix_their_row_groups(shard: Path) -> None:
     def groups_of_first_batch(pool_rows: int, seed: int) -> int:
         return len(
-            {index // 10 for index in indices(itertools.islice(streamed(shard, pool_rows).batches(10, seed, 0), 1))}
+            {
+                index // 10
+                for index in indices(
+                    itertools.islice(streamed(shard, pool_rows).batches(10, seed, 0), 1)
+                )
+            }
         )
 
     # One group a pool, and a second one where the short group comes first.
@@ -144,7 +164,9 @@ def test_a_streams_pools_mix_their_row_groups(shard: Path) -> None:
     assert all(groups_of_first_batch(50, seed) >= 3 for seed in range(5))
 
 
-def test_a_stream_holds_no_more_than_its_pools(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_holds_no_more_than_its_pools(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = streamed(shard, 25)
     sizes = []
     load = rows._load

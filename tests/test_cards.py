@@ -12,7 +12,6 @@ import torch
 import yaml
 from tiny import Project, make_project
 
-from kaizen.data.decode import load_shard
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forgetting
 from kaizen.files import canonical_json, read_json, sha256_file
@@ -21,6 +20,7 @@ from kaizen.report.data_card import data_card
 from kaizen.report.markdown import nested_lines, plain, table
 from kaizen.report.node import run_summary
 from kaizen.report.tables import percent
+from kaizen.views.decode import load_shard
 
 RUN = "simclr-kaizen-replay25pct-seed0"
 JOINT = "simclr-joint-seed0"
@@ -29,7 +29,11 @@ JOINT = "simclr-joint-seed0"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two variants, one of them joint training, of which some labels are known, and specialists."""
-    changes = {"grid.variants": ["kaizen", "joint"], "labels.fraction": 0.5, "grid.specialists": True}
+    changes = {
+        "grid.variants": ["kaizen", "joint"],
+        "labels.fraction": 0.5,
+        "grid.specialists": True,
+    }
     project = make_project(tmp_path_factory.mktemp("cards") / "project", changes)
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
@@ -47,7 +51,11 @@ def test_cards_are_files_of_the_summary_beside_what_they_describe(project: Proje
     cards = project.root / "results/summary/cards"
     assert sorted(path.name for path in cards.iterdir()) == ["data.md", f"{JOINT}.md", f"{RUN}.md"]
     manifest = read_json(project.root / "results/manifest.json")["files"]
-    for name, place in (("data", "data/shards"), (RUN, f"results/models/{RUN}"), (JOINT, f"results/models/{JOINT}")):
+    for name, place in (
+        ("data", "data/shards"),
+        (RUN, f"results/models/{RUN}"),
+        (JOINT, f"results/models/{JOINT}"),
+    ):
         copy = project.root / place / "README.md"
         assert copy.read_bytes() == (cards / f"{name}.md").read_bytes()
         assert manifest[f"{place}/README.md"]["file"] == f"cards/{name}.md"
@@ -58,13 +66,18 @@ def test_a_summary_made_again_has_the_same_cards(project: Project, tmp_path: Pat
     # As `run_node` reads it: sorted, wherever it comes from.
     run_summary(json.loads(canonical_json(nodes[-1])), project.store, tmp_path / "again")
     for path in (tmp_path / "again/cards").iterdir():
-        assert path.read_bytes() == (project.root / "results/summary/cards" / path.name).read_bytes()
+        assert (
+            path.read_bytes() == (project.root / "results/summary/cards" / path.name).read_bytes()
+        )
 
 
 def test_the_model_card_has_the_runs_own_results_and_lineage(project: Project) -> None:
     card = (project.root / f"results/models/{RUN}/README.md").read_text()
     data, metrics, *matrices, lineage = tables(card)
-    assert data[1:] == [["0", "dog, bee", "24", "12", "100 %", "no"], ["1", "ant, cat", "24", "12", "100 %", "yes"]]
+    assert data[1:] == [
+        ["0", "dog, bee", "24", "12", "100 %", "no"],
+        ["1", "ant, cat", "24", "12", "100 %", "yes"],
+    ]
     accuracy = read_json(project.root / f"results/evaluations/{RUN}/accuracy.json")["matrices"]
     for (_, *values), reader in zip(
         metrics[1:], ("classifier", "linear_probe", "linear_probe_seen", "knn"), strict=True
@@ -73,7 +86,9 @@ def test_the_model_card_has_the_runs_own_results_and_lineage(project: Project) -
         expected = [continual_accuracy(of_reader), final_accuracy(of_reader), forgetting(of_reader)]
         assert values[:3] == [percent(value or 0.0) for value in expected]
         shown = matrices.pop(0)
-        assert [row[1:] for row in shown[1:]] == [[percent(value) for value in row] for row in of_reader]
+        assert [row[1:] for row in shown[1:]] == [
+            [percent(value) for value in row] for row in of_reader
+        ]
     assert metrics[1][4] != "–", "there are specialists to compare with"
     assert len(lineage) == 3
     for number, (place, key, prior, digest) in enumerate(lineage[1:]):
@@ -81,7 +96,13 @@ def test_the_model_card_has_the_runs_own_results_and_lineage(project: Project) -
         assert key.strip("`") == read_json(folder / "node.json")["key"]
         assert prior.strip("`") == ("–" if number == 0 else lineage[number][1].strip("`"))
         assert digest.strip("`") == sha256_file(folder / "model.safetensors")
-    for words in ("Intended use and limits", "Licence", "arXiv:2303.17235", "torch 2.", "25 % of the earlier tasks"):
+    for words in (
+        "Intended use and limits",
+        "Licence",
+        "arXiv:2303.17235",
+        "torch 2.",
+        "25 % of the earlier tasks",
+    ):
         assert words in card
     step = read_json(project.root / f"results/models/{RUN}/step-01/node.json")["params"]
     assert yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0]) == step
@@ -99,9 +120,13 @@ def test_the_number_of_parameters_is_the_models(project: Project) -> None:
 def test_joint_training_has_a_card_of_one_step(project: Project) -> None:
     card = (project.root / f"results/models/{JOINT}/README.md").read_text()
     data, metrics, *_, lineage = tables(card)
-    assert data[1:] == [["0", "dog, bee, ant, cat", "48", "24", "100 %", "no"]] and len(lineage) == 2
+    assert (
+        data[1:] == [["0", "dog, bee, ant, cat", "48", "24", "100 %", "no"]] and len(lineage) == 2
+    )
     assert metrics[1][3] == "–", "it forgets nothing, as it has no stream"
-    assert "all at once (an upper bound for continual learning)" in card and "**Replay**: none" in card
+    assert (
+        "all at once (an upper bound for continual learning)" in card and "**Replay**: none" in card
+    )
 
 
 @pytest.mark.parametrize("run", [RUN, JOINT])
@@ -116,22 +141,32 @@ def test_the_code_of_the_card_loads_the_model_that_was_evaluated(
     code = re.sub("^images =.*$", "", code, flags=re.MULTILINE)
     assert names["labels"].shape == (1,) and names["features"].shape == (1, 16)
     # The same lines on the test images give the accuracies that the card reports.
-    accuracy = read_json(project.root / f"results/evaluations/{run}/accuracy.json")["matrices"]["classifier"][-1]
+    accuracy = read_json(project.root / f"results/evaluations/{run}/accuracy.json")["matrices"][
+        "classifier"
+    ][-1]
     for task, expected in enumerate(accuracy):
-        images, labels = load_shard(Path(f"data/shards/task-{task:02d}.test.parquet"), names["image"], 1.0)
+        images, labels = load_shard(
+            Path(f"data/shards/task-{task:02d}.test.parquet"), names["image"], 1.0
+        )
         names["images"] = torch.from_numpy(images)
         exec(code, names)
-        assert (names["labels"] == torch.from_numpy(labels)).double().mean().item() == pytest.approx(expected)
+        assert (
+            names["labels"] == torch.from_numpy(labels)
+        ).double().mean().item() == pytest.approx(expected)
 
 
-def test_a_checkpoint_that_is_not_the_recorded_one_is_refused(project: Project, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_the_recorded_one_is_refused(
+    project: Project, tmp_path: Path
+) -> None:
     copy = project.copy(tmp_path / "copy")
     folder = copy.root / f"results/models/{RUN}/step-01"
     path = folder / "model.safetensors"
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(KaizenError, match=r"step-01/model\.safetensors does not match its recorded hash"):
+    with pytest.raises(
+        KaizenError, match=r"step-01/model\.safetensors does not match its recorded hash"
+    ):
         load_model(folder)
     with pytest.raises(KaizenError, match="not the record of a step"):
         load_model(copy.root / "data/shards")
@@ -145,7 +180,7 @@ def test_a_growing_classifier_knows_its_labels(project: Project) -> None:
     assert model.predicted(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).tolist() == [1, 3]
 
 
-# -- the data card ----------------------------------------------------------------------------------------------
+# -- the data card -----------------------------------------------------------------------------
 
 
 def test_the_data_card_counts_what_the_shards_hold(project: Project) -> None:
@@ -179,14 +214,36 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
         }
 
     tasks = [
-        {"task": 0, "domain": "a|b", "class_names": [], "train": part(2, 1, [3, 9]), "test": part(1, 0, [5, 5])},
-        {"task": 1, "domain": "<c>\n", "class_names": [], "train": part(4, 0, [2, 2]), "test": part(1, 2, [7, 7])},
+        {
+            "task": 0,
+            "domain": "a|b",
+            "class_names": [],
+            "train": part(2, 1, [3, 9]),
+            "test": part(1, 0, [5, 5]),
+        },
+        {
+            "task": 1,
+            "domain": "<c>\n",
+            "class_names": [],
+            "train": part(4, 0, [2, 2]),
+            "test": part(1, 2, [7, 7]),
+        },
     ]
-    stream = {"dataset": "domain_folder", "split": "domain", "classes": ["*x*", "`y`"], "tasks": tasks}
+    stream = {
+        "dataset": "domain_folder",
+        "split": "domain",
+        "classes": ["*x*", "`y`"],
+        "tasks": tasks,
+    }
     point = {"replay_size": None, "replay_unit": "proportion"}
     data = {"dataset": {"source": "domain_folder"}}
-    card = data_card({"data": data, "runs": [point], "context": {"replay_policy": "first_n"}}, stream)
-    assert "| 0 | a\\|b | 2 | 0 | 1 | 1 | 0 |" in card and "| 1 | \\<c\\>  | 4 | 0 | 0 | 1 | 2 |" in card
+    card = data_card(
+        {"data": data, "runs": [point], "context": {"replay_policy": "first_n"}}, stream
+    )
+    assert (
+        "| 0 | a\\|b | 2 | 0 | 1 | 1 | 0 |" in card
+        and "| 1 | \\<c\\>  | 4 | 0 | 0 | 1 | 2 |" in card
+    )
     assert "2: \\*x\\*, \\`y\\`" in card and "2 tasks, each a domain of the source" in card
     assert "height 2 to 9 pixels, width 4 pixels" in card
     assert "1 for training, 2 for testing" in card and "**Replay**: none" in card
@@ -195,5 +252,10 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
 def test_markdown_holds_any_text() -> None:
     assert plain("a_b\x1b[0m\n#") == "a\\_b \\[0m \\#"
     assert table(["a", "b"], [["1", "|"]], "r") == "| a | b |\n| --- | ---: |\n| 1 | \\| |\n"
-    values = {"a": {"b": [1, 2.5, None], "c": {"d": "x: y # z"}, "e": {}}, "f": True, "g": 1e-5, "h": "\u00e9\n"}
+    values = {
+        "a": {"b": [1, 2.5, None], "c": {"d": "x: y # z"}, "e": {}},
+        "f": True,
+        "g": 1e-5,
+        "h": "\u00e9\n",
+    }
     assert yaml.safe_load(nested_lines(values)) == values

@@ -21,7 +21,13 @@ def loaded_after(arguments: list[str], cwd: Path) -> set[str]:
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
@@ -49,7 +55,13 @@ def test_the_plan_shows_what_is_done_and_what_is_shared(project: Project) -> Non
     assert "○ " not in after.split("nodes:")[0] and "0 to run" in after
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
     assert all(node["done"] for node in nodes)
-    assert {node["kind"] for node in nodes} == {"shards", "step", "evaluation", "reference", "summary"}
+    assert {node["kind"] for node in nodes} == {
+        "shards",
+        "step",
+        "evaluation",
+        "reference",
+        "summary",
+    }
 
 
 def test_show_prints_the_published_results(project: Project) -> None:
@@ -57,7 +69,11 @@ def test_show_prints_the_published_results(project: Project) -> None:
     assert missing.code == 2 and "metrics_full.json" in missing.output
     project.kaizen("run")
     shown = project.kaizen("show")
-    assert shown.code == 0 and "No distillation" in shown.output and "accuracy_bars.png" in shown.output
+    assert (
+        shown.code == 0
+        and "No distillation" in shown.output
+        and "accuracy_bars.png" in shown.output
+    )
 
 
 def test_an_overlay_changes_the_plan(project: Project) -> None:
@@ -76,8 +92,8 @@ def test_publishing_an_unfinished_plan_is_refused(project: Project) -> None:
 def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kaizen import workflow
-    from kaizen.validation import load_params
+    from kaizen.jobs import workflow
+    from kaizen.params.validation import load_params
 
     monkeypatch.setattr(workflow, "MAX_ARGUMENT", 100)
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
@@ -88,4 +104,7 @@ def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
     assert spec == f"@{project.store.root}/.specs/shards-{node.key}.json"
     assert project.kaizen("node", "--receipt", planned.receipt(node), "--spec", spec).code == 0
     assert planned.done(node)
-    assert json.loads((project.root / planned.receipt(node)).read_text()) == {"kind": "shards", "key": node.key}
+    assert json.loads((project.root / planned.receipt(node)).read_text()) == {
+        "kind": "shards",
+        "key": node.key,
+    }

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from pillow_images import generator, noise, per_image, smooth
 from torch import Tensor
 
-from kaizen.data import colour
+from kaizen.views import colour
 
 
 def factors(count: int, low: float, high: float) -> Tensor:
@@ -34,8 +34,11 @@ def test_enhancements_equal_pillow(operation: Callable, enhancer: Callable, chan
     images, factor = noise(40, channels, 16, 16), factors(40, 0.2, 1.8)
     result = images.float()
     operation(result, factor.view(-1, 1, 1, 1))
-    difference = (result - per_image(images, lambda image, n: enhancer(image).enhance(float(factor[n])))).abs()
-    # Pillow and torch round the blend's products differently; where the sum is a whole number the cut differs by one.
+    difference = (
+        result - per_image(images, lambda image, n: enhancer(image).enhance(float(factor[n])))
+    ).abs()
+    # Pillow and torch round the blend's products differently; where the sum is a whole number the
+    # cut differs by one.
     assert difference.max() <= 1
     assert (difference == 0).float().mean() >= 0.999
 
@@ -56,7 +59,9 @@ def test_greyscale_and_solarise_equal_pillow() -> None:
 
 
 def test_hue_equals_colorsys() -> None:
-    """colorsys works in floating point, as we do; torchvision's PIL backend quantises HSV to 8 bits."""
+    """colorsys works in floating point, as we do; torchvision's PIL backend quantises HSV to 8
+    bits.
+    """
     images, shift = noise(12, 3, 8, 8), torch.linspace(-0.5, 0.5, 12)
     images[:, :, 0] = torch.tensor([0, 255, 7, 8, 128, 127, 254, 1], dtype=torch.uint8)  # greys
     images[:, 0, 1] = images[:, 1, 1]  # ties of two channels
@@ -71,7 +76,9 @@ def test_hue_equals_colorsys() -> None:
 
 
 def test_hue_is_near_8_bit_hsv() -> None:
-    """A step of Pillow's 8-bit hue is up to six levels; it cuts the hue to whole steps and turns it by whole steps."""
+    """A step of Pillow's 8-bit hue is up to six levels; it cuts the hue to whole steps and turns it
+    by whole steps.
+    """
     images = smooth(6, 3, 32)
     result = images.float()
     colour.hue_(result, torch.full((6, 1, 1, 1), 25 / 255))

@@ -1,4 +1,6 @@
-"""Random resized crops and blur against Pillow, torchvision's retry loop and a dense convolution (fidelity.md §8)."""
+"""Random resized crops and blur against Pillow, torchvision's retry loop and a dense convolution
+(fidelity.md §8).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from PIL import Image, ImageFilter
 from pillow_images import generator, noise, per_image, rows_then_columns, smooth
 from torch import Tensor
 
-from kaizen.data import crop
+from kaizen.views import crop
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,9 @@ def test_crop_resize_equals_pillow(height: int, width: int, size: int, channels:
         resized = rows_then_columns(image.crop((left, top, left + wide, top + tall)), size)
         return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored[n] else resized
 
-    difference = (crop.crop_resize(images, boxes, mirrored, size) - per_image(images, expected)).abs()
+    difference = (
+        crop.crop_resize(images, boxes, mirrored, size) - per_image(images, expected)
+    ).abs()
     assert difference.max() <= 1
     assert (difference == 0).float().mean() >= 0.999
 
@@ -42,15 +46,24 @@ def test_resize_weights_sum_to_one_inside_the_box_only() -> None:
     assert (weights * outside.unsqueeze(1)).abs().max() == 0
 
 
-def reference_box(row: Tensor, height: int, width: int, scale: list[float], ratio: list[float]) -> list[int]:
+def reference_box(
+    row: Tensor, height: int, width: int, scale: list[float], ratio: list[float]
+) -> list[int]:
     """RandomResizedCrop.get_params' retry loop, fed with one sample's uniform numbers."""
     values = row.tolist()
     for attempt in range(10):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * values[attempt])
-        aspect = float(np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * values[10 + attempt]))
+        aspect = float(
+            np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * values[10 + attempt])
+        )
         wide, tall = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
         if 0 < wide <= width and 0 < tall <= height:
-            return [int(values[20] * (height - tall + 1)), int(values[21] * (width - wide + 1)), tall, wide]
+            return [
+                int(values[20] * (height - tall + 1)),
+                int(values[21] * (width - wide + 1)),
+                tall,
+                wide,
+            ]
     if width / height < ratio[0]:
         tall, wide = round(width / ratio[0]), width
     elif width / height > ratio[1]:
@@ -71,7 +84,9 @@ def reference_box(row: Tensor, height: int, width: int, scale: list[float], rati
         (4, 4, [0.001, 0.01], [0.75, 4 / 3]),
     ],
 )
-def test_boxes_equal_the_retry_loop(height: int, width: int, scale: list[float], ratio: list[float]) -> None:
+def test_boxes_equal_the_retry_loop(
+    height: int, width: int, scale: list[float], ratio: list[float]
+) -> None:
     uniforms = torch.rand(300, crop.CROP_UNIFORMS, dtype=torch.float64, generator=generator(2))
     boxes = crop.sample_boxes(uniforms, height, width, scale, ratio)
     assert boxes.tolist() == [reference_box(row, height, width, scale, ratio) for row in uniforms]
@@ -90,7 +105,11 @@ def test_box_distribution() -> None:
         spread = (high - low) / 12**0.5
         assert abs(values.mean() - (low + high) / 2) < 5 * spread / 20000**0.5
         assert abs(values.std() - spread) < 0.02 * spread
-    assert (top + tall).max() <= side and (left + wide).max() <= side and min(top.min(), left.min()) == 0
+    assert (
+        (top + tall).max() <= side
+        and (left + wide).max() <= side
+        and min(top.min(), left.min()) == 0
+    )
     assert abs((top / (side - tall).clamp(min=1)).mean() - 0.5) < 0.02
 
 
@@ -109,9 +128,13 @@ def test_blur_equals_dense_convolution() -> None:
 
 
 def test_blur_is_near_pillow() -> None:
-    """Pillow approximates the Gaussian by three box blurs: on smooth images no more than a few levels away."""
+    """Pillow approximates the Gaussian by three box blurs: on smooth images no more than a few
+    levels away.
+    """
     images, sigma = smooth(10, 3, 32), torch.linspace(0.1, 2.0, 10)
     result = crop.gaussian_blur(images.float(), sigma, 2.0)
-    expected = per_image(images, lambda image, n: image.filter(ImageFilter.GaussianBlur(float(sigma[n]))))
+    expected = per_image(
+        images, lambda image, n: image.filter(ImageFilter.GaussianBlur(float(sigma[n])))
+    )
     difference = (result - expected).abs()
     assert difference.mean() < 1 and difference.max() <= 5

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kaizen import registry
+from kaizen.compute.seeding import seeded
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.prototype import PrototypeDistiller
-from kaizen.models.continual import build_model
-from kaizen.models.seeding import seeded
 from kaizen.params import (
     DecorrelativeDistillParams,
     DINOParams,
@@ -24,12 +22,14 @@ from kaizen.params import (
     SimCLRParams,
     SwAVParams,
     TrainParams,
+    registry,
 )
 from kaizen.ssl.base import PrototypeMethod
 from kaizen.ssl.dino import DINO
 from kaizen.ssl.simclr import SimCLR
 from kaizen.ssl.swav import SwAV
 from kaizen.training.loop import parameter_groups
+from kaizen.training.student import build_model
 
 ROWS, DIM = 12, 6
 VIEWWISE = ["predictive", "predictive_mse", "decorrelative"]
@@ -52,16 +52,22 @@ def build(name: str, hidden: int = 0, dim: int = DIM, **others: Any) -> FeatureD
         ).double()
 
 
-@pytest.mark.parametrize(("name", "result"), [("predictive", "predictive"), ("predictive_mse", "predictive_mse")])
+@pytest.mark.parametrize(
+    ("name", "result"), [("predictive", "predictive"), ("predictive_mse", "predictive_mse")]
+)
 def test_predictive_golden(golden: dict[str, Tensor], name: str, result: str) -> None:
-    predicted, targets = (tuple(golden[f"in/{of}{view}"] for view in (1, 2)) for of in ("p", "teacher_z"))
+    predicted, targets = (
+        tuple(golden[f"in/{of}{view}"] for view in (1, 2)) for of in ("p", "teacher_z")
+    )
     loss = build(name, dim=16)(predicted, targets)
     torch.testing.assert_close(loss, golden[f"out/feature_distill/{result}"], rtol=1e-6, atol=0)
 
 
 def test_decorrelative_golden(golden: dict[str, Tensor]) -> None:
     """At the precision of float32, in which the reference's number was computed."""
-    predicted, targets = (tuple(golden[f"in/{of}{view}"].float() for view in (1, 2)) for of in ("p", "teacher_z"))
+    predicted, targets = (
+        tuple(golden[f"in/{of}{view}"].float() for view in (1, 2)) for of in ("p", "teacher_z")
+    )
     constants = DecorrelativeDistillParams(off_diagonal=0.005, scale=0.025)
     loss = build("decorrelative", dim=16, decorrelative=constants).float()(predicted, targets)
     expected = golden["out/feature_distill/decorrelative_lamb0.005_scale0.025"].float()
@@ -72,7 +78,12 @@ def plain(name: str, p: np.ndarray, f: np.ndarray) -> float:
     """One view's loss in numpy."""
     if name == "predictive":
         return float(
-            np.mean([2 - 2 * a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(p, f, strict=True)])
+            np.mean(
+                [
+                    2 - 2 * a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+                    for a, b in zip(p, f, strict=True)
+                ]
+            )
         )
     if name == "predictive_mse":
         return float(np.mean((p - f) ** 2))
@@ -86,7 +97,9 @@ def test_each_view_is_predicted_by_itself_and_the_losses_are_averaged(name: str)
     constants = DecorrelativeDistillParams(off_diagonal=0.3, scale=0.2)
     distiller = build(name, hidden=9, decorrelative=constants)
     student, targets = views(1), views(3)
-    weights = {key: value.clone().numpy() for key, value in distiller.predictor.state_dict().items()}
+    weights = {
+        key: value.clone().numpy() for key, value in distiller.predictor.state_dict().items()
+    }
     expected = []
     for z, f in zip(student, targets, strict=True):
         hidden = z.numpy() @ weights["0.weight"].T + weights["0.bias"]
@@ -123,9 +136,12 @@ def test_a_hidden_width_of_zero_means_no_predictor(name: str) -> None:
 
 @pytest.mark.parametrize(("weight", "factor"), [(4.0, 1.0), (1.0, 1.0), (0.25, 4.0), (0.0, 1.0)])
 def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: float) -> None:
-    """fidelity.md §5: only the predictive distiller has the reference's rule; weight 0 divides nothing."""
+    """fidelity.md §5: only the predictive distiller has the reference's rule; weight 0 divides
+    nothing.
+    """
     distillers = {
-        name: FeatureDistillParams(distiller=name, weight=weight) for name in ("predictive", "predictive_mse")
+        name: FeatureDistillParams(distiller=name, weight=weight)
+        for name in ("predictive", "predictive_mse")
     }
     rates = {}
     for name, params in distillers.items():
@@ -154,9 +170,13 @@ def prototype_method(name: str, seed: int) -> PrototypeMethod:
         return DINO(dino, Features()).double()  # type: ignore[arg-type]
 
 
-def prototype_distiller(method: PrototypeMethod, hidden: int = 0, temperature: float = 0.3) -> PrototypeDistiller:
+def prototype_distiller(
+    method: PrototypeMethod, hidden: int = 0, temperature: float = 0.3
+) -> PrototypeDistiller:
     params = FeatureDistillParams(
-        distiller="prototype", predictor_hidden=hidden, prototype=PrototypeDistillParams(temperature=temperature)
+        distiller="prototype",
+        predictor_hidden=hidden,
+        prototype=PrototypeDistillParams(temperature=temperature),
     )
     with seeded(9):
         return PrototypeDistiller(params, method).double()
@@ -178,7 +198,9 @@ def weights_of(prototypes: nn.Module) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["swav", "dino"])
 def test_prototype_distillation_against_plain_numpy(name: str) -> None:
-    """fidelity.md §5, "knowledge": both sides normalised, the student by its own prototypes, the teacher by its own."""
+    """fidelity.md §5, "knowledge": both sides normalised, the student by its own prototypes, the
+    teacher by its own.
+    """
     student, teacher = prototype_method(name, 1), prototype_method(name, 2).requires_grad_(False)
     distiller = prototype_distiller(student)
     with torch.no_grad():
@@ -196,15 +218,23 @@ def test_prototype_distillation_against_plain_numpy(name: str) -> None:
     assert loss.item() == pytest.approx(float(np.mean(expected)), rel=1e-9)
 
 
-def test_prototype_distillation_trains_the_distillers_prototypes_and_nothing_of_the_teacher() -> None:
+def test_prototype_distillation_trains_the_distillers_prototypes_and_nothing_of_the_teacher() -> (
+    None
+):
     student, teacher = prototype_method("swav", 1), prototype_method("swav", 2)
     distiller = prototype_distiller(student, hidden=9)
     projections = views(3)
     for z in projections:
         z.requires_grad_()
-    distiller(projections, tuple(distiller.targets(teacher, view) for view in (random(1, ROWS, 5),) * 2)).backward()
-    assert all(parameter.grad is None for module in (student, teacher) for parameter in module.parameters())
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in distiller.prototypes.parameters())
+    distiller(
+        projections, tuple(distiller.targets(teacher, view) for view in (random(1, ROWS, 5),) * 2)
+    ).backward()
+    assert all(
+        parameter.grad is None for module in (student, teacher) for parameter in module.parameters()
+    )
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in distiller.prototypes.parameters()
+    )
     assert all(p.grad is not None for p in distiller.predictor.parameters())
     assert all(z.grad is not None for z in projections)
 
@@ -217,11 +247,15 @@ def test_prototype_distillation_widens_half_types() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = distiller(half, scores)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, distiller(tuple(z.float() for z in half), tuple(s.float() for s in scores)))
+    assert torch.equal(
+        loss, distiller(tuple(z.float() for z in half), tuple(s.float() for s in scores))
+    )
 
 
 def test_a_student_with_the_teachers_projections_and_prototypes_has_the_least_loss() -> None:
-    """The entropy of the teacher's assignment is the least that a cross-entropy against it can be."""
+    """The entropy of the teacher's assignment is the least that a cross-entropy against it can
+    be.
+    """
     teacher = prototype_method("swav", 2)
     distiller = prototype_distiller(teacher)
     distiller.prototypes.load_state_dict(teacher.prototypes.state_dict())

@@ -1,6 +1,8 @@
-"""A step that several processes share comes to what one process comes to; how it starts, stops, fails and resumes.
+"""A step that several processes share comes to what one process comes to; how it starts, stops,
+fails and resumes.
 
-Started by the real `torchrun`, on CPUs with Gloo. A start costs many seconds, so one does for all methods.
+Started by the real `torchrun`, on CPUs with Gloo. A start costs many seconds, so one does for all
+methods.
 """
 
 from __future__ import annotations
@@ -22,16 +24,17 @@ from shared_training import CASES, NORMS, Case, normalise, train
 from tiny import Project, make_project
 from torch import Tensor, nn
 
-from kaizen import distributed
+from kaizen.compute import distributed
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.jobs import launch
 from kaizen.models.shared import SharedBatchNormAct, share_statistics
-from kaizen.store import Store
-from kaizen.training import launch
-from kaizen.training.progress import PlainReporter
+from kaizen.store.store import Store
+from kaizen.training.reporter import PlainReporter
 from kaizen.training.resume import FILE
 
-# Largest difference of a loss term and of a weight, relative to the largest of its tensor or 1 (docs/running.md). In
-# float64 what is computed is seen to be the same; float32 shows the rounding, which every update carries on.
+# Largest difference of a loss term and of a weight, relative to the largest of its tensor or 1
+# (docs/running.md). In float64 what is computed is seen to be the same; float32 shows the rounding,
+# which every update carries on.
 TOLERANCE = {"float64": (1e-12, 1e-11), "float32": (5e-5, 1e-3), "bfloat16": (2e-2, 0.5)}
 
 
@@ -47,8 +50,18 @@ def difference(one: Tensor, two: Tensor) -> float:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of all cases: one start for all of them."""
     folder = tmp_path_factory.mktemp("shared")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [*torchrun, str(REPOSITORY / "tests" / "shared_training.py"), str(folder)],
         env=environment,
@@ -94,7 +107,7 @@ def test_processes_that_drift_apart_are_told_of(shared: Path) -> None:
         assert told.startswith("in a test: process 1 (from 0) has other weights than process 0")
 
 
-# -- parts --------------------------------------------------------------------------------------------------
+# -- parts -------------------------------------------------------------------------------------
 
 
 def test_rows_are_dealt_evenly_and_completely(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +140,9 @@ def test_norms_of_other_kinds_are_shared_or_refused() -> None:
     assert isinstance(norm, SharedBatchNormAct)
     images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(norm(images), images.relu(), rtol=0, atol=1e-4)
-    with pytest.raises(KaizenError, match=r"runtime\.processes: the backbone's SyncBatchNorm takes statistics"):
+    with pytest.raises(
+        KaizenError, match=r"runtime\.processes: the backbone's SyncBatchNorm takes statistics"
+    ):
         share_statistics(nn.SyncBatchNorm(3))
     layer = nn.LayerNorm(3)
     share_statistics(layer)
@@ -136,7 +151,9 @@ def test_norms_of_other_kinds_are_shared_or_refused() -> None:
 
 def test_more_processes_than_images_in_a_batch_are_refused() -> None:
     make_params({"runtime.processes": 4, "train.batch_size": 4})
-    with pytest.raises(KaizenError, match=r"runtime\.processes: 6 processes \(on all hosts\) cannot share batches"):
+    with pytest.raises(
+        KaizenError, match=r"runtime\.processes: 6 processes \(on all hosts\) cannot share batches"
+    ):
         make_params({"runtime.processes": 3, "runtime.hosts": 2, "train.batch_size": 4})
 
 
@@ -146,16 +163,20 @@ STORE = Store(Path("/no/store"))
 
 def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"):
+    with pytest.raises(
+        KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"
+    ):
         launch.launch_command(SPEC, Path("/store"), Path("/building"))
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
     command = " ".join(launch.launch_command(SPEC, Path("/store"), Path("/building")))
-    assert command.startswith("srun --nodes 2 --ntasks-per-node 1 --cpus-per-task 4 --kill-on-bad-exit=1 ")
+    assert command.startswith(
+        "srun --nodes 2 --ntasks-per-node 1 --cpus-per-task 4 --kill-on-bad-exit=1 "
+    )
     assert "--nproc-per-node 4 --nnodes 2 --rdzv-backend c10d" in command
-    assert ":30123 --rdzv-id 70123 --module kaizen.training.worker {" in command
+    assert ":30123 --rdzv-id 70123 --module kaizen.jobs.worker {" in command
 
 
-# -- the job and its processes, which small programs stand for --------------------------------------------------
+# -- the job and its processes, which small programs stand for ---------------------------------
 
 
 class Told(PlainReporter):
@@ -169,7 +190,9 @@ class Told(PlainReporter):
         self.lines.append(text)
 
 
-def run_program(monkeypatch: pytest.MonkeyPatch, program: str, stop: Any = lambda: False) -> tuple[Any, list[str]]:
+def run_program(
+    monkeypatch: pytest.MonkeyPatch, program: str, stop: Any = lambda: False
+) -> tuple[Any, list[str]]:
     """What the job makes of processes that do as ``program``; an exception is returned."""
     monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
     told = Told()
@@ -185,7 +208,9 @@ def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.Monk
         [0, "epoch", [1, 2, {"L": 0.5}, 0.1, 64.0]],
         [0, "result", [{"torch": "9"}, {"training_seconds": 1.0}]],
     ]
-    found, told = run_program(monkeypatch, f"for line in {[json.dumps(line) for line in lines]}: print(line)")
+    found, told = run_program(
+        monkeypatch, f"for line in {[json.dumps(line) for line in lines]}: print(line)"
+    )
     assert found == ({"torch": "9"}, {"training_seconds": 1.0})
     assert told[0] == "2 processes"
     assert told[1].startswith("epoch 1/2 L 0.5000 lr 0.1 64 images/s")
@@ -194,17 +219,32 @@ def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("messages", "kind", "text"),
     [
-        ([[0, "NodeFailed", ["not finite"]], [1, "NodeFailed", ["not finite"]]], NodeFailed, "not finite"),
+        (
+            [[0, "NodeFailed", ["not finite"]], [1, "NodeFailed", ["not finite"]]],
+            NodeFailed,
+            "not finite",
+        ),
         ([[1, "Interrupted", ["saved"]], [0, "Interrupted", ["saved"]]], Interrupted, "saved"),
-        ([[1, "KaizenError", ["shard is damaged"]]], KaizenError, "process 1 (from 0): shard is damaged"),
-        ([[0, "OSError", [28, "No space left on device", "/x"]]], OSError, "[Errno 28] No space left on device: '/x'"),
+        (
+            [[1, "KaizenError", ["shard is damaged"]]],
+            KaizenError,
+            "process 1 (from 0): shard is damaged",
+        ),
+        (
+            [[0, "OSError", [28, "No space left on device", "/x"]]],
+            OSError,
+            "[Errno 28] No space left on device: '/x'",
+        ),
         ([[2, "MemoryError", []]], MemoryError, ""),
     ],
 )
 def test_errors_end_the_job_with_one_message(
     messages: list[Any], kind: type[BaseException], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = f"import sys\nfor line in {[json.dumps(line) for line in messages]}: print(line)\nsys.exit(1)"
+    program = (
+        f"import sys\nfor line in {[json.dumps(line) for line in messages]}: "
+        "print(line)\nsys.exit(1)"
+    )
     found, told = run_program(monkeypatch, program)
     assert type(found) is kind
     assert str(found) == text
@@ -212,7 +252,9 @@ def test_errors_end_the_job_with_one_message(
 
 
 def test_processes_that_die_without_a_word_fail_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, told = run_program(monkeypatch, "import sys; print('Killed', file=sys.stderr); sys.exit(1)")
+    found, told = run_program(
+        monkeypatch, "import sys; print('Killed', file=sys.stderr); sys.exit(1)"
+    )
     assert isinstance(found, NodeFailed)
     assert "a process of those that share the step died (torchrun ended with 1)" in str(found)
     assert told == ["Killed"]
@@ -234,23 +276,30 @@ print(json.dumps([0, "Interrupted", [f"{len(times)} times"]]), flush=True)
         launch.train_in_processes(SPEC, STORE, Path(), told, lambda: bool(told.lines))
 
 
-def test_an_impatient_job_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_impatient_job_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def impatient() -> bool:
         if (tmp_path / "pid").exists():
             raise KeyboardInterrupt
         return False
 
-    program = f"import os, pathlib, time; pathlib.Path('{tmp_path}/pid').write_text(str(os.getpid())); time.sleep(600)"
+    program = (
+        "import os, pathlib, time; "
+        f"pathlib.Path('{tmp_path}/pid').write_text(str(os.getpid())); time.sleep(600)"
+    )
     found, _ = run_program(monkeypatch, program, impatient)
     assert isinstance(found, KeyboardInterrupt)
     assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
 
 
-# -- the real thing ---------------------------------------------------------------------------------------------
+# -- the real thing ----------------------------------------------------------------------------
 
 
 class Work:
-    """A tiny project with all nodes made by one process, and copies of it where one step is made anew."""
+    """A tiny project with all nodes made by one process, and copies of it where one step is made
+    anew.
+    """
 
     def __init__(self, root: Path) -> None:
         changes = {
@@ -288,10 +337,23 @@ class Work:
         """Start the step's job as the workflow does."""
         spec = self.spec | {"local": {"save_every_epochs": 1, "processes": processes, "hosts": 1}}
         store = str(project.store.root)
-        command = [sys.executable, "-m", "kaizen", "node", "--store", store, "--spec", json.dumps(spec)]
+        command = [
+            sys.executable,
+            "-m",
+            "kaizen",
+            "node",
+            "--store",
+            store,
+            "--spec",
+            json.dumps(spec),
+        ]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [*command, "--log", "step.log"], cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True
+            [*command, "--log", "step.log"],
+            cwd=project.root,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def make(self, project: Project, processes: int) -> str:
@@ -301,11 +363,16 @@ class Work:
         return errors
 
     def result(self, project: Project) -> dict[str, bytes]:
-        return {name: (self.folder(project) / name).read_bytes() for name in ("model.safetensors", "history.parquet")}
+        return {
+            name: (self.folder(project) / name).read_bytes()
+            for name in ("model.safetensors", "history.parquet")
+        }
 
     def processes(self, project: Project) -> list[int]:
         """Who has trained it, by the record."""
-        found: list[int] = project.store.read_record("step", self.spec["key"])["environment"]["processes"]
+        found: list[int] = project.store.read_record("step", self.spec["key"])["environment"][
+            "processes"
+        ]
         return found
 
     def last_processes(self, project: Project) -> int:
@@ -323,7 +390,9 @@ class Work:
             time.sleep(0.01)
 
     def workers(self, project: Project, torchrun: bool = False) -> list[int]:
-        """The running processes that train the project's step, by their command lines; with torchrun's if wanted."""
+        """The running processes that train the project's step, by their command lines; with
+        torchrun's if wanted.
+        """
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -331,12 +400,18 @@ class Work:
             except OSError:
                 continue
             ours = any(word.startswith(bytes(project.store.root)) for word in words)
-            if ours and b"kaizen.training.worker" in words and (torchrun or b"torch.distributed.run" not in words):
+            if (
+                ours
+                and b"kaizen.jobs.worker" in words
+                and (torchrun or b"torch.distributed.run" not in words)
+            ):
                 found.append(int(folder.name))
         return sorted(found)
 
     def differences(self, one: Project, two: Project) -> float:
-        first, second = (load_file(self.folder(project) / "model.safetensors") for project in (one, two))
+        first, second = (
+            load_file(self.folder(project) / "model.safetensors") for project in (one, two)
+        )
         assert first.keys() == second.keys()
         return max(difference(first[name], second[name]) for name in first)
 
@@ -382,7 +457,9 @@ def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Proj
     assert two.nodes().keys() == work.alone.nodes().keys()
 
 
-def test_an_interrupted_step_ends_with_the_same_bytes(work: Work, two: Project, interrupted: Project) -> None:
+def test_an_interrupted_step_ends_with_the_same_bytes(
+    work: Work, two: Project, interrupted: Project
+) -> None:
     project = work.copy("resumed by two", interrupted)
     assert "resumes at epoch" in work.make(project, 2)
     assert work.result(project) == work.result(two)
@@ -447,7 +524,9 @@ def test_no_process_outlives_a_killed_job(work: Work) -> None:
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_with_one_message(tmp_path: Path) -> None:
-    project = make_project(tmp_path, {"runtime.processes": 2, "train.lr": 1e30, "train.optimizer": "sgd"})
+    project = make_project(
+        tmp_path, {"runtime.processes": 2, "train.lr": 1e30, "train.optimizer": "sgd"}
+    )
     done = project.python("run")
     assert done.code == 1
     assert done.output.count("not finite in epoch 1") == 1
@@ -466,10 +545,17 @@ def test_snakemake_trains_with_two_processes(work: Work) -> None:
 
 
 @pytest.mark.slow
-def test_two_hosts_share_a_step(work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other as on two hosts."""
+def test_two_hosts_share_a_step(
+    work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other
+    as on two hosts.
+    """
     srun = tmp_path / "srun"
-    srun.write_text('#!/bin/sh\nwhile [ "$1" != --kill-on-bad-exit=1 ]; do shift; done\nshift\n"$@" &\n"$@"\nwait\n')
+    srun.write_text(
+        '#!/bin/sh\nwhile [ "$1" != --kill-on-bad-exit=1 ]; do shift; done\nshift\n"$@" '
+        '&\n"$@"\nwait\n'
+    )
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
@@ -477,4 +563,6 @@ def test_two_hosts_share_a_step(work: Work, two: Project, tmp_path: Path, monkey
     spec = work.spec | {"local": {"save_every_epochs": 1, "processes": 1, "hosts": 2}}
     done = project.python("node", "--spec", json.dumps(spec))
     assert done.code == 0, done.output
-    assert work.result(project) == work.result(two), "two processes are two processes, wherever they run"
+    assert work.result(project) == work.result(two), (
+        "two processes are two processes, wherever they run"
+    )

@@ -22,29 +22,43 @@ from kaizen.evaluation.confusion import read_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
-from kaizen.models.continual import FeatureClassifier, build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import (
+    FeatureClassifier,
+    build_feature_classifier,
+    load_weights,
+)
 from kaizen.params import EvaluationParams, ModelParams
-from kaizen.training.progress import PlainReporter
+from kaizen.training.reporter import PlainReporter
 
 
 @pytest.fixture(scope="module")
 def clusters() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Train features [300, 6] of three overlapping classes, their labels, and test features [200, 6]."""
+    """Train features [300, 6] of three overlapping classes, their labels, and test features [200,
+    6].
+    """
     random = np.random.default_rng(0)
     centres = random.normal(size=(3, 6))
     labels = random.integers(0, 3, 300)
     train = centres[labels] + random.normal(size=(300, 6))
     test = centres[random.integers(0, 3, 200)] + random.normal(size=(200, 6))
-    return torch.tensor(train, dtype=torch.float32), torch.tensor(labels), torch.tensor(test, dtype=torch.float32)
+    return (
+        torch.tensor(train, dtype=torch.float32),
+        torch.tensor(labels),
+        torch.tensor(test, dtype=torch.float32),
+    )
 
 
-def test_the_linear_probe_is_logistic_regression(clusters: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_the_linear_probe_is_logistic_regression(
+    clusters: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     train, labels, test = clusters
     params = EvaluationParams(probe_l2=0.01, probe_iterations=200)
     ours = linear_probe(train, labels, test, params).numpy()
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
     # scikit-learn's penalty is |w|^2 / 2C beside the sum over rows, ours beside their mean.
-    model = LogisticRegression(C=1 / (0.01 * len(train)), max_iter=1000, tol=1e-8).fit((train - mean) / std, labels)
+    model = LogisticRegression(C=1 / (0.01 * len(train)), max_iter=1000, tol=1e-8).fit(
+        (train - mean) / std, labels
+    )
     theirs = model.predict((test - mean) / std)
     assert (ours == theirs).mean() >= 0.99
 
@@ -60,7 +74,9 @@ def test_the_linear_probe_never_predicts_a_class_that_it_has_not_seen(
     assert torch.equal(predicted, 2 * compact)
 
 
-def test_nearest_neighbours_vote_by_similarity(clusters: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_nearest_neighbours_vote_by_similarity(
+    clusters: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     train, labels, test = clusters
     params = EvaluationParams(knn_k=7, knn_temperature=0.1)
     ours = nearest_neighbours(train, labels, test, 3, params, chunk=64).tolist()
@@ -68,14 +84,21 @@ def test_nearest_neighbours_vote_by_similarity(clusters: tuple[torch.Tensor, tor
     for row, predicted in zip(test.double().numpy(), ours, strict=True):
         similarity = bank @ (row / np.linalg.norm(row))
         nearest = np.argsort(-similarity)[:7]
-        votes = [np.exp(similarity[nearest] / 0.1)[labels.numpy()[nearest] == label].sum() for label in range(3)]
+        votes = [
+            np.exp(similarity[nearest] / 0.1)[labels.numpy()[nearest] == label].sum()
+            for label in range(3)
+        ]
         assert predicted == int(np.argmax(votes))
 
 
 def test_more_neighbours_than_images_and_an_empty_test_set() -> None:
     train, labels = torch.eye(3), torch.arange(3)
-    assert nearest_neighbours(train, labels, torch.eye(3), 3, EvaluationParams(knn_k=50)).tolist() == [0, 1, 2]
-    assert nearest_neighbours(train, labels, torch.zeros(0, 3), 3, EvaluationParams()).tolist() == []
+    assert nearest_neighbours(
+        train, labels, torch.eye(3), 3, EvaluationParams(knn_k=50)
+    ).tolist() == [0, 1, 2]
+    assert (
+        nearest_neighbours(train, labels, torch.zeros(0, 3), 3, EvaluationParams()).tolist() == []
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +116,24 @@ TASKS = class_tasks(len(CLASSES), 2, 5)
 def read_original_images(
     project: Project, checkpoint: Path, part: str, task: int
 ) -> tuple[np.ndarray, list[int], list[int]]:
-    """Of one task's images, read with Pillow from the raw folder one by one: features [N, F], labels, predictions."""
-    model = build_feature_classifier(ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99).eval()
+    """Of one task's images, read with Pillow from the raw folder one by one: features [N, F],
+    labels, predictions.
+    """
+    model = build_feature_classifier(
+        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+    ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     features, labels, predicted = [], [], []
     for label in TASKS[task]:
         for path in sorted((project.images / part / CLASSES[label]).iterdir()):
-            pixels = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255
+            pixels = (
+                torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255
+            )
             with torch.no_grad():
                 features.append(model.encoder(((pixels - 0.5) / 0.25)[None])[0].numpy())
-                predicted.append(int(model.classifier(torch.from_numpy(features[-1])[None]).argmax()))
+                predicted.append(
+                    int(model.classifier(torch.from_numpy(features[-1])[None]).argmax())
+                )
             labels.append(label)
     return np.stack(features), labels, predicted
 
@@ -132,8 +163,12 @@ def test_the_accuracy_matrix_is_that_of_the_original_images(project: Project) ->
         (file,) = project.root.glob(f"results/evaluations/*{variant}*/accuracy.json")
         matrix = json.loads(file.read_text())["matrices"]["classifier"]
         for step in range(2):
-            (checkpoint,) = project.root.glob(f"results/models/*{variant}*/step-{step:02d}/model.safetensors")
-            expected = [accuracy_from_the_original_images(project, checkpoint, task) for task in range(2)]
+            (checkpoint,) = project.root.glob(
+                f"results/models/*{variant}*/step-{step:02d}/model.safetensors"
+            )
+            expected = [
+                accuracy_from_the_original_images(project, checkpoint, task) for task in range(2)
+            ]
             assert matrix[step] == pytest.approx(expected)
 
 
@@ -141,7 +176,9 @@ def test_specialists_are_measured_on_their_own_task(project: Project) -> None:
     (file,) = project.root.glob("results/evaluations/*specialist*/accuracy.json")
     content = json.loads(file.read_text())
     for task in range(2):
-        (checkpoint,) = project.root.glob(f"results/models/*specialist*/task-{task:02d}/model.safetensors")
+        (checkpoint,) = project.root.glob(
+            f"results/models/*specialist*/task-{task:02d}/model.safetensors"
+        )
         expected = accuracy_from_the_original_images(project, checkpoint, task)
         assert content["specialists"]["classifier"][task] == pytest.approx(expected)
     assert set(content["random_network"]) == {"linear_probe", "knn"}
@@ -155,7 +192,9 @@ def test_the_probe_of_the_tasks_seen_is_logistic_regression_on_their_rows(projec
     test, expected, _ = read_original_images(project, checkpoint, "test", 0)
     mean, std = train.mean(axis=0), train.std(axis=0).clip(1e-6)
     penalty = 1 / (EvaluationParams().probe_l2 * len(train))
-    model = LogisticRegression(C=penalty, max_iter=10_000, tol=1e-8).fit((train - mean) / std, labels)
+    model = LogisticRegression(C=penalty, max_iter=10_000, tol=1e-8).fit(
+        (train - mean) / std, labels
+    )
     right = model.predict((test - mean) / std) == expected
     assert matrix[0][0] == pytest.approx(right.mean(), abs=1.01 / len(right))
     assert matrix[0][1] == 0  # classes of the next task are never predicted
@@ -181,13 +220,17 @@ def test_the_probe_of_the_tasks_seen_costs_no_features_and_no_second_fit_at_the_
 
     monkeypatch.setattr(run, "linear_probe", counted_probe)
     monkeypatch.setattr(StepModels, "features", counted_features)
-    run.run_evaluation(evaluation_spec(project, "kaizen"), project.store, tmp_path, PlainReporter("", None, None))
+    run.run_evaluation(
+        evaluation_spec(project, "kaizen"), project.store, tmp_path, PlainReporter("", None, None)
+    )
     assert fitted == [[0, 1, 2, 3], sorted(TASKS[0]), [0, 1, 2, 3]]
     assert images == [12, 12, 48] * 2  # per step: each task's test images, all training images
     assert json.loads((tmp_path / "accuracy.json").read_text()) == reading(project, "kaizen")
 
 
-def test_the_confusion_is_that_of_the_original_images_and_gives_the_accuracies(project: Project) -> None:
+def test_the_confusion_is_that_of_the_original_images_and_gives_the_accuracies(
+    project: Project,
+) -> None:
     for variant in ("kaizen", "no_distill"):
         (file,) = project.root.glob(f"results/evaluations/*{variant}*/confusion.parquet")
         rows = pyarrow.parquet.read_table(file).to_pylist()
@@ -196,17 +239,23 @@ def test_the_confusion_is_that_of_the_original_images_and_gives_the_accuracies(p
         assert len(counts) == len(rows)
         matrix = reading(project, variant)["matrices"]["classifier"]
         for step in range(2):
-            (checkpoint,) = project.root.glob(f"results/models/*{variant}*/step-{step:02d}/model.safetensors")
+            (checkpoint,) = project.root.glob(
+                f"results/models/*{variant}*/step-{step:02d}/model.safetensors"
+            )
             found = [read_original_images(project, checkpoint, "test", task) for task in range(2)]
             pairs = Counter((step, *pair) for _, y, p in found for pair in zip(y, p, strict=True))
             assert {key: count for key, count in counts.items() if key[0] == step} == pairs
             for task in range(2):
                 right = sum(counts.get((step, label, label), 0) for label in TASKS[task])
                 assert matrix[step][task] == pytest.approx(right / 12)
-        assert read_confusion(file)[1] == {key[1:]: count for key, count in counts.items() if key[0] == 1}
+        assert read_confusion(file)[1] == {
+            key[1:]: count for key, count in counts.items() if key[0] == 1
+        }
 
 
-def test_a_single_model_of_all_tasks_stands_for_every_step(project: Project, tmp_path: Path) -> None:
+def test_a_single_model_of_all_tasks_stands_for_every_step(
+    project: Project, tmp_path: Path
+) -> None:
     spec = evaluation_spec(project, "kaizen")
     spec["inputs"]["step-00"] = spec["inputs"].pop("step-01")
     run.run_evaluation(spec, project.store, tmp_path, PlainReporter("", None, None))

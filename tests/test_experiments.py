@@ -1,4 +1,6 @@
-"""DVC experiments, metrics and plots of the real workflow: readable, never stale, each shared node made once."""
+"""DVC experiments, metrics and plots of the real workflow: readable, never stale, each shared node
+made once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ import pytest
 import yaml
 from checkout import REPOSITORY, Checkout
 
-PLOTS = ("accuracy_over_steps", "accuracy_bars", "per_task_heatmap", "loss_terms", "confusion_matrix")
+PLOTS = (
+    "accuracy_over_steps",
+    "accuracy_bars",
+    "per_task_heatmap",
+    "loss_terms",
+    "confusion_matrix",
+)
 QUEUE_SECONDS = 900
 
 
@@ -28,12 +36,21 @@ def wait_for_queue(project: Checkout) -> None:
 
 
 @pytest.fixture(scope="module")
-def queued(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, list[str]]:
-    """A project after three experiments in its queue, run by two workers; and each experiment's output."""
+def queued(
+    finished: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkout, list[str]]:
+    """A project after three experiments in its queue, run by two workers; and each experiment's
+    output.
+    """
     project = finished.copy(tmp_path_factory.mktemp("queued") / "project")
     names = {"softer": 1.0, "softest": 0.5, "harder": 4.0}
     for name, weight in names.items():
-        changes = ("--set-param", f"distill.classifier.weight={weight}", "--set-param", "train.lr=0.5")
+        changes = (
+            "--set-param",
+            f"distill.classifier.weight={weight}",
+            "--set-param",
+            "train.lr=0.5",
+        )
         project.run("dvc", "exp", "run", "--queue", "--name", name, *changes)
     project.start_counting()
     project.run("dvc", "queue", "start", "--jobs", "2")
@@ -45,7 +62,8 @@ def test_a_queue_with_two_workers_makes_each_shared_node_once(
     queued: tuple[Checkout, list[str]], finished: Checkout
 ) -> None:
     project, outputs = queued
-    # One weight of the distillation reaches step 1 of Kaizen alone; all share steps 0 and 1 of the baseline.
+    # One weight of the distillation reaches step 1 of Kaizen alone; all share steps 0 and 1 of the
+    # baseline.
     ideal = {"step": 2 + 3, "evaluation": 1 + 3, "reference": 1, "summary": 3}
     assert project.jobs() == ideal
     made = re.findall(r"^(.*): done$", "\n".join(outputs), flags=re.MULTILINE)
@@ -53,7 +71,9 @@ def test_a_queue_with_two_workers_makes_each_shared_node_once(
     assert project.manifest() == finished.manifest(), "the workspace itself is as it was"
 
 
-def test_experiments_of_a_queue_are_applied_without_a_job(queued: tuple[Checkout, list[str]], tmp_path: Path) -> None:
+def test_experiments_of_a_queue_are_applied_without_a_job(
+    queued: tuple[Checkout, list[str]], tmp_path: Path
+) -> None:
     project = queued[0].copy(tmp_path / "project")
     before = project.manifest()
     for name in ("harder", "softer"):
@@ -70,18 +90,26 @@ def test_experiments_are_shown_in_few_columns(queued: tuple[Checkout, list[str]]
     rows = list(csv.DictReader(io.StringIO(text)))
     shown = set(rows[0]) - {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor"}
     changed = {"distill.classifier.weight", "train.lr"}
-    metrics = {f"simclr.{variant}.{metric}" for variant in ("kaizen", "no_distill") for metric in ("CA", "FA", "F")}
+    metrics = {
+        f"simclr.{variant}.{metric}"
+        for variant in ("kaizen", "no_distill")
+        for metric in ("CA", "FA", "F")
+    }
     assert changed < shown <= changed | metrics
     assert {row["Experiment"] for row in rows} >= {"softer", "softest", "harder"}
     parameters = json.loads(project.run("dvc", "params", "diff", "--json", "HEAD", "softer"))
     assert set(parameters["params.yaml"]) == changed
-    values = json.loads(project.run("dvc", "metrics", "diff", "--json", "HEAD", "softer"))["results/metrics.json"]
+    values = json.loads(project.run("dvc", "metrics", "diff", "--json", "HEAD", "softer"))[
+        "results/metrics.json"
+    ]
     assert values and set(values) <= metrics
 
 
 def test_plots_draw_the_figures_data(queued: tuple[Checkout, list[str]]) -> None:
     project, _ = queued
-    page = Path(project.run("dvc", "plots", "diff", "HEAD", "softer").strip().removeprefix("file://")).read_text()
+    page = Path(
+        project.run("dvc", "plots", "diff", "HEAD", "softer").strip().removeprefix("file://")
+    ).read_text()
     specs = {spec["title"]["text"]: spec for spec in embedded_specs(page)}
     described = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["plots"]
     assert [name for plot in described for name in plot] == list(PLOTS)
@@ -102,13 +130,18 @@ def test_plots_draw_the_figures_data(queued: tuple[Checkout, list[str]]) -> None
 
 def embedded_specs(page: str) -> list[dict[str, Any]]:
     """The Vega-Lite specifications in a page of `dvc plots`."""
-    return [json.JSONDecoder().raw_decode(page, match.end())[0] for match in re.finditer(r"var spec = ", page)]
+    return [
+        json.JSONDecoder().raw_decode(page, match.end())[0]
+        for match in re.finditer(r"var spec = ", page)
+    ]
 
 
 def made_by(transforms: list[dict[str, Any]]) -> set[str]:
     """The fields that transforms add."""
     steps = [
-        step for transform in transforms for step in transform.get("aggregate", transform.get("joinaggregate", []))
+        step
+        for transform in transforms
+        for step in transform.get("aggregate", transform.get("joinaggregate", []))
     ]
     return {step["as"] for step in [*transforms, *steps] if "as" in step}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from kaizen import fingerprint
-from kaizen.fingerprint import closure, code_fingerprint, installed_version, significant_text
-from kaizen.registry import FEATURE_DISTILLERS, SSL_METHODS, module_of
+from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS, module_of
+from kaizen.plan import fingerprint
+from kaizen.plan.fingerprint import closure, code_fingerprint, installed_version, significant_text
 
 SIMCLR_STEP = ("kaizen.training.step", "kaizen.ssl.simclr")
 SOURCE = '''"""Module."""
@@ -71,7 +71,10 @@ def edit(path: Path, old: str, new: str) -> None:
         ('"""Module."""\n', ""),
         ('"""A method."""', "'''Another\n\n        docstring.'''"),
         ("    x: int = 1\n\n", "\n\n    x: int = 1\n\n\n"),
-        ("        if y:\n            return f", "        if y:\n\n            # a comment\n            return f"),
+        (
+            "        if y:\n            return f",
+            "        if y:\n\n            # a comment\n            return f",
+        ),
         ("class A:", "class  A  :"),
         ('y: str = "a # b") -> str', 'y: str = "a # b"\n    ) -> str'),
         ("x: int = 1", "x: \\\n        int = 1"),
@@ -125,7 +128,9 @@ def test_strings_that_are_no_docstrings_count() -> None:
         "{} + x\n",
         "{}.join(x)\n",
     ):
-        assert significant_text(template.format("'a'")) != significant_text(template.format("'b'")), template
+        assert significant_text(template.format("'a'")) != significant_text(
+            template.format("'b'")
+        ), template
 
 
 def test_f_strings_keep_their_text_where_letters_are_wide() -> None:
@@ -186,47 +191,68 @@ def test_a_method_or_source_more_in_a_registry_changes_nothing_that_exists(packa
     before = {name: code_fingerprint(modules) for name, modules in entries.items()}
     (package / "ssl" / "new.py").write_text("from kaizen.ssl.base import SSLMethod\n")
     entry = '    "new": Method("kaizen.ssl.new:New", "contrastive"),\n'
-    edit(package / "registry.py", "SSL_METHODS = {\n", "SSL_METHODS = {\n" + entry)
+    edit(package / "params" / "registry.py", "SSL_METHODS = {\n", "SSL_METHODS = {\n" + entry)
     source = '    "new": DataSource("kaizen.data.sources.new:New", "none"),\n'
-    edit(package / "registry.py", "SOURCES = {\n", "SOURCES = {\n" + source)
+    edit(package / "params" / "registry.py", "SOURCES = {\n", "SOURCES = {\n" + source)
     assert {name: code_fingerprint(modules) for name, modules in entries.items()} == before
     edit(
         package / "ssl" / "base.py",
         "from __future__ import annotations\n",
         "from __future__ import annotations\nimport abc\n",
     )
-    changed = {name for name, modules in entries.items() if code_fingerprint(modules) != before[name]}
+    changed = {
+        name for name, modules in entries.items() if code_fingerprint(modules) != before[name]
+    }
     assert changed == {"step", "evaluation"}
 
 
 def test_a_step_depends_on_what_trains_it_and_on_nothing_else() -> None:
     modules = closure(SIMCLR_STEP)
-    needed = {"objective", "loop", "optim", "schedule", "step", "resume", "device"}
+    needed = {"objective", "loop", "optim", "schedule", "step", "resume", "student"}
     assert {f"kaizen.training.{name}" for name in needed} <= modules
     assert {
-        "kaizen.data.augment",
-        "kaizen.data.batches",
-        "kaizen.data.decode",
+        "kaizen.views.augment",
+        "kaizen.views.batches",
+        "kaizen.views.decode",
         "kaizen.models.backbone",
-        "kaizen.seeds",
+        "kaizen.compute.device",
+        "kaizen.compute.seeds",
     } <= modules
-    others = ("report", "validation", "plan", "publish", "workflow", "cli", "evaluation", "data.ingest", "data.sources")
-    excluded = ("params", "registry", "store", "files", "errors", "training.progress")
-    strays = {module for module in modules for name in others + excluded if f"{module}.".startswith(f"kaizen.{name}.")}
+    others = (
+        "report",
+        "plan",
+        "jobs",
+        "provenance",
+        "cli",
+        "evaluation",
+        "data.ingest",
+        "data.sources",
+    )
+    excluded = ("params", "store", "files", "errors", "training.reporter")
+    strays = {
+        module
+        for module in modules
+        for name in others + excluded
+        if f"{module}.".startswith(f"kaizen.{name}.")
+    }
     assert strays == set()
 
 
 def test_a_method_is_not_part_of_the_others_code() -> None:
     """Only what the plan names: the step itself leads to no method and no distiller."""
-    chosen = {module_of(entry.target) for entry in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())}
+    chosen = {
+        module_of(entry.target) for entry in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())
+    }
     assert chosen & closure(["kaizen.training.step"]) == set()
     assert chosen & closure(["kaizen.evaluation.run"]) == set()
 
 
 def test_the_order_of_modules_and_packages_does_not_count() -> None:
-    one = code_fingerprint(("kaizen.seeds", "kaizen.data.split"), ("numpy", "pillow"))
-    assert one == code_fingerprint(("kaizen.data.split", "kaizen.seeds"), ("pillow", "numpy"))
-    assert one != code_fingerprint(("kaizen.seeds", "kaizen.data.split"), ("numpy",))
+    one = code_fingerprint(("kaizen.compute.seeds", "kaizen.data.split"), ("numpy", "pillow"))
+    assert one == code_fingerprint(
+        ("kaizen.data.split", "kaizen.compute.seeds"), ("pillow", "numpy")
+    )
+    assert one != code_fingerprint(("kaizen.compute.seeds", "kaizen.data.split"), ("numpy",))
 
 
 def test_versions_count_without_their_local_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +271,9 @@ def test_an_absent_package_has_a_fingerprint_too() -> None:
 
 
 def test_all_imports_in_the_package_can_be_followed() -> None:
-    """The closure reads absolute imports: relative ones, and ones by name outside the registries, would escape it."""
+    """The closure reads absolute imports: relative ones, and ones by name outside the registries,
+    would escape it.
+    """
     by_name = set()
     for path in sorted((REPOSITORY / "kaizen").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
@@ -253,24 +281,34 @@ def test_all_imports_in_the_package_can_be_followed() -> None:
             assert not (isinstance(statement, ast.ImportFrom) and statement.level), path
         if "import_module(" in source or "__import__(" in source:
             by_name.add(path.relative_to(REPOSITORY).as_posix())
-    assert by_name == {"kaizen/registry.py"}
+    assert by_name == {"kaizen/params/registry.py"}
 
 
 def other_pythons() -> list[Path]:
     """Pythons of other minor versions, from 3.11 on, that are installed here."""
     names = {f"python3.{minor}" for minor in range(11, 20)} - {f"python3.{sys.version_info.minor}"}
-    found = [Path(path) for path in map(shutil.which, sorted(names)) if path and "shims" not in Path(path).parts]
-    return found + [path for name in sorted(names) for path in Path.home().glob(f".pyenv/versions/*/bin/{name}")]
+    found = [
+        Path(path)
+        for path in map(shutil.which, sorted(names))
+        if path and "shims" not in Path(path).parts
+    ]
+    return found + [
+        path for name in sorted(names) for path in Path.home().glob(f".pyenv/versions/*/bin/{name}")
+    ]
 
 
 @pytest.mark.skipif(not other_pythons(), reason="no other Python is installed")
 def test_every_python_gives_the_same_fingerprint() -> None:
     code = (
-        "import json, sys; from kaizen.fingerprint import code_fingerprint, significant_text\n"
-        f"print(json.dumps([code_fingerprint({SIMCLR_STEP}), *map(significant_text, json.loads(sys.argv[1]))]))"
+        "import json, sys; from kaizen.plan.fingerprint import code_fingerprint, significant_text\n"
+        f"print(json.dumps([code_fingerprint({SIMCLR_STEP}), *map(significant_text, "
+        "json.loads(sys.argv[1]))]))"
     )
     texts = [SOURCE, *(text for pair in WIDE for text in pair)]
     for python in other_pythons():
         command = [python, "-B", "-c", code, json.dumps(texts)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout) == [code_fingerprint(SIMCLR_STEP), *map(significant_text, texts)], python
+        assert json.loads(done.stdout) == [
+            code_fingerprint(SIMCLR_STEP),
+            *map(significant_text, texts),
+        ], python

@@ -1,4 +1,6 @@
-"""Garbage collection: only what no checkout needs, as much as a quota asks for; and stores of several users."""
+"""Garbage collection: only what no checkout needs, as much as a quota asks for; and stores of
+several users.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from conftest import commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
-from kaizen.garbage import collect, delete, find_garbage, forget, parse_size, register, users
-from kaizen.locks import hold
-from kaizen.nodes import Node
-from kaizen.store import Store
+from kaizen.plan.nodes import Node
+from kaizen.store.garbage import collect, delete, find_garbage, forget, parse_size, register, users
+from kaizen.store.locks import hold
+from kaizen.store.store import Store
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
@@ -32,11 +34,19 @@ def test_garbage_is_what_no_node_needs(store: Store) -> None:
     summary, evaluation = PLAN.summary, PLAN.runs[0].evaluation
     for node in (NODE, OTHER, summary, evaluation):
         commit_fake(store, node, {"data": "12345"})
-    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")  # its node is finished
-    write_text(store.work_folder("step", "0" * 32) / "resume.safetensors", "state")  # no node of the plan
+    write_text(
+        store.work_folder("step", OTHER.key) / "resume.safetensors", "state"
+    )  # its node is finished
+    write_text(
+        store.work_folder("step", "0" * 32) / "resume.safetensors", "state"
+    )  # no node of the plan
     pending = PLAN.runs[0].steps[2]
-    write_text(store.work_folder("step", pending.key) / "resume.safetensors", "state")  # still to be made
-    write_text(store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half")  # left by a killed job
+    write_text(
+        store.work_folder("step", pending.key) / "resume.safetensors", "state"
+    )  # still to be made
+    write_text(
+        store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half"
+    )  # left by a killed job
     write_text(store.root / ".damaged" / f"step-{NODE.key}-ab" / "node.json", "{}")
     found = find_garbage(store, needed(NODE, OTHER, pending, evaluation))
     assert {item.path.relative_to(store.root).as_posix() for item in found} == {
@@ -47,7 +57,9 @@ def test_garbage_is_what_no_node_needs(store: Store) -> None:
         f".damaged/step-{NODE.key}-ab",
     }
     sizes = {item.path.name: item.size for item in found}
-    assert sizes[summary.key] == sum(path.stat().st_size for path in store.folder("summary", summary.key).iterdir())
+    assert sizes[summary.key] == sum(
+        path.stat().st_size for path in store.folder("summary", summary.key).iterdir()
+    )
     assert sizes[f"step-{OTHER.key}"] == 5
     delete(found)
     assert find_garbage(store, needed(NODE, OTHER, pending, evaluation)) == []
@@ -59,7 +71,11 @@ def test_garbage_is_what_no_node_needs(store: Store) -> None:
 def test_what_is_being_made_is_no_garbage(store: Store) -> None:
     commit_fake(store, NODE, FILES)
     write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")
-    with store.lock("step", OTHER.key), store.building("step", OTHER.key), store.lock("step", NODE.key):
+    with (
+        store.lock("step", OTHER.key),
+        store.building("step", OTHER.key),
+        store.lock("step", NODE.key),
+    ):
         assert find_garbage(store, set()) == []
     assert len(find_garbage(store, set())) == 2
 
@@ -77,7 +93,7 @@ def test_an_empty_store_has_no_garbage(store: Store) -> None:
     assert list(store.entries()) == []
 
 
-# -- users of a store ------------------------------------------------------------------------------------------------
+# -- users of a store --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -88,17 +104,23 @@ def checkouts(tmp_path: Path) -> tuple[Path, Path]:
     return folders
 
 
-def test_what_any_checkout_needs_is_kept_until_it_goes(store: Store, checkouts: tuple[Path, Path]) -> None:
+def test_what_any_checkout_needs_is_kept_until_it_goes(
+    store: Store, checkouts: tuple[Path, Path]
+) -> None:
     summary = PLAN.summary
     for node in (NODE, OTHER, summary):
         commit_fake(store, node)
     one, two = checkouts
     register(store, one, "a", needed(NODE))
     register(store, two, "b", needed(OTHER))
-    assert {user.checkout: user.nodes for user in users(store)} == {str(one): needed(NODE), str(two): needed(OTHER)}
+    assert {user.checkout: user.nodes for user in users(store)} == {
+        str(one): needed(NODE),
+        str(two): needed(OTHER),
+    }
     assert [item.path.name for item in collect(store, None, really=True)] == [summary.key]
     assert set(store.entries()) == needed(NODE, OTHER)
-    # A new plan takes the place of the checkout's former one; a checkout that is gone needs nothing.
+    # A new plan takes the place of the checkout's former one; a checkout that is gone needs
+    # nothing.
     register(store, one, "c", needed(OTHER))
     shutil.rmtree(two)
     assert {item.path.name for item in collect(store, None, really=False)} == {NODE.key}
@@ -110,7 +132,9 @@ def test_what_any_checkout_needs_is_kept_until_it_goes(store: Store, checkouts: 
         forget(store, one)
 
 
-def test_a_quota_lets_the_longest_unused_go_first(store: Store, checkouts: tuple[Path, Path]) -> None:
+def test_a_quota_lets_the_longest_unused_go_first(
+    store: Store, checkouts: tuple[Path, Path]
+) -> None:
     nodes = [NODE, OTHER, PLAN.summary, PLAN.shards]
     for age, node in enumerate(nodes):
         commit_fake(store, node, {"data": "x" * 10_000})
@@ -120,7 +144,9 @@ def test_a_quota_lets_the_longest_unused_go_first(store: Store, checkouts: tuple
     register(store, checkouts[0], "a", needed(NODE))
     each = sum(path.stat().st_size for path in store.folder("step", OTHER.key).iterdir())
     names = [item.path.name for item in collect(store, 3 * each + 3000, really=False)]
-    assert names == ["step-k-ab", PLAN.summary.key], "damaged ones first, then the oldest that no plan needs"
+    assert names == ["step-k-ab", PLAN.summary.key], (
+        "damaged ones first, then the oldest that no plan needs"
+    )
     names = [item.path.name for item in collect(store, 0, really=True)]
     assert names == ["step-k-ab", PLAN.summary.key, OTHER.key, PLAN.shards.key]
     assert set(store.entries()) == needed(NODE)
@@ -128,7 +154,8 @@ def test_a_quota_lets_the_longest_unused_go_first(store: Store, checkouts: tuple
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("500M", 500 * 10**6), ("1.5 tb", 1_500 * 10**9), ("20G", 2 * 10**10)]
+    ("text", "size"),
+    [("0", 0), ("500M", 500 * 10**6), ("1.5 tb", 1_500 * 10**9), ("20G", 2 * 10**10)],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
@@ -145,10 +172,15 @@ def test_locks_that_nobody_holds_go_too(store: Store) -> None:
         pass
     with store.lock("step", "held"):
         collect(store, None, really=True)
-        assert sorted(path.name for path in (store.root / ".locks").iterdir()) == ["gate", "step-held"]
+        assert sorted(path.name for path in (store.root / ".locks").iterdir()) == [
+            "gate",
+            "step-held",
+        ]
 
 
-def test_a_copied_store_has_no_users_of_its_own(store: Store, checkouts: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_copied_store_has_no_users_of_its_own(
+    store: Store, checkouts: tuple[Path, Path], tmp_path: Path
+) -> None:
     commit_fake(store, NODE)
     register(store, checkouts[0], "a", needed(NODE))
     shutil.copytree(store.root, tmp_path / "copy")
@@ -177,7 +209,7 @@ def test_a_torn_registration_is_no_error(store: Store, checkouts: tuple[Path, Pa
     assert [user.checkout for user in users(store)] == [str(checkouts[0])]
 
 
-# -- one store of several users of the machine -----------------------------------------------------------------------
+# -- one store of several users of the machine -------------------------------------------------
 
 
 def as_user(uid: int, gid: int, work: Callable[[], None]) -> int:
@@ -227,7 +259,9 @@ def test_users_of_a_group_share_a_store(shared_store: tuple[Store, int]) -> None
 
     def second() -> None:
         store.follow_sharing()
-        assert store.open_file("step", NODE.key, "data.txt").read_text() == f"made for {NODE.title}\n"
+        assert (
+            store.open_file("step", NODE.key, "data.txt").read_text() == f"made for {NODE.title}\n"
+        )
         # Goes on where the first user stopped, in folders that the first user made.
         write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "further")
         commit_fake(store, OTHER)

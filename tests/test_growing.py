@@ -1,4 +1,6 @@
-"""A classifier that grows with the classes seen: which label has which logit, what is carried over, what is read."""
+"""A classifier that grows with the classes seen: which label has which logit, what is carried over,
+what is read.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,17 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from tiny import CLASSES, Project, make_project
 
+from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
-from kaizen.jobs import run_node
-from kaizen.models.continual import ContinualModel, build_feature_classifier, build_model, frozen_copy, load_weights
+from kaizen.jobs.make import run_node
+from kaizen.models.feature_classifier import build_feature_classifier, load_weights
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
-from kaizen.training.device import choose_compute
 from kaizen.training.objective import TERMS, Objective
-from kaizen.training.progress import PlainReporter
+from kaizen.training.reporter import PlainReporter
 from kaizen.training.step import _logit_of_label
+from kaizen.training.student import ContinualModel, build_model, frozen_copy
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -40,7 +43,9 @@ def model_of(logits: int, seed: int = 0, hidden: tuple[int, ...] = (8,)) -> Cont
 
 def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, 8, 8, generator=generator), torch.randn(count, 3, 8, 8, generator=generator)
+    return torch.randn(count, 3, 8, 8, generator=generator), torch.randn(
+        count, 3, 8, 8, generator=generator
+    )
 
 
 def objective(logits: list[int] | None, classifier_weight: float | None = None) -> Objective:
@@ -64,7 +69,12 @@ def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> No
 def test_a_label_without_a_logit_is_not_taken_for_another(stranger: int) -> None:
     with pytest.raises(IndexError):
         objective([7, 2, 5])(
-            model_of(3).train(), None, views_of(), torch.tensor([7, 2, stranger, 5, 2, 7]), COMPUTE, START
+            model_of(3).train(),
+            None,
+            views_of(),
+            torch.tensor([7, 2, stranger, 5, 2, 7]),
+            COMPUTE,
+            START,
         )
 
 
@@ -98,7 +108,9 @@ def test_a_smaller_checkpoint_leaves_the_new_rows_at_their_initial_weights() -> 
 
 @pytest.mark.parametrize("new_logits", [0, 1, 3])
 def test_a_checkpoint_of_another_size_than_the_plan_says_is_refused(new_logits: int) -> None:
-    with pytest.raises(KaizenError, match=r"prior/model\.safetensors: tensor classifier\.2\.\w+ has shape"):
+    with pytest.raises(
+        KaizenError, match=r"prior/model\.safetensors: tensor classifier\.2\.\w+ has shape"
+    ):
         load_weights(model_of(5), model_of(3).state_dict(), SOURCE, new_logits=new_logits)
 
 
@@ -114,9 +126,14 @@ def test_cutting_logits_keeps_type_and_leaves_the_random_state_alone() -> None:
 
 
 def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> None:
-    student, teacher = model_of(5, seed=2).train(), frozen_copy(model_of(5, seed=1), False, new_logits=2)
+    student, teacher = (
+        model_of(5, seed=2).train(),
+        frozen_copy(model_of(5, seed=1), False, new_logits=2),
+    )
     labels = torch.full((6,), -1)
-    total, terms = objective([7, 2, 5, 1, 0], 2.0)(student, teacher, views_of(), labels, COMPUTE, START)
+    total, terms = objective([7, 2, 5, 1, 0], 2.0)(
+        student, teacher, views_of(), labels, COMPUTE, START
+    )
     total.backward()
     (weight, bias) = (student.classifier[-1].weight.grad, student.classifier[-1].bias.grad)
     # Nothing in the batch speaks of the new logits.
@@ -126,11 +143,16 @@ def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> N
     losses = []
     for view in views_of():
         log_p = student.classifier(student.encoder(view))[:, :3].log_softmax(dim=1)
-        losses.append(-(teacher.classifier(teacher.encoder(view)).softmax(dim=1) * log_p).sum(dim=1).mean().item())
+        losses.append(
+            -(teacher.classifier(teacher.encoder(view)).softmax(dim=1) * log_p)
+            .sum(dim=1)
+            .mean()
+            .item()
+        )
     assert terms[TERMS.index("L_C_KD")].item() == pytest.approx(sum(losses) / 2, rel=1e-6)
 
 
-# -- end to end ---------------------------------------------------------------------------------------------
+# -- end to end --------------------------------------------------------------------------------
 
 VARIANTS = ["kaizen", "cassle", "no_distill", "joint"]
 
@@ -138,7 +160,12 @@ VARIANTS = ["kaizen", "cassle", "no_distill", "joint"]
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny experiment with a growing classifier, finished: 2 tasks of 2 classes."""
-    changes = {"model.classifier_head": "growing", "grid.variants": VARIANTS, "train.epochs": 4, "train.lr": 1.0}
+    changes = {
+        "model.classifier_head": "growing",
+        "grid.variants": VARIANTS,
+        "train.epochs": 4,
+        "train.lr": 1.0,
+    }
     project = make_project(tmp_path_factory.mktemp("growing") / "project", changes)
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
@@ -151,10 +178,14 @@ def published(project: Project, variant: str, name: str) -> Path:
 
 
 def predictions(project: Project, variant: str, step: int) -> dict[int, list[int]]:
-    """Label -> labels predicted for its test images, from checkpoint, record and PNG files alone."""
+    """Label -> labels predicted for its test images, from checkpoint, record and PNG files
+    alone.
+    """
     folder = published(project, variant, f"step-{step:02d}")
     params = json.loads((folder / "node.json").read_text())["params"]
-    model = build_feature_classifier(ModelParams(width=4, classifier_hidden=[8]), 3, len(params["logits"]), seed=0)
+    model = build_feature_classifier(
+        ModelParams(width=4, classifier_hidden=[8]), 3, len(params["logits"]), seed=0
+    )
     load_weights(model, safetensors.torch.load_file(folder / "model.safetensors"), folder)
     model.eval()
     found: dict[int, list[int]] = {}
@@ -162,16 +193,24 @@ def predictions(project: Project, variant: str, step: int) -> dict[int, list[int
         paths = sorted((project.images / "test" / name).glob("*.png"))
         pixels = np.stack([np.asarray(Image.open(path)) for path in paths]).transpose(0, 3, 1, 2)
         with torch.no_grad():
-            logits = model.classifier(model.encoder((torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25))
+            logits = model.classifier(
+                model.encoder((torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25)
+            )
         found[label] = [params["logits"][place] for place in logits.argmax(dim=1).tolist()]
     return found
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_accuracies_are_those_of_the_labels_behind_the_logits(project: Project, variant: str) -> None:
-    matrix = json.loads(published(project, variant, "accuracy.json").read_text())["matrices"]["classifier"]
+def test_accuracies_are_those_of_the_labels_behind_the_logits(
+    project: Project, variant: str
+) -> None:
+    matrix = json.loads(published(project, variant, "accuracy.json").read_text())["matrices"][
+        "classifier"
+    ]
     steps = 1 if variant == "joint" else 2
-    tasks = json.loads(published(project, "kaizen", "step-01/node.json").read_text())["params"]["logits"]
+    tasks = json.loads(published(project, "kaizen", "step-01/node.json").read_text())["params"][
+        "logits"
+    ]
     for step in range(steps):
         found = predictions(project, variant, step)
         for task, labels in enumerate((tasks[:2], tasks[2:])):
@@ -190,17 +229,21 @@ def test_the_checkpoint_grows_with_the_classes(project: Project, variant: str) -
         folder = published(project, variant, f"step-{step:02d}")
         tensors = safetensors.torch.load_file(folder / "model.safetensors")
         params = json.loads((folder / "node.json").read_text())["params"]
-        sizes.append((*tensors["classifier.2.weight"].shape, len(params["logits"]), params.get("new_logits")))
+        sizes.append(
+            (*tensors["classifier.2.weight"].shape, len(params["logits"]), params.get("new_logits"))
+        )
     assert sizes == [(2, 8, 2, None), (4, 8, 4, 2)]
 
 
 def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     """Even to a model whose logits are all far below zero."""
     from kaizen.evaluation.run import Evaluator
-    from kaizen.store import Store
+    from kaizen.store.store import Store
 
     specs = json.loads(project.kaizen("plan", "--json").output)["nodes"]
-    spec = next(spec for spec in specs if spec["kind"] == "evaluation" and "step-01" in spec["inputs"])
+    spec = next(
+        spec for spec in specs if spec["kind"] == "evaluation" and "step-01" in spec["inputs"]
+    )
     evaluator = Evaluator(spec, Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
     with torch.no_grad():
@@ -211,15 +254,25 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
         assert set(predicted.tolist()) <= seen
 
 
-def test_a_growing_step_resumes_at_any_batch_to_the_same_bytes(project: Project, tmp_path: Path) -> None:
+def test_a_growing_step_resumes_at_any_batch_to_the_same_bytes(
+    project: Project, tmp_path: Path
+) -> None:
     again = project.copy(tmp_path / "again")
     specs: list[dict[str, Any]] = json.loads(again.kaizen("plan", "--json").output)["nodes"]
-    (step,) = (s for s in specs if s["kind"] == "step" and "prior" in s["inputs"] and "replay" in s["inputs"])
+    (step,) = (
+        s
+        for s in specs
+        if s["kind"] == "step" and "prior" in s["inputs"] and "replay" in s["inputs"]
+    )
     folder = again.store.folder("step", step["key"])
-    expected = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+    expected = {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
+    }
     shutil.rmtree(folder)
     for _ in range(7):
         with pytest.raises(Interrupted, match="the same command resumes it"):
             run_node(step, again.store, PlainReporter("test", None, None), stop=lambda: True)
     run_node(step, again.store, PlainReporter("test", None, None))
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"} == expected
+    assert {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
+    } == expected

@@ -18,7 +18,7 @@ from kaizen.data.replay import herding
 from kaizen.data.replay.base import Size, Stream, Task
 from kaizen.data.replay.herding import herding_order
 from kaizen.data.split import class_tasks
-from kaizen.models.continual import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import build_feature_classifier, load_weights
 from kaizen.params import ModelParams
 
 TASKS = class_tasks(len(CLASSES), 4, 5)
@@ -32,7 +32,9 @@ def herded(values: np.ndarray, count: int) -> list[int]:
     for k in range(1, count + 1):
         total = sum((vectors[row] for row in order), np.zeros_like(mean))
         left = [row for row in range(len(vectors)) if row not in order]
-        order.append(min(left, key=lambda row: float(np.linalg.norm(mean - (vectors[row] + total) / k))))
+        order.append(
+            min(left, key=lambda row: float(np.linalg.norm(mean - (vectors[row] + total) / k)))
+        )
     return order
 
 
@@ -41,7 +43,9 @@ def test_herding_is_the_papers_algorithm() -> None:
     assert herding_order(values, 40).tolist() == herded(values, 40)
     assert herding_order(values, 9).tolist() == herded(values, 40)[:9]
     # Lengths do not count, and two equal rows are two rows.
-    assert herding_order(values * np.arange(1, 41, dtype=np.float32)[:, None], 40).tolist() == herded(values, 40)
+    assert herding_order(
+        values * np.arange(1, 41, dtype=np.float32)[:, None], 40
+    ).tolist() == herded(values, 40)
     assert herding_order(np.ones((4, 3), dtype=np.float32), 4).tolist() == [0, 1, 2, 3]
     assert sorted(herding_order(np.zeros((3, 2), dtype=np.float32), 3).tolist()) == [0, 1, 2]
 
@@ -59,7 +63,9 @@ def test_herding_follows_the_class_mean_better_than_chance() -> None:
 
 def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
     tasks = [Task(0, (1, 0), np.array([0, 1, 1, 0, -1] * 8)), Task(1, (2,), np.array([2, -1] * 20))]
-    values = [np.random.default_rng(task).normal(size=(40, 5)).astype(np.float32) for task in range(2)]
+    values = [
+        np.random.default_rng(task).normal(size=(40, 5)).astype(np.float32) for task in range(2)
+    ]
     asked: list[int] = []
 
     def features(task: int) -> np.ndarray:
@@ -78,7 +84,9 @@ def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Four tasks of one class of 12 images, herding into a memory of 9: 9, 4 and 3 images of each."""
+    """Four tasks of one class of 12 images, herding into a memory of 9: 9, 4 and 3 images of
+    each.
+    """
     project = make_project(
         tmp_path_factory.mktemp("herding") / "project",
         {
@@ -96,13 +104,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def features_of_the_original_images(project: Project, task: int) -> np.ndarray:
-    """Features of a task's training images, read with Pillow one by one, by the model right after the task."""
+    """Features of a task's training images, read with Pillow one by one, by the model right after
+    the task.
+    """
     (checkpoint,) = project.root.glob(f"results/models/*kaizen*/step-{task:02d}/model.safetensors")
-    model = build_feature_classifier(ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99).eval()
+    model = build_feature_classifier(
+        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+    ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     rows = []
     for path in sorted((project.images / "train" / CLASSES[TASKS[task][0]]).iterdir()):
-        pixels = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255
+        pixels = (
+            torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255
+        )
         with torch.no_grad():
             rows.append(model.encoder(((pixels - 0.5) / 0.25)[None])[0].numpy())
     return np.stack(rows)
@@ -123,9 +137,13 @@ def test_herding_follows_the_models_right_after_each_task(project: Project) -> N
 
 
 def test_the_record_tells_where_the_features_were_computed(project: Project) -> None:
-    (path,) = project.root.glob("data/replay/herding-9images/simclr-kaizen-replay9images-seed0/step-02/node.json")
+    (path,) = project.root.glob(
+        "data/replay/herding-9images/simclr-kaizen-replay9images-seed0/step-02/node.json"
+    )
     record = json.loads(path.read_text())
-    assert record["environment"]["device"] == "cpu" and record["environment"]["precision"] == "float32"
+    assert (
+        record["environment"]["device"] == "cpu" and record["environment"]["precision"] == "float32"
+    )
     assert record["inputs"].keys() == {"shards", "step-00", "step-01"}
 
 

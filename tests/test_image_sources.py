@@ -1,4 +1,6 @@
-"""Published layouts of image files, the choice of classes, and made-up images; `image_folder` is in test_sources."""
+"""Published layouts of image files, the choice of classes, and made-up images; `image_folder` is in
+test_sources.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ import torch
 from PIL import Image
 from tiny import write_image
 
-from kaizen.data.decode import decode_file, shrink
+from kaizen.data.image_files import decode_file, shrink
 from kaizen.data.ingest import ingest
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
-from kaizen.registry import SOURCE_PARAMETERS, SOURCES, load
+from kaizen.params.registry import SOURCE_PARAMETERS, SOURCES, load
 
 IDS = ("n01443537", "n01629819", "n02123045")
 
@@ -41,8 +43,13 @@ def tiny_imagenet(tmp_path: Path) -> Path:
     annotations = []
     for label, name in enumerate(reversed(IDS)):
         for number in range(2):
-            write_image(root / "train" / name / "images" / f"{name}_{number}.JPEG", 10 * label + number)
-            write_image(root / "val" / "images" / f"val_{3 * number + label}.JPEG", 100 + 10 * label + number)
+            write_image(
+                root / "train" / name / "images" / f"{name}_{number}.JPEG", 10 * label + number
+            )
+            write_image(
+                root / "val" / "images" / f"val_{3 * number + label}.JPEG",
+                100 + 10 * label + number,
+            )
             annotations.append(f"val_{3 * number + label}.JPEG\t{name}\t0\t32\t44\t62\n")
         (root / "train" / name / f"{name}_boxes.txt").write_text("x.JPEG\t0\t10\t63\t58\n")
     (root / "val" / "val_annotations.txt").write_text("".join(annotations))
@@ -66,7 +73,9 @@ def test_tiny_imagenet_is_read_as_published(tiny_imagenet: Path) -> None:
     ]
     two = opened("tiny_imagenet", tiny_imagenet, classes=[IDS[2], IDS[0]])
     assert two.classes == [IDS[0], IDS[2]] and {row.label for row in two.rows("test")} == {0, 1}
-    assert two.checksums(None)["test"] == [source.checksums(None)["test"][label] for label in (0, 2)]
+    assert two.checksums(None)["test"] == [
+        source.checksums(None)["test"][label] for label in (0, 2)
+    ]
 
 
 def _break_annotations(root: Path) -> None:
@@ -80,13 +89,24 @@ def _break_annotations(root: Path) -> None:
         (lambda root: (root / "wnids.txt").write_text("n1\n"), "names 'n1', which train/ lacks"),
         (lambda root: (root / "wnids.txt").write_text("\n"), "is empty"),
         (lambda root: shutil.rmtree(root / "val"), "lacks `train` or `val`"),
-        (lambda root: (root / "val" / "val_annotations.txt").unlink(), r"val_annotations\.txt cannot be read"),
+        (
+            lambda root: (root / "val" / "val_annotations.txt").unlink(),
+            r"val_annotations\.txt cannot be read",
+        ),
         (_break_annotations, "entry 1: .* is not a file's name, a tab and a WordNet id"),
-        (lambda root: (root / "val" / "images" / "val_4.JPEG").unlink(), r"val_4\.JPEG cannot be read"),
-        (lambda root: shutil.rmtree(root / "train" / IDS[1] / "images"), f"without images: 'train/{IDS[1]}'"),
+        (
+            lambda root: (root / "val" / "images" / "val_4.JPEG").unlink(),
+            r"val_4\.JPEG cannot be read",
+        ),
+        (
+            lambda root: shutil.rmtree(root / "train" / IDS[1] / "images"),
+            f"without images: 'train/{IDS[1]}'",
+        ),
     ],
 )
-def test_a_damaged_tiny_imagenet_is_refused(tiny_imagenet: Path, spoil: Callable[[Path], Any], message: str) -> None:
+def test_a_damaged_tiny_imagenet_is_refused(
+    tiny_imagenet: Path, spoil: Callable[[Path], Any], message: str
+) -> None:
     spoil(tiny_imagenet)
     with pytest.raises(KaizenError, match=message):
         source = opened("tiny_imagenet", tiny_imagenet)
@@ -94,7 +114,11 @@ def test_a_damaged_tiny_imagenet_is_refused(tiny_imagenet: Path, spoil: Callable
 
 
 def imagenet100() -> list[str]:
-    lines = (Path(open_source.__code__.co_filename).parent / "class_lists" / "imagenet100.txt").read_text().splitlines()
+    lines = (
+        (Path(open_source.__code__.co_filename).parent / "class_lists" / "imagenet100.txt")
+        .read_text()
+        .splitlines()
+    )
     return [line for line in lines if not line.startswith("#")]
 
 
@@ -103,7 +127,9 @@ def test_imagenet100_is_a_hundred_ids() -> None:
     assert len(ids) == len(set(ids)) == 100 and ids == sorted(ids)
     assert all(len(name) == 9 and name[0] == "n" and name[1:].isdecimal() for name in ids)
     # The first of the published, unsorted list.
-    assert {"n02869837", "n01749939", "n02488291", "n02107142", "n13037406", "n02091831"} <= set(ids)
+    assert {"n02869837", "n01749939", "n02488291", "n02107142", "n13037406", "n02091831"} <= set(
+        ids
+    )
 
 
 def test_imagenet_takes_the_classes_of_a_list(tmp_path: Path) -> None:
@@ -146,11 +172,17 @@ def test_a_class_in_one_part_only_matters_where_it_is_chosen(tmp_path: Path) -> 
         (["n1"], r"dataset\.classes: 'n1' not found in .*; mend the list or add the folders"),
         (["n01443537", "n01443537"], r"names 'n01443537' twice; name each class once"),
         ([], "names no class"),
-        ("imagenet1000", r"'imagenet1000' is neither a list that comes with Kaizen \(imagenet100\) nor a text file"),
+        (
+            "imagenet1000",
+            r"'imagenet1000' is neither a list that comes with Kaizen \(imagenet100\) nor a text "
+            r"file",
+        ),
         ("imagenet100", r"not found in"),
     ],
 )
-def test_a_bad_choice_of_classes_is_refused(tiny_imagenet: Path, classes: list[str] | str, message: str) -> None:
+def test_a_bad_choice_of_classes_is_refused(
+    tiny_imagenet: Path, classes: list[str] | str, message: str
+) -> None:
     with pytest.raises(KaizenError, match=message):
         opened("tiny_imagenet", tiny_imagenet, classes=classes)
 
@@ -160,7 +192,10 @@ def test_unsorted_validation_images_of_imagenet_are_refused_with_the_mend(tmp_pa
     with pytest.raises(KaizenError, match="has no folder `val`"):
         opened("imagenet", tmp_path)
     write_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0)
-    with pytest.raises(KaizenError, match=r"has no class folders; sort the validation images into val/<WordNet id>/"):
+    with pytest.raises(
+        KaizenError,
+        match=r"has no class folders; sort the validation images into val/<WordNet id>/",
+    ):
         opened("imagenet", tmp_path)
 
 
@@ -168,7 +203,9 @@ DOMAINS = ("sketch", "clipart", "real")
 
 
 def write_domains(root: Path, listed: bool) -> Path:
-    """Three domains of the classes bee, Cat and ant, which have the numbers 0, 1 and 2; no ants in sketch."""
+    """Three domains of the classes bee, Cat and ant, which have the numbers 0, 1 and 2; no ants in
+    sketch.
+    """
     for number, domain in enumerate(DOMAINS):
         lines: dict[str, list[str]] = {"train": [], "test": []}
         for label, name in enumerate(("bee", "Cat", "ant")):
@@ -176,7 +213,11 @@ def write_domains(root: Path, listed: bool) -> Path:
                 continue
             for image in range(4):
                 part = "test" if image == 3 else "train"
-                path = f"{domain}/{name}/{image}.jpg" if listed else f"{domain}/{part}/{name}/{image}.jpg"
+                path = (
+                    f"{domain}/{name}/{image}.jpg"
+                    if listed
+                    else f"{domain}/{part}/{name}/{image}.jpg"
+                )
                 write_image(root / path, 100 * number + 10 * label + image)
                 lines[part].append(f"{path} {label}\n")
         if listed:
@@ -203,31 +244,43 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
         rows = source.rows(part)  # type: ignore[arg-type]
         assert [(row.label, row.domain, row.path) for row in rows] == expected
         assert [row.index for row in rows] == list(range(len(rows)))
-    assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [n for n in classes if n != "Cat"]
+    assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [
+        n for n in classes if n != "Cat"
+    ]
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_checksums_of_domains_and_classes_know_their_own_files_only(tmp_path: Path, listed: bool) -> None:
+def test_checksums_of_domains_and_classes_know_their_own_files_only(
+    tmp_path: Path, listed: bool
+) -> None:
     root = write_domains(tmp_path / "data", listed)
     before = opened("domain_folder", root)
     by_class, by_domain = before.checksums(None), before.domain_checksums(None)
-    assert {part: (len(by_class[part]), len(by_domain[part])) for part in by_class} == {"train": (3, 3), "test": (3, 3)}
+    assert {part: (len(by_class[part]), len(by_domain[part])) for part in by_class} == {
+        "train": (3, 3),
+        "test": (3, 3),
+    }
     write_image(root / "real" / ("ant/1.jpg" if listed else "train/ant/1.jpg"), 7)
     after = opened("domain_folder", root)
     changed = [
         name
-        for name, a, b in zip(after.classes, by_class["train"], after.checksums(None)["train"], strict=True)
+        for name, a, b in zip(
+            after.classes, by_class["train"], after.checksums(None)["train"], strict=True
+        )
         if a != b
     ]
     assert changed == ["ant"]
     changed = [
         n
-        for n, a, b in zip(after.domains, by_domain["train"], after.domain_checksums(None)["train"], strict=True)
+        for n, a, b in zip(
+            after.domains, by_domain["train"], after.domain_checksums(None)["train"], strict=True
+        )
         if a != b
     ]
     assert changed == ["real"]
     assert (
-        after.checksums(None)["test"] == by_class["test"] and after.domain_checksums(None)["test"] == by_domain["test"]
+        after.checksums(None)["test"] == by_class["test"]
+        and after.domain_checksums(None)["test"] == by_domain["test"]
     )
     # A domain more leaves the others' checksums alone.
     shutil.copytree(root / "clipart", root / "quickdraw")
@@ -236,7 +289,9 @@ def test_checksums_of_domains_and_classes_know_their_own_files_only(tmp_path: Pa
             text = (root / f"clipart_{part}.txt").read_text().replace("clipart", "quickdraw")
             (root / f"quickdraw_{part}.txt").write_text(text)
     more = opened("domain_folder", root).domain_checksums(tmp_path / "cache")
-    assert [more["train"][position] for position in (0, 2, 3)] == after.domain_checksums(None)["train"]
+    assert [more["train"][position] for position in (0, 2, 3)] == after.domain_checksums(None)[
+        "train"
+    ]
 
 
 def _line(name: str, line: str) -> Callable[[Path], Any]:
@@ -248,17 +303,25 @@ def _line(name: str, line: str) -> Callable[[Path], Any]:
     [
         (lambda root: (root / "real_test.txt").unlink(), r"real_test\.txt cannot be read"),
         (lambda root: (root / "real_test.txt").write_text(""), "lists no images"),
-        (_line("real_train.txt", "real/bee 0"), "'real/bee 0' is not real/<class>/<file>, a space and a number"),
+        (
+            _line("real_train.txt", "real/bee 0"),
+            "'real/bee 0' is not real/<class>/<file>, a space and a number",
+        ),
         (_line("real_train.txt", "real/../0.jpg 0"), "mend that line"),
         (_line("real_train.txt", "clipart/bee/0.jpg 0"), "is not real/<class>/<file>"),
         (_line("real_train.txt", "real/bee/0.jpg zero"), "mend that line"),
         (_line("real_train.txt", "real/bee/0.jpg 2"), "'bee' has the number 2 here, 0 before"),
-        (_line("real_train.txt", "real/dog/0.jpg 0"), "'dog' the same number 0|'bee', 'dog' the same number 0"),
+        (
+            _line("real_train.txt", "real/dog/0.jpg 0"),
+            "'dog' the same number 0|'bee', 'dog' the same number 0",
+        ),
         (_line("real_train.txt", "real/dog/0.jpg 3"), "'dog' in one part only"),
         (_line("real_train.txt", "real/bee/9.jpg 0"), r"real/bee/9\.jpg cannot be read"),
     ],
 )
-def test_bad_lists_of_domains_are_refused(tmp_path: Path, spoil: Callable[[Path], Any], message: str) -> None:
+def test_bad_lists_of_domains_are_refused(
+    tmp_path: Path, spoil: Callable[[Path], Any], message: str
+) -> None:
     spoil(write_domains(tmp_path, listed=True))
     with pytest.raises(KaizenError, match=message):
         opened("domain_folder", tmp_path).rows("train")
@@ -277,24 +340,42 @@ def synthetic(**options: Any) -> Source:
 
 
 def test_synthetic_images_depend_on_class_and_number_alone() -> None:
-    small, large = synthetic(classes=3, train=4, test=2, size=10), synthetic(classes=5, train=9, test=3, size=10)
+    small, large = (
+        synthetic(classes=3, train=4, test=2, size=10),
+        synthetic(classes=5, train=9, test=3, size=10),
+    )
     by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}  # type: ignore[arg-type]
-    assert len(by_path) == 5 * 12 and len({np.asarray(pixels).tobytes() for pixels in by_path.values()}) == 60
+    assert (
+        len(by_path) == 5 * 12
+        and len({np.asarray(pixels).tobytes() for pixels in by_path.values()}) == 60
+    )
     for part in ("train", "test"):
         for row in small.rows(part):  # type: ignore[arg-type]
             pixels = small.read(row)
-            assert isinstance(pixels, np.ndarray) and pixels.shape == (10, 10, 3) and pixels.dtype == np.uint8
+            assert (
+                isinstance(pixels, np.ndarray)
+                and pixels.shape == (10, 10, 3)
+                and pixels.dtype == np.uint8
+            )
             np.testing.assert_array_equal(pixels, by_path[row.path])
     assert small.classes == ["0000", "0001", "0002"]
-    same, other = small.checksums(None)["test"], synthetic(classes=3, train=9, test=2, size=10).checksums(None)
+    same, other = (
+        small.checksums(None)["test"],
+        synthetic(classes=3, train=9, test=2, size=10).checksums(None),
+    )
     assert same == other["test"] and other["train"] != small.checksums(None)["train"]
-    assert synthetic(size=7, channels=1).read(synthetic(size=7, channels=1).rows("train")[0]).shape == (7, 7, 1)  # type: ignore[union-attr]
+    assert synthetic(size=7, channels=1).read(
+        synthetic(size=7, channels=1).rows("train")[0]
+    ).shape == (7, 7, 1)  # type: ignore[union-attr]
 
 
 def test_synthetic_classes_can_be_told_apart() -> None:
     source = synthetic(classes=8, train=20, test=10, size=16)
     train, test = (
-        (np.array([np.asarray(source.read(row), float).ravel() for row in rows]), np.array([row.label for row in rows]))
+        (
+            np.array([np.asarray(source.read(row), float).ravel() for row in rows]),
+            np.array([row.label for row in rows]),
+        )
         for rows in (source.rows("train"), source.rows("test"))
     )
     means = np.array([train[0][train[1] == label].mean(axis=0) for label in range(8)])
@@ -305,7 +386,8 @@ def test_synthetic_classes_can_be_told_apart() -> None:
 @pytest.mark.parametrize("size", [(50, 90), (90, 50), (31, 64), (33, 33)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shrinking_is_pytorchs_antialiased_resize(size: tuple[int, int], channels: int) -> None:
-    # Far from black and white: Pillow would cut off there between its two passes, in which it also rounds.
+    # Far from black and white: Pillow would cut off there between its two passes, in which it also
+    # rounds.
     pixels = np.random.default_rng(0).integers(80, 176, (*size, channels), dtype=np.uint8)
     found = shrink(pixels, 32)
     if min(size) <= 32:
@@ -319,7 +401,9 @@ def test_shrinking_is_pytorchs_antialiased_resize(size: tuple[int, int], channel
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(tmp_path: Path) -> None:
+def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "data"
     for part in ("train", "test"):
         write_image(root / part / "a" / "large.png", 1, (60, 40))
@@ -342,7 +426,8 @@ def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(t
         )
         ingest(dataset, split, LabelsParams(), 1, tmp_path / "out")
         rows = {
-            Path(row["path"]).stem: row for row in pq.read_table(tmp_path / "out" / "task-00.train.parquet").to_pylist()
+            Path(row["path"]).stem: row
+            for row in pq.read_table(tmp_path / "out" / "task-00.train.parquet").to_pylist()
         }
         assert [rows[name]["encoding"] for name in ("exact", "large", "small")] == encodings
         assert (rows["large"]["height"], rows["large"]["width"]) == (30, 20)
@@ -355,7 +440,9 @@ def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(t
         assert (rows["small"]["height"], rows["small"]["width"]) == (19, 30)
 
 
-def test_sources_travel_to_workers_without_their_listing(tiny_imagenet: Path, tmp_path: Path) -> None:
+def test_sources_travel_to_workers_without_their_listing(
+    tiny_imagenet: Path, tmp_path: Path
+) -> None:
     for source in (
         opened("tiny_imagenet", tiny_imagenet),
         opened("domain_folder", write_domains(tmp_path / "domains", listed=False)),

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from kaizen.data.decode import load_shard
 from kaizen.data.ingest import ingest
 from kaizen.data.labels import labelled
 from kaizen.data.shards import verify_shard
 from kaizen.data.split import class_tasks
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, ImageParams, LabelsParams, SplitParams
+from kaizen.views.decode import load_shard
 
 CLASSES = ["a", "b c", "d'e", "ß"]
 TRAIN, TEST = 11, 3
@@ -38,7 +38,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(root: Path, out: Path, workers: int = 1, fraction: float = 1.0, **options: object) -> dict[str, object]:
+def run(
+    root: Path, out: Path, workers: int = 1, fraction: float = 1.0, **options: object
+) -> dict[str, object]:
     dataset = DatasetParams(source="image_folder", path=str(root), **options)  # type: ignore[arg-type]
     return ingest(dataset, SplitParams(2, 5), LabelsParams(fraction), workers, out)
 
@@ -46,25 +48,39 @@ def run(root: Path, out: Path, workers: int = 1, fraction: float = 1.0, **option
 def test_shards_hold_the_images_of_their_tasks(root: Path, tmp_path: Path) -> None:
     summary = run(root, tmp_path / "out")
     assert summary == json.loads((tmp_path / "out" / "tasks.json").read_text())
-    assert (summary["dataset"], summary["classes"], summary["num_classes"]) == ("image_folder", CLASSES, 4)
+    assert (summary["dataset"], summary["classes"], summary["num_classes"]) == (
+        "image_folder",
+        CLASSES,
+        4,
+    )
     tasks = class_tasks(4, 2, 5)
     position = {"train": TRAIN, "test": TEST}
     for task, classes in enumerate(tasks):
         entry = summary["tasks"][task]  # type: ignore[index]
-        assert entry["classes"] == classes and entry["class_names"] == [CLASSES[label] for label in classes]
+        assert entry["classes"] == classes and entry["class_names"] == [
+            CLASSES[label] for label in classes
+        ]
         for part, folder in (("train", "train"), ("test", "val")):
             path = tmp_path / "out" / f"task-{task:02d}.{part}.parquet"
             info = verify_shard(path)
             assert (info.part, info.task, info.classes) == (part, task, tuple(classes))
             count = position[part]
             assert entry[part] == {
-                "rows": 2 * count, "labelled": 2 * count, "skipped": 0, "content_sha256": info.content_sha256,
-                "height": [8, 8], "width": [8, 8],
-            }  # fmt: skip
+                "rows": 2 * count,
+                "labelled": 2 * count,
+                "skipped": 0,
+                "content_sha256": info.content_sha256,
+                "height": [8, 8],
+                "width": [8, 8],
+            }
             expected = [(label, number) for label in sorted(classes) for number in range(count)]
             for row, (label, number) in zip(pq.read_table(path).to_pylist(), expected, strict=True):
                 assert row["path"] == f"{folder}/{CLASSES[label]}/{number:02d}.png"
-                assert (row["label"], row["index"], row["encoding"]) == (label, label * count + number, "raw")
+                assert (row["label"], row["index"], row["encoding"]) == (
+                    label,
+                    label * count + number,
+                    "raw",
+                )
                 assert (row["height"], row["width"], row["channels"]) == (8, 8, 3)
                 assert row["image"] == np.asarray(Image.open(root / row["path"])).tobytes()
 
@@ -73,7 +89,10 @@ def test_bytes_depend_neither_on_workers_nor_on_the_folder(root: Path, tmp_path:
     run(root, tmp_path / "one")
     run(root.rename(tmp_path / "moved"), tmp_path / "three", workers=3)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == [*(f"task-0{t}.{part}.parquet" for t in (0, 1) for part in ("test", "train")), "tasks.json"]
+    assert names == [
+        *(f"task-0{t}.{part}.parquet" for t in (0, 1) for part in ("test", "train")),
+        "tasks.json",
+    ]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
 
@@ -84,12 +103,18 @@ def test_encodings_hold_the_same_images(root: Path, tmp_path: Path) -> None:
     loaded = {}
     for encoding, limit in (("raw", 1), ("file", 10**6), ("auto", 100), ("auto", 192)):
         run(root, tmp_path / "out", encoding=encoding, raw_limit=limit)
-        stored = pq.read_table(tmp_path / "out" / "task-00.train.parquet").column("encoding").to_pylist()
-        stored += pq.read_table(tmp_path / "out" / "task-01.train.parquet").column("encoding").to_pylist()
+        stored = (
+            pq.read_table(tmp_path / "out" / "task-00.train.parquet").column("encoding").to_pylist()
+        )
+        stored += (
+            pq.read_table(tmp_path / "out" / "task-01.train.parquet").column("encoding").to_pylist()
+        )
         # 8 x 8 pixels: 192 bytes in colour, 64 in grey.
         expected = {("raw", 1): 44, ("file", 10**6): 0, ("auto", 100): 1, ("auto", 192): 44}
         assert stored.count("raw") == expected[encoding, limit]
-        loaded[encoding, limit] = [load_shard(tmp_path / "out" / f"task-0{t}.train.parquet", image)[0] for t in (0, 1)]
+        loaded[encoding, limit] = [
+            load_shard(tmp_path / "out" / f"task-0{t}.train.parquet", image)[0] for t in (0, 1)
+        ]
     for images in loaded.values():
         for one, other in zip(images, loaded["raw", 1], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -98,7 +123,10 @@ def test_encodings_hold_the_same_images(root: Path, tmp_path: Path) -> None:
 def test_labels_are_withheld_from_training_images_only(root: Path, tmp_path: Path) -> None:
     summary = run(root, tmp_path / "out", fraction=0.3)
     for task, classes in enumerate(class_tasks(4, 2, 5)):
-        train, test = (pq.read_table(tmp_path / "out" / f"task-0{task}.{part}.parquet") for part in ("train", "test"))
+        train, test = (
+            pq.read_table(tmp_path / "out" / f"task-0{task}.{part}.parquet")
+            for part in ("train", "test")
+        )
         true = np.repeat(sorted(classes), TRAIN)
         expected = np.where(labelled(true, 0.3, 0), true, -1)
         assert train.column("label").to_pylist() == expected.tolist()
@@ -107,10 +135,14 @@ def test_labels_are_withheld_from_training_images_only(root: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_corrupt_image_stops_the_ingestion_by_name(root: Path, tmp_path: Path, workers: int) -> None:
+def test_a_corrupt_image_stops_the_ingestion_by_name(
+    root: Path, tmp_path: Path, workers: int
+) -> None:
     victim = root / "train" / "b c" / "05.png"
     victim.write_bytes(victim.read_bytes()[:90])
-    with pytest.raises(KaizenError, match=r"b c/05\.png cannot be read as an image .*on_corrupt: skip") as caught:
+    with pytest.raises(
+        KaizenError, match=r"b c/05\.png cannot be read as an image .*on_corrupt: skip"
+    ) as caught:
         run(root, tmp_path / "out", workers)
     assert str(victim) in str(caught.value)
     assert not (tmp_path / "out" / "tasks.json").exists()
@@ -128,20 +160,32 @@ def test_corrupt_images_can_be_skipped_and_are_counted(root: Path, tmp_path: Pat
     table = pq.read_table(tmp_path / "out" / f"task-0{task}.train.parquet")
     assert "train/b c/05.png" not in table.column("path").to_pylist()
     # The others keep the positions they have in the dataset.
-    assert TRAIN + 5 not in table.column("index").to_pylist() and TRAIN + 6 in table.column("index").to_pylist()
+    assert (
+        TRAIN + 5 not in table.column("index").to_pylist()
+        and TRAIN + 6 in table.column("index").to_pylist()
+    )
 
 
 def test_a_class_that_skipping_empties_is_an_error(root: Path, tmp_path: Path) -> None:
     for path in (root / "val" / "ß").iterdir():
         path.write_bytes(b"nothing")
-    with pytest.raises(KaizenError, match=r"class 'ß' has no readable image left in its test part.*00\.png"):
+    with pytest.raises(
+        KaizenError, match=r"class 'ß' has no readable image left in its test part.*00\.png"
+    ):
         run(root, tmp_path / "out", on_corrupt="skip")
 
 
 def test_progress_counts_every_image(root: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     dataset = DatasetParams(source="image_folder", path=str(root))
-    ingest(dataset, SplitParams(2), LabelsParams(), 1, tmp_path / "out", lambda done, total: seen.append((done, total)))
+    ingest(
+        dataset,
+        SplitParams(2),
+        LabelsParams(),
+        1,
+        tmp_path / "out",
+        lambda done, total: seen.append((done, total)),
+    )
     total = 4 * (TRAIN + TEST)
     assert seen[-1] == (total, total) and seen == sorted(seen) and len(seen) >= 4
 
@@ -160,8 +204,14 @@ def test_digits_become_five_tasks(tmp_path: Path) -> None:
     seen = 0
     for task, entry in enumerate(summary["tasks"]):
         for part in ("train", "test"):
-            images, labels = load_shard(tmp_path / f"task-{task:02d}.{part}.parquet", ImageParams(size=8))
-            index = pq.read_table(tmp_path / f"task-{task:02d}.{part}.parquet").column("index").to_numpy()
+            images, labels = load_shard(
+                tmp_path / f"task-{task:02d}.{part}.parquet", ImageParams(size=8)
+            )
+            index = (
+                pq.read_table(tmp_path / f"task-{task:02d}.{part}.parquet")
+                .column("index")
+                .to_numpy()
+            )
             np.testing.assert_array_equal(labels, bunch.target[index])
             np.testing.assert_array_equal(images[:, 0], np.rint(bunch.images[index] * 255 / 16))
             assert set(labels) == set(entry["classes"])
@@ -171,19 +221,25 @@ def test_digits_become_five_tasks(tmp_path: Path) -> None:
 
 def test_workers_end_when_the_ingestion_is_killed(root: Path, tmp_path: Path) -> None:
     data = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)).save(data, "png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)).save(
+        data, "png"
+    )
     for number in range(400):
         (root / "train" / "a" / f"big{number}.png").write_bytes(data.getvalue())
     script = tmp_path / "job.py"
     script.write_text(
-        "from pathlib import Path\nfrom kaizen.data.ingest import ingest\nfrom kaizen.params import *\n"
+        "from pathlib import Path\nfrom kaizen.data.ingest import ingest\nfrom kaizen.params "
+        "import *\n"
         "if __name__ == '__main__':\n"
         f"    dataset = DatasetParams(source='image_folder', path={str(root)!r})\n"
         f"    out = Path({str(tmp_path / 'out')!r})\n"
-        "    ingest(dataset, SplitParams(2), LabelsParams(), 2, out, lambda *_: print(flush=True))\n"
+        "    ingest(dataset, SplitParams(2), LabelsParams(), 2, out, lambda *_: "
+        "print(flush=True))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    job = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment, start_new_session=True)
+    job = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=environment, start_new_session=True
+    )
     assert job.stdout is not None
     job.stdout.readline()
     job.send_signal(signal.SIGKILL)

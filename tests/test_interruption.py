@@ -1,4 +1,6 @@
-"""A step that is killed at any moment and started again ends with the same bytes as one left alone."""
+"""A step that is killed at any moment and started again ends with the same bytes as one left
+alone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kaizen.store import Store
+from kaizen.store.store import Store
 
 OVERLAY = {
     "split": {"tasks": 2},
@@ -23,7 +25,13 @@ OVERLAY = {
     "model": {"width": 4, "classifier_hidden": [8]},
     "ssl": {"simclr": {"projector_hidden": 16, "projector_out": 8}},
     "distill": {"feature": {"predictor_hidden": 16}},
-    "train": {"epochs": 40, "batch_size": 16, "replay_batch_size": 4, "data_fraction": 0.3, "warmup_epochs": 1},
+    "train": {
+        "epochs": 40,
+        "batch_size": 16,
+        "replay_batch_size": 4,
+        "data_fraction": 0.3,
+        "warmup_epochs": 1,
+    },
     "reference_compat": {"teacher_train_mode": True},
     "runtime": {"save_every_epochs": 1},
 }
@@ -50,7 +58,16 @@ class Work:
     def start(self, spec: dict[str, Any], store: str) -> subprocess.Popen[str]:
         """Start the job of a node as the workflow does."""
         store = str(self.root / store)
-        command = [sys.executable, "-m", "kaizen", "node", "--store", store, "--spec", json.dumps(spec)]
+        command = [
+            sys.executable,
+            "-m",
+            "kaizen",
+            "node",
+            "--store",
+            store,
+            "--spec",
+            json.dumps(spec),
+        ]
         return subprocess.Popen(command, cwd=self.root, stderr=subprocess.PIPE, text=True)
 
     def make(self, spec: dict[str, Any], store: str) -> str:
@@ -61,7 +78,9 @@ class Work:
 
     def files(self, spec: dict[str, Any], store: str) -> dict[str, bytes]:
         folder = Store(self.root / store).folder(spec["kind"], spec["key"])
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+        return {
+            path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
+        }
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +103,9 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
 ) -> None:
     store = f"{kill.name}-{len(epochs)}"
     step = work.steps[1]
-    subprocess.run(["cp", "--archive", str(work.root / "reference"), str(work.root / store)], check=True)
+    subprocess.run(
+        ["cp", "--archive", str(work.root / "reference"), str(work.root / store)], check=True
+    )
     finished = Store(work.root / store)
     subprocess.run(["rm", "--recursive", str(finished.folder("step", step["key"]))], check=True)
     state = finished.work_folder("step", step["key"]) / "resume.safetensors"
@@ -103,13 +124,17 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
 
 
 def test_a_stop_between_batches_saves_that_very_batch(work: Work) -> None:
-    """In process, where the moment can be chosen: stopped after every single batch of the first epochs."""
+    """In process, where the moment can be chosen: stopped after every single batch of the first
+    epochs.
+    """
     from kaizen.errors import Interrupted
-    from kaizen.jobs import run_node
-    from kaizen.training.progress import PlainReporter
+    from kaizen.jobs.make import run_node
+    from kaizen.training.reporter import PlainReporter
 
     step = work.steps[1]
-    subprocess.run(["cp", "--archive", str(work.root / "reference"), str(work.root / "batches")], check=True)
+    subprocess.run(
+        ["cp", "--archive", str(work.root / "reference"), str(work.root / "batches")], check=True
+    )
     store = Store(work.root / "batches")
     subprocess.run(["rm", "--recursive", str(store.folder("step", step["key"]))], check=True)
     for _ in range(25):

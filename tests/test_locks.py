@@ -15,21 +15,21 @@ from pathlib import Path
 
 import pytest
 
-from kaizen import locks
 from kaizen.errors import Interrupted, KaizenError, Superseded
-from kaizen.locks import Watch, hold, is_held, read_holder
-from kaizen.running import cancel, living_workflows, nodes_being_made, note_workflow
-from kaizen.scheduler import ClusterJob, is_over, slurm_jobs, this_job
-from kaizen.store import Store
+from kaizen.jobs.running import cancel, living_workflows, nodes_being_made, note_workflow
+from kaizen.store.locks import Watch, hold, is_held, read_holder
+from kaizen.store.scheduler import ClusterJob, is_over, slurm_jobs, this_job
+from kaizen.store.store import Store, locks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Holds the lock and looks at it for every "batch", until it is superseded: then it says so and ends.
+# Holds the lock and looks at it for every "batch", until it is superseded: then it says so and
+# ends.
 WORKER = """
     import sys, time
     from pathlib import Path
     from kaizen.errors import Superseded
-    from kaizen.locks import hold
+    from kaizen.store.locks import hold
     with hold(Path(sys.argv[1])) as lock:
         print("held", flush=True)
         try:
@@ -51,9 +51,14 @@ def no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def worker(
-    path: Path, environment: Mapping[str, str] | None = None, linger: float = 0.0, folder: Path | None = None
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    linger: float = 0.0,
+    folder: Path | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock at ``path``; after it was superseded it lingers so many seconds."""
+    """A process that holds the lock at ``path``; after it was superseded it lingers so many
+    seconds.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(WORKER), str(path), str(linger)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | dict(environment or {}),
@@ -80,15 +85,23 @@ def put_on_path(name: str, script: str, folder: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def test_a_lock_names_its_holder_and_is_empty_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_names_its_holder_and_is_empty_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "locks" / "step-k"
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     with hold(path, title="step 1") as lock:
         holder = read_holder(path)
         assert holder is not None and holder.title == "step 1"
-        assert (holder.pid, holder.host, holder.folder) == (os.getpid(), socket.gethostname(), os.getcwd())
+        assert (holder.pid, holder.host, holder.folder) == (
+            os.getpid(),
+            socket.gethostname(),
+            os.getcwd(),
+        )
         assert holder.job == ClusterJob("slurm", "17")
-        assert str(holder).startswith(f"process {os.getpid()} of ") and "slurm job 17, since 2" in str(holder)
+        assert str(holder).startswith(
+            f"process {os.getpid()} of "
+        ) and "slurm job 17, since 2" in str(holder)
         assert is_held(path)
         lock.confirm()
     assert not is_held(path)
@@ -101,7 +114,10 @@ def test_who_waits_is_told_for_whom_once_and_may_be_stopped(tmp_path: Path) -> N
     with worker(path) as process:
         told: list[str] = []
         stops = iter([False, False, False, True])
-        with pytest.raises(Interrupted, match="the same command goes on"), hold(path, told.append, lambda: next(stops)):
+        with (
+            pytest.raises(Interrupted, match="the same command goes on"),
+            hold(path, told.append, lambda: next(stops)),
+        ):
             raise AssertionError("the lock was held")
         assert len(told) == 1
         assert f"waits for process {process.pid} of" in told[0]
@@ -109,7 +125,9 @@ def test_who_waits_is_told_for_whom_once_and_may_be_stopped(tmp_path: Path) -> N
         assert process.poll() is None
 
 
-def test_a_requeued_job_supersedes_its_surviving_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requeued_job_supersedes_its_surviving_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "step-k"
     with worker(path, {"SLURM_JOB_ID": "17"}) as twin:
         monkeypatch.setenv("SLURM_JOB_ID", "17")
@@ -122,7 +140,9 @@ def test_a_requeued_job_supersedes_its_surviving_twin(tmp_path: Path, monkeypatc
             lock.confirm()
 
 
-def test_a_job_that_slurm_calls_over_is_superseded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_slurm_calls_over_is_superseded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "_ASK_SECONDS", 0.5)
     path, states = tmp_path / "step-k", tmp_path / "states"
     states.write_text("RUNNING\n")
@@ -142,7 +162,9 @@ def test_a_job_that_slurm_calls_over_is_superseded(tmp_path: Path, monkeypatch: 
 
 
 def test_without_locks_between_hosts_the_later_holder_fences_the_earlier(tmp_path: Path) -> None:
-    """The later one gets a lock that the file system should have refused: the earlier one must not write any more."""
+    """The later one gets a lock that the file system should have refused: the earlier one must not
+    write any more.
+    """
     path = tmp_path / "step-k"
     with hold(path) as lock:
         Watch(lock=lock).confirm()
@@ -195,7 +217,9 @@ def test_which_job_this_is() -> None:
         ("echo 'Unable to contact slurm controller' >&2; exit 1", False),
     ],
 )
-def test_whether_a_slurm_job_is_over(script: str, over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whether_a_slurm_job_is_over(
+    script: str, over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_on_path("squeue", script, tmp_path / "bin", monkeypatch)
     assert is_over(ClusterJob("slurm", "17")) is over
 
@@ -216,7 +240,10 @@ def test_slurm_jobs_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_killed_snakemake_is_gone_though_nobody_reaps_it(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from kaizen.running import note_workflow as n; n(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from kaizen.jobs.running import note_workflow "
+        "as n; n(Path(sys.argv[1]))"
+    )
     wait = "; print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", script + wait, str(tmp_path)],
@@ -242,12 +269,16 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
         worker(store.lock_file("step", "1"), folder=here) as ours,
         worker(store.lock_file("step", "2"), folder=elsewhere) as other,
     ):
-        assert [(making.kind, making.key, making.holder.pid) for making in nodes_being_made(store)] == [
+        assert [
+            (making.kind, making.key, making.holder.pid) for making in nodes_being_made(store)
+        ] == [
             ("step", "1", ours.pid),
             ("step", "2", other.pid),
         ]
         note_workflow(here)
-        with pytest.raises(KaizenError, match=f"a snakemake works in {here}.*process {os.getpid()} on"):
+        with pytest.raises(
+            KaizenError, match=f"a snakemake works in {here}.*process {os.getpid()} on"
+        ):
             cancel(store, here)
         assert ours.poll() is None
         # The same number, but another process: the snakemake that left word is gone.

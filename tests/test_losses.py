@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from kaizen.compute.precision import unit_rows
+from kaizen.compute.seeding import seeded
 from kaizen.distill.contrastive import ContrastiveDistiller, contrastive_distillation
 from kaizen.distill.soft_label import soft_label_distillation
-from kaizen.models.precision import unit_rows
-from kaizen.models.seeding import seeded
 from kaizen.params import ContrastiveDistillParams, FeatureDistillParams, SimCLRParams
 from kaizen.ssl.barlow_twins import barlow_twins
 from kaizen.ssl.base import Moment
@@ -79,29 +79,51 @@ def _moco(z1: Tensor, g: dict[str, Tensor]) -> Tensor:
     return (info_nce(q1, k2, queue[1], 0.2) + info_nce(q2, k1, queue[0], 0.2)) / 2
 
 
-# Of a golden number: what its gradient is taken of, and the loss as a function of that and the golden inputs.
+# Of a golden number: what its gradient is taken of, and the loss as a function of that and the
+# golden inputs.
 GOLDEN: dict[str, tuple[str, Callable[[Tensor, dict[str, Tensor]], Tensor]]] = {
     "mocov2plus_t0.2": ("z1", _moco),
-    "byol": ("p1", lambda p1, g: cosine_regression(p1, g["in/z2"]) + cosine_regression(g["in/p2"], g["in/z1"])),
+    "byol": (
+        "p1",
+        lambda p1, g: cosine_regression(p1, g["in/z2"]) + cosine_regression(g["in/p2"], g["in/z1"]),
+    ),
     "vicreg_25_25_1": ("z1", lambda z1, g: vicreg(z1, g["in/z2"], 25.0, 25.0, 1.0)),
     # The reference computed this one in float32, to 7e-8.
-    "barlow_twins_lamb0.005_scale0.025": ("z1", lambda z1, g: barlow_twins(z1, g["in/z2"], 0.005, 0.025)),
-    "simsiam": ("p1", lambda p1, g: (negative_cosine(p1, g["in/z2"]) + negative_cosine(g["in/p2"], g["in/z1"])) / 2),
+    "barlow_twins_lamb0.005_scale0.025": (
+        "z1",
+        lambda z1, g: barlow_twins(z1, g["in/z2"], 0.005, 0.025),
+    ),
+    "simsiam": (
+        "p1",
+        lambda p1, g: (
+            (negative_cosine(p1, g["in/z2"]) + negative_cosine(g["in/p2"], g["in/z1"])) / 2
+        ),
+    ),
     "nnclr_t0.2": (
         "p1",
-        lambda p1, g: (neighbour_info_nce(g["in/z1"], g["in/p2"], 0.2) + neighbour_info_nce(g["in/z2"], p1, 0.2)) / 2,
+        lambda p1, g: (
+            (
+                neighbour_info_nce(g["in/z1"], g["in/p2"], 0.2)
+                + neighbour_info_nce(g["in/z2"], p1, 0.2)
+            )
+            / 2
+        ),
     ),
 }
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_ssl_losses_golden(golden: dict[str, Tensor], name: str) -> None:
-    """The reference's value and, where it is kept, gradient; elsewhere the gradient of finite differences."""
+    """The reference's value and, where it is kept, gradient; elsewhere the gradient of finite
+    differences.
+    """
     argument, loss = GOLDEN[name]
     first = golden[f"in/{argument}"].clone().requires_grad_()
     value = loss(first, golden)
     value.backward()
-    torch.testing.assert_close(value.detach(), golden[f"out/ssl/{name}"].double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        value.detach(), golden[f"out/ssl/{name}"].double(), rtol=1e-6, atol=0
+    )
     if f"grad/ssl/{name}" in golden:
         torch.testing.assert_close(first.grad, golden[f"grad/ssl/{name}"], rtol=1e-6, atol=1e-12)
     else:
@@ -110,26 +132,38 @@ def test_ssl_losses_golden(golden: dict[str, Tensor], name: str) -> None:
 
 def test_contrastive_distillation_golden(golden: dict[str, Tensor]) -> None:
     p1 = golden["in/p1"].clone().requires_grad_()
-    loss = contrastive_distillation(p1, golden["in/p2"], golden["in/teacher_z1"], golden["in/teacher_z2"], 0.2)
+    loss = contrastive_distillation(
+        p1, golden["in/p2"], golden["in/teacher_z1"], golden["in/teacher_z2"], 0.2
+    )
     loss.backward()
-    torch.testing.assert_close(loss.detach(), golden["out/feature_distill/contrastive_t0.2"], rtol=1e-6, atol=0)
-    torch.testing.assert_close(p1.grad, golden["grad/feature_distill/contrastive_t0.2"], rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        loss.detach(), golden["out/feature_distill/contrastive_t0.2"], rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(
+        p1.grad, golden["grad/feature_distill/contrastive_t0.2"], rtol=1e-6, atol=1e-12
+    )
 
 
 def test_classifier_losses_golden(golden: dict[str, Tensor]) -> None:
     student = [golden["in/student_logits1"], golden["in/student_logits2"]]
     teacher = [golden["in/teacher_logits1"], golden["in/teacher_logits2"]]
     expected = golden["out/classifier/cross_entropy_sum_of_two_views"]
-    torch.testing.assert_close(cross_entropy_sum(student, golden["in/targets"]), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        cross_entropy_sum(student, golden["in/targets"]), expected, rtol=1e-6, atol=0
+    )
     expected = golden["out/classifier_distill/soft_label"]
-    torch.testing.assert_close(soft_label_distillation(student, teacher, 1.0), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        soft_label_distillation(student, teacher, 1.0), expected, rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize(("n", "temperature"), [(1, 0.2), (2, 0.1), (9, 0.5)])
 def test_nt_xent_against_plain_loop(n: int, temperature: float) -> None:
     z1, z2 = _random(1, n, 5), _random(2, n, 5)
     loss = nt_xent(z1, z2, temperature).item()
-    assert loss == pytest.approx(_plain_nt_xent(z1.numpy(), z2.numpy(), temperature), rel=1e-9, abs=1e-9)
+    assert loss == pytest.approx(
+        _plain_nt_xent(z1.numpy(), z2.numpy(), temperature), rel=1e-9, abs=1e-9
+    )
 
 
 def test_contrastive_against_plain_loop() -> None:
@@ -166,7 +200,9 @@ def test_barlow_twins_against_plain_loop(n: int) -> None:
 
 
 def _plain_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
-    """The paper's form, by totals: each of K prototypes gets N / K samples, each of N samples is given away once."""
+    """The paper's form, by totals: each of K prototypes gets N / K samples, each of N samples is
+    given away once.
+    """
     q = np.exp(scores / epsilon)
     q /= q.sum()
     for _ in range(iterations):
@@ -196,7 +232,10 @@ def test_sinkhorn_balances_prototypes_and_survives_extreme_scores() -> None:
 
 
 def test_swapped_prediction_against_plain_loop() -> None:
-    scores, assignments = (_random(27, 5, 4), _random(28, 5, 4)), (_random(29, 5, 4).exp(), _random(30, 5, 4).exp())
+    scores, assignments = (
+        (_random(27, 5, 4), _random(28, 5, 4)),
+        (_random(29, 5, 4).exp(), _random(30, 5, 4).exp()),
+    )
     losses = []
     for own, other in ((0, 1), (1, 0)):
         for row, target in zip(scores[own].numpy(), assignments[other].numpy(), strict=True):
@@ -214,7 +253,9 @@ def test_self_distillation_against_plain_loop() -> None:
     losses = []
     for own, other in ((0, 1), (1, 0)):
         for row, target in zip(student[own].numpy(), teacher[other].numpy(), strict=True):
-            losses.append(-(_softmax((target - centre.numpy()) / 0.05) * _log_softmax(row / 0.2)).sum())
+            losses.append(
+                -(_softmax((target - centre.numpy()) / 0.05) * _log_softmax(row / 0.2)).sum()
+            )
     loss = self_distillation(student, teacher, centre, 0.2, 0.05).item()
     assert loss == pytest.approx(float(np.mean(losses)), rel=1e-9)
 
@@ -224,7 +265,11 @@ def test_cross_entropy_ignores_unlabelled_rows() -> None:
     targets = torch.tensor([2, -1, 0, 3, -1, 1])
     expected = 0.0
     for view in views:
-        picked = [-_log_softmax(row)[t] for row, t in zip(view.numpy(), targets.tolist(), strict=True) if t >= 0]
+        picked = [
+            -_log_softmax(row)[t]
+            for row, t in zip(view.numpy(), targets.tolist(), strict=True)
+            if t >= 0
+        ]
         expected += float(np.mean(picked))
     views[0].requires_grad_()
     loss = cross_entropy_sum(views, targets)
@@ -265,7 +310,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "barlow_twins": lambda a, b: barlow_twins(a, b, 0.005, 0.025),
     "negative_cosine": negative_cosine,
     "neighbour_info_nce": lambda a, b: neighbour_info_nce(a, b, 0.2),
-    "swapped_prediction": lambda a, b: swapped_prediction((a, b), (sinkhorn(a, 0.5, 3), sinkhorn(b, 0.5, 3)), 0.1),
+    "swapped_prediction": lambda a, b: swapped_prediction(
+        (a, b), (sinkhorn(a, 0.5, 3), sinkhorn(b, 0.5, 3)), 0.1
+    ),
     "self_distillation": lambda a, b: self_distillation((a, b), (b, a), b[0], 0.1, 0.04),
     "soft_label": lambda a, b: soft_label_distillation([a, b], [b, a], 1.0),
     "cross_entropy": lambda a, b: cross_entropy_sum([a, b], torch.arange(6)),
@@ -289,7 +336,9 @@ def test_half_inputs_give_a_float32_loss(name: str) -> None:
         cosine_regression,
         negative_cosine,
         lambda predicted, target: neighbour_info_nce(target, predicted, 0.2),
-        lambda student, teacher: self_distillation((student, student), (teacher, teacher), torch.zeros(4), 0.1, 0.04),
+        lambda student, teacher: self_distillation(
+            (student, student), (teacher, teacher), torch.zeros(4), 0.1, 0.04
+        ),
     ],
     ids=["byol", "simsiam", "nnclr", "dino"],
 )
@@ -312,7 +361,8 @@ def test_no_gradient_reaches_the_teacher() -> None:
 def test_simclr_is_the_loss_of_its_projections() -> None:
     with seeded(0):
         method = SimCLR(
-            SimCLRParams(projector_hidden=12, projector_out=6, temperature=0.5), SimpleNamespace(feature_dim=10)
+            SimCLRParams(projector_hidden=12, projector_out=6, temperature=0.5),
+            SimpleNamespace(feature_dim=10),
         ).double()
     features = (_random(17, 8, 10).requires_grad_(), _random(18, 8, 10))
     views = (torch.empty(8, 1, 4, 4), torch.empty(8, 1, 4, 4))
@@ -323,7 +373,9 @@ def test_simclr_is_the_loss_of_its_projections() -> None:
         expected = hidden @ weights["2.weight"].T + weights["2.bias"]
         np.testing.assert_allclose(z.detach().numpy(), expected, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(method.project(feature), z)
-    plain = _plain_nt_xent(output.projections[0].detach().numpy(), output.projections[1].detach().numpy(), 0.5)
+    plain = _plain_nt_xent(
+        output.projections[0].detach().numpy(), output.projections[1].detach().numpy(), 0.5
+    )
     assert output.loss.item() == pytest.approx(plain, rel=1e-9)
     output.loss.backward()
     assert features[0].grad is not None
@@ -331,15 +383,21 @@ def test_simclr_is_the_loss_of_its_projections() -> None:
 
 def test_contrastive_distiller_predicts_then_compares() -> None:
     with seeded(0):
-        params = FeatureDistillParams(predictor_hidden=9, contrastive=ContrastiveDistillParams(temperature=0.4))
+        params = FeatureDistillParams(
+            predictor_hidden=9, contrastive=ContrastiveDistillParams(temperature=0.4)
+        )
         distiller = ContrastiveDistiller(params, SimpleNamespace(projection_dim=5)).double()
     z, f = (_random(19, 7, 5), _random(20, 7, 5)), (_random(21, 7, 5), _random(22, 7, 5))
     # copies, as the forward pass below changes the batch norm's running statistics in place
-    weights = {name: value.clone().numpy() for name, value in distiller.predictor.state_dict().items()}
+    weights = {
+        name: value.clone().numpy() for name, value in distiller.predictor.state_dict().items()
+    }
     predicted = []
     for view in z:
         hidden = view.numpy() @ weights["0.weight"].T + weights["0.bias"]
         hidden = np.maximum((hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-5), 0)
         predicted.append(hidden @ weights["3.weight"].T + weights["3.bias"])
-    expected = _plain_contrastive(np.concatenate(predicted), np.concatenate([f[0].numpy(), f[1].numpy()]), 0.4)
+    expected = _plain_contrastive(
+        np.concatenate(predicted), np.concatenate([f[0].numpy(), f[1].numpy()]), 0.4
+    )
     assert distiller(z, f).item() == pytest.approx(expected, rel=1e-9)

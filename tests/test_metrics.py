@@ -26,8 +26,17 @@ RANDOM = [0.5, 0.4, 0.1]
 
 
 def run(matrices=None, seed=0, **changes):
-    values = {"method": "simclr", "variant": "kaizen", "replay_size": 0.1, "replay_unit": "proportion"}
-    return RunResult(**{**values, **changes}, seed=seed, matrices={"classifier": A} if matrices is None else matrices)
+    values = {
+        "method": "simclr",
+        "variant": "kaizen",
+        "replay_size": 0.1,
+        "replay_unit": "proportion",
+    }
+    return RunResult(
+        **{**values, **changes},
+        seed=seed,
+        matrices={"classifier": A} if matrices is None else matrices,
+    )
 
 
 def test_continual_and_final_accuracy():
@@ -57,7 +66,9 @@ def test_transfer():
 
 
 def test_run_metrics_take_the_reference_of_their_reader():
-    reference = Reference("simclr", 0, {"classifier": SPECIALISTS, "linear_probe": RANDOM}, {"linear_probe": RANDOM})
+    reference = Reference(
+        "simclr", 0, {"classifier": SPECIALISTS, "linear_probe": RANDOM}, {"linear_probe": RANDOM}
+    )
     values = metrics.run_metrics(run({"classifier": A, "linear_probe": P, "knn": P}), reference)
     assert values["classifier"] == pytest.approx(
         {
@@ -79,7 +90,9 @@ def test_run_metrics_take_the_reference_of_their_reader():
 @pytest.mark.parametrize("reference", [None, Reference("simclr", 0, None, {})])
 def test_undefined_is_none(reference):
     assert metrics.run_metrics(run(), reference)["classifier"]["forward_transfer"] is None
-    single = metrics.run_metrics(run({"classifier": [[0.7]]}), Reference("simclr", 0, {"classifier": [0.7]}, {}))
+    single = metrics.run_metrics(
+        run({"classifier": [[0.7]]}), Reference("simclr", 0, {"classifier": [0.7]}, {})
+    )
     assert single["classifier"] == {
         "continual_accuracy": 0.7,
         "final_accuracy": 0.7,
@@ -139,12 +152,18 @@ def test_arrays_are_accepted_and_kept_as_floats():
 @pytest.mark.parametrize(
     ("matrices", "message"),
     [
-        ({"classifier": [[0.1, 0.2], [0.3]]}, r"classifier: rows of \[2, 1\] values, not a T x T matrix"),
+        (
+            {"classifier": [[0.1, 0.2], [0.3]]},
+            r"classifier: rows of \[2, 1\] values, not a T x T matrix",
+        ),
         ({"classifier": []}, "not a T x T matrix"),
         ({"classifier": [[float("nan")]]}, "row 0: holds nan, but an accuracy lies in 0..1"),
         ({"classifier": [[55.0]]}, "holds 55.0"),
         ({"classifier": [["x"]]}, "not a number"),
-        ({"oracle": [[0.5]]}, "'oracle' is none of the readers classifier, linear_probe, linear_probe_seen, knn"),
+        (
+            {"oracle": [[0.5]]},
+            "'oracle' is none of the readers classifier, linear_probe, linear_probe_seen, knn",
+        ),
         ({}, "missing"),
         ({"classifier": [[0.5]], "knn": A}, "differ in their number of tasks"),
     ],

@@ -13,15 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from kaizen import registry
+from kaizen.compute.precision import full_precision, widened
+from kaizen.compute.seeding import seeded
+from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.contrastive import ContrastiveDistiller
 from kaizen.models.backbone import Backbone, BasicBlock, build_backbone
 from kaizen.models.heads import Layer, classifier, mlp
-from kaizen.models.precision import full_precision, widened
-from kaizen.models.seeding import seeded
-from kaizen.models.torchvision_compat import prepare_torchvision
-from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
+from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams, registry
 from kaizen.ssl.base import SSLMethod
 from kaizen.ssl.simclr import SimCLR
 
@@ -34,7 +33,9 @@ needs_torchvision = pytest.mark.skipif(not TORCHVISION, reason="torchvision is n
 
 def _python(code: str) -> str:
     """Run code in a fresh interpreter; return what it printed."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -46,7 +47,7 @@ def _count(module: nn.Module) -> int:
 @needs_torchvision
 def test_torchvision_imports_after_prepare() -> None:
     code = (
-        "from kaizen.models.torchvision_compat import prepare_torchvision as p\n"
+        "from kaizen.compute.torchvision_compat import prepare_torchvision as p\n"
         "p(); p()\n"
         "import gc; gc.collect()\n"
         "import torch, torchvision\n"
@@ -65,9 +66,10 @@ def test_prepare_leaves_existing_operators_alone() -> None:
         "for name in ('nms', 'qnms'):\n"
         "    library.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
         "library.impl('nms', lambda dets, scores, t: scores + t, 'CPU')\n"
-        "import kaizen.models.torchvision_compat as c\n"
+        "import kaizen.compute.torchvision_compat as c\n"
         "c.prepare_torchvision()\n"
-        "print(len(c._libraries), torch.ops.torchvision.nms(torch.zeros(1, 4), torch.ones(1), 0.5).item())"
+        "print(len(c._libraries), torch.ops.torchvision.nms(torch.zeros(1, 4), torch.ones(1), "
+        "0.5).item())"
     )
     assert _python(code) == "0 1.5"
 
@@ -109,13 +111,17 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
 
     def normalised(t: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
         mean, var = norm.running_mean[None, :, None, None], norm.running_var[None, :, None, None]  # type: ignore[index]
-        return (t - mean) / (var + norm.eps).sqrt() * norm.weight[None, :, None, None] + norm.bias[None, :, None, None]
+        return (t - mean) / (var + norm.eps).sqrt() * norm.weight[None, :, None, None] + norm.bias[
+            None, :, None, None
+        ]
 
     hidden = normalised(conv(x, block.conv1.weight, stride=2, padding=1), block.bn1).clamp(min=0)
     shortcut = block.shortcut
     assert isinstance(shortcut, nn.Sequential)
     side = normalised(conv(x, shortcut[0].weight, stride=2), shortcut[1])  # type: ignore[arg-type]
-    expected = (normalised(conv(hidden, block.conv2.weight, padding=1), block.bn2) + side).clamp(min=0)
+    expected = (normalised(conv(hidden, block.conv2.weight, padding=1), block.bn2) + side).clamp(
+        min=0
+    )
     torch.testing.assert_close(block(x), expected)
 
 
@@ -123,7 +129,8 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
 @pytest.mark.parametrize(
     ("name", "stem", "padding_2", "channels", "side", "map_side", "parameters"),
     [
-        # torchvision's published sizes, less the classification layer, plus the difference of the stem.
+        # torchvision's published sizes, less the classification layer, plus the difference of the
+        # stem.
         ("resnet18", "cifar", True, 3, 32, 34, 11689512 - 513000 - 9408 + 1728),
         ("resnet18", "cifar", False, 1, 32, 32, 11689512 - 513000 - 9408 + 576),
         ("resnet18", "imagenet", True, 3, 64, 32, 11689512 - 513000),
@@ -175,7 +182,10 @@ def test_small_resnet_initialisation_is_he_normal_by_fan_out() -> None:
 
 
 def test_mlp_follows_its_layers() -> None:
-    net = mlp(Layer(5, 7, batch_norm=True, relu=True, bias=False), Layer(7, 3, batch_norm=False, relu=False))
+    net = mlp(
+        Layer(5, 7, batch_norm=True, relu=True, bias=False),
+        Layer(7, 3, batch_norm=False, relu=False),
+    )
     assert [type(m) for m in net] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     assert net[0].bias is None
     assert net[3].bias is not None
@@ -193,7 +203,9 @@ def test_classifier(hidden: list[int], kinds: str) -> None:
 
 def test_simclr_and_distiller_heads() -> None:
     """The heads of fidelity.md §4 and §5, with the paper's sizes."""
-    method = SimCLR(SimCLRParams(projector_hidden=4096, projector_out=256), SimpleNamespace(feature_dim=512))
+    method = SimCLR(
+        SimCLRParams(projector_hidden=4096, projector_out=256), SimpleNamespace(feature_dim=512)
+    )
     assert method.projection_dim == 256
     assert [type(m) for m in method.projector] == [nn.Linear, nn.ReLU, nn.Linear]
     assert _count(method) == 513 * 4096 + 4097 * 256
@@ -203,7 +215,11 @@ def test_simclr_and_distiller_heads() -> None:
     }
     assert groups["projector"][0][1] is method.projector[0].weight
     method.projector[0].weight.requires_grad_(False)
-    assert [name for name, _ in method.parameter_groups()["projector"]] == ["0.bias", "2.weight", "2.bias"]
+    assert [name for name, _ in method.parameter_groups()["projector"]] == [
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    ]
 
     distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=2048), method)
     assert [type(m) for m in distiller.predictor] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
@@ -233,7 +249,7 @@ def test_registry_targets_load_and_the_registry_needs_no_torch() -> None:
     for distiller in registry.FEATURE_DISTILLERS.values():
         assert issubclass(registry.load(distiller.target), FeatureDistiller)
     assert registry.module_of("kaizen.ssl.simclr:SimCLR") == "kaizen.ssl.simclr"
-    assert _python("import sys, kaizen.registry; print('torch' in sys.modules)") == "False"
+    assert _python("import sys, kaizen.params.registry; print('torch' in sys.modules)") == "False"
 
 
 def test_prepare_torchvision_is_idempotent_here() -> None:

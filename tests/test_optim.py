@@ -25,10 +25,15 @@ def _parameters(seed: int) -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64)) for s in shapes]
 
 
-def _optimiser(parameters: list[nn.Parameter], lars: bool, momentum: float = 0.9, wd: float = 0.03) -> SGD:
+def _optimiser(
+    parameters: list[nn.Parameter], lars: bool, momentum: float = 0.9, wd: float = 0.03
+) -> SGD:
     encoder = [(f"p{i}", p) for i, p in enumerate(parameters[:3])]
     head = [(f"p{i}", p) for i, p in enumerate(parameters[3:])]
-    groups = [ParameterGroup("encoder", encoder, 0.4, wd), ParameterGroup("classifier", head, 0.05, 0.0)]
+    groups = [
+        ParameterGroup("encoder", encoder, 0.4, wd),
+        ParameterGroup("classifier", head, 0.05, 0.0),
+    ]
     return SGD(groups, momentum, lars, lars_eta=0.02)
 
 
@@ -42,7 +47,9 @@ def _set(parameters: list[nn.Parameter], gradients: list[Tensor]) -> None:
         parameter.grad = gradient.clone()
 
 
-def _plain_steps(start: list[np.ndarray], steps: list[list[np.ndarray]], lars: bool, momentum: float) -> list[Any]:
+def _plain_steps(
+    start: list[np.ndarray], steps: list[list[np.ndarray]], lars: bool, momentum: float
+) -> list[Any]:
     """The update rule of fidelity.md §3, one parameter at a time."""
     values = [v.copy() for v in start]
     buffers: list[np.ndarray | None] = [None] * len(start)
@@ -112,7 +119,12 @@ def test_lars_golden() -> None:
     parameters = [nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in golden["init"]]
     second = config["group2"]
     groups = [
-        ParameterGroup("encoder", [("w", parameters[0]), ("b", parameters[1])], config["lr"], config["weight_decay"]),
+        ParameterGroup(
+            "encoder",
+            [("w", parameters[0]), ("b", parameters[1])],
+            config["lr"],
+            config["weight_decay"],
+        ),
         ParameterGroup("classifier", [("w", parameters[2])], second["lr"], second["weight_decay"]),
     ]
     optimiser = SGD(groups, config["momentum"], True, config["eta"])
@@ -134,7 +146,13 @@ def test_state_round_trip_resumes_identically(lars: bool) -> None:
         _set(parameters, _gradients(parameters, number))
         optimiser.step(LRS)
     saved = {key: value.clone() for key, value in optimiser.state().items()}
-    assert list(saved) == ["encoder.p0", "encoder.p1", "encoder.p2", "classifier.p0", "classifier.p1"]
+    assert list(saved) == [
+        "encoder.p0",
+        "encoder.p1",
+        "encoder.p2",
+        "classifier.p0",
+        "classifier.p1",
+    ]
     resumed = [nn.Parameter(p.detach().clone()) for p in parameters]
     second = _optimiser(resumed, lars)
     second.load_state(saved)
@@ -144,7 +162,9 @@ def test_state_round_trip_resumes_identically(lars: bool) -> None:
             sgd.step(LRS)
     assert all(torch.equal(a, b) for a, b in zip(parameters, resumed, strict=True))
     assert all(torch.equal(optimiser.state()[key], value) for key, value in second.state().items())
-    assert not torch.equal(saved["encoder.p0"], second.state()["encoder.p0"])  # the state given was copied
+    assert not torch.equal(
+        saved["encoder.p0"], second.state()["encoder.p0"]
+    )  # the state given was copied
 
 
 def test_load_state_keeps_the_parameters_layout() -> None:

@@ -17,19 +17,25 @@ import pytest
 from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
 
 from kaizen.errors import KaizenError
-from kaizen.fingerprint import closure, code_fingerprint
-from kaizen.nodes import JOB_COMMAND, DatasetFacts, Plan
 from kaizen.params import Params
-from kaizen.plan import build_plan
-from kaizen.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
+from kaizen.params.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
+from kaizen.plan.build import build_plan
+from kaizen.plan.fingerprint import closure, code_fingerprint
+from kaizen.plan.nodes import JOB_COMMAND, DatasetFacts, Plan
 
 VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
 BASE = {"grid.variants": VARIANTS}
 
 # Names of places in the plan, as `places` makes them, that a change of a parameter reaches.
 TRAINED = ["step/*", "specialist/*", "evaluation/*", "reference", "summary"]
-DISTILLED = [f"{kind}/{name}{tail}" for kind, tail in (("step", "/[1-4]"), ("evaluation", "")) for name in VARIANTS[:3]]
-SOFT_LABELLED = [f"{kind}/kaizen{tail}" for kind, tail in (("step", "*/[1-4]"), ("evaluation", "*"))]
+DISTILLED = [
+    f"{kind}/{name}{tail}"
+    for kind, tail in (("step", "/[1-4]"), ("evaluation", ""))
+    for name in VARIANTS[:3]
+]
+SOFT_LABELLED = [
+    f"{kind}/kaizen{tail}" for kind, tail in (("step", "*/[1-4]"), ("evaluation", "*"))
+]
 REHEARSED = ["step/kaizen/[1-4]", "evaluation/kaizen", "summary"]
 
 # Parameter or section -> what changes with it; the longest name that fits a parameter counts.
@@ -84,8 +90,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "distill.feature.weight": {"distill.feature.weight": 0.5},
     "per_method": {"per_method.simclr.train.lr": 0.5},
 }
-# Lists of points, and what the demo's source does not have, are tested on their own below; the others have a single
-# choice so far.
+# Lists of points, and what the demo's source does not have, are tested on their own below; the
+# others have a single choice so far.
 ELSEWHERE = {
     "dataset.path",
     "dataset.classes",
@@ -118,7 +124,10 @@ def changed(before: Plan, after: Plan) -> set[str]:
 
 def matching(plan: Plan, patterns: list[str]) -> set[str]:
     """Places that any of the patterns fits; each pattern has to fit one."""
-    fitting = {pattern: {place for place in places(plan) if fnmatchcase(place, pattern)} for pattern in patterns}
+    fitting = {
+        pattern: {place for place in places(plan) if fnmatchcase(place, pattern)}
+        for pattern in patterns
+    }
     assert all(fitting.values()), fitting
     return set().union(*fitting.values())
 
@@ -176,17 +185,25 @@ def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(path: str
     before = make_plan(base)
     assert changed(before, make_plan(base | change)) == matching(before, REACH[max(named, key=len)])
     if base != BASE and not path.startswith(("ssl.simclr", "distill.feature.contrastive")):
-        assert not changed(make_plan(BASE), make_plan(BASE | change)), "of another method or distiller"
+        assert not changed(make_plan(BASE), make_plan(BASE | change)), (
+            "of another method or distiller"
+        )
 
 
 def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
     both = {"grid.methods": ["simclr", "byol"], "grid.variants": ["kaizen"]}
     before = make_plan(both)
     after = make_plan(both | {"per_method.byol": {"train": {"lr": 0.7}, "augment": {"flip": 0.5}}})
-    keys = [[step.key for run in plan.runs if run.method == "simclr" for step in run.steps] for plan in (before, after)]
+    keys = [
+        [step.key for run in plan.runs if run.method == "simclr" for step in run.steps]
+        for plan in (before, after)
+    ]
     assert keys[0] == keys[1]
     trained = [run.steps[1].params for run in after.runs]
-    assert [(step["train"]["lr"], step["augment"]["flip"]) for step in trained] == [(2.0, 0.0), (0.7, 0.5)]
+    assert [(step["train"]["lr"], step["augment"]["flip"]) for step in trained] == [
+        (2.0, 0.0),
+        (0.7, 0.5),
+    ]
 
 
 def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> None:
@@ -214,7 +231,9 @@ def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -
     plan = make_plan({"model.classifier_head": "growing", "grid.variants": ["kaizen", "joint"]})
     tasks = plan.runs[0].evaluation.params["tasks"]
     for task, step in enumerate(plan.runs[0].steps):
-        assert step.params["logits"] == [label for classes in tasks[: task + 1] for label in classes]
+        assert step.params["logits"] == [
+            label for classes in tasks[: task + 1] for label in classes
+        ]
         assert step.params["num_classes"] == len(step.params["logits"])
         assert step.params.get("new_logits", 2) == 2
     assert [step.params["logits"] for step in plan.references[0].steps] == tasks
@@ -225,7 +244,9 @@ def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -
 def test_the_seed_of_random_replay_reaches_what_uses_it(policy: str) -> None:
     random = BASE | {"replay.policy": policy}
     before = make_plan(random)
-    assert changed(before, make_plan(random | {"replay.seed": 1})) == matching(before, REACH["replay"])
+    assert changed(before, make_plan(random | {"replay.seed": 1})) == matching(
+        before, REACH["replay"]
+    )
 
 
 HERDING_POLICY = {"replay.policy": "herding"}
@@ -244,7 +265,8 @@ def test_what_reaches_a_runs_steps_reaches_its_herding_too(path: str) -> None:
     found = changed(before, make_plan(base | change))
     named = max((name for name in REACH if path == name or path.startswith(f"{name}.")), key=len)
     expected = matching(before, REACH[named])
-    # The shard of a step depends on the steps before it; step 0 knows nothing of distillation and replay.
+    # The shard of a step depends on the steps before it; step 0 knows nothing of distillation and
+    # replay.
     first = 1 if "step/kaizen/0" in expected else 2
     if "step/kaizen/1" in expected and not path.startswith("replay"):
         expected |= matching(before, [f"replay/[{first}-4]"])
@@ -252,7 +274,11 @@ def test_what_reaches_a_runs_steps_reaches_its_herding_too(path: str) -> None:
 
 
 def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> None:
-    own = {"variants.soft": {"feature_distill": False}, "grid.variants": ["kaizen", "soft"], "grid.seeds": [0, 1]}
+    own = {
+        "variants.soft": {"feature_distill": False},
+        "grid.variants": ["kaizen", "soft"],
+        "grid.seeds": [0, 1],
+    }
     plan = make_plan(HERDING | own)
     runs = {(run.variant, run.seed): run for run in plan.runs}
     one, other = runs["kaizen", 0], runs["soft", 0]
@@ -262,27 +288,35 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
     for task, replay in enumerate(one.replays, start=1):
         steps = {f"step-{earlier:02d}": one.steps[earlier] for earlier in range(task)}
         assert replay.inputs == {"shards": plan.shards, **steps}
-        assert {role: replay.identities[role] for role in steps} == {role: node.key for role, node in steps.items()}
-        assert replay.identities.keys() - steps.keys() == {f"task-{earlier:02d}" for earlier in range(task)}
+        assert {role: replay.identities[role] for role in steps} == {
+            role: node.key for role, node in steps.items()
+        }
+        assert replay.identities.keys() - steps.keys() == {
+            f"task-{earlier:02d}" for earlier in range(task)
+        }
         assert replay.params["device"] == "auto" and "seed" not in replay.params
-    # 1 shards, 1 summary; per seed step 0, 2 x 4 steps, 1 + 2 x 3 replays, 4 specialists, 2 evaluations, 1 reference.
+    # 1 shards, 1 summary; per seed step 0, 2 x 4 steps, 1 + 2 x 3 replays, 4 specialists, 2
+    # evaluations, 1 reference.
     assert len(plan.nodes) == 2 + 2 * (1 + 8 + 7 + 4 + 2 + 1)
     sizes = make_plan(HERDING | {"replay.proportion": [0.0, 0.1, 0.2]})
     assert {len(run.replays) for run in sizes.runs} == {0, 4}
 
 
 def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
-    shards = {policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0] for policy in REPLAY_POLICIES}
+    shards = {
+        policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0]
+        for policy in REPLAY_POLICIES
+    }
     assert len({node.code for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
         own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
         packages = ("numpy", "pillow")
         if policy == "herding":
-            own, packages = (*own, "kaizen.data.replay.step_features"), (*packages, "torch")
+            own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         assert node.code == fake_fingerprint(own, packages)
         others = {f"kaizen.data.replay.{name}" for name in REPLAY_POLICIES.keys() - {policy}}
         assert not others & closure(own)
-        assert ("kaizen.models.continual" in closure(own)) is (policy == "herding")
+        assert ("kaizen.models.feature_classifier" in closure(own)) is (policy == "herding")
 
 
 def test_the_seed_of_the_labels_matters_where_some_are_dropped() -> None:
@@ -292,14 +326,19 @@ def test_the_seed_of_the_labels_matters_where_some_are_dropped() -> None:
 
 
 def test_where_the_raw_data_lie_is_no_part_of_any_key() -> None:
-    one, two = (make_plan({"dataset.source": "image_folder", "dataset.path": path}) for path in ("/a", "/b/c"))
+    one, two = (
+        make_plan({"dataset.source": "image_folder", "dataset.path": path})
+        for path in ("/a", "/b/c")
+    )
     assert one.nodes.keys() == two.nodes.keys()
     assert tuple(plan.shards.local["dataset"]["path"] for plan in (one, two)) == ("/a", "/b/c")
 
 
 def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> None:
     folder = {"dataset.source": "image_folder", "dataset.path": "/a"}
-    one, two = (make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes)))
+    one, two = (
+        make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes))
+    )
     assert one.nodes.keys() == two.nodes.keys()
     assert two.shards.local["dataset"]["classes"] == list(FACTS.classes)
 
@@ -317,7 +356,10 @@ def test_parameters_of_the_split_that_have_no_effect_are_part_of_no_key() -> Non
     ):
         before = make_plan(split, DOMAIN_FACTS)
         for change in changes:
-            assert make_plan(split | change, DOMAIN_FACTS).nodes.keys() == before.nodes.keys(), (split, change)
+            assert make_plan(split | change, DOMAIN_FACTS).nodes.keys() == before.nodes.keys(), (
+                split,
+                change,
+            )
 
 
 DOMAIN_FACTS = dataclasses.replace(
@@ -347,8 +389,12 @@ def steps_of(plan: Plan) -> list[list[str]]:
         ),
     ],
 )
-def test_an_appended_task_leaves_the_steps_before_it(before: dict[str, Any], appended: dict[str, Any]) -> None:
-    shorter, longer = (steps_of(make_plan(BASE | split, DOMAIN_FACTS)) for split in (before, appended))
+def test_an_appended_task_leaves_the_steps_before_it(
+    before: dict[str, Any], appended: dict[str, Any]
+) -> None:
+    shorter, longer = (
+        steps_of(make_plan(BASE | split, DOMAIN_FACTS)) for split in (before, appended)
+    )
     assert [steps[:2] for steps in longer] == shorter
     assert {len(steps) for steps in longer} == {3}
 
@@ -368,8 +414,13 @@ def test_a_domain_added_to_the_dataset_leaves_the_listed_ones() -> None:
 
 def test_classes_beyond_the_stream_reach_nothing() -> None:
     split = BASE | {"split.classes": [["class 3"], ["class 8", "class 1"]]}
-    train = tuple(text if label in (1, 3, 8) else "new images" for label, text in enumerate(FACTS.train))
-    assert make_plan(split).nodes.keys() == make_plan(split, dataclasses.replace(FACTS, train=train)).nodes.keys()
+    train = tuple(
+        text if label in (1, 3, 8) else "new images" for label, text in enumerate(FACTS.train)
+    )
+    assert (
+        make_plan(split).nodes.keys()
+        == make_plan(split, dataclasses.replace(FACTS, train=train)).nodes.keys()
+    )
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -390,7 +441,9 @@ def test_a_split_by_data_depends_on_all_images_and_on_how_they_are_dealt() -> No
     assert before.runs[0].steps[0].params["num_classes"] == 10
     assert changed(before, make_plan(split | {"split.seed": 1})) == matching(before, ["*"])
     train = ("new images", *FACTS.train[1:])
-    assert changed(before, make_plan(split, dataclasses.replace(FACTS, train=train))) == matching(before, ["*"])
+    assert changed(before, make_plan(split, dataclasses.replace(FACTS, train=train))) == matching(
+        before, ["*"]
+    )
     steps = steps_of(before)[0]
     assert len(set(steps)) == 2
     assert not set(steps) & set(steps_of(make_plan(split | {"split.tasks": 3}))[0])
@@ -408,7 +461,9 @@ def test_unlabelled_images_are_spread_by_the_seed_over_all_tasks() -> None:
 def test_the_same_tasks_have_the_same_steps_however_they_are_asked_for() -> None:
     order = make_plan(BASE).runs[0].evaluation.params["tasks"]
     equal, sizes = make_plan(BASE), make_plan(BASE | {"split.sizes": [2] * 5})
-    names = make_plan(BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]})
+    names = make_plan(
+        BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]}
+    )
     assert steps_of(equal) == steps_of(sizes) == steps_of(names)
     assert changed(equal, names) == {"shards"}
 
@@ -419,7 +474,10 @@ def test_the_plan_refuses_a_split_by_domain_of_a_source_without() -> None:
 
 
 def test_parameters_of_one_source_reach_no_node_of_another() -> None:
-    synthetic, folder = {"dataset.source": "synthetic"}, {"dataset.source": "image_folder", "dataset.path": "/a"}
+    synthetic, folder = (
+        {"dataset.source": "synthetic"},
+        {"dataset.source": "image_folder", "dataset.path": "/a"},
+    )
     before = make_plan(BASE | synthetic)
     for change in ({"dataset.seed": 1}, {"dataset.synthetic.size": 16}):
         assert changed(before, make_plan(BASE | synthetic | change)) == matching(before, ["*"])
@@ -428,7 +486,9 @@ def test_parameters_of_one_source_reach_no_node_of_another() -> None:
         assert changed(make_plan(BASE | folder), make_plan(BASE | folder | change)) == set()
     assert changed(before, make_plan(BASE | synthetic | {"dataset.test_fraction": 0.3})) == set()
     stl10 = BASE | {"dataset.source": "stl10"}
-    assert changed(make_plan(stl10), make_plan(stl10 | {"dataset.unlabelled": True})) == matching(before, ["*"])
+    assert changed(make_plan(stl10), make_plan(stl10 | {"dataset.unlabelled": True})) == matching(
+        before, ["*"]
+    )
 
 
 def test_a_seed_a_size_or_a_variant_added_leaves_everything_but_the_summary() -> None:
@@ -436,7 +496,10 @@ def test_a_seed_a_size_or_a_variant_added_leaves_everything_but_the_summary() ->
     for addition in (
         {"grid.seeds": [0, 1]},
         {"replay.proportion": [0.1, 0.5]},
-        {"grid.variants": [*VARIANTS, "mine"], "variants.mine": {"feature_distill": False, "replay": False}},
+        {
+            "grid.variants": [*VARIANTS, "mine"],
+            "variants.mine": {"feature_distill": False, "replay": False},
+        },
     ):
         after = make_plan(BASE | addition)
         assert before.nodes.keys() - after.nodes.keys() == {before.summary.key}
@@ -453,9 +516,13 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
     before = edited("none")
     assert changed(before, edited("kaizen.report.node")) == {"summary"}
     assert changed(before, edited("kaizen.evaluation.run")) == matching(before, REACH["evaluation"])
-    assert changed(before, edited("kaizen.data.replay.first_n")) == matching(before, REACH["replay"])
+    assert changed(before, edited("kaizen.data.replay.first_n")) == matching(
+        before, REACH["replay"]
+    )
     assert changed(before, edited("kaizen.data.replay.herding")) == set()
-    assert changed(before, edited("kaizen.distill.contrastive")) == matching(before, REACH["distill.feature"])
+    assert changed(before, edited("kaizen.distill.contrastive")) == matching(
+        before, REACH["distill.feature"]
+    )
     assert changed(before, edited("kaizen.ssl.simclr")) == matching(before, TRAINED)
     assert changed(before, edited("torch")) == matching(before, TRAINED)
     assert changed(before, edited("kaizen.data.ingest")) == matching(before, ["*"])
@@ -466,25 +533,38 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
 def test_other_training_images_of_one_class_reach_its_task_and_what_comes_after(task: int) -> None:
     before = make_plan(BASE)
     label = before.runs[0].evaluation.params["tasks"][task][1]
-    train = tuple("new images" if other == label else checksum for other, checksum in enumerate(FACTS.train))
-    later = [f"step/*/{step}" for step in range(task, 5)] + [f"replay/{step}" for step in range(task + 1, 5)]
+    train = tuple(
+        "new images" if other == label else checksum for other, checksum in enumerate(FACTS.train)
+    )
+    later = [f"step/*/{step}" for step in range(task, 5)] + [
+        f"replay/{step}" for step in range(task + 1, 5)
+    ]
     expected = [*later, f"specialist/{task}", "shards", "evaluation/*", "reference", "summary"]
-    assert changed(before, make_plan(BASE, dataclasses.replace(FACTS, train=train))) == matching(before, expected)
+    assert changed(before, make_plan(BASE, dataclasses.replace(FACTS, train=train))) == matching(
+        before, expected
+    )
 
 
 def test_other_test_images_reach_no_training() -> None:
     before = make_plan(BASE)
     after = make_plan(BASE, dataclasses.replace(FACTS, test=("new images", *FACTS.test[1:])))
-    assert changed(before, after) == matching(before, ["shards", "evaluation/*", "reference", "summary"])
+    assert changed(before, after) == matching(
+        before, ["shards", "evaluation/*", "reference", "summary"]
+    )
 
 
 def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     before = make_plan(BASE)
     first = before.runs[0].evaluation.params["tasks"][0][0]
-    classes = tuple("new name" if label == first else name for label, name in enumerate(FACTS.classes))
-    train = tuple("new images" if label == first else checksum for label, checksum in enumerate(FACTS.train))
+    classes = tuple(
+        "new name" if label == first else name for label, name in enumerate(FACTS.classes)
+    )
+    train = tuple(
+        "new images" if label == first else checksum for label, checksum in enumerate(FACTS.train)
+    )
     renamed, retaken = (
-        dataclasses.replace(FACTS, **{name: value}) for name, value in (("classes", classes), ("train", train))
+        dataclasses.replace(FACTS, **{name: value})
+        for name, value in (("classes", classes), ("train", train))
     )
     assert changed(before, make_plan(BASE, renamed)) == changed(before, make_plan(BASE, retaken))
 
@@ -494,14 +574,20 @@ def test_runs_share_what_they_have_in_common() -> None:
     assert len({run.steps[0].key for run in plan.runs if run.seed == 0}) == 1
     assert len({run.steps[0].key for run in plan.runs}) == 2
     for reference in plan.references:
-        assert reference.steps[0].key in {run.steps[0].key for run in plan.runs if run.seed == reference.seed}
+        assert reference.steps[0].key in {
+            run.steps[0].key for run in plan.runs if run.seed == reference.seed
+        }
     by_name = {run.name: run for run in plan.runs}
-    empty, none = by_name["simclr-kaizen-replay0pct-seed1"], by_name["simclr-kaizen_no_replay-seed1"]
+    empty, none = (
+        by_name["simclr-kaizen-replay0pct-seed1"],
+        by_name["simclr-kaizen_no_replay-seed1"],
+    )
     assert empty.steps == none.steps
     assert empty.evaluation == none.evaluation
     assert empty.replays == ()
-    # 1 shards, 2 x 4 replays; per seed: step 0, and 4 steps for each of kaizen x 3 sizes, cassle and no_distill
-    # (size 0 is kaizen_no_replay), 4 specialists, 5 evaluations, 1 reference; 1 summary.
+    # 1 shards, 2 x 4 replays; per seed: step 0, and 4 steps for each of kaizen x 3 sizes, cassle
+    # and no_distill (size 0 is kaizen_no_replay), 4 specialists, 5 evaluations, 1 reference; 1
+    # summary.
     assert len(plan.nodes) == 1 + 8 + 2 * (1 + 5 * 4 + 4 + 5 + 1) + 1
     assert plan.users(empty.evaluation.key) == [empty.name, none.name]
     assert sorted(plan.users(empty.steps[0].key)) == sorted(
@@ -511,7 +597,10 @@ def test_runs_share_what_they_have_in_common() -> None:
 
 def test_every_replay_shard_serves_all_seeds_of_all_variants() -> None:
     plan = make_plan(
-        {"grid.variants": ["kaizen", "no_distill_replay"], "variants.no_distill_replay": {"feature_distill": False}}
+        {
+            "grid.variants": ["kaizen", "no_distill_replay"],
+            "variants.no_distill_replay": {"feature_distill": False},
+        }
     )
     assert [run.replays for run in plan.runs] == [plan.runs[0].replays] * 2
     assert [step.inputs["replay"] for step in plan.runs[1].steps[1:]] == list(plan.runs[0].replays)
@@ -519,7 +608,13 @@ def test_every_replay_shard_serves_all_seeds_of_all_variants() -> None:
 
 def test_step_zero_and_specialists_know_nothing_of_distillation_and_replay() -> None:
     plan = make_plan(BASE)
-    optional = {"feature_distill", "classifier_distill", "teacher_train_mode", "replay_batch_size", "longest_loader"}
+    optional = {
+        "feature_distill",
+        "classifier_distill",
+        "teacher_train_mode",
+        "replay_batch_size",
+        "longest_loader",
+    }
     for step in (*(run.steps[0] for run in plan.runs), *plan.references[0].steps):
         assert not optional & step.params.keys()
         assert "replay_batch_size" not in step.params["train"]
@@ -564,12 +659,20 @@ def test_a_key_is_the_hash_of_all_that_a_node_depends_on() -> None:
 def test_nodes_come_after_their_inputs() -> None:
     plan = make_plan(BASE | {"grid.seeds": [3, 1]})
     order = {key: position for position, key in enumerate(plan.nodes)}
-    assert all(order[parent.key] < order[node.key] for node in plan.nodes.values() for parent in node.inputs.values())
+    assert all(
+        order[parent.key] < order[node.key]
+        for node in plan.nodes.values()
+        for parent in node.inputs.values()
+    )
     assert all(plan.nodes[key].key == key for key in plan.nodes)
 
 
 def test_names_are_unique_and_safe_as_paths() -> None:
-    own = {"variants": {"My.own_2": {}}, "grid.variants": [*VARIANTS, "My.own_2"], "grid.seeds": [0, 1, 2**31 - 1]}
+    own = {
+        "variants": {"My.own_2": {}},
+        "grid.variants": [*VARIANTS, "My.own_2"],
+        "grid.seeds": [0, 1, 2**31 - 1],
+    }
     shares = {"replay.proportion": [0.0, 0.01, 0.015, 0.1, 1.0]}
     each = {"replay.proportion": None, "replay.per_class": [0, 1, 20]}
     counts = {"replay.proportion": None, "replay.memory": [0, 1, 200]}
@@ -593,7 +696,9 @@ def test_the_plan_is_pure() -> None:
     one, two = make_plan(BASE), make_plan(BASE)
     assert list(one.nodes) == list(two.nodes)
     assert one.key == two.key
-    assert [node.spec() for node in one.nodes.values()] == [node.spec() for node in two.nodes.values()]
+    assert [node.spec() for node in one.nodes.values()] == [
+        node.spec() for node in two.nodes.values()
+    ]
 
 
 def python(code: str, folder: Path, **environment: str) -> str:
@@ -613,7 +718,8 @@ def python(code: str, folder: Path, **environment: str) -> str:
 
 def test_another_process_elsewhere_gets_the_same_keys_without_torch(tmp_path: Path) -> None:
     code = (
-        "import json, sys, kaizen.cli, kaizen.plan, kaizen.publish, kaizen.workflow\n"
+        "import json, sys, kaizen.cli, kaizen.plan.build, kaizen.store.publish, "
+        "kaizen.jobs.workflow\n"
         "from conftest import make_plan\n"
         f"plan = make_plan({BASE!r})\n"
         "print(json.dumps([plan.key, list(plan.nodes), sorted(sys.modules)]))"

@@ -1,4 +1,6 @@
-"""Every preset and documented combination plans; the paper's are the paper's numbers; adopting one keeps comments."""
+"""Every preset and documented combination plans; the paper's are the paper's numbers; adopting one
+keeps comments.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ import yaml
 from conftest import REPOSITORY, fake_fingerprint
 from tiny import Project
 
-from kaizen.nodes import DatasetFacts, Plan
 from kaizen.params import Params
-from kaizen.plan import build_plan
-from kaizen.validation import load_params
+from kaizen.params.validation import load_params
+from kaizen.plan.build import build_plan
+from kaizen.plan.nodes import DatasetFacts, Plan
 
 PRESETS = REPOSITORY / "presets"
 CLASSES = {"digits": 10, "image_folder": 10, "cifar100": 100, "imagenet": 100}
@@ -40,7 +42,9 @@ def plan(params: Params) -> Plan:
 def test_the_table_and_the_folder_name_the_same_presets() -> None:
     files = {path.stem for path in PRESETS.glob("*.yaml")}
     assert {name for names in EXPERIMENTS for name in names} | set(CHANGES) == files
-    for combination in re.findall(r"--configfile ((?:presets/\S+ ?)+)", (PRESETS / "README.md").read_text()):
+    for combination in re.findall(
+        r"--configfile ((?:presets/\S+ ?)+)", (PRESETS / "README.md").read_text()
+    ):
         assert all((REPOSITORY / name).is_file() for name in combination.split())
 
 
@@ -69,7 +73,11 @@ def test_the_papers_experiment_has_the_papers_numbers() -> None:
     ):
         step = steps[method, "kaizen"][1].params
         train = step["train"]
-        assert (train["lr"], train["weight_decay"], train["classifier_lr"]) == (lr, decay, classifier_lr)
+        assert (train["lr"], train["weight_decay"], train["classifier_lr"]) == (
+            lr,
+            decay,
+            classifier_lr,
+        )
         assert (train["epochs"], train["batch_size"], step["replay_batch_size"]) == (500, 256, 32)
         assert (train["optimizer"], train["lars_eta"], train["warmup_epochs"]) == ("lars", 0.02, 10)
         assert step["model"] | {"width": 0} == {
@@ -79,9 +87,17 @@ def test_the_papers_experiment_has_the_papers_numbers() -> None:
         assert step["feature_distill"]["predictor_hidden"] == 2048
         assert step["feature_distill"]["weight"] == (25.0 if method == "vicreg" else 1.0)
         assert step["classifier_distill"] == {"weight": 2.0, "temperature": 1.0}
-    augment = {method: steps[method, "kaizen"][0].params["augment"] for method in ("simclr", "vicreg")}
-    assert (augment["simclr"]["crop_scale"], augment["simclr"]["solarize"]) == ([0.08, 1.0], [0.0, 0.2])
-    assert (augment["vicreg"]["crop_scale"], augment["vicreg"]["solarize"]) == ([0.2, 1.0], [0.1, 0.1])
+    augment = {
+        method: steps[method, "kaizen"][0].params["augment"] for method in ("simclr", "vicreg")
+    }
+    assert (augment["simclr"]["crop_scale"], augment["simclr"]["solarize"]) == (
+        [0.08, 1.0],
+        [0.0, 0.2],
+    )
+    assert (augment["vicreg"]["crop_scale"], augment["vicreg"]["solarize"]) == (
+        [0.2, 1.0],
+        [0.1, 0.1],
+    )
     sizes = {run.replay_size for run in planned.runs if run.variant == "kaizen"}
     assert sizes == {0.01} and len(planned.runs) == 16
 
@@ -93,7 +109,10 @@ def test_adopting_a_preset_writes_its_values_and_keeps_the_comments(tmp_path: Pa
     outcome = Project(tmp_path).kaizen("preset", "cifar100", "quick")
     assert outcome.code == 0, outcome.output
     assert load_params(tmp_path / "params.yaml") == load("cifar100", "quick")
-    before, after = (path.read_text().count("#") for path in (REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
+    before, after = (
+        path.read_text().count("#")
+        for path in (REPOSITORY / "params.yaml", tmp_path / "params.yaml")
+    )
     assert after > before * 0.8
     unchanged = (tmp_path / "params.yaml").read_bytes()
     outcome = Project(tmp_path).kaizen("preset", "cifar1000")

@@ -44,11 +44,15 @@ def explained(project: Project, asked: str) -> dict[str, Any]:
     return json.loads(outcome.output)
 
 
-# -- the commit -----------------------------------------------------------------------------------------------
+# -- the commit --------------------------------------------------------------------------------
 
 
 def run_git(folder: Path, *arguments: str) -> str:
-    who = [f"GIT_{who}_{what}=t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    who = [
+        f"GIT_{who}_{what}=t@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    ]
     command = ["env", *who, "git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -72,8 +76,12 @@ def no_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None
     return lambda: monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize("state", ["branch", "packed", "detached", "tag", "worktree", "worktree packed", "deep branch"])
-def test_the_commit_is_read_without_git(repository: Path, no_git: Callable[[], None], state: str) -> None:
+@pytest.mark.parametrize(
+    "state", ["branch", "packed", "detached", "tag", "worktree", "worktree packed", "deep branch"]
+)
+def test_the_commit_is_read_without_git(
+    repository: Path, no_git: Callable[[], None], state: str
+) -> None:
     place = repository
     if state.startswith("worktree"):
         place = repository.parent / "worktree"
@@ -104,7 +112,9 @@ def test_where_there_is_no_commit_none_is_made_up(tmp_path: Path, repository: Pa
     assert git.head_commit(repository) is None
 
 
-def test_changed_files_are_those_that_differ_from_the_commit(repository: Path, no_git: Callable[[], None]) -> None:
+def test_changed_files_are_those_that_differ_from_the_commit(
+    repository: Path, no_git: Callable[[], None]
+) -> None:
     def found() -> list[str] | None:
         return git.changed_files(repository, ["kaizen", "missing"])
 
@@ -122,12 +132,14 @@ def test_changed_files_are_those_that_differ_from_the_commit(repository: Path, n
     assert found() == ["kaizen/a.py", "kaizen/b.py"]
     commit = run_git(repository, "rev-parse", "HEAD")
     assert git.is_in_commit(repository, commit, "other.txt")
-    assert not git.is_in_commit(repository, commit, "kaizen/run.log"), "an ignored file is not changed, but not there"
+    assert not git.is_in_commit(repository, commit, "kaizen/run.log"), (
+        "an ignored file is not changed, but not there"
+    )
     no_git()
     assert found() is None and not git.is_in_commit(repository, commit, "other.txt")
 
 
-# -- what is recorded -------------------------------------------------------------------------------------------
+# -- what is recorded --------------------------------------------------------------------------
 
 
 def test_a_nodes_run_tells_how_it_was_made(finished: Project) -> None:
@@ -140,7 +152,9 @@ def test_a_nodes_run_tells_how_it_was_made(finished: Project) -> None:
     # This project's parameters lie in no repository, or in another than the code.
     assert run["local"]["origin"]["params_committed"] is False
     record = finished.store.record("step", key).read_text()
-    assert "origin" not in record and "versions" not in record, "what differs from run to run stays out of the record"
+    assert "origin" not in record and "versions" not in record, (
+        "what differs from run to run stays out of the record"
+    )
 
 
 def test_jobs_tell_where_they_ran(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +170,9 @@ def test_jobs_tell_where_they_ran(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_snakemake_of_a_clusters_job_takes_over_what_the_first_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["/bin/snakemake", "--cores", "all", "--configfile", "a b.yaml"])
+    monkeypatch.setattr(
+        sys, "argv", ["/bin/snakemake", "--cores", "all", "--configfile", "a b.yaml"]
+    )
     monkeypatch.delenv("KAIZEN_ORIGIN", raising=False)
     first = origin.Origin(tmp_path, None)
     assert first.facts["command"] == "snakemake --cores all --configfile 'a b.yaml'"
@@ -176,11 +192,15 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
     shutil.rmtree(project.store.folder("summary", summary["key"]))
     (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
     outcome = project.kaizen("run", "--plan", "plan.json")
-    assert outcome.code == 2 and "is not the plan's" in outcome.output and "plans anew" in outcome.output
+    assert (
+        outcome.code == 2
+        and "is not the plan's" in outcome.output
+        and "plans anew" in outcome.output
+    )
     assert not project.store.has("summary", summary["key"])
 
 
-# -- explaining -------------------------------------------------------------------------------------------------
+# -- explaining --------------------------------------------------------------------------------
 
 
 def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> None:
@@ -204,7 +224,9 @@ def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> No
     (data,) = found["data"]
     assert (data["source"], data["path"], len(data["checksums"])) == ("image_folder", "images", 8)
     keys = {record["key"], *(entry["key"] for entry in record["inputs"].values())}
-    runs = [finished.store.read_run(kind, key) or {} for kind, key in finished.nodes() if key in keys]
+    runs = [
+        finished.store.read_run(kind, key) or {} for kind, key in finished.nodes() if key in keys
+    ]
     times = [max(run["seconds"], run.get("training_seconds", 0.0)) for run in runs]
     assert found["wall_time"] == {"seconds": pytest.approx(sum(times)), "nodes": 4, "unknown": 0}
 
@@ -212,8 +234,16 @@ def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> No
 @pytest.mark.parametrize(
     ("asked", "kind", "what"),
     [
-        ("results/summary/figures/accuracy_bars.png", "summary", "figure of the summary of all runs"),
-        ("results/summary/figures/accuracy_bars.csv", "summary", "data of a figure of the summary of all runs"),
+        (
+            "results/summary/figures/accuracy_bars.png",
+            "summary",
+            "figure of the summary of all runs",
+        ),
+        (
+            "results/summary/figures/accuracy_bars.csv",
+            "summary",
+            "data of a figure of the summary of all runs",
+        ),
         ("results/metrics.json", "summary", "metrics of the summary of all runs"),
         (f"{KAIZEN}/README.md", "summary", "card of the summary of all runs"),
         (f"{KAIZEN}/step-00", "step", "training step"),
@@ -223,16 +253,26 @@ def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> No
         ("results/evaluations/simclr-no_distill-seed1", "evaluation", "evaluation of a run"),
     ],
 )
-def test_every_published_place_leads_to_its_node(finished: Project, asked: str, kind: str, what: str) -> None:
+def test_every_published_place_leads_to_its_node(
+    finished: Project, asked: str, kind: str, what: str
+) -> None:
     found = explained(finished, asked)
     assert (found["kind"], found["what"]) == (kind, what)
     assert found["files"] and not any(file["problem"] for file in found["files"])
 
 
-def test_a_node_is_found_by_its_key_the_beginning_of_it_and_its_path_in_the_store(finished: Project) -> None:
+def test_a_node_is_found_by_its_key_the_beginning_of_it_and_its_path_in_the_store(
+    finished: Project,
+) -> None:
     key = finished.keys("step")[0]
     place = finished.store.folder("step", key)
-    for asked in (key, f"step/{key[:10]}", str(place), str(place / "history.parquet"), f".kaizen/store/step/{key}"):
+    for asked in (
+        key,
+        f"step/{key[:10]}",
+        str(place),
+        str(place / "history.parquet"),
+        f".kaizen/store/step/{key}",
+    ):
         assert explained(finished, asked)["key"] == key, asked
 
 
@@ -241,11 +281,19 @@ def test_a_number_leads_to_the_evaluations_that_it_is_the_mean_of(finished: Proj
     means = []
     for seed, run in enumerate(found["runs"]):
         assert run["run"] == f"simclr-kaizen-replay25pct-seed{seed}"
-        matrix = read_json(finished.root / run["published"][0] / "accuracy.json")["matrices"]["classifier"]
+        matrix = read_json(finished.root / run["published"][0] / "accuracy.json")["matrices"][
+            "classifier"
+        ]
         means.append(continual_accuracy(matrix))
         assert run["value"] == pytest.approx(means[-1])
-    assert len(means) == 2 and found["value"] == pytest.approx(sum(means) / 2) and found["agrees"] is True
-    full = explained(finished, "results/summary/metrics_full.json:simclr.kaizen.knn.final_accuracy.n")["number"]
+    assert (
+        len(means) == 2
+        and found["value"] == pytest.approx(sum(means) / 2)
+        and found["agrees"] is True
+    )
+    full = explained(
+        finished, "results/summary/metrics_full.json:simclr.kaizen.knn.final_accuracy.n"
+    )["number"]
     assert (full["value"], full["agrees"], len(full["runs"])) == (2, True, 2)
     other = explained(finished, "data/shards/tasks.json:tasks.0.train.rows")["number"]
     assert other == {"path": "tasks.0.train.rows", "value": 24}
@@ -260,7 +308,11 @@ def test_an_edited_file_does_not_match(project: Project) -> None:
     path.unlink()
     path.write_text(json.dumps(metrics))
     outcome = project.kaizen("explain", "results/metrics.json:Kaizen.CA")
-    assert outcome.code == 0 and "DOES NOT MATCH" in outcome.output and "DO NOT LEAD TO THIS NUMBER" in outcome.output
+    assert (
+        outcome.code == 0
+        and "DOES NOT MATCH" in outcome.output
+        and "DO NOT LEAD TO THIS NUMBER" in outcome.output
+    )
     (project.root / KAIZEN / "step-01/model.safetensors").unlink()
     outcome = project.kaizen("explain", f"{KAIZEN}/step-01")
     assert outcome.code == 0 and "step-01/model.safetensors is missing" in outcome.output
@@ -276,18 +328,25 @@ def test_an_edited_file_does_not_match(project: Project) -> None:
         ("/etc/passwd", "is none of the files that Kaizen made"),
         ("0123456789abcdef", "is not known"),
         ("results/metrics.json:simclr.CA", "did you mean"),
-        ("results/metrics.json:CA", "has 2 numbers of that name: simclr.kaizen.CA, simclr.no_distill.CA"),
+        (
+            "results/metrics.json:CA",
+            "has 2 numbers of that name: simclr.kaizen.CA, simclr.no_distill.CA",
+        ),
         ("results/summary/report.md:CA", "only a JSON file has numbers"),
     ],
 )
-def test_what_is_not_kaizens_is_told_in_one_message(finished: Project, asked: str, says: str) -> None:
+def test_what_is_not_kaizens_is_told_in_one_message(
+    finished: Project, asked: str, says: str
+) -> None:
     outcome = finished.kaizen("explain", asked)
     assert outcome.code == 2 and says in outcome.output, outcome.output
     assert outcome.output.count("kaizen: ") == 1 and "Traceback" not in outcome.output
 
 
 def test_without_a_store_the_published_tree_tells_all(finished: Project, tmp_path: Path) -> None:
-    """As in a fresh clone after `dvc pull`: also without the raw data, and with parameters that are wrong."""
+    """As in a fresh clone after `dvc pull`: also without the raw data, and with parameters that are
+    wrong.
+    """
     asked = f"{KAIZEN}/step-01"
     before = explained(finished, asked)
     clone = Project(tmp_path / "clone")
@@ -321,7 +380,10 @@ def test_what_was_set_aside_or_lost_is_told(project: Project) -> None:
     record.unlink()
     record.write_text(json.dumps(content))
     outcome = project.kaizen("explain", asked)
-    assert outcome.code == 2 and f"step/{key}, whose record (node.json) is missing or was altered" in outcome.output
+    assert (
+        outcome.code == 2
+        and f"step/{key}, whose record (node.json) is missing or was altered" in outcome.output
+    )
 
 
 def test_other_code_or_packages_are_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +405,8 @@ def test_explaining_does_without_torch(finished: Project) -> None:
     code = (
         "import sys\nfrom kaizen.cli import main\n"
         f"code = main(['explain', '{KAIZEN}/step-01'])\n"
-        "print('LOADED', code, *[name for name in ('torch', 'snakemake', 'dvc', 'matplotlib') if name in sys.modules])"
+        "print('LOADED', code, *[name for name in ('torch', 'snakemake', 'dvc', 'matplotlib') if "
+        "name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -360,18 +423,26 @@ def test_explaining_does_without_torch(finished: Project) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599.7, "1 h 00 min"), (7805, "2 h 10 min")],
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3599.7, "1 h 00 min"),
+        (7805, "2 h 10 min"),
+    ],
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-# -- making it again: the printed commands, in a fresh clone with an empty store --------------------------------
+# -- making it again: the printed commands, in a fresh clone with an empty store ---------------
 
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with code and parameters committed, run once; an overlay of its own, not committed, run too."""
+    """A checkout with code and parameters committed, run once; an overlay of its own, not
+    committed, run too.
+    """
     project = new_project(tmp_path_factory.mktemp("committed") / "project")
     project.commit("all")
     project.run(sys.executable, "-m", "kaizen", "run")
@@ -401,19 +472,31 @@ def bash(project: Checkout, command: str) -> None:
 
 def same_bytes(one: Checkout, two: Checkout, kind: str, key: str) -> None:
     folder = one.store / kind / key
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    names = sorted(
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "run.json"
+    )
     assert len(names) > 1
     for name in names:
         assert (two.store / kind / key / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(committed: Checkout, tmp_path: Path) -> None:
+def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(
+    committed: Checkout, tmp_path: Path
+) -> None:
     folder = "results/models/simclr-kaizen-replay10pct-seed0/step-01"
     found = json.loads(committed.run(sys.executable, "-m", "kaizen", "explain", folder, "--json"))
     commit = committed.run("git", "rev-parse", "HEAD").strip()
-    assert found["origin"].items() >= {"commit": commit, "changed": [], "params_committed": True}.items()
+    assert (
+        found["origin"].items()
+        >= {"commit": commit, "changed": [], "params_committed": True}.items()
+    )
     (command,) = printed_commands(committed.run(sys.executable, "-m", "kaizen", "explain", folder))
-    assert command == f"git checkout {commit} && snakemake --cores all --config node=step/{found['key']}"
+    assert (
+        command
+        == f"git checkout {commit} && snakemake --cores all --config node=step/{found['key']}"
+    )
     clone = clone_of(committed, tmp_path / "clone")
     bash(clone, command)
     same_bytes(committed, clone, "step", found["key"])
@@ -421,7 +504,10 @@ def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(committed: Ch
     assert made == {"shards", "replay", "step"}, "nothing that it does not need"
     assert not (clone.root / "results").exists()
     run = read_json(clone.store / "step" / found["key"] / "run.json")
-    assert run["local"]["origin"]["commit"] == commit and "node=step/" in run["local"]["origin"]["command"]
+    assert (
+        run["local"]["origin"]["commit"] == commit
+        and "node=step/" in run["local"]["origin"]["command"]
+    )
     outcome = subprocess.run(
         ["snakemake", "--cores", "1", "--config", f"node=step/{commit[:32]}"],
         cwd=clone.root, env=clone.environment(), capture_output=True, text=True,
@@ -429,7 +515,9 @@ def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(committed: Ch
     assert outcome.returncode == 2 and "has no such node" in outcome.stderr
 
 
-def test_other_parameters_than_the_commits_come_as_a_plan(committed: Checkout, tmp_path: Path) -> None:
+def test_other_parameters_than_the_commits_come_as_a_plan(
+    committed: Checkout, tmp_path: Path
+) -> None:
     project = Checkout(tmp_path / "project")
     subprocess.run(["cp", "--archive", str(committed.root), str(project.root)], check=True)
     with (project.root / "kaizen/cli.py").open("a") as file:
@@ -438,7 +526,9 @@ def test_other_parameters_than_the_commits_come_as_a_plan(committed: Checkout, t
     folder = "results/evaluations/simclr-no_distill-seed0"
     printed = project.run(sys.executable, "-m", "kaizen", "explain", folder)
     commit = project.run("git", "rev-parse", "HEAD").strip()
-    assert "clean in all that this depends on (uncommitted were: kaizen/cli.py)" in in_one_line(printed)
+    assert "clean in all that this depends on (uncommitted were: kaizen/cli.py)" in in_one_line(
+        printed
+    )
     assert "current plan no" in printed and "--overlay more.yaml" in printed
     write, make = printed_commands(printed)
     assert make == f"git checkout {commit} && kaizen run --plan again.json"
@@ -452,7 +542,9 @@ def test_other_parameters_than_the_commits_come_as_a_plan(committed: Checkout, t
     assert run["local"]["origin"]["commit"] == commit and run["local"]["origin"]["changed"] == []
 
 
-def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(committed: Checkout, tmp_path: Path) -> None:
+def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
+    committed: Checkout, tmp_path: Path
+) -> None:
     project = Checkout(tmp_path / "project")
     subprocess.run(["cp", "--archive", str(committed.root), str(project.root)], check=True)
     source = project.root / "kaizen/report/cards.py"
@@ -467,7 +559,9 @@ def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(committ
     project.run("git", "add", "kaizen")
     project.run("git", "commit", "--quiet", "--message", "cards")
     commit = project.run("git", "rev-parse", "HEAD").strip()
-    assert printed_commands(project.run(*explain)) == [f"git checkout {commit} && snakemake --cores all"]
+    assert printed_commands(project.run(*explain)) == [
+        f"git checkout {commit} && snakemake --cores all"
+    ]
     source.write_text(text.replace("# Model card", "# Another"))
     printed = project.run(*explain)
     assert (
@@ -484,7 +578,10 @@ def test_a_clone_takes_over_how_nodes_were_made(committed: Checkout, tmp_path: P
     for folder in ("data/shards", "data/replay", "results"):
         shutil.copytree(committed.root / folder, clone.root / folder)
     clone.run(sys.executable, "-m", "kaizen", "publish")
-    runs = [{path.parent.name: read_json(path) for path in p.store.glob("*/*/run.json")} for p in (committed, clone)]
+    runs = [
+        {path.parent.name: read_json(path) for path in p.store.glob("*/*/run.json")}
+        for p in (committed, clone)
+    ]
     assert runs[0] == runs[1] and len(runs[0]) == 9
     provenance = "results/provenance.json"
     assert (clone.root / provenance).read_bytes() == (committed.root / provenance).read_bytes()

@@ -17,11 +17,13 @@ from conftest import REPOSITORY, commit_fake, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.nodes import Node, Plan
-from kaizen.publish import MANAGED, is_published, publish, published_paths, take_back
-from kaizen.store import Store
+from kaizen.plan.nodes import Node, Plan
+from kaizen.store.publish import MANAGED, is_published, publish, published_paths, take_back
+from kaizen.store.store import Store
 
-PLAN = make_plan({"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]})
+PLAN = make_plan(
+    {"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]}
+)
 STEP_1 = PLAN.runs[0].steps[1]
 STEP_1_FOLDER = "results/models/simclr-kaizen-replay10pct-seed0/step-01"
 
@@ -30,7 +32,11 @@ def finish(plan: Plan, store: Store) -> None:
     """Put every node of a plan into a store."""
     for node in plan.nodes.values():
         if not store.has(node.kind, node.key):
-            metrics = {"metrics.json": '{"a": 1}\n', "figures/bars.csv": "x,mean\n"} if node is plan.summary else None
+            metrics = (
+                {"metrics.json": '{"a": 1}\n', "figures/bars.csv": "x,mean\n"}
+                if node is plan.summary
+                else None
+            )
             commit_fake(store, node, metrics)
 
 
@@ -44,7 +50,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def root(tmp_path: Path, store: Store) -> Path:
-    """A checkout with the plan published, as copies that may be written: so DVC may check them out."""
+    """A checkout with the plan published, as copies that may be written: so DVC may check them
+    out.
+    """
     root = tmp_path / "checkout"
     publish(PLAN, store, root)
     for path in root.rglob("*"):
@@ -66,7 +74,11 @@ def rewrite(path: Path, content: bytes | str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def edit_json(path: Path, change: Callable[[Any], object]) -> None:
@@ -75,13 +87,17 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
     rewrite(path, json.dumps(value))
 
 
-# -- publishing -----------------------------------------------------------------------------------------------
+# -- publishing --------------------------------------------------------------------------------
 
 
 def test_every_node_has_a_readable_place() -> None:
     folders = published_paths(PLAN)
     assert {node.key for node in folders.values()} == set(PLAN.nodes)
-    runs = ["simclr-kaizen-replay10pct-seed0", "simclr-kaizen-replay50pct-seed0", "simclr-cassle-seed0"]
+    runs = [
+        "simclr-kaizen-replay10pct-seed0",
+        "simclr-kaizen-replay50pct-seed0",
+        "simclr-cassle-seed0",
+    ]
     expected = {
         "data/shards",
         "results/summary",
@@ -93,7 +109,10 @@ def test_every_node_has_a_readable_place() -> None:
     expected |= {f"results/evaluations/{run}" for run in [*runs, "simclr-specialist-seed0"]}
     assert set(folders) == expected
     assert folders[STEP_1_FOLDER] is STEP_1
-    assert all(path.startswith(tuple(f"{managed}/" for managed in MANAGED)) or path in MANAGED for path in folders)
+    assert all(
+        path.startswith(tuple(f"{managed}/" for managed in MANAGED)) or path in MANAGED
+        for path in folders
+    )
 
 
 def test_replay_made_with_a_runs_own_models_is_published_under_its_name() -> None:
@@ -117,7 +136,9 @@ def test_replay_made_with_a_runs_own_models_is_published_under_its_name() -> Non
     assert "data/replay/first_n-200images/step-01" in published_paths(memory)
 
 
-def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp_path: Path) -> None:
+def test_publishing_puts_every_file_in_its_place_with_its_hash(
+    store: Store, tmp_path: Path
+) -> None:
     root = tmp_path / "root"
     paths = publish(PLAN, store, root)
     found = contents(root)
@@ -128,7 +149,10 @@ def test_publishing_puts_every_file_in_its_place_with_its_hash(store: Store, tmp
     assert sorted(found) == sorted(manifest["files"]) == paths
     for path, content in found.items():
         entry = manifest["files"][path]
-        assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest()), path
+        assert (entry["size"], entry["sha256"]) == (
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+        ), path
         assert content == (store.folder(entry["kind"], entry["key"]) / entry["file"]).read_bytes()
     for folder, node in published_paths(PLAN).items():
         names = {name.removeprefix(f"{folder}/") for name in found if name.startswith(f"{folder}/")}
@@ -145,7 +169,16 @@ def test_published_files_cannot_be_written_in_place(store: Store, tmp_path: Path
 
 def test_publishing_is_deterministic(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
-    finish(make_plan({"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]}), other)
+    finish(
+        make_plan(
+            {
+                "split.tasks": 2,
+                "grid.variants": ["kaizen", "cassle"],
+                "replay.proportion": [0.1, 0.5],
+            }
+        ),
+        other,
+    )
     for name, source in (("a", store), ("b", store), ("c", other)):
         publish(PLAN, source, tmp_path / name)
     publish(PLAN, store, tmp_path / "b")
@@ -174,7 +207,11 @@ def test_a_manifest_that_was_altered_is_not_this_plans(store: Store, root: Path)
     manifest = root / "results/manifest.json"
     good = manifest.read_text()
     path, entry = next(iter(read_json(manifest)["files"].items()))
-    for old, new in ((entry["sha256"], "0" * 64), (path, f"{path}x"), (PLAN.summary.key, STEP_1.key)):
+    for old, new in (
+        (entry["sha256"], "0" * 64),
+        (path, f"{path}x"),
+        (PLAN.summary.key, STEP_1.key),
+    ):
         assert old in good
         rewrite(manifest, good.replace(old, new))
         assert not is_published(PLAN, store, root)
@@ -194,14 +231,20 @@ def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
 
 def test_an_unfinished_plan_is_not_published(store: Store, tmp_path: Path) -> None:
     shutil.rmtree(store.folder(STEP_1.kind, STEP_1.key))
-    with pytest.raises(KaizenError, match=f"{STEP_1.key}/node.json does not exist; run `kaizen plan`"):
+    with pytest.raises(
+        KaizenError, match=f"{STEP_1.key}/node.json does not exist; run `kaizen plan`"
+    ):
         publish(PLAN, store, tmp_path / "root")
     assert not (tmp_path / "root/results/manifest.json").exists()
 
 
-def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(store: Store, root: Path) -> None:
+def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(
+    store: Store, root: Path
+) -> None:
     rewrite(store.folder(STEP_1.kind, STEP_1.key) / "data.txt", "damaged")
-    with pytest.raises(KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"):
+    with pytest.raises(
+        KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"
+    ):
         publish(PLAN, store, root)
     assert not (root / "results/manifest.json").exists()
     assert not is_published(PLAN, store, root)
@@ -237,17 +280,21 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
         assert not is_published(PLAN, store, root), text
 
 
-# -- taking back ----------------------------------------------------------------------------------------------
+# -- taking back -------------------------------------------------------------------------------
 
 
 def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> None:
-    """Two stores hold the same nodes of the plan, every file right, without ``but`` in the second."""
+    """Two stores hold the same nodes of the plan, every file right, without ``but`` in the
+    second.
+    """
     for node in PLAN.nodes.values():
         assert two.has(node.kind, node.key) == (node not in but), node.title
         if node not in but:
             record = one.read_record(node.kind, node.key)
             assert two.read_record(node.kind, node.key) == record
-            assert two.read_run(node.kind, node.key) == one.read_run(node.kind, node.key) is not None
+            assert (
+                two.read_run(node.kind, node.key) == one.read_run(node.kind, node.key) is not None
+            )
             for name in record["files"]:
                 assert (
                     two.open_file(node.kind, node.key, name).read_bytes()
@@ -255,7 +302,9 @@ def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> Non
                 )
 
 
-def test_an_empty_store_takes_all_back_from_the_published_tree(store: Store, root: Path, empty: Store) -> None:
+def test_an_empty_store_takes_all_back_from_the_published_tree(
+    store: Store, root: Path, empty: Store
+) -> None:
     taken = take_back(PLAN, empty, root)
     assert {node.key for node in taken} == set(PLAN.nodes)
     assert_same_nodes(store, empty)
@@ -291,7 +340,10 @@ def correct_manifest(root: Path, *paths: str) -> None:
     def change(manifest: Any) -> None:
         for path in paths:
             content = (root / path).read_bytes()
-            manifest["files"][path] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            manifest["files"][path] |= {
+                "size": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
 
     edit_json(root / "results/manifest.json", change)
 
@@ -310,11 +362,17 @@ def missing_file(root: Path) -> None:
 
 
 def file_out_of_manifest(root: Path) -> None:
-    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/data.txt"))
+    edit_json(
+        root / "results/manifest.json",
+        lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/data.txt"),
+    )
 
 
 def record_out_of_manifest(root: Path) -> None:
-    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/node.json"))
+    edit_json(
+        root / "results/manifest.json",
+        lambda manifest: manifest["files"].pop(f"{STEP_1_FOLDER}/node.json"),
+    )
 
 
 def edited_record(change: Callable[[Any], object]) -> Callable[[Path], None]:
@@ -334,11 +392,15 @@ def broken_record(text: str) -> Callable[[Path], None]:
 
 
 def another_nodes_files(root: Path) -> None:
-    """The other size's step under this one's name: as after `git checkout` without `dvc checkout`."""
+    """The other size's step under this one's name: as after `git checkout` without `dvc
+    checkout`.
+    """
     other = STEP_1_FOLDER.replace("replay10pct", "replay50pct")
     for name in ("data.txt", "node.json", "figures/a.csv"):
         rewrite(root / STEP_1_FOLDER / name, (root / other / name).read_bytes())
-    correct_manifest(root, *(f"{STEP_1_FOLDER}/{name}" for name in ("data.txt", "node.json", "figures/a.csv")))
+    correct_manifest(
+        root, *(f"{STEP_1_FOLDER}/{name}" for name in ("data.txt", "node.json", "figures/a.csv"))
+    )
 
 
 def file_outside(root: Path) -> None:
@@ -347,9 +409,13 @@ def file_outside(root: Path) -> None:
     (root / "evil").write_bytes(content)
     entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     name = "../../../../../evil-was-here"
-    edit_json(root / STEP_1_FOLDER / "node.json", lambda record: record["files"].update({name: entry}))
+    edit_json(
+        root / STEP_1_FOLDER / "node.json", lambda record: record["files"].update({name: entry})
+    )
     named = {"kind": "step", "key": STEP_1.key, "file": name} | entry
-    edit_json(root / "results/manifest.json", lambda manifest: manifest["files"].update({"evil": named}))
+    edit_json(
+        root / "results/manifest.json", lambda manifest: manifest["files"].update({"evil": named})
+    )
     correct_manifest(root, f"{STEP_1_FOLDER}/node.json")
 
 
@@ -395,9 +461,13 @@ def test_an_edited_result_is_not_the_nodes_result(store: Store, root: Path, empt
     assert_same_nodes(store, empty)
 
 
-def test_another_copy_is_taken_where_the_first_is_bad(store: Store, root: Path, empty: Store) -> None:
+def test_another_copy_is_taken_where_the_first_is_bad(
+    store: Store, root: Path, empty: Store
+) -> None:
     step_0 = PLAN.runs[0].steps[0]
-    copies = sorted(folder for folder, node in published_paths(PLAN).items() if node.key == step_0.key)
+    copies = sorted(
+        folder for folder, node in published_paths(PLAN).items() if node.key == step_0.key
+    )
     assert len(copies) == 4
     for folder in copies[:-1]:
         flip(root / folder / "data.txt")
@@ -425,23 +495,34 @@ def test_a_broken_manifest_is_left_alone(text: str, root: Path, empty: Store) ->
     assert take_back(PLAN, empty, root) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nodes": []}', '{"nodes": {"KEY": 1}}', '{"nodes": {"KEY": NaN}}'])
-def test_nodes_come_back_where_how_they_were_made_is_not_known(text: str, root: Path, empty: Store) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"nodes": []}', '{"nodes": {"KEY": 1}}', '{"nodes": {"KEY": NaN}}']
+)
+def test_nodes_come_back_where_how_they_were_made_is_not_known(
+    text: str, root: Path, empty: Store
+) -> None:
     rewrite(root / "results/provenance.json", text.replace("KEY", STEP_1.key))
     assert len(take_back(PLAN, empty, root)) == len(PLAN.nodes)
     assert empty.read_run(STEP_1.kind, STEP_1.key) is None
 
 
-# -- DVC ------------------------------------------------------------------------------------------------------
+# -- DVC ---------------------------------------------------------------------------------------
 
 
 def run(folder: Path, *command: str) -> None:
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(folder / ".dvc-site")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | {
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc-site"),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_empty_store_takes_all_back_from_dvcs_cache(store: Store, root: Path, empty: Store, tmp_path: Path) -> None:
+def test_an_empty_store_takes_all_back_from_dvcs_cache(
+    store: Store, root: Path, empty: Store, tmp_path: Path
+) -> None:
     outputs = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["experiment"]
     stage = {"cmd": "true", "outs": outputs["outs"], "metrics": outputs["metrics"]}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"experiment": stage}}))

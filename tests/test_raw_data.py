@@ -1,4 +1,6 @@
-"""Raw data under DVC, `dvc add` and `dvc import-url`: known by its content, and changed without needless work."""
+"""Raw data under DVC, `dvc add` and `dvc import-url`: known by its content, and changed without
+needless work.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TRACKER = f"{IMAGES}.dvc"
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
-    """A project whose images were imported from a folder elsewhere, after its first run; and that folder."""
+    """A project whose images were imported from a folder elsewhere, after its first run; and that
+    folder.
+    """
     folder = tmp_path_factory.mktemp("raw")
     tiny.write_dataset(folder / "origin")
     changes = {"dataset": {"source": "image_folder", "path": IMAGES}, "image": tiny.PARAMS["image"]}
@@ -40,7 +44,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
     return project, folder / "origin"
 
 
-def test_a_changed_raw_file_remakes_what_depends_on_it(imported: tuple[Checkout, Path], tmp_path: Path) -> None:
+def test_a_changed_raw_file_remakes_what_depends_on_it(
+    imported: tuple[Checkout, Path], tmp_path: Path
+) -> None:
     finished, origin = imported
     project = finished.copy(tmp_path / "project")
     before = project.manifest()
@@ -73,7 +79,9 @@ def test_a_changed_raw_file_remakes_what_depends_on_it(imported: tuple[Checkout,
     project.check_nothing_stale()
 
 
-def test_absent_raw_data_are_asked_for_by_name(imported: tuple[Checkout, Path], tmp_path: Path) -> None:
+def test_absent_raw_data_are_asked_for_by_name(
+    imported: tuple[Checkout, Path], tmp_path: Path
+) -> None:
     project = imported[0].copy(tmp_path / "project")
     project.run("dvc", "remote", "add", "--default", "local", str(tmp_path / "remote"))
     project.run("dvc", "push", "--quiet")
@@ -87,9 +95,13 @@ def test_absent_raw_data_are_asked_for_by_name(imported: tuple[Checkout, Path], 
     project.check_nothing_stale()
 
 
-def test_a_temporary_workspace_has_the_tracked_images(imported: tuple[Checkout, Path], tmp_path: Path) -> None:
+def test_a_temporary_workspace_has_the_tracked_images(
+    imported: tuple[Checkout, Path], tmp_path: Path
+) -> None:
     project = imported[0].copy(tmp_path / "project")
-    project.run("dvc", "exp", "run", "--temp", "--name", "other", "--set-param", "report.title=other")
+    project.run(
+        "dvc", "exp", "run", "--temp", "--name", "other", "--set-param", "report.title=other"
+    )
     assert project.jobs() == {"summary": 1}
 
 

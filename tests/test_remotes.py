@@ -1,4 +1,6 @@
-"""DVC remotes over SSH and S3, real servers both: models and shards pushed and pulled, and nothing made again."""
+"""DVC remotes over SSH and S3, real servers both: models and shards pushed and pulled, and nothing
+made again.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,12 @@ from checkout import Checkout
 from servers import object_store, ssh_server
 
 
-def push_and_clone(project: Checkout, folder: Path, variables: dict[str, str], *remote: tuple[str, ...]) -> Checkout:
-    """Push to a new default remote and clone; the clone has neither a store nor anything in its cache."""
+def push_and_clone(
+    project: Checkout, folder: Path, variables: dict[str, str], *remote: tuple[str, ...]
+) -> Checkout:
+    """Push to a new default remote and clone; the clone has neither a store nor anything in its
+    cache.
+    """
     project.variables = variables
     project.run("dvc", "remote", "remove", "local")
     for command in remote:
@@ -24,7 +30,9 @@ def push_and_clone(project: Checkout, folder: Path, variables: dict[str, str], *
 
 
 def check_pulled(project: Checkout, clone: Checkout) -> None:
-    """After a pull nothing is planned, and the bytes are the project's; a change runs what depends on it."""
+    """After a pull nothing is planned, and the bytes are the project's; a change runs what depends
+    on it.
+    """
     clone.run("dvc", "pull", "--quiet")
     assert not clone.store.exists()
     assert "Nothing to be done" in clone.snakemake("--dry-run")
@@ -36,7 +44,11 @@ def check_pulled(project: Checkout, clone: Checkout) -> None:
 def cached(project: Checkout) -> set[str]:
     """The objects of a project's DVC cache, as a remote names them; not those of the run cache."""
     cache = project.root / ".dvc/cache"
-    return {path.relative_to(cache).as_posix() for path in (cache / "files").rglob("*") if path.is_file()}
+    return {
+        path.relative_to(cache).as_posix()
+        for path in (cache / "files").rglob("*")
+        if path.is_file()
+    }
 
 
 def test_push_and_pull_over_ssh(project: Checkout, tmp_path: Path) -> None:
@@ -49,13 +61,18 @@ def test_push_and_pull_over_ssh(project: Checkout, tmp_path: Path) -> None:
             ("add", "--default", "far", server.url(remote)),
             ("modify", "far", "keyfile", str(server.key)),
         )
-        assert {path.relative_to(remote).as_posix() for path in remote.rglob("*") if path.is_file()} == cached(project)
+        assert {
+            path.relative_to(remote).as_posix() for path in remote.rglob("*") if path.is_file()
+        } == cached(project)
         check_pulled(project, clone)
 
 
 def test_push_and_pull_over_s3(project: Checkout, tmp_path: Path) -> None:
     with object_store(tmp_path / "weed") as server:
-        credentials = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+        credentials = {
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
         clone = push_and_clone(
             project,
             tmp_path / "clone",

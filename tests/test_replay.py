@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kaizen import registry
 from kaizen.data.replay.base import Size, Stream, Task, choose_by_group
 from kaizen.data.replay.shard import make_replay
 from kaizen.data.schema import SCHEMA, Record
 from kaizen.data.shards import ShardWriter, shard_info, verify_shard
 from kaizen.data.split import seeded_keys
 from kaizen.errors import KaizenError
+from kaizen.params import registry
 
 TASKS = [[4, 0], [1, 5], [2, 3]]
 COUNTS = {0: 30, 1: 100, 2: 10, 3: 7, 4: 21, 5: 100}
@@ -41,13 +41,21 @@ def write_shards(folder: Path, unlabelled: int) -> None:
         index = 0
         with ShardWriter(
             folder / f"task-{task:02d}.train.parquet",
-            dataset="d", part="train", task=task, classes=classes, class_names=[f"c{c}" for c in classes],
+            dataset="d",
+            part="train",
+            task=task,
+            classes=classes,
+            class_names=[f"c{c}" for c in classes],
             row_group_mb=0.00005,
-        ) as writer:  # fmt: skip
+        ) as writer:
             for true in sorted(classes):
                 for number in range(COUNTS[true]):
                     label = -1 if unlabelled and index % unlabelled == 0 else true
-                    writer.write(Record(bytes([true, number]), "raw", 1, 2, 1, label, index, f"{true}/{number}"))
+                    writer.write(
+                        Record(
+                            bytes([true, number]), "raw", 1, 2, 1, label, index, f"{true}/{number}"
+                        )
+                    )
                     index += 1
 
 
@@ -72,16 +80,21 @@ def stream_of(tasks: Sequence[Sequence[int]], seed: int = 0) -> Stream:
     """Tasks with the given labels row by row, and made-up features."""
 
     def made_up(task: int) -> np.ndarray:
-        return np.random.default_rng(100 + task).normal(size=(len(tasks[task]), 5)).astype(np.float32)
+        return (
+            np.random.default_rng(100 + task).normal(size=(len(tasks[task]), 5)).astype(np.float32)
+        )
 
     return Stream(
-        tuple(Task(i, tuple(sorted({x for x in row if x >= 0})), np.array(row)) for i, row in enumerate(tasks)),
+        tuple(
+            Task(i, tuple(sorted({x for x in row if x >= 0})), np.array(row))
+            for i, row in enumerate(tasks)
+        ),
         seed,
         made_up,
     )
 
 
-# -- the shard ------------------------------------------------------------------------------------------------
+# -- the shard ---------------------------------------------------------------------------------
 
 
 def test_first_n_by_proportion(shards: Path, tmp_path: Path) -> None:
@@ -102,7 +115,9 @@ def test_rows_are_copied_unchanged(shards: Path, tmp_path: Path, policy: str) ->
     table = pq.read_table(out)
     assert table.schema.remove_metadata() == SCHEMA
     originals = [
-        row for task in range(3) for row in pq.read_table(shards / f"task-{task:02d}.train.parquet").to_pylist()
+        row
+        for task in range(3)
+        for row in pq.read_table(shards / f"task-{task:02d}.train.parquet").to_pylist()
     ]
     assert table.to_pylist() == originals
 
@@ -112,30 +127,48 @@ def test_the_shard_holds_what_the_policy_chooses(shards: Path, tmp_path: Path, p
     make_replay(shards, 3, policy, Size("proportion", 0.2), 7, tmp_path / "r", features)
     numbered = [[(c, i) for c in sorted(classes) for i in range(COUNTS[c])] for classes in TASKS]
     stream = Stream(
-        tuple(Task(t, tuple(TASKS[t]), np.array([c for c, _ in rows])) for t, rows in enumerate(numbered)), 7, features
+        tuple(
+            Task(t, tuple(TASKS[t]), np.array([c for c, _ in rows]))
+            for t, rows in enumerate(numbered)
+        ),
+        7,
+        features,
     )
     rows = chosen(policy, stream, Size("proportion", 0.2))
-    assert content(tmp_path / "r") == [numbered[t][row] for t in range(3) for row in sorted(rows[t])]
+    assert content(tmp_path / "r") == [
+        numbered[t][row] for t in range(3) for row in sorted(rows[t])
+    ]
     assert verify_shard(tmp_path / "r").rows == 53
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("unit", ["proportion", "per_class", "memory"])
-def test_an_empty_replay_shard_is_valid(shards: Path, tmp_path: Path, policy: str, unit: str) -> None:
-    make_replay(shards, 2, policy, Size(unit, 0), 0, tmp_path / "r")  # without features: none are asked for
+def test_an_empty_replay_shard_is_valid(
+    shards: Path, tmp_path: Path, policy: str, unit: str
+) -> None:
+    make_replay(
+        shards, 2, policy, Size(unit, 0), 0, tmp_path / "r"
+    )  # without features: none are asked for
     assert shard_info(tmp_path / "r").row_groups == () and verify_shard(tmp_path / "r").rows == 0
 
 
 @pytest.mark.parametrize(
     ("task", "policy", "message"),
     [
-        (1, "newest", r"replay\.policy: 'newest' is unknown; choose one of first_n, balanced_random, reservoir, herd"),
+        (
+            1,
+            "newest",
+            r"replay\.policy: 'newest' is unknown; choose one of first_n, balanced_random, "
+            r"reservoir, herd",
+        ),
         (0, "first_n", "task 0 has none"),
         (4, "first_n", r"task-03\.train\.parquet does not exist"),
         (1, "herding", r"replay\.policy: this policy looks at features"),
     ],
 )
-def test_what_cannot_be_is_refused(shards: Path, tmp_path: Path, task: int, policy: str, message: str) -> None:
+def test_what_cannot_be_is_refused(
+    shards: Path, tmp_path: Path, task: int, policy: str, message: str
+) -> None:
     with pytest.raises(KaizenError, match=message):
         make_replay(shards, task, policy, Size("proportion", 0.1), 0, tmp_path / "r")
     assert not (tmp_path / "r").exists()
@@ -173,15 +206,19 @@ def test_a_damaged_page_of_a_source_is_found(shards: Path, tmp_path: Path) -> No
     assert not (tmp_path / "r").exists()
 
 
-# -- sizes of groups ------------------------------------------------------------------------------------------
+# -- sizes of groups ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("memory", "task", "each"), [(20, 1, 10), (20, 2, 5), (21, 3, 3), (5, 3, 0), (0, 2, 0)])
+@pytest.mark.parametrize(
+    ("memory", "task", "each"), [(20, 1, 10), (20, 2, 5), (21, 3, 3), (5, 3, 0), (0, 2, 0)]
+)
 def test_memory_is_divided_over_tasks_and_classes(
     shards: Path, tmp_path: Path, memory: int, task: int, each: int
 ) -> None:
     make_replay(shards, task, "first_n", Size("memory", memory), 0, tmp_path / "r")
-    expected = [(label, i) for classes in TASKS[:task] for label in sorted(classes) for i in range(each)]
+    expected = [
+        (label, i) for classes in TASKS[:task] for label in sorted(classes) for i in range(each)
+    ]
     assert content(tmp_path / "r") == expected
     assert verify_shard(tmp_path / "r").rows <= memory
 
@@ -197,10 +234,15 @@ def test_unlabelled_rows_form_a_group_of_their_own(tmp_path: Path) -> None:
     write_shards(tmp_path, unlabelled=3)
     make_replay(tmp_path, 2, "first_n", Size("proportion", 0.5), 0, tmp_path / "r")
     rows = [row for row in pq.read_table(tmp_path / "r").to_pylist() if row["image"][0] in TASKS[0]]
-    # Task 0 holds 51 rows, rows 0, 3, … unlabelled: 17, of 30 rows of class 0 ten and of 21 of class 4 seven.
+    # Task 0 holds 51 rows, rows 0, 3, … unlabelled: 17, of 30 rows of class 0 ten and of 21 of
+    # class 4 seven.
     assert [row["index"] for row in rows if row["label"] == -1] == list(range(0, 24, 3))
-    assert [row["index"] for row in rows if row["label"] == 0] == [i for i in range(30) if i % 3][:10]
-    assert [row["index"] for row in rows if row["label"] == 4] == [i for i in range(30, 51) if i % 3][:7]
+    assert [row["index"] for row in rows if row["label"] == 0] == [i for i in range(30) if i % 3][
+        :10
+    ]
+    assert [row["index"] for row in rows if row["label"] == 4] == [
+        i for i in range(30, 51) if i % 3
+    ][:7]
 
 
 @pytest.mark.parametrize("policy", ["first_n", "balanced_random", "herding"])
@@ -224,12 +266,16 @@ def test_a_class_of_several_tasks_is_chosen_in_each_of_them() -> None:
         return [{label: one.count(label) for label in set(one)} for one in found]
 
     assert counts(Size("proportion", 0.25)) == [{0: 5, 1: 5}, {1: 5, 2: 5}, {0: 5, 1: 5}]
-    # Nine images of class 0, which two tasks have; of class 1, which three have; of class 2 of one task.
+    # Nine images of class 0, which two tasks have; of class 1, which three have; of class 2 of one
+    # task.
     assert counts(Size("per_class", 9)) == [{0: 4, 1: 3}, {1: 3, 2: 9}, {0: 4, 1: 3}]
     assert counts(Size("memory", 27)) == [{0: 4, 1: 4}, {1: 4, 2: 4}, {0: 4, 1: 4}]
-    first, _, third = (one.tolist() for one in registry.load("kaizen.data.replay.balanced_random:choose")(
-        stream, Size("proportion", 0.5)
-    ))  # fmt: skip
+    first, _, third = (
+        one.tolist()
+        for one in registry.load("kaizen.data.replay.balanced_random:choose")(
+            stream, Size("proportion", 0.5)
+        )
+    )
     assert first != third
 
 
@@ -237,14 +283,16 @@ def test_a_class_of_several_tasks_is_named_once(tmp_path: Path) -> None:
     for task, classes in enumerate([[3, 1], [1, 2]]):
         names = [f"c{label}" for label in classes]
         path = tmp_path / f"task-{task:02d}.train.parquet"
-        with ShardWriter(path, dataset="d", part="train", task=task, classes=classes, class_names=names) as writer:
+        with ShardWriter(
+            path, dataset="d", part="train", task=task, classes=classes, class_names=names
+        ) as writer:
             writer.write(Record(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
     make_replay(tmp_path, 2, "first_n", Size("per_class", 2), 0, tmp_path / "r")
     info = verify_shard(tmp_path / "r")
     assert (info.classes, info.class_names, info.rows) == ((3, 1, 2), ("c3", "c1", "c2"), 2)
 
 
-# -- all policies ---------------------------------------------------------------------------------------------
+# -- all policies ------------------------------------------------------------------------------
 
 MIXED = [
     [0, 1, 1, 0, -1, 1, 0, 0, 1, -1] * 6,
@@ -272,7 +320,7 @@ def test_the_seed_counts_where_the_registry_says_so(policy: str) -> None:
     assert (one != two) is registry.REPLAY_POLICIES[policy].seeded
 
 
-# -- balanced_random ------------------------------------------------------------------------------------------
+# -- balanced_random ---------------------------------------------------------------------------
 
 
 def test_random_choice_is_balanced_and_the_same_at_each_step(shards: Path, tmp_path: Path) -> None:
@@ -303,7 +351,7 @@ def test_random_choice_is_uniform() -> None:
     assert abs(found - 500).max() < 5 * 19.4
 
 
-# -- reservoir ------------------------------------------------------------------------------------------------
+# -- reservoir ---------------------------------------------------------------------------------
 
 
 def test_a_fixed_reservoir_holds_the_rows_with_the_smallest_keys() -> None:
@@ -318,7 +366,9 @@ def test_a_fixed_reservoir_holds_the_rows_with_the_smallest_keys() -> None:
 
 
 def test_a_reservoir_is_uniform_over_the_stream_whatever_the_classes() -> None:
-    found = np.concatenate(hits("reservoir", [[0] * 9 + [1], [2] * 5 + [-1] * 5, [3] * 20], Size("memory", 10), 2000))
+    found = np.concatenate(
+        hits("reservoir", [[0] * 9 + [1], [2] * 5 + [-1] * 5, [3] * 20], Size("memory", 10), 2000)
+    )
     # Each of 40 rows with probability 1/4: 500 times, standard deviation 19.4.
     assert abs(found - 500).max() < 5 * 19.4
 
@@ -333,10 +383,12 @@ def test_a_reservoir_counts_all_rows_so_far() -> None:
         assert held(MIXED[:count], Size("memory", 70)) == min(70, rows)
 
 
-def test_a_growing_reservoir_is_filled_from_the_newest_task_where_the_earlier_sample_falls_short() -> None:
+def test_a_growing_reservoir_is_filled_from_the_newest_task_where_the_sample_falls_short() -> None:
     tasks, size = [[0] * 40, [1] * 40], Size("proportion", 0.25)
     for seed in range(20):
-        first, second = (chosen("reservoir", stream_of(tasks[:count], seed), size) for count in (1, 2))
+        first, second = (
+            chosen("reservoir", stream_of(tasks[:count], seed), size) for count in (1, 2)
+        )
         keys = [seeded_keys(40, seed, "replay", "reservoir", task) for task in range(2)]
         candidates = [(int(keys[0][row]), 0, row) for row in first[0]] + [
             (int(keys[1][row]), 1, row) for row in range(40)

@@ -32,7 +32,7 @@ from kaizen.report.series import group
 from kaizen.report.summary import write_summary
 from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
-from kaizen.store import Store
+from kaizen.store.store import Store
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -52,13 +52,23 @@ def summary(tmp_path_factory):
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
     report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
     context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
-    return out, runs, references, write_summary(runs, references, report, context, out, histories(runs), CLASSES)
+    return (
+        out,
+        runs,
+        references,
+        write_summary(runs, references, report, context, out, histories(runs), CLASSES),
+    )
 
 
 def test_metrics_json_holds_the_classifiers_means(summary):
     out, runs, _, metrics = summary
     headline = json.loads((out / "metrics.json").read_text())
-    assert set(headline["byol"]) == {"kaizen_replay_5%", "kaizen_replay_10%", "cassle", "no_distill"}
+    assert set(headline["byol"]) == {
+        "kaizen_replay_5%",
+        "kaizen_replay_10%",
+        "cassle",
+        "no_distill",
+    }
     of_seeds = [r for r in runs if (r.method, r.variant, r.replay_size) == ("byol", "kaizen", 0.05)]
     values = [continual_accuracy(r.matrices["classifier"]) for r in of_seeds]
     found = headline["byol"]["kaizen_replay_5%"]
@@ -66,7 +76,9 @@ def test_metrics_json_holds_the_classifiers_means(summary):
     assert found["CA"] == pytest.approx(np.mean(values))
     estimate = metrics["byol"]["kaizen_replay_5%"]["classifier"]["continual_accuracy"]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert estimate == pytest.approx({"mean": np.mean(values), "interval": (high - low) / 2, "n": 3}, rel=1e-5)
+    assert estimate == pytest.approx(
+        {"mean": np.mean(values), "interval": (high - low) / 2, "n": 3}, rel=1e-5
+    )
     assert json.loads((out / "metrics_full.json").read_text()) == metrics
 
 
@@ -77,7 +89,9 @@ def parse_csv(path):
         return tables.COLUMNS[name](text)
 
     with open(path, newline="") as file:
-        return [{name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+        return [
+            {name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 @pytest.mark.parametrize("name", ALL_TABLES)
@@ -85,7 +99,12 @@ def test_parquet_and_csv_hold_the_same(summary, name):
     out = summary[0]
     table = pyarrow.parquet.read_table(out / f"{name}.parquet")
     assert table.to_pylist() == parse_csv(out / f"{name}.csv")
-    for column, kind in {"replay_size": "double", "replay_size_a": "double", "seed": "int32", "n": "int32"}.items():
+    for column, kind in {
+        "replay_size": "double",
+        "replay_size_a": "double",
+        "seed": "int32",
+        "n": "int32",
+    }.items():
         assert column not in table.column_names or table.schema.field(column).type == kind
 
 
@@ -126,12 +145,16 @@ def test_markdown_table_reads_back(summary):
     assert len(rows) == 8
     value = metrics["simclr"]["no_distill"]["classifier"]["forgetting"]
     mean, interval = (float(part) for part in rows[3]["F"].split(" ± "))
-    assert (mean, interval) == pytest.approx((100 * value["mean"], 100 * value["interval"]), abs=0.0501)
+    assert (mean, interval) == pytest.approx(
+        (100 * value["mean"], 100 * value["interval"]), abs=0.0501
+    )
     # exactly the best of each method is bold: the highest FA, the lowest F
     for block in (rows[:4], rows[4:]):
         for name, choose in (("FA", max), ("F", min)):
             means = [float(row[name].strip("*").split(" ± ")[0]) for row in block]
-            assert [row[name].startswith("**") for row in block] == [mean == choose(means) for mean in means]
+            assert [row[name].startswith("**") for row in block] == [
+                mean == choose(means) for mean in means
+            ]
 
 
 def test_report_shows_table_context_and_figures(summary):
@@ -142,8 +165,12 @@ def test_report_shows_table_context_and_figures(summary):
     assert (out / "table.md").read_text() in page
     assert "over 3 seeds" in page
     links = re.findall(r"\]\(([^)]+)\)", page)
-    expected = {f"figures/{name}.{end}" for name in ALL_FIGURES for end in ("png", "svg", "pdf", "csv")}
-    assert expected | {f"{name}.{end}" for name in ALL_TABLES for end in ("parquet", "csv")} == set(links)
+    expected = {
+        f"figures/{name}.{end}" for name in ALL_FIGURES for end in ("png", "svg", "pdf", "csv")
+    }
+    assert expected | {f"{name}.{end}" for name in ALL_TABLES for end in ("parquet", "csv")} == set(
+        links
+    )
     assert all((out / link).is_file() for link in links)
 
 
@@ -155,7 +182,12 @@ def test_figures_show_something_and_are_not_clipped(summary, name):
     assert height > 300 and width > 500
     ink = (pixels < 250).any(axis=2)
     assert 0.02 < ink.mean() < 0.9
-    for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]):  # text that ran over the edge would leave ink there
+    for edge in (
+        ink[0],
+        ink[-1],
+        ink[:, 0],
+        ink[:, -1],
+    ):  # text that ran over the edge would leave ink there
         assert not edge.any()
     assert (out / "figures" / f"{name}.svg").read_text().rstrip().endswith("</svg>")
     assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -167,7 +199,9 @@ def test_bars_are_as_high_as_the_accuracy(tmp_path):
     kaizen = RunResult("simclr", "kaizen", 0.1, "proportion", 0, full)
     runs = [kaizen, RunResult("simclr", "cassle", None, "proportion", 0, half)]
     write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
-    pixels = np.asarray(Image.open(tmp_path / "figures/accuracy_bars.png").convert("RGB")).astype(int)
+    pixels = np.asarray(Image.open(tmp_path / "figures/accuracy_bars.png").convert("RGB")).astype(
+        int
+    )
     heights = {}
     for name, colour in (("kaizen", (0x00, 0x72, 0xB2)), ("cassle", (0xE6, 0x9F, 0x00))):
         same = (np.abs(pixels - colour).max(axis=2) < 4).sum(axis=0)
@@ -178,17 +212,40 @@ def test_bars_are_as_high_as_the_accuracy(tmp_path):
 def test_figure_data(summary):
     out, runs, _, metrics = summary
     with open(out / "figures/per_task_heatmap.csv", newline="") as file:
-        cells = [row for row in csv.DictReader(file) if (row["method"], row["variant"]) == ("byol", "cassle")]
-    assert [(int(row["step"]), int(row["task"])) for row in cells] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
-    of_seeds = [run.matrices["classifier"] for run in runs if (run.method, run.variant) == ("byol", "cassle")]
+        cells = [
+            row
+            for row in csv.DictReader(file)
+            if (row["method"], row["variant"]) == ("byol", "cassle")
+        ]
+    assert [(int(row["step"]), int(row["task"])) for row in cells] == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+    ]
+    of_seeds = [
+        run.matrices["classifier"]
+        for run in runs
+        if (run.method, run.variant) == ("byol", "cassle")
+    ]
     assert float(cells[3]["accuracy"]) == pytest.approx(np.mean(of_seeds, axis=0)[2][0])
     with open(out / "figures/accuracy_over_steps.csv", newline="") as file:
-        last = [row for row in csv.DictReader(file) if row["variant"] == "no_distill" and row["step"] == "2"]
+        last = [
+            row
+            for row in csv.DictReader(file)
+            if row["variant"] == "no_distill" and row["step"] == "2"
+        ]
     final = metrics["simclr"]["no_distill"]["classifier"]["final_accuracy"]
-    assert (float(last[0]["mean"]), float(last[0]["interval"])) == pytest.approx((final["mean"], final["interval"]))
+    assert (float(last[0]["mean"]), float(last[0]["interval"])) == pytest.approx(
+        (final["mean"], final["interval"])
+    )
     with open(out / "figures/replay_size.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["replay_size"] for row in rows} == {"0.05", "0.1"} and {row["variant"] for row in rows} == {"kaizen"}
+    assert {row["replay_size"] for row in rows} == {"0.05", "0.1"} and {
+        row["variant"] for row in rows
+    } == {"kaizen"}
 
 
 def test_same_input_same_bytes(tmp_path):
@@ -197,11 +254,17 @@ def test_same_input_same_bytes(tmp_path):
     contents = []
     for name, order in (("a", 1), ("b", -1)):
         # seeds in another order are the same grid
-        ordered = sorted(runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed))
+        ordered = sorted(
+            runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed)
+        )
         out = tmp_path / name
-        write_summary(ordered, references[::order], report, {"tasks": TASKS}, out, histories(ordered), CLASSES)
+        write_summary(
+            ordered, references[::order], report, {"tasks": TASKS}, out, histories(ordered), CLASSES
+        )
         files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
-        contents.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+        contents.append(
+            {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files}
+        )
     assert len(contents[0]) == 4 + 2 * len(ALL_TABLES) + 4 * len(ALL_FIGURES)
     assert [name for name in contents[0] if contents[0][name] != contents[1].get(name)] == []
 
@@ -209,8 +272,14 @@ def test_same_input_same_bytes(tmp_path):
 def test_one_seed_one_variant_one_task(tmp_path):
     runs = [RunResult("simclr", "mine", None, "proportion", 7, {"classifier": [[0.5]]})]
     metrics = write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"simclr": {"mine": {"CA": 0.5, "FA": 0.5}}}
-    assert metrics["simclr"]["mine"]["classifier"]["forgetting"] == {"mean": None, "interval": None, "n": 0}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "simclr": {"mine": {"CA": 0.5, "FA": 0.5}}
+    }
+    assert metrics["simclr"]["mine"]["classifier"]["forgetting"] == {
+        "mean": None,
+        "interval": None,
+        "n": 0,
+    }
     assert not (tmp_path / "figures/replay_size.png").exists()
     assert not (tmp_path / "figures/loss_terms.png").exists()
     assert not (tmp_path / "figures/confusion_matrix.png").exists()
@@ -224,13 +293,19 @@ def test_one_seed_one_variant_one_task(tmp_path):
 
 def test_terminal_table(summary):
     out, _, _, metrics = summary
-    console = Console(file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor", _environ={})
+    console = Console(
+        file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor", _environ={}
+    )
     path = out / "figures" / ("a_[long]_" + "x" * 120 + ".png")
     # read back from JSON, whose keys are sorted: the grid's order must survive
     print_table(json.loads((out / "metrics_full.json").read_text()), [path], console)
     styled = console.file.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
-    rows = [line for line in plain.splitlines() if ("±" in line and "Kaizen" in line) or "CaSSLe" in line]
+    rows = [
+        line
+        for line in plain.splitlines()
+        if ("±" in line and "Kaizen" in line) or "CaSSLe" in line
+    ]
     assert [line.split("  ")[0].strip() for line in rows] == ["SimCLR", "", "", "BYOL", "", ""]
     assert "Kaizen, 5 % replay" in rows[0] and "Kaizen, 10 % replay" in rows[1]
     numbers = [cell(metrics["simclr"]["cassle"]["classifier"][metric]) for metric in METRICS[:4]]
@@ -250,22 +325,34 @@ def test_labels_keys_and_colours():
     runs, _ = grid(variants=(*THREE, ("mine", 0.5)), sizes=(0.1,))
     single = {one.variant: one for one in group(runs, [])}
     assert [one.label for one in single.values()] == ["Kaizen", "CaSSLe", "No distillation", "mine"]
-    assert single["kaizen"].key == "kaizen"  # one size: no suffix, so that a change of size compares
+    assert (
+        single["kaizen"].key == "kaizen"
+    )  # one size: no suffix, so that a change of size compares
     assert len({one.colour for one in single.values()}) == 4
     runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="images")
     several = group(runs, [])
-    assert [one.key for one in several] == ["kaizen_replay_100images", "kaizen_replay_500images"] * 2
+    assert [one.key for one in several] == [
+        "kaizen_replay_100images",
+        "kaizen_replay_500images",
+    ] * 2
     assert several[0].label == "Kaizen, 100 replay images"
     runs, _ = grid(methods=("simclr",), sizes=(5, 20), unit="per_class")
     each = group(runs, [])
-    assert [one.key for one in each] == ["kaizen_replay_5imagesperclass", "kaizen_replay_20imagesperclass"]
+    assert [one.key for one in each] == [
+        "kaizen_replay_5imagesperclass",
+        "kaizen_replay_20imagesperclass",
+    ]
     assert each[1].label == "Kaizen, 20 replay images per class"
     assert several[1].colour == single["kaizen"].colour == several[3].colour != several[0].colour
 
 
 def test_a_grid_with_holes_is_drawn(tmp_path):
     runs, references = grid(("simclr", "byol"), THREE, sizes=(0.05, 0.1))
-    kept = [run for run in runs if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")]
+    kept = [
+        run
+        for run in runs
+        if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")
+    ]
     report = ReportParams(formats=["png"])
     metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
     assert "cassle" not in metrics["byol"] and "cassle" in metrics["simclr"]
@@ -279,8 +366,19 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         ([], references, "has no runs"),
         ([*runs, runs[0]], references, "1 runs of the summary appear twice"),
         (runs, [*references, references[0]], "1 references of the summary appear twice"),
-        ([runs[0], RunResult("simclr", "cassle", None, "proportion", 1, {"classifier": [[0.5]]})], [], "has 1 tasks"),
-        ([RunResult("simclr", "cassle", None, "proportion", 1, {"knn": [[0.5]]})], [], "the readers knn"),
+        (
+            [
+                runs[0],
+                RunResult("simclr", "cassle", None, "proportion", 1, {"classifier": [[0.5]]}),
+            ],
+            [],
+            "has 1 tasks",
+        ),
+        (
+            [RunResult("simclr", "cassle", None, "proportion", 1, {"knn": [[0.5]]})],
+            [],
+            "the readers knn",
+        ),
     ]
     for bad_runs, bad_references, message in cases:
         with pytest.raises(KaizenError, match=message):
@@ -300,7 +398,9 @@ def test_intervals_need_two_seeds():
     one, two = group(runs[:1], references)[0], group(runs, references)[0]
     assert one.estimate("classifier", "final_accuracy").interval is None
     values = [np.mean(run.matrices["classifier"][-1]) for run in runs]
-    expected = 12.7062 * abs(values[0] - values[1]) / 2  # sd / sqrt(2) of two values is half their distance
+    expected = (
+        12.7062 * abs(values[0] - values[1]) / 2
+    )  # sd / sqrt(2) of two values is half their distance
     found = two.estimate("classifier", "final_accuracy").interval
     assert math.isclose(found, expected, rel_tol=1e-4)
 
@@ -309,7 +409,14 @@ def test_loss_terms_data(summary):
     out, runs, _, _ = summary
     with open(out / "figures/loss_terms.csv", newline="") as file:
         found = {
-            (row["method"], row["variant"], row["replay_size"], int(row["step"]), int(row["epoch"]), row["term"]): row
+            (
+                row["method"],
+                row["variant"],
+                row["replay_size"],
+                int(row["step"]),
+                int(row["epoch"]),
+                row["term"],
+            ): row
             for row in csv.DictReader(file)
         }
     expected = {
@@ -323,14 +430,19 @@ def test_loss_terms_data(summary):
     }
     assert {key: float(row["value"]) for key, row in found.items()} == expected
     assert {row["seed"] for row in found.values()} == {"0"}
-    assert {row["replay_unit"] for key, row in found.items() if key[1] == "kaizen"} == {"proportion"}
+    assert {row["replay_unit"] for key, row in found.items() if key[1] == "kaizen"} == {
+        "proportion"
+    }
 
 
 def panel_lines(axes):
     """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
     points = {line.get_label(): np.asarray(line.get_xydata()) for line in axes.get_lines()}
     return {
-        line.get_label(): (line.get_color(), points[line.get_label()][~np.isnan(points[line.get_label()][:, 1])])
+        line.get_label(): (
+            line.get_color(),
+            points[line.get_label()][~np.isnan(points[line.get_label()][:, 1])],
+        )
         for line in axes.get_lines()
     }
 
@@ -340,9 +452,17 @@ def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
     series = group(runs, [])
     with canvas.style():
         figure, _ = loss_terms(series, histories(runs), "t")
-    names = ["self-supervised loss", "feature distillation", "classifier cross-entropy", "classifier distillation"]
+    names = [
+        "self-supervised loss",
+        "feature distillation",
+        "classifier cross-entropy",
+        "classifier distillation",
+    ]
     parts = [("FE", "CT"), ("FE", "KD"), ("C", "CT"), ("C", "KD")]
-    titles = [rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}" for (a, b), name in zip(parts, names, strict=True)]
+    titles = [
+        rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}"
+        for (a, b), name in zip(parts, names, strict=True)
+    ]
     assert [axes.get_title() for axes in figure.axes] == titles * 2
     assert all(axes.title.get_parse_math() for axes in figure.axes)
     everyone = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
@@ -350,21 +470,27 @@ def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
     colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
     for axes, labels in zip(figure.axes, shown * 2, strict=True):
         lines = panel_lines(axes)
-        assert {label: colour for label, (colour, _) in lines.items()} == {label: colours[label] for label in labels}
+        assert {label: colour for label, (colour, _) in lines.items()} == {
+            label: colours[label] for label in labels
+        }
         assert axes.get_xlim() == (0, TASKS * EPOCHS)
         assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
         for label, (_, points) in lines.items():
             first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
             assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
     of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [e["L_FE_KD"] for e in of_cassle[EPOCHS:]]
+    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [
+        e["L_FE_KD"] for e in of_cassle[EPOCHS:]
+    ]
 
 
 def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
     run = RunResult("simclr", "no_distill", None, "proportion", 0, {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History("simclr", "no_distill", None, "proportion", 0, (tuple(v | absent for v in values),))
+    traced = History(
+        "simclr", "no_distill", None, "proportion", 0, (tuple(v | absent for v in values),)
+    )
     figure, rows = loss_terms(group([run], []), [traced], "t")
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
     assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
@@ -383,8 +509,12 @@ def test_the_terms_are_those_of_the_objective():
 
 
 def test_the_report_does_without_torch():
-    code = "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -397,7 +527,11 @@ def finish(store, node, fill):
 
 def write_history(path, epochs):
     columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
-    columns |= {"epoch": list(range(len(epochs))), "L": [0.0] * len(epochs), "lr": [0.1] * len(epochs)}
+    columns |= {
+        "epoch": list(range(len(epochs))),
+        "L": [0.0] * len(epochs),
+        "lr": [0.1] * len(epochs),
+    }
     reverse = pyarrow.table(columns).take(list(range(len(epochs)))[::-1])
     pyarrow.parquet.write_table(reverse, path)
 
@@ -405,7 +539,9 @@ def write_history(path, epochs):
 def write_step(folder, epochs):
     if epochs:
         write_history(folder / "history.parquet", epochs)
-    header = json.dumps({"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}).encode()
+    header = json.dumps(
+        {"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}
+    ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
 
 
@@ -417,14 +553,20 @@ def test_a_history_is_read_in_order_of_its_epochs(tmp_path):
 
 
 def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
-    changes = {"grid.variants": ["kaizen", "cassle"], "grid.seeds": [4, 0], "report.formats": ["png"]}
+    changes = {
+        "grid.variants": ["kaizen", "cassle"],
+        "grid.seeds": [4, 0],
+        "report.formats": ["png"],
+    }
     plan = make_plan({**changes, "replay.proportion": [0.1, 0.2]})
     store = Store(tmp_path / "store")
     results = {}
     for run in plan.runs:
         unit = "proportion" if run.replay_size is not None else None
         accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
-        results[run.name] = RunResult(run.method, run.variant, run.replay_size, unit, run.seed, accuracies)
+        results[run.name] = RunResult(
+            run.method, run.variant, run.replay_size, unit, run.seed, accuracies
+        )
         content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
         counts = [{(label, step): step + 1 for label in range(10)} for step in range(5)]
 
@@ -436,18 +578,33 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
             if not store.has(node.kind, node.key):
                 # The summary has no use for the other seeds' histories.
-                finish(store, node, lambda folder, e=epochs if run.seed == 4 else None: write_step(folder, e))
+                finish(
+                    store,
+                    node,
+                    lambda folder, e=epochs if run.seed == 4 else None: write_step(folder, e),
+                )
     part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
         | {"train": part, "test": part}
         for task, labels in enumerate(plan.runs[0].evaluation.params["tasks"])
     ]
-    stream = {"dataset": "made up", "split": "class", "classes": list(plan.facts.classes), "tasks": tasks}
-    finish(store, plan.shards, lambda folder: (folder / "tasks.json").write_text(json.dumps(stream)))
+    stream = {
+        "dataset": "made up",
+        "split": "class",
+        "classes": list(plan.facts.classes),
+        "tasks": tasks,
+    }
+    finish(
+        store, plan.shards, lambda folder: (folder / "tasks.json").write_text(json.dumps(stream))
+    )
     for reference in plan.references:
         content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
-        finish(store, reference.evaluation, lambda folder, text=content: (folder / "accuracy.json").write_text(text))
+        finish(
+            store,
+            reference.evaluation,
+            lambda folder, text=content: (folder / "accuracy.json").write_text(text),
+        )
     spec = json.loads(json.dumps(plan.summary.spec()))
     steps = {run.name: run.steps for run in plan.runs}
     assert {role: node for role, node in spec["inputs"].items() if role.startswith("step-")} == {
@@ -471,7 +628,11 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
     assert all(row["class"] == f"class {row['label']}" for row in per_class)
     assert all(row["accuracy"] == (row["label"] == row["step"]) for row in per_class)
     large = history(results["simclr-kaizen-replay20pct-seed4"]).steps[2]
-    found = [row for row in rows if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")]
+    found = [
+        row
+        for row in rows
+        if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")
+    ]
     assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]
     damaged = store.folder("step", plan.runs[0].steps[3].key) / "history.parquet"
     damaged.chmod(0o644)

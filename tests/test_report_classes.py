@@ -1,4 +1,6 @@
-"""Accuracy per class and the figure of the confusion, against the counts that they were made from."""
+"""Accuracy per class and the figure of the confusion, against the counts that they were made
+from.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,21 @@ def drawn(runs, classes=CLASSES):
 
 
 def of_classes(count, per_task):
-    """One run of so many classes that knows everything; the tasks are the classes in descending order."""
+    """One run of so many classes that knows everything; the tasks are the classes in descending
+    order.
+    """
     labels = list(range(count))[::-1]
     tasks = tuple(tuple(labels[start : start + per_task]) for start in range(0, count, per_task))
     steps = [{(label, label): 3 for label in range(count)}] * len(tasks)
-    run = RunResult("simclr", "kaizen", None, "proportion", 0, {"classifier": [[1.0] * len(tasks)] * len(tasks)}, steps)
+    run = RunResult(
+        "simclr",
+        "kaizen",
+        None,
+        "proportion",
+        0,
+        {"classifier": [[1.0] * len(tasks)] * len(tasks)},
+        steps,
+    )
     return [run], Classes(tuple(f"the class no. {label}" for label in range(count)), tasks)
 
 
@@ -36,9 +48,18 @@ def test_accuracy_per_class():
     rows = per_class_rows(group(runs, []), CLASSES)
     assert len(rows) == len(runs) * TASKS * len(ORDER)
     assert [row["label"] for row in rows[: len(ORDER)]] == ORDER
-    assert [row["class"] for row in rows[: len(ORDER)]] == ["dog", "ant", "fox", "bee", "cat", "eel"]
+    assert [row["class"] for row in rows[: len(ORDER)]] == [
+        "dog",
+        "ant",
+        "fox",
+        "bee",
+        "cat",
+        "eel",
+    ]
     assert [row["task"] for row in rows[: len(ORDER)]] == [0, 0, 1, 1, 2, 2]
-    found = {(row["variant"], row["seed"], row["step"], row["label"]): row["accuracy"] for row in rows}
+    found = {
+        (row["variant"], row["seed"], row["step"], row["label"]): row["accuracy"] for row in rows
+    }
     for run in runs:
         for step, counts in enumerate(run.confusion):
             for label in ORDER:
@@ -52,34 +73,72 @@ def test_a_class_without_images_has_no_accuracy():
     rows = per_class_rows(group([run], []), Classes(("a", "b", "c"), ((2, 1, 0),)))
     assert [(row["class"], row["accuracy"]) for row in rows] == [("b", 0.0), ("a", 0.25)]
     nan = float("nan")
-    np.testing.assert_array_equal(shares(counts, [2, 1, 0]), [[nan] * 3, [1.0, 0, 0], [0.75, 0, 0.25]])
+    np.testing.assert_array_equal(
+        shares(counts, [2, 1, 0]), [[nan] * 3, [1.0, 0, 0], [0.75, 0, 0.25]]
+    )
 
 
 def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
     runs, _ = grid(("simclr", "byol"), THREE, (0, 1))
     axes, rows = drawn(runs)
-    assert [panel.get_title() for panel in axes] == ["Kaizen", "CaSSLe", "No distillation", "", "", ""]
-    assert [panel.get_ylabel() for panel in axes] == ["SimCLR\ntrue class", "", "", "BYOL\ntrue class", "", ""]
-    of_seeds = [run.confusion[-1] for run in runs if (run.method, run.variant) == ("byol", "cassle")]
-    expected = np.array([[np.mean([c.get((y, p), 0) / IMAGES for c in of_seeds]) for p in ORDER] for y in ORDER])
+    assert [panel.get_title() for panel in axes] == [
+        "Kaizen",
+        "CaSSLe",
+        "No distillation",
+        "",
+        "",
+        "",
+    ]
+    assert [panel.get_ylabel() for panel in axes] == [
+        "SimCLR\ntrue class",
+        "",
+        "",
+        "BYOL\ntrue class",
+        "",
+        "",
+    ]
+    of_seeds = [
+        run.confusion[-1] for run in runs if (run.method, run.variant) == ("byol", "cassle")
+    ]
+    expected = np.array(
+        [[np.mean([c.get((y, p), 0) / IMAGES for c in of_seeds]) for p in ORDER] for y in ORDER]
+    )
     shown = axes[4].get_images()[0].get_array()
     np.testing.assert_allclose(shown, 100 * expected)
     np.testing.assert_allclose(shown.sum(axis=1), 100)
-    assert [label.get_text() for label in axes[3].get_yticklabels()] == ["dog", "ant", "fox", "bee", "cat", "eel"]
-    borders = [line.get_xdata()[0] for line in axes[4].lines if line.get_xdata()[0] == line.get_xdata()[1]]
+    assert [label.get_text() for label in axes[3].get_yticklabels()] == [
+        "dog",
+        "ant",
+        "fox",
+        "bee",
+        "cat",
+        "eel",
+    ]
+    borders = [
+        line.get_xdata()[0] for line in axes[4].lines if line.get_xdata()[0] == line.get_xdata()[1]
+    ]
     assert borders == [1.5, 3.5]
     assert len(axes[4].lines) == 4
     texts = {text.get_position(): text.get_text() for text in axes[4].texts}
-    assert texts == {(x, y): f"{100 * expected[y][x]:.0f}" for y, x in np.argwhere(expected >= 0.005)}
+    assert texts == {
+        (x, y): f"{100 * expected[y][x]:.0f}" for y, x in np.argwhere(expected >= 0.005)
+    }
     chosen = [row for row in rows if (row["method"], row["variant"]) == ("byol", "cassle")]
     found = {(row["label"], row["predicted"]): row["share"] for row in chosen}
-    assert found == pytest.approx({(ORDER[y], ORDER[p]): expected[y][p] for y, p in np.argwhere(expected > 0)})
-    assert all(row["predicted_class"] == CLASSES.names[row["predicted"]] and row["n"] == 2 for row in chosen)
+    assert found == pytest.approx(
+        {(ORDER[y], ORDER[p]): expected[y][p] for y, p in np.argwhere(expected > 0)}
+    )
+    assert all(
+        row["predicted_class"] == CLASSES.names[row["predicted"]] and row["n"] == 2
+        for row in chosen
+    )
 
 
 def test_many_classes_are_named_by_their_tasks():
     (axes, _), (few, _) = drawn(*of_classes(100, 10)), drawn(*of_classes(20, 5))
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == [str(task) for task in range(10)]
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == [
+        str(task) for task in range(10)
+    ]
     assert axes[0].get_xticks().tolist() == [4.5 + 10 * task for task in range(10)]
     assert axes[0].get_xlabel() == "Task of the predicted class"
     assert len(axes[0].texts) == len(few[0].texts) == 0
@@ -112,4 +171,8 @@ def test_maps_that_do_not_fit_beside_each_other_stand_in_several_rows():
     boxes = [panel.get_position() for panel in panels]
     assert len({round(box.y0, 3) for box in boxes}) == 4
     lowest = min(box.y0 for box in boxes)
-    assert all(panel.get_xlabel() for panel, box in zip(panels, boxes, strict=True) if box.y0 < lowest + 1e-6)
+    assert all(
+        panel.get_xlabel()
+        for panel, box in zip(panels, boxes, strict=True)
+        if box.y0 < lowest + 1e-6
+    )

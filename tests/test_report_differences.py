@@ -30,27 +30,42 @@ def values(runs, references, variant, reader, metric, size=None):
         for one in group(runs, references)
         if (one.method, one.variant, one.replay_size) == ("simclr", variant, size)
     ]
-    return {run.seed: of_run[reader][metric] for run, of_run in zip(one.runs, one.metrics, strict=True)}
+    return {
+        run.seed: of_run[reader][metric] for run, of_run in zip(one.runs, one.metrics, strict=True)
+    }
 
 
 def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds():
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2, 3), (0.05, 0.1))
     kept = [run for run in runs if (run.variant, run.seed) != ("cassle", 2)]
     rows = difference_rows(group(kept, references))
-    pairs = list(itertools.combinations([("kaizen", 0.05), ("kaizen", 0.1), ("cassle", None), ("no_distill", None)], 2))
+    pairs = list(
+        itertools.combinations(
+            [("kaizen", 0.05), ("kaizen", 0.1), ("cassle", None), ("no_distill", None)], 2
+        )
+    )
     sides = ("variant_a", "replay_size_a", "variant_b", "replay_size_b")
-    assert list(dict.fromkeys(tuple(row[s] for s in sides) for row in rows)) == [a + b for a, b in pairs]
+    assert list(dict.fromkeys(tuple(row[s] for s in sides) for row in rows)) == [
+        a + b for a, b in pairs
+    ]
     # A forward transfer of the probe exists for two of the readers.
     assert len(rows) == 2 * len(pairs) * (5 * len(READERS) + 2)
     for metric, better in (("final_accuracy", 1), ("forgetting", -1)):
-        about = {"method": "simclr", "variant_a": "kaizen", "replay_size_a": 0.1, "variant_b": "cassle"}
+        about = {
+            "method": "simclr",
+            "variant_a": "kaizen",
+            "replay_size_a": 0.1,
+            "variant_b": "cassle",
+        }
         row = find(rows, **about, reader="knn", metric=metric)
         a = values(kept, references, "kaizen", "knn", metric, 0.1)
         b = values(kept, references, "cassle", "knn", metric)
         test = stats.ttest_rel([a[seed] for seed in (0, 1, 3)], [b[seed] for seed in (0, 1, 3)])
         low, high = test.confidence_interval(0.95)
         assert (row["n"], row["replay_unit_b"]) == (3, None)
-        assert (row["mean"] - row["interval"], row["mean"] + row["interval"]) == pytest.approx((low, high), rel=1e-5)
+        assert (row["mean"] - row["interval"], row["mean"] + row["interval"]) == pytest.approx(
+            (low, high), rel=1e-5
+        )
         assert row["better_a"] == sum(better * (a[seed] - b[seed]) > 0 for seed in (0, 1, 3)) > 0
 
 
@@ -60,7 +75,9 @@ def test_the_table_compares_kaizen_with_the_other_variants():
     lines = [line.split(" | ") for line in differences_markdown(series).splitlines()]
     assert lines[0] == ["| Method", "Difference", "CA", "FA", "F", "FT |"]
     others = ["CaSSLe", "No distillation", "Joint (upper bound)"]
-    assert [line[:2] for line in lines[2:]] == [[f"| {m}", f"Kaizen − {o}"] for m in ("SimCLR", "BYOL") for o in others]
+    assert [line[:2] for line in lines[2:]] == [
+        [f"| {m}", f"Kaizen − {o}"] for m in ("SimCLR", "BYOL") for o in others
+    ]
     row = find(difference_rows(series), method="simclr", variant_a="kaizen", variant_b="cassle",
                reader="classifier", metric="forgetting")  # fmt: skip
     assert lines[2][4] == f"**−{-100 * row['mean']:.1f} ± {100 * row['interval']:.1f}** (3/3)"
@@ -72,8 +89,12 @@ def test_one_seed_has_differences_without_an_interval():
     runs, references = grid(variants=THREE)
     series = group(runs, references)
     assert {(row["interval"], row["n"]) for row in difference_rows(series)} == {(None, 1)}
-    ca = [np.diff([values(runs, references, v, "classifier", "continual_accuracy", s)[0] for v, s in pair])[0]
-          for pair in ((("cassle", None), ("kaizen", 0.1)), (("no_distill", None), ("kaizen", 0.1)))]  # fmt: skip
+    ca = [
+        np.diff(
+            [values(runs, references, v, "classifier", "continual_accuracy", s)[0] for v, s in pair]
+        )[0]
+        for pair in ((("cassle", None), ("kaizen", 0.1)), (("no_distill", None), ("kaizen", 0.1)))
+    ]
     cells = [line.split(" | ")[2] for line in differences_markdown(series).splitlines()[2:]]
     assert cells == [f"+{100 * difference:.1f}" for difference in ca]
 
@@ -92,7 +113,9 @@ def test_the_upper_bound_comes_last_and_is_no_rival():
     series = group(runs, references)
     assert [one.variant for one in series] == ["kaizen", "cassle", "no_distill", "joint"]
     metrics = tables.nested(series)
-    rows = tables.cells(metrics["simclr"], "classifier", ["final_accuracy", "forgetting", "backward_transfer"])
+    rows = tables.cells(
+        metrics["simclr"], "classifier", ["final_accuracy", "forgetting", "backward_transfer"]
+    )
     assert list(rows) == [one.key for one in series]
     assert [text for text, _ in rows["joint"]][1:] == [tables.ABSENT, tables.ABSENT]
     assert not any(best for _, best in rows["joint"])

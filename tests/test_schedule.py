@@ -13,7 +13,9 @@ from kaizen.training.schedule import learning_rate, scaled_lr
 SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
 
 
-def _rates(epochs: int, warmup: int, base: float = 1.0, start: float = 0.003, minimum: float = 0.0) -> list[float]:
+def _rates(
+    epochs: int, warmup: int, base: float = 1.0, start: float = 0.003, minimum: float = 0.0
+) -> list[float]:
     return [learning_rate(e, base, epochs, warmup, start, minimum) for e in range(epochs)]
 
 
@@ -24,21 +26,29 @@ def test_golden() -> None:
     golden = json.loads(path.read_text())["learning_rate_per_epoch"]
     config = golden["config"]
     rates = _rates(
-        config["max_epochs"], config["warmup_epochs"], config["base_lr"], config["warmup_start_lr"], config["min_lr"]
+        config["max_epochs"],
+        config["warmup_epochs"],
+        config["base_lr"],
+        config["warmup_start_lr"],
+        config["min_lr"],
     )
     assert len(golden["values"]) == len(rates)
     assert rates == pytest.approx(golden["values"], rel=1e-6, abs=0)
 
 
 def test_recursion_of_the_cosine() -> None:
-    """The closed form equals the recursive one: a rate from the one before it, as schedulers step."""
+    """The closed form equals the recursive one: a rate from the one before it, as schedulers
+    step.
+    """
     rates = _rates(30, 5, base=0.8, start=0.01, minimum=0.05)
     assert rates[:6] == pytest.approx([0.01, 0.2075, 0.405, 0.6025, 0.8, 0.8])
     from math import cos, pi
 
     rate = rates[5]
     for epoch in range(6, 30):
-        rate = (1 + cos(pi * (epoch - 5) / 25)) / (1 + cos(pi * (epoch - 6) / 25)) * (rate - 0.05) + 0.05
+        rate = (1 + cos(pi * (epoch - 5) / 25)) / (1 + cos(pi * (epoch - 6) / 25)) * (
+            rate - 0.05
+        ) + 0.05
         assert rates[epoch] == pytest.approx(rate, rel=1e-9)
 
 

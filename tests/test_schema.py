@@ -9,7 +9,7 @@ import yaml
 from conftest import REPOSITORY
 
 from kaizen.params import Params
-from kaizen.validation import json_schema
+from kaizen.params.validation import json_schema
 
 PATH = "workflow/schemas/params.schema.json"
 
@@ -26,7 +26,9 @@ def test_the_schema_in_the_repository_is_current() -> None:
 
 
 def test_params_yaml_tells_editors_where_the_schema_is() -> None:
-    assert f"# yaml-language-server: $schema={PATH}\n" in (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    assert f"# yaml-language-server: $schema={PATH}\n" in (REPOSITORY / "params.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_key_is_described() -> None:
@@ -44,7 +46,10 @@ def test_every_key_is_described() -> None:
 
 def test_unknown_keys_are_errors_in_editors_too() -> None:
     schema = json_schema()
-    assert all(definition["additionalProperties"] is False for definition in (schema, *schema["$defs"].values()))
+    assert all(
+        definition["additionalProperties"] is False
+        for definition in (schema, *schema["$defs"].values())
+    )
 
 
 def test_the_schema_has_every_section_and_bounds() -> None:

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from kaizen.seeds import derive_seed
+from kaizen.compute.seeds import derive_seed
 
 
 def test_a_seed_is_the_hash_of_seed_and_path() -> None:

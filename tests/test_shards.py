@@ -14,9 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from kaizen.data.decode import (
+from kaizen.compute.torchvision_compat import prepare_torchvision
+from kaizen.data.image_files import decode_file
+from kaizen.data.schema import SCHEMA, Record
+from kaizen.data.shards import ShardWriter, iter_row_groups, read_table, shard_info, verify_shard
+from kaizen.errors import KaizenError
+from kaizen.params import ImageParams
+from kaizen.views.decode import (
     convert_channels,
-    decode_file,
     decoded_bytes,
     load_row_groups,
     load_shard,
@@ -24,11 +29,6 @@ from kaizen.data.decode import (
     selected_rows,
     to_model_input,
 )
-from kaizen.data.schema import SCHEMA, Record
-from kaizen.data.shards import ShardWriter, iter_row_groups, read_table, shard_info, verify_shard
-from kaizen.errors import KaizenError
-from kaizen.models.torchvision_compat import prepare_torchvision
-from kaizen.params import ImageParams
 
 COLOUR = ImageParams(size=6, channels=3, mean=[0.5] * 3, std=[0.5] * 3)
 GREY = ImageParams(size=6)
@@ -49,7 +49,14 @@ def random_pixels(count: int, *shape: int) -> np.ndarray:
 
 
 def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
-    settings = {"dataset": "d", "part": "train", "task": 1, "classes": [3, 0], "class_names": ["é", 'b"'], **options}
+    settings = {
+        "dataset": "d",
+        "part": "train",
+        "task": 1,
+        "classes": [3, 0],
+        "class_names": ["é", 'b"'],
+        **options,
+    }
     with ShardWriter(path, **settings) as writer:  # type: ignore[arg-type]
         for row in records:
             writer.write(row)
@@ -63,15 +70,21 @@ def test_rows_and_metadata_come_back(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "s.parquet")
     assert table.schema.remove_metadata() == SCHEMA
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        (r.image, r.encoding, r.height, r.width, r.channels, r.label, r.index, r.path) for r in records
+        (r.image, r.encoding, r.height, r.width, r.channels, r.label, r.index, r.path)
+        for r in records
     ]
     metadata = pq.read_metadata(tmp_path / "s.parquet").metadata
     assert metadata[b"kaizen.content_sha256"].decode() == writer.content_sha256
-    assert json.loads(metadata[b"kaizen.classes"]) == [{"label": 3, "name": "é"}, {"label": 0, "name": 'b"'}]
+    assert json.loads(metadata[b"kaizen.classes"]) == [
+        {"label": 3, "name": "é"},
+        {"label": 0, "name": 'b"'},
+    ]
     info = verify_shard(tmp_path / "s.parquet")
     assert (info.dataset, info.part, info.task, info.rows) == ("d", "train", 1, 7)
     assert (info.classes, info.class_names, info.row_groups) == ((3, 0), ("é", 'b"'), (7,))
-    assert read_table(tmp_path / "s.parquet", ["label"]).column("label").to_pylist() == [i % 2 - 1 for i in range(7)]
+    assert read_table(tmp_path / "s.parquet", ["label"]).column("label").to_pylist() == [
+        i % 2 - 1 for i in range(7)
+    ]
 
 
 def test_content_hash_ignores_layout_and_knows_every_column(tmp_path: Path) -> None:
@@ -79,25 +92,44 @@ def test_content_hash_ignores_layout_and_knows_every_column(tmp_path: Path) -> N
     records = [record(pixels[i], i) for i in range(20)]
     one = write(tmp_path / "a", records)
     other = write(tmp_path / "b", records, compression="none", row_group_mb=0.0001)
-    assert len(shard_info(tmp_path / "a").row_groups) == 1 and shard_info(tmp_path / "b").row_groups[:3] == (3, 3, 3)
+    assert len(shard_info(tmp_path / "a").row_groups) == 1 and shard_info(
+        tmp_path / "b"
+    ).row_groups[:3] == (3, 3, 3)
     assert one.content_sha256 == other.content_sha256
     assert verify_shard(tmp_path / "b").content_sha256 == one.content_sha256
     # The same concatenated bytes cut differently, a changed value in each column, a changed order.
-    changes: list[dict[str, object]] = [{"image": b"x"}, {"encoding": "file"}, {"height": 5}, {"width": 5}]
+    changes: list[dict[str, object]] = [
+        {"image": b"x"},
+        {"encoding": "file"},
+        {"height": 5},
+        {"width": 5},
+    ]
     changes += [{"channels": 3}, {"label": 1}, {"index": 9}, {"path": "p"}]
     hashes = {one.content_sha256, write(tmp_path / "c", records[::-1]).content_sha256}
     for change in changes:
         values = {name: getattr(records[4], name) for name in SCHEMA.names} | change
-        hashes.add(write(tmp_path / "c", [*records[:4], Record(**values), *records[5:]]).content_sha256)
+        hashes.add(
+            write(tmp_path / "c", [*records[:4], Record(**values), *records[5:]]).content_sha256
+        )
     swapped = [Record(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"ab", b"c")]
     recut = [Record(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"a", b"bc")]
-    hashes |= {write(tmp_path / "c", swapped).content_sha256, write(tmp_path / "c", recut).content_sha256}
+    hashes |= {
+        write(tmp_path / "c", swapped).content_sha256,
+        write(tmp_path / "c", recut).content_sha256,
+    }
     assert len(hashes) == 2 + len(changes) + 2
 
 
 def test_row_groups_stream_in_the_order_asked_for(tmp_path: Path) -> None:
-    write(tmp_path / "s", [record(image, i) for i, image in enumerate(random_pixels(10, 6, 6, 1))], row_group_mb=1e-4)
-    got = [table.column("index").to_pylist() for table in iter_row_groups(tmp_path / "s", [2, 0], ["index"])]
+    write(
+        tmp_path / "s",
+        [record(image, i) for i, image in enumerate(random_pixels(10, 6, 6, 1))],
+        row_group_mb=1e-4,
+    )
+    got = [
+        table.column("index").to_pylist()
+        for table in iter_row_groups(tmp_path / "s", [2, 0], ["index"])
+    ]
     assert got == [[6, 7, 8], [0, 1, 2]]
 
 
@@ -105,7 +137,9 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
     before = write(tmp_path / "s", [record(random_pixels(1, 6, 6, 1)[0], 0)]).path.read_bytes()
     with (
         pytest.raises(RuntimeError),
-        ShardWriter(tmp_path / "s", dataset="d", part="p", task=0, classes=[], class_names=[]) as writer,
+        ShardWriter(
+            tmp_path / "s", dataset="d", part="p", task=0, classes=[], class_names=[]
+        ) as writer,
     ):
         writer.write(record(random_pixels(1, 6, 6, 1)[0], 1))
         raise RuntimeError
@@ -117,7 +151,8 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
 def small_files() -> Iterator[None]:
     """Writing more than 20 kB to a file fails, as on a full disk.
 
-    No fixture: the limit is the whole process's, and between tests pytest writes to its own, longer output.
+    No fixture: the limit is the whole process's, and between tests pytest writes to its own, longer
+    output.
     """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
@@ -141,7 +176,9 @@ def test_damage_is_found_and_named(tmp_path: Path) -> None:
     table = pq.read_table(path)
     for content in [b"", b"PAR1", good[:-1], good[: len(good) // 2], good[100:], b"\0" * 5000]:
         path.write_bytes(content)
-        with pytest.raises(KaizenError, match=r"s\.parquet is not a readable shard .*delete it and run again"):
+        with pytest.raises(
+            KaizenError, match=r"s\.parquet is not a readable shard .*delete it and run again"
+        ):
             verify_shard(path)
     harmless = 0
     for place in range(0, len(good), 61):
@@ -167,7 +204,9 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     write(path, [record(random_pixels(1, 6, 6, 1)[0], 0)])
     metadata = pq.read_metadata(path).metadata
     table = pq.read_table(path)
-    table = table.set_column(table.schema.get_field_index("label"), SCHEMA.field("label"), pa.array([7], pa.int32()))
+    table = table.set_column(
+        table.schema.get_field_index("label"), SCHEMA.field("label"), pa.array([7], pa.int32())
+    )
     kept = {key: value for key, value in metadata.items() if key.startswith(b"kaizen.")}
     pq.write_table(table.cast(SCHEMA.with_metadata(kept)), path)
     with pytest.raises(KaizenError, match="content hash differs"):
@@ -178,7 +217,9 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stored", "image"), [(1, GREY), (3, COLOUR), (1, COLOUR), (3, GREY)])
-def test_raw_and_file_encodings_load_to_the_same_pixels(tmp_path: Path, stored: int, image: ImageParams) -> None:
+def test_raw_and_file_encodings_load_to_the_same_pixels(
+    tmp_path: Path, stored: int, image: ImageParams
+) -> None:
     pixels = random_pixels(9, 6, 5, stored)
     write(tmp_path / "raw", [record(pixels[i], i, i - 1) for i in range(9)], row_group_mb=0.0001)
     write(tmp_path / "file", [encoded(pixels[i], i, i - 1) for i in range(9)])
@@ -210,9 +251,12 @@ def test_resizing_and_cropping_equal_torchvisions(shape: tuple[int, int], channe
     pixels = random_pixels(1, *shape, channels)[0]
     picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
     expected = Compose([Resize(16, InterpolationMode.BICUBIC), CenterCrop(16)])(picture)
-    image = ImageParams(size=8, load_size=16, channels=channels, mean=[0.5] * channels, std=[0.5] * channels)
+    image = ImageParams(
+        size=8, load_size=16, channels=channels, mean=[0.5] * channels, std=[0.5] * channels
+    )
     np.testing.assert_array_equal(
-        to_model_input(pixels, image), np.asarray(expected).reshape(16, 16, channels).transpose(2, 0, 1)
+        to_model_input(pixels, image),
+        np.asarray(expected).reshape(16, 16, channels).transpose(2, 0, 1),
     )
 
 
@@ -248,11 +292,14 @@ def test_row_groups_hold_the_rows_of_the_whole(tmp_path: Path, fraction: float) 
 
 
 def test_images_of_different_sizes_need_a_load_size(tmp_path: Path) -> None:
-    records = [encoded(random_pixels(1, 6, 6 + i % 2, 1 + 2 * (i % 3 == 0))[0], i) for i in range(6)]
+    records = [
+        encoded(random_pixels(1, 6, 6 + i % 2, 1 + 2 * (i % 3 == 0))[0], i) for i in range(6)
+    ]
     write(tmp_path / "s", records)
     for load in (load_shard, decoded_bytes):
         with pytest.raises(
-            KaizenError, match=r"image\.load_size: null, but .*\(6 x 6 and 6 x 7 pixels.*set image\.load_size"
+            KaizenError,
+            match=r"image\.load_size: null, but .*\(6 x 6 and 6 x 7 pixels.*set image\.load_size",
         ):
             load(tmp_path / "s", GREY)
     images, _ = load_shard(tmp_path / "s", ImageParams(size=4, load_size=5))
@@ -265,7 +312,10 @@ def test_images_of_different_sizes_need_a_load_size(tmp_path: Path) -> None:
 def test_an_image_that_does_not_fit_its_columns_is_named(tmp_path: Path) -> None:
     pixels = random_pixels(1, 6, 6, 1)[0]
     for bad in (b"junk", encoded(random_pixels(1, 5, 6, 1)[0], 0).image):
-        write(tmp_path / "s", [encoded(pixels, 0), Record(bad, "file", 6, 6, 1, 0, 1, "train/a/bad.png")])
+        write(
+            tmp_path / "s",
+            [encoded(pixels, 0), Record(bad, "file", 6, 6, 1, 0, 1, "train/a/bad.png")],
+        )
         with pytest.raises(KaizenError, match=r"bad\.png"):
             load_shard(tmp_path / "s", GREY)
     write(tmp_path / "s", [record(pixels, 0), Record(b"123", "raw", 6, 6, 1, 0, 1, "")])
@@ -299,7 +349,9 @@ def test_every_kind_of_image_decodes_sensibly() -> None:
     for suffix in ("png", "bmp", "tiff", "ppm"):
         np.testing.assert_array_equal(decode_file(saved(Image.fromarray(colour), suffix)), colour)
     palette = Image.fromarray(colour).quantize(16)
-    np.testing.assert_array_equal(decode_file(saved(palette, "gif")), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(
+        decode_file(saved(palette, "gif")), np.asarray(palette.convert("RGB"))
+    )
     assert decode_file(saved(Image.fromarray(colour).convert("CMYK"), "jpeg")).shape == (4, 4, 3)
     clear = Image.new("RGBA", (2, 2), (9, 9, 9, 0))
     clear.putpixel((0, 0), (1, 2, 3, 255))
@@ -307,7 +359,9 @@ def test_every_kind_of_image_decodes_sensibly() -> None:
     turned = Image.fromarray(colour[:, :3])
     exif = turned.getexif()
     exif[0x0112] = 6
-    np.testing.assert_array_equal(decode_file(saved(turned, "png", exif=exif)), np.rot90(colour[:, :3], -1))
+    np.testing.assert_array_equal(
+        decode_file(saved(turned, "png", exif=exif)), np.rot90(colour[:, :3], -1)
+    )
 
 
 def test_bad_images_are_refused_with_a_reason() -> None:
@@ -321,5 +375,8 @@ def test_bad_images_are_refused_with_a_reason() -> None:
     bomb = bytearray(saved(Image.new("RGB", (2, 2)), "png"))
     bomb[16:24] = (60_000).to_bytes(4, "big") + (2_000).to_bytes(4, "big")
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
-    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ValueError, match="60000 x 2000 pixels"):
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(ValueError, match="60000 x 2000 pixels"),
+    ):
         decode_file(bytes(bomb))

@@ -45,7 +45,11 @@ def test_digits_are_those_of_scikit_learn() -> None:
     for row in rows["train"] + rows["test"]:
         assert bunch.target[row.index] == row.label
         pixels = source.read(row)
-        assert isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (8, 8, 1)
+        assert (
+            isinstance(pixels, np.ndarray)
+            and pixels.dtype == np.uint8
+            and pixels.shape == (8, 8, 1)
+        )
         np.testing.assert_array_equal(pixels[:, :, 0], np.rint(bunch.images[row.index] * 255 / 16))
     for label in range(10):
         held_out = sum(row.label == label for row in rows["test"])
@@ -84,7 +88,9 @@ def test_val_serves_as_the_test_part(root: Path) -> None:
     assert open_source(folder(root)).rows("test")[0].path == "val/ant & 'bee'/0.png"
 
 
-def test_checksum_knows_content_and_names_but_neither_times_nor_place(root: Path, tmp_path: Path) -> None:
+def test_checksum_knows_content_and_names_but_neither_times_nor_place(
+    root: Path, tmp_path: Path
+) -> None:
     original = open_source(folder(root)).checksums(None)
     copy = tmp_path / "elsewhere"
     shutil.copytree(root, copy)
@@ -93,7 +99,11 @@ def test_checksum_knows_content_and_names_but_neither_times_nor_place(root: Path
     assert open_source(folder(copy)).checksums(None) == original
     image(copy / "train" / "zebra" / "1.png", 200)
     changed = open_source(folder(copy)).checksums(None)
-    assert [a == b for a, b in zip(changed["train"], original["train"], strict=True)] == [True, False, True]
+    assert [a == b for a, b in zip(changed["train"], original["train"], strict=True)] == [
+        True,
+        False,
+        True,
+    ]
     assert changed["test"] == original["test"]
     assert open_source(folder(copy)).checksums(None) != open_source(folder(root)).checksums(None)
     (root / "test" / "Łoś" / "2.png").rename(root / "test" / "Łoś" / "3.png")
@@ -106,7 +116,10 @@ def test_remembered_checksums_are_used_until_a_file_changes(
     cache = tmp_path / "cache"
     original = open_source(folder(root)).checksums(cache)
     with monkeypatch.context() as patch:
-        patch.setattr("kaizen.data.sources.files.sha256_file", lambda path: pytest.fail(f"{path} was read again"))
+        patch.setattr(
+            "kaizen.data.sources.files.sha256_file",
+            lambda path: pytest.fail(f"{path} was read again"),
+        )
         assert open_source(folder(root)).checksums(cache) == original
     victim = root / "train" / "zebra" / "0.png"
     before = victim.stat()
@@ -114,8 +127,13 @@ def test_remembered_checksums_are_used_until_a_file_changes(
     content[-1] ^= 1
     victim.write_bytes(content)
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Size and modification time are as they were, as tar and rsync leave them; the time of change tells.
-    assert open_source(folder(root)).checksums(cache) == open_source(folder(root)).checksums(None) != original
+    # Size and modification time are as they were, as tar and rsync leave them; the time of change
+    # tells.
+    assert (
+        open_source(folder(root)).checksums(cache)
+        == open_source(folder(root)).checksums(None)
+        != original
+    )
 
 
 def test_a_damaged_or_unwritable_memory_does_no_harm(root: Path, tmp_path: Path) -> None:
@@ -215,7 +233,9 @@ def test_an_absent_path_is_refused() -> None:
 
 
 def test_an_unknown_source_is_refused() -> None:
-    with pytest.raises(KaizenError, match="'mnist' is unknown; choose one of cifar10, cifar100, digits, "):
+    with pytest.raises(
+        KaizenError, match="'mnist' is unknown; choose one of cifar10, cifar100, digits, "
+    ):
         open_source(DatasetParams(source="mnist"))  # type: ignore[arg-type]
 
 
@@ -239,7 +259,9 @@ def test_an_unreadable_folder_is_refused(without_rights: None) -> None:
             image(root / part / "zebra" / "0.png")
         (root / "train" / "zebra").chmod(0)
         try:
-            with pytest.raises(KaizenError, match=r"train/zebra cannot be listed .*make it readable"):
+            with pytest.raises(
+                KaizenError, match=r"train/zebra cannot be listed .*make it readable"
+            ):
                 open_source(folder(root)).rows("train")
         finally:
             (root / "train" / "zebra").chmod(0o700)

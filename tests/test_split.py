@@ -42,7 +42,9 @@ def test_tasks_equal_the_reference() -> None:
 
 
 def test_a_number_of_tasks_that_does_not_divide_the_classes_is_refused() -> None:
-    with pytest.raises(KaizenError, match=r"split\.tasks: 7 does not divide the 10 classes .*choose 1, 2, 5 or 10 "):
+    with pytest.raises(
+        KaizenError, match=r"split\.tasks: 7 does not divide the 10 classes .*choose 1, 2, 5 or 10 "
+    ):
         class_tasks(10, 7, 0)
     with pytest.raises(KaizenError, match=r"split\.tasks: 2 .* 1 classes.*choose 1 "):
         class_tasks(1, 2, 0)
@@ -54,24 +56,41 @@ NAMES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
 def test_unequal_tasks_are_cut_from_the_same_order_as_equal_ones() -> None:
     order = class_tasks(10, 1, 5)[0]
     assert make_stream(SplitParams(), NAMES).classes == class_tasks(10, 5, 5)
-    assert make_stream(SplitParams(sizes=[4, 3, 1, 2]), NAMES).classes == [order[:4], order[4:7], order[7:8], order[8:]]
+    assert make_stream(SplitParams(sizes=[4, 3, 1, 2]), NAMES).classes == [
+        order[:4],
+        order[4:7],
+        order[7:8],
+        order[8:],
+    ]
     assert make_stream(SplitParams(sizes=[2] * 5), NAMES) == make_stream(SplitParams(), NAMES)
     # Not all classes need a task; one appended leaves those before it.
-    fewer, more = (make_stream(SplitParams(sizes=sizes), NAMES).classes for sizes in ([3, 2], [3, 2, 4]))
+    fewer, more = (
+        make_stream(SplitParams(sizes=sizes), NAMES).classes for sizes in ([3, 2], [3, 2, 4])
+    )
     assert more[:2] == fewer == [order[:3], order[3:5]]
-    with pytest.raises(KaizenError, match=r"split\.sizes: \[6, 5\] takes 11 classes, and there are 10"):
+    with pytest.raises(
+        KaizenError, match=r"split\.sizes: \[6, 5\] takes 11 classes, and there are 10"
+    ):
         make_stream(SplitParams(sizes=[6, 5]), NAMES)
 
 
 def test_the_given_order_is_the_datasets() -> None:
-    assert make_stream(SplitParams(order="given"), NAMES).classes == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert make_stream(SplitParams(order="given"), NAMES).classes == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+        [8, 9],
+    ]
     assert make_stream(SplitParams(order="given", sizes=[1, 3]), NAMES).classes == [[0], [1, 2, 3]]
 
 
 def test_classes_can_be_listed_by_name() -> None:
     stream = make_stream(SplitParams(classes=[["gnu", "bee"], ["ant"]]), NAMES)
     assert (stream.by, stream.classes, len(stream)) == ("class", [[6, 1], [0]], 2)
-    with pytest.raises(KaizenError, match=r"split\.classes: 'bea' is not in the dataset; did you mean 'bee'"):
+    with pytest.raises(
+        KaizenError, match=r"split\.classes: 'bea' is not in the dataset; did you mean 'bee'"
+    ):
         make_stream(SplitParams(classes=[["bea"]]), NAMES)
     with pytest.raises(KaizenError, match=r"'zz' is not in the dataset; it has ant, bee"):
         make_stream(SplitParams(classes=[["zz"]]), NAMES)
@@ -97,10 +116,17 @@ def test_domains_come_listed_given_or_shuffled() -> None:
     assert sorted(shuffled) == DOMAINS == sorted(domains(seed=6))
     assert len({tuple(domains(seed=seed)) for seed in range(20)}) > 5
     # A domain less leaves the order of the others.
-    assert domains([name for name in DOMAINS if name != "quickdraw"]) == [n for n in shuffled if n != "quickdraw"]
-    with pytest.raises(KaizenError, match=r"split\.domains: 'cliparts' is not in the dataset; did you mean 'clipart'"):
+    assert domains([name for name in DOMAINS if name != "quickdraw"]) == [
+        n for n in shuffled if n != "quickdraw"
+    ]
+    with pytest.raises(
+        KaizenError,
+        match=r"split\.domains: 'cliparts' is not in the dataset; did you mean 'clipart'",
+    ):
         domains(domains=["cliparts"])
-    with pytest.raises(KaizenError, match=r"split\.by: domain needs a source with domains, as .*domain_folder"):
+    with pytest.raises(
+        KaizenError, match=r"split\.by: domain needs a source with domains, as .*domain_folder"
+    ):
         domains([])
 
 
@@ -119,7 +145,11 @@ def test_dealt_parts_are_disjoint_and_of_equal_size(count: int) -> None:
 def test_dealing_depends_on_seed_part_and_class() -> None:
     one = deal(400, 4, 7, "train", 0)
     assert one.tolist() == deal(400, 4, 7, "train", 0).tolist()
-    for other in (deal(400, 4, 8, "train", 0), deal(400, 4, 7, "test", 0), deal(400, 4, 7, "train", 4)):
+    for other in (
+        deal(400, 4, 8, "train", 0),
+        deal(400, 4, 7, "test", 0),
+        deal(400, 4, 7, "train", 4),
+    ):
         assert 0.6 < (one != other).mean() < 0.9
     # Neighbours are no more often together than chance has it.
     assert 0.15 < (one[1:] == one[:-1]).mean() < 0.35
@@ -129,7 +159,11 @@ def test_seeded_order_is_a_permutation_of_its_own_seed_and_purpose() -> None:
     order = seeded_order(1000, 3, "a", 1)
     assert sorted(order.tolist()) == list(range(1000))
     assert order.tolist() == seeded_order(1000, 3, "a", 1).tolist()
-    others = [seeded_order(1000, 4, "a", 1), seeded_order(1000, 3, "b", 1), seeded_order(1000, 3, "a", 2)]
+    others = [
+        seeded_order(1000, 4, "a", 1),
+        seeded_order(1000, 3, "b", 1),
+        seeded_order(1000, 3, "a", 2),
+    ]
     assert all((order != other).mean() > 0.9 for other in others)
     # Fixed for all versions of NumPy: shards made by one are read by plans of another.
     assert seeded_order(8, 0, "fixed").tolist() == FIXED_ORDER

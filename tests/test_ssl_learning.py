@@ -1,4 +1,6 @@
-"""Each SSL method learns on digits: its loss falls, and its features tell digits apart better than untrained ones."""
+"""Each SSL method learns on digits: its loss falls, and its features tell digits apart better than
+untrained ones.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,21 @@ import torch.nn.functional as F  # noqa: N812
 from ssl_models import METHODS, forward, optimizer, update
 from torch import Tensor
 
-from kaizen.data.augment import TwoViewAugment
 from kaizen.data.sources.digits import Digits
 from kaizen.models.backbone import Backbone
-from kaizen.models.continual import build_model
 from kaizen.params import AugmentParams, DatasetParams, ImageParams, ModelParams, SSLParams
 from kaizen.ssl.base import Moment
 from kaizen.training.schedule import learning_rate
+from kaizen.training.student import build_model
+from kaizen.views.augment import TwoViewAugment
 
 EPOCHS, BATCH = 8, 64
 
 
 class Setting(NamedTuple):
-    """How a method trains here, and by how much its mean loss must fall: about half of what it does."""
+    """How a method trains here, and by how much its mean loss must fall: about half of what it
+    does.
+    """
 
     fall: float | None
     lr: float = 0.075
@@ -41,9 +45,14 @@ SETTINGS = {
     "simsiam": Setting(0.3, 0.15, {"projector_out": 64}),
     "nnclr": Setting(0.5),
     # With softer assignments the few, similar images of this size leave all prototypes alike.
-    "swav": Setting(0.5, 0.075, {"prototypes": 30, "sinkhorn_epsilon": 0.01, "queue_size": 128, "queue_from_epoch": 3}),
-    # DINO's loss is the cross-entropy with a target whose entropy follows centre and temperature: it says nothing
-    # across epochs and is smallest when all collapses into one prototype. The features must be better.
+    "swav": Setting(
+        0.5,
+        0.075,
+        {"prototypes": 30, "sinkhorn_epsilon": 0.01, "queue_size": 128, "queue_from_epoch": 3},
+    ),
+    # DINO's loss is the cross-entropy with a target whose entropy follows centre and temperature:
+    # it says nothing across epochs and is smallest when all collapses into one prototype. The
+    # features must be better.
     "dino": Setting(
         None,
         0.075,
@@ -72,9 +81,13 @@ def images(part: str, every: int) -> Images:
 
 @torch.no_grad()
 def neighbour_accuracy(encoder: Backbone, train: Images, test: Images) -> float:
-    """Share of test images that most of their 5 nearest training images agree with, by cosine of features."""
+    """Share of test images that most of their 5 nearest training images agree with, by cosine of
+    features.
+    """
     encoder.eval()
-    known, asked = (F.normalize(encoder((part.pixels / 255 - 0.305) / 0.376), dim=1) for part in (train, test))
+    known, asked = (
+        F.normalize(encoder((part.pixels / 255 - 0.305) / 0.376), dim=1) for part in (train, test)
+    )
     encoder.train()
     votes = F.one_hot(train.labels[(asked @ known.T).topk(5, dim=1).indices], 10).sum(dim=1)
     return (votes.argmax(dim=1) == test.labels).float().mean().item()
@@ -97,8 +110,8 @@ def test_the_method_learns_on_digits(method: str) -> None:
     params = dataclasses.replace(getattr(SSLParams(), method), **setting.changes)
     model = build_model(ModelParams(width=8), 1, 10, method, params, None, 0).train()
     length = len(train.pixels) // BATCH
-    # The start is the second of two epochs without training; the first fills the queues, whose random columns are
-    # easier negatives than projections.
+    # The start is the second of two epochs without training; the first fills the queues, whose
+    # random columns are easier negatives than projections.
     start: list[float] = []
     for step, views in enumerate([*batches(train, EPOCHS), *batches(train, EPOCHS + 1)]):
         moment = Moment(step, 2 * length, 0)
@@ -111,7 +124,11 @@ def test_the_method_learns_on_digits(method: str) -> None:
     for epoch in range(EPOCHS):
         lr = learning_rate(epoch, setting.lr, EPOCHS, 1, 0.003, 0.0)
         for step, views in enumerate(batches(train, epoch)):
-            losses.append(update(model, sgd, views, Moment(epoch * length + step, EPOCHS * length, epoch), lr).item())
+            losses.append(
+                update(
+                    model, sgd, views, Moment(epoch * length + step, EPOCHS * length, epoch), lr
+                ).item()
+            )
     learned = neighbour_accuracy(model.encoder, train, test)
     assert np.isfinite(losses).all()
     if setting.fall is not None:

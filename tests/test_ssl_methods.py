@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from ssl_models import LATER, METHODS, copied, forward, optimizer, random_views, small_model, small_ssl_params, update
+from ssl_models import (
+    LATER,
+    METHODS,
+    copied,
+    forward,
+    optimizer,
+    random_views,
+    small_model,
+    small_ssl_params,
+    update,
+)
 from torch import nn
 
-from kaizen.models.continual import frozen_copy
 from kaizen.params import DINOParams, TrainParams
 from kaizen.ssl.base import Moment, PrototypeMethod
 from kaizen.ssl.dino import clip_each, self_distillation, teacher_temperature_in
@@ -20,6 +29,7 @@ from kaizen.ssl.mocov2plus import info_nce
 from kaizen.ssl.nnclr import nearest, neighbour_info_nce
 from kaizen.ssl.swav import sinkhorn, swapped_prediction
 from kaizen.training.loop import parameter_groups
+from kaizen.training.student import frozen_copy
 
 
 def at_epoch(epoch: int) -> Moment:
@@ -40,10 +50,14 @@ def test_all_that_is_trained_gets_a_finite_gradient(method: str, precision: torc
     assert loss.dtype == torch.float32 and loss.isfinite() and loss.ndim == 0
     assert [tuple(z.shape) for z in projections] == [(7, model.ssl.projection_dim)] * 2
     assert all(z.requires_grad for z in projections)
-    trained = [parameter for group in model.ssl.parameter_groups().values() for _, parameter in group]
+    trained = [
+        parameter for group in model.ssl.parameter_groups().values() for _, parameter in group
+    ]
     for parameter in [*model.encoder.parameters(), *trained]:
         assert parameter.grad is not None and parameter.grad.isfinite().all()
-    assert all(p.grad is None for p in model.ssl.parameters() if all(p is not one for one in trained))
+    assert all(
+        p.grad is None for p in model.ssl.parameters() if all(p is not one for one in trained)
+    )
     assert max(p.grad.abs().max() for p in model.encoder.parameters()) > 1e-6
 
 
@@ -61,7 +75,8 @@ def test_the_state_dict_carries_everything(method: str) -> None:
     for step in range(3, 6):
         moment = Moment(step, 12, 1)
         assert torch.equal(
-            update(first, sgd, random_views(step), moment), update(second, other, random_views(step), moment)
+            update(first, sgd, random_views(step), moment),
+            update(second, other, random_views(step), moment),
         )
     after = second.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in first.state_dict().items())
@@ -74,7 +89,11 @@ def test_the_frozen_copy_projects_without_what_only_a_student_needs(method: str)
     update(model, optimizer(model), random_views())
     teacher = frozen_copy(copy.deepcopy(model), train_mode=False)
     assert not any(hasattr(teacher.ssl, name) for name in model.ssl.student_only)
-    assert not any(name.startswith(f"ssl.{part}") for part in model.ssl.student_only for name in teacher.state_dict())
+    assert not any(
+        name.startswith(f"ssl.{part}")
+        for part in model.ssl.student_only
+        for name in teacher.state_dict()
+    )
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     features = torch.randn(5, model.encoder.feature_dim, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -99,7 +118,11 @@ def test_projections_are_what_project_returns(method: str) -> None:
 
 def test_only_simsiams_predictor_keeps_its_learning_rate() -> None:
     for method in METHODS:
-        static = {group.name for group in parameter_groups(small_model(method), TrainParams()) if group.static}
+        static = {
+            group.name
+            for group in parameter_groups(small_model(method), TrainParams())
+            if group.static
+        }
         assert static == ({"predictor"} if method == "simsiam" else set())
 
 
@@ -109,8 +132,13 @@ def test_simsiams_projections_are_standardised_and_its_loss_is_their_negative_co
     p = [model.ssl.predictor(z) for z in output.projections]
     for z in output.projections:
         torch.testing.assert_close(z.mean(dim=0), torch.zeros(8), rtol=0, atol=1e-5)
-        assert (z.var(dim=0, correction=0) < 1 + 1e-5).all() and (z.var(dim=0, correction=0) > 0.9).all()
-    cosines = [F.cosine_similarity(p[0], output.projections[1]), F.cosine_similarity(p[1], output.projections[0])]
+        assert (z.var(dim=0, correction=0) < 1 + 1e-5).all() and (
+            z.var(dim=0, correction=0) > 0.9
+        ).all()
+    cosines = [
+        F.cosine_similarity(p[0], output.projections[1]),
+        F.cosine_similarity(p[1], output.projections[0]),
+    ]
     torch.testing.assert_close(output.loss, -torch.cat(cosines).mean())
     last_norm = model.ssl.projector[-1]
     assert isinstance(last_norm, nn.BatchNorm1d) and not last_norm.affine
@@ -123,7 +151,8 @@ def test_mocos_keys_enter_the_other_views_queue_after_the_step() -> None:
     output = forward(model, views)
     q = output.projections
     torch.testing.assert_close(
-        output.loss, (info_nce(q[0], keys[1], queue[1], 0.2) + info_nce(q[1], keys[0], queue[0], 0.2)) / 2
+        output.loss,
+        (info_nce(q[0], keys[1], queue[1], 0.2) + info_nce(q[1], keys[0], queue[0], 0.2)) / 2,
     )
     assert torch.equal(model.ssl.queue.columns, queue)
     model.ssl.after_step(LATER, model.encoder)
@@ -160,7 +189,9 @@ def test_swavs_queue_joins_the_assignment_from_its_epoch_and_starts_empty_each_t
     features = [model.encoder(view) for view in views]
     z = [model.ssl.project(feature) for feature in features]
     scores = [model.ssl.prototype_scores(one) for one in z]
-    with_queue = [torch.cat([s, model.ssl.prototypes(q.T)]) for s, q in zip(scores, queue, strict=True)]
+    with_queue = [
+        torch.cat([s, model.ssl.prototypes(q.T)]) for s, q in zip(scores, queue, strict=True)
+    ]
     losses = {}
     for name, rows in {"batch": scores, "queue": with_queue}.items():
         assignments = tuple(sinkhorn(one, 0.05, 3)[:7] for one in rows)
@@ -183,7 +214,8 @@ def test_swav_without_a_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "parameter"), [("swav", "freeze_prototypes_epochs"), ("dino", "freeze_last_layer_epochs")]
+    ("method", "parameter"),
+    [("swav", "freeze_prototypes_epochs"), ("dino", "freeze_last_layer_epochs")],
 )
 @pytest.mark.parametrize("lars", [True, False], ids=["lars", "sgd"])
 def test_prototypes_rest_in_the_first_epochs_whatever_the_optimiser_remembers(
@@ -211,7 +243,9 @@ def test_dinos_teacher_temperature_warms_up_by_epoch() -> None:
         assert [teacher_temperature_in(epoch, params) for epoch in (0, 1)] == expected
 
 
-def test_dinos_loss_is_against_the_other_views_teacher_and_its_centre_follows_after_the_step() -> None:
+def test_dinos_loss_is_against_the_other_views_teacher_and_its_centre_follows_after_the_step() -> (
+    None
+):
     model = small_model("dino", teacher_temperature_warmup_epochs=3, centre_momentum=0.8)
     views = random_views()
     model.ssl.centre.copy_(torch.randn(6, generator=torch.Generator().manual_seed(1)))
@@ -223,11 +257,17 @@ def test_dinos_loss_is_against_the_other_views_teacher_and_its_centre_follows_af
     assert torch.equal(model.ssl.centre, centre)
     model.ssl.after_step(at_epoch(1), model.encoder)
     mean = np.concatenate([one.numpy() for one in teacher]).mean(axis=0)
-    np.testing.assert_allclose(model.ssl.centre.numpy(), 0.8 * centre.numpy() + 0.2 * mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model.ssl.centre.numpy(), 0.8 * centre.numpy() + 0.2 * mean, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_dino_clips_each_gradient_of_encoder_and_head_by_itself() -> None:
-    parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
+    parameters = [
+        nn.Parameter(torch.zeros(3)),
+        nn.Parameter(torch.zeros(2, 2)),
+        nn.Parameter(torch.zeros(1)),
+    ]
     parameters[0].grad = torch.tensor([3.0, 0.0, 4.0])
     parameters[1].grad = torch.full((2, 2), 0.25)
     clip_each(parameters, 2.0)
@@ -236,7 +276,11 @@ def test_dino_clips_each_gradient_of_encoder_and_head_by_itself() -> None:
 
     model = small_model("dino", clip_gradient=1e-3)
     forward(model, random_views()).loss.backward()
-    trained = [*model.encoder.parameters(), *model.ssl.projector.parameters(), *model.ssl.prototypes.parameters()]
+    trained = [
+        *model.encoder.parameters(),
+        *model.ssl.projector.parameters(),
+        *model.ssl.prototypes.parameters(),
+    ]
     before = [parameter.grad.norm().item() for parameter in trained]
     model.ssl.before_update(LATER, model.encoder)
     after = [parameter.grad.norm().item() for parameter in trained]

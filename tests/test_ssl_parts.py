@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from ssl_models import MOMENTUM_METHODS, copied, forward, optimizer, random_views, small_model, update
+from ssl_models import (
+    MOMENTUM_METHODS,
+    copied,
+    forward,
+    optimizer,
+    random_views,
+    small_model,
+    update,
+)
 from torch import nn
 
+from kaizen.compute.precision import unit_rows
 from kaizen.models.heads import Layer, mlp
-from kaizen.models.precision import unit_rows
 from kaizen.ssl.base import Moment
 from kaizen.ssl.momentum import momentum_coefficient
 from kaizen.ssl.prototypes import Prototypes
@@ -37,7 +45,9 @@ def test_momentum_coefficient_golden() -> None:
 
 
 @pytest.mark.parametrize("method", MOMENTUM_METHODS)
-def test_the_momentum_network_moves_its_parameters_only_by_the_formula_after_the_optimiser(method: str) -> None:
+def test_the_momentum_network_moves_its_parameters_only_by_the_formula_after_the_optimiser(
+    method: str,
+) -> None:
     model = small_model(method, momentum_base=0.9, momentum_final=1.0)
     moment = Moment(step=3, steps=12, epoch=1)
     momentum, start = model.ssl.momentum, copied(model.ssl.momentum.state_dict())
@@ -67,10 +77,17 @@ def test_the_momentum_network_moves_its_parameters_only_by_the_formula_after_the
 
 
 @pytest.mark.parametrize("method", MOMENTUM_METHODS)
-def test_the_momentum_network_starts_as_a_copy_and_rests_where_the_coefficient_is_1(method: str) -> None:
+def test_the_momentum_network_starts_as_a_copy_and_rests_where_the_coefficient_is_1(
+    method: str,
+) -> None:
     model = small_model(method, momentum_base=1.0, momentum_final=1.0)
-    own, student = dict(model.ssl.momentum.named_parameters()), dict(model.encoder.named_parameters(prefix="encoder"))
-    assert all(torch.equal(own[name], value) and own[name] is not value for name, value in student.items())
+    own, student = (
+        dict(model.ssl.momentum.named_parameters()),
+        dict(model.encoder.named_parameters(prefix="encoder")),
+    )
+    assert all(
+        torch.equal(own[name], value) and own[name] is not value for name, value in student.items()
+    )
     before = copied(own)
     update(model, optimizer(model), random_views())
     assert all(torch.equal(value, before[name]) for name, value in own.items())
@@ -112,13 +129,18 @@ def test_prototypes_score_by_cosine_times_length(learned: bool) -> None:
     prototypes = Prototypes(4, 6, learned_length=learned)
     z = torch.randn(5, 4)
     v = prototypes.direction.detach().numpy().copy()
-    # As torch.nn.utils.weight_norm: a learned length starts as the initial weight's, whose product stays the weight.
+    # As torch.nn.utils.weight_norm: a learned length starts as the initial weight's, whose product
+    # stays the weight.
     weight = v if learned else v / np.linalg.norm(v, axis=1, keepdims=True)
     unit = z.numpy() / np.linalg.norm(z.numpy(), axis=1, keepdims=True)
-    np.testing.assert_allclose(prototypes(z).detach().numpy(), unit @ weight.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        prototypes(z).detach().numpy(), unit @ weight.T, rtol=1e-5, atol=1e-6
+    )
     with torch.no_grad():
         prototypes.direction.mul_(3.0)
-    np.testing.assert_allclose(prototypes(7 * z).detach().numpy(), unit @ weight.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        prototypes(7 * z).detach().numpy(), unit @ weight.T, rtol=1e-5, atol=1e-6
+    )
     assert len(list(prototypes.parameters())) == 1 + learned
     assert all(parameter.ndim == 2 for parameter in prototypes.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -139,5 +161,17 @@ def test_layers_of_gelu_and_of_batch_norm_without_scale() -> None:
         Layer(4, 3, batch_norm=True, relu=False, gelu=True, bias=False),
         Layer(3, 2, batch_norm=True, relu=False, affine=False),
     )
-    assert [type(module) for module in head] == [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear, nn.BatchNorm1d]
-    assert set(dict(head.named_parameters())) == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias"}
+    assert [type(module) for module in head] == [
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.GELU,
+        nn.Linear,
+        nn.BatchNorm1d,
+    ]
+    assert set(dict(head.named_parameters())) == {
+        "0.weight",
+        "1.weight",
+        "1.bias",
+        "3.weight",
+        "3.bias",
+    }

@@ -14,8 +14,8 @@ from ssl_models import METHODS
 from tiny import Project, make_project
 
 from kaizen.errors import Interrupted
-from kaizen.jobs import run_node
-from kaizen.training.progress import PlainReporter
+from kaizen.jobs.make import run_node
+from kaizen.training.reporter import PlainReporter
 
 SMALL = {"projector_hidden": 12, "projector_out": 8}
 CHANGES: dict[str, Any] = {
@@ -32,8 +32,10 @@ CHANGES: dict[str, Any] = {
         "barlow_twins": SMALL,
         "simsiam": SMALL | {"predictor_hidden": 6},
         "nnclr": SMALL | {"predictor_hidden": 12, "queue_size": 20},
-        "swav": SMALL | {"prototypes": 6, "queue_size": 20, "queue_from_epoch": 1, "freeze_prototypes_epochs": 1},
-        "dino": SMALL | {"prototypes": 6, "teacher_temperature_warmup_epochs": 2, "freeze_last_layer_epochs": 1},
+        "swav": SMALL
+        | {"prototypes": 6, "queue_size": 20, "queue_from_epoch": 1, "freeze_prototypes_epochs": 1},
+        "dino": SMALL
+        | {"prototypes": 6, "teacher_temperature_warmup_epochs": 2, "freeze_last_layer_epochs": 1},
     },
     "runtime.save_every_epochs": 1,
 }
@@ -50,14 +52,20 @@ class Nodes:
 
     def steps(self, method: str) -> list[dict[str, Any]]:
         """The method's steps, earlier tasks first: step 0, and step 1 of each variant."""
-        return [node for node in self.all if node["kind"] == "step" and node["params"]["method"] == method]
+        return [
+            node
+            for node in self.all
+            if node["kind"] == "step" and node["params"]["method"] == method
+        ]
 
     def make(self, node: dict[str, Any], stop: bool = False) -> None:
         run_node(node, self.store, PlainReporter("test", None, None), stop=lambda: stop)
 
     def contents(self, node: dict[str, Any]) -> dict[str, bytes]:
         folder = self.store.folder(node["kind"], node["key"])
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+        return {
+            path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
+        }
 
     def forget(self, node: dict[str, Any]) -> None:
         shutil.rmtree(self.store.folder(node["kind"], node["key"]))
@@ -76,8 +84,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Nodes:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_variant_trains_and_resumes_to_the_bit_after_a_stop_in_every_batch(nodes: Nodes, method: str) -> None:
-    """Stopped after every batch: in and between the epochs that matter to queues, prototypes and temperatures."""
+def test_every_variant_trains_and_resumes_to_the_bit_after_a_stop_in_every_batch(
+    nodes: Nodes, method: str
+) -> None:
+    """Stopped after every batch: in and between the epochs that matter to queues, prototypes and
+    temperatures.
+    """
     first, *seconds = nodes.steps(method)
     assert len(seconds) == 3
     for node in (first, *seconds):
@@ -98,14 +110,19 @@ def test_every_variant_trains_and_resumes_to_the_bit_after_a_stop_in_every_batch
 
 
 def test_queues_and_momentum_networks_are_carried_into_the_next_step(nodes: Nodes) -> None:
-    """Momentum networks and MoCo's and NNCLR's queues go on from the prior step; SwAV's queue does not."""
+    """Momentum networks and MoCo's and NNCLR's queues go on from the prior step; SwAV's queue does
+    not.
+    """
     for method, name, carried in (
         ("mocov2plus", "ssl.queue.position", 20),
         ("nnclr", "ssl.queue.position", 20),
         ("swav", "ssl.queue.position", 0),
         ("dino", "ssl.momentum.encoder.stem.1.num_batches_tracked", None),
     ):
-        first, second = nodes.steps(method)[0], next(n for n in nodes.steps(method) if "replay" in n["inputs"])
+        first, second = (
+            nodes.steps(method)[0],
+            next(n for n in nodes.steps(method) if "replay" in n["inputs"]),
+        )
         values = []
         for node in (first, second):
             nodes.make(node)

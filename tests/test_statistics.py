@@ -24,7 +24,9 @@ def test_estimate():
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values[:3]), scale=stats.sem(values[:3]))
     found = statistics.estimate(values)
     assert found.n == 3
-    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx((low, high), rel=1e-6)
+    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx(
+        (low, high), rel=1e-6
+    )
     assert statistics.estimate([0.4, None]) == statistics.Estimate(0.4, None, 1)
     assert statistics.estimate([None]) == statistics.Estimate(None, None, 0)
 
@@ -37,15 +39,25 @@ def test_differences_are_paired_by_seed():
     interval = stats.ttest_rel(*pairs).confidence_interval(0.95)
     assert (found.n, found.better) == (3, 2)
     assert found.mean == pytest.approx(np.mean(pairs[0]) - np.mean(pairs[1]))
-    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx(tuple(interval), rel=1e-6)
+    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx(
+        tuple(interval), rel=1e-6
+    )
     assert statistics.paired_difference(a, b, lower_is_better=True).better == 1
     other = statistics.paired_difference(b, a)
-    assert (other.mean, other.interval, other.better) == pytest.approx((-found.mean, found.interval, 1))
+    assert (other.mean, other.interval, other.better) == pytest.approx(
+        (-found.mean, found.interval, 1)
+    )
 
 
 def test_one_pair_has_no_interval_no_pair_no_mean_and_a_tie_no_winner():
     one = statistics.paired_difference({0: 0.5, 1: 0.9}, {0: 0.25, 2: 0.1})
     assert one == statistics.Difference(0.25, None, 1, 1)
-    assert statistics.paired_difference({0: 0.5}, {1: 0.5}) == statistics.Difference(None, None, 0, 0)
+    assert statistics.paired_difference({0: 0.5}, {1: 0.5}) == statistics.Difference(
+        None, None, 0, 0
+    )
     tie = statistics.paired_difference({0: 0.1 + 0.2}, {0: 0.3})
-    assert (tie.n, tie.better, statistics.paired_difference({0: 0.3}, {0: 0.1 + 0.2}).better) == (1, 0, 0)
+    assert (tie.n, tie.better, statistics.paired_difference({0: 0.3}, {0: 0.1 + 0.2}).better) == (
+        1,
+        0,
+        0,
+    )

@@ -17,7 +17,14 @@ from conftest import REPOSITORY, commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
-from kaizen.store import Store, default_store, link_or_copy, main_checkout, mismatch, record_key
+from kaizen.store.store import (
+    Store,
+    default_store,
+    link_or_copy,
+    main_checkout,
+    mismatch,
+    record_key,
+)
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
@@ -25,7 +32,7 @@ OTHER = PLAN.runs[0].steps[1]
 FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
 
 
-# -- commit ---------------------------------------------------------------------------------------------------
+# -- commit ------------------------------------------------------------------------------------
 
 
 def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store) -> None:
@@ -36,15 +43,23 @@ def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store
     assert tree(folder) == ["deep/er/history.csv", "model.safetensors", "node.json", "run.json"]
     record = json.loads((folder / "node.json").read_text())
     assert record["files"] == {
-        name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "size": len(text)} for name, text in FILES.items()
+        name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "size": len(text)}
+        for name, text in FILES.items()
     }
-    assert (record["kind"], record["key"], record["params"]) == ("step", NODE.key, json.loads(json.dumps(NODE.params)))
+    assert (record["kind"], record["key"], record["params"]) == (
+        "step",
+        NODE.key,
+        json.loads(json.dumps(NODE.params)),
+    )
     assert record["environment"] == {"torch": "9.9"}
     assert record_key(record) == NODE.key == record_key(store.read_record(NODE.kind, NODE.key))
     # What differs from run to run stays out of the record.
     run = {"seconds": 1.5, "title": NODE.title, "local": NODE.local}
     assert read_json(folder / "run.json") == run == store.read_run(NODE.kind, NODE.key)
-    assert store.open_file(NODE.kind, NODE.key, "deep/er/history.csv").read_text() == FILES["deep/er/history.csv"]
+    assert (
+        store.open_file(NODE.kind, NODE.key, "deep/er/history.csv").read_text()
+        == FILES["deep/er/history.csv"]
+    )
     assert list(store.entries()) == [("step", NODE.key)]
     assert tree(store.root / "step") == [f"{NODE.key}/{name}" for name in tree(folder)]
 
@@ -113,7 +128,7 @@ def test_a_second_commit_of_a_key_changes_nothing(store: Store) -> None:
     assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
 
 
-# -- verification ---------------------------------------------------------------------------------------------
+# -- verification ------------------------------------------------------------------------------
 
 
 def overwrite(path: Path, text: str | None) -> None:
@@ -158,8 +173,12 @@ def test_other_files_of_the_node_are_opened_without_it(store: Store) -> None:
     assert store.has(NODE.kind, NODE.key)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "another", "files": {}}', '{"key": "KEY"}', "\x00\x01"])
-def test_a_record_that_is_torn_or_another_nodes_is_refused_and_set_aside(store: Store, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"key": "another", "files": {}}', '{"key": "KEY"}', "\x00\x01"]
+)
+def test_a_record_that_is_torn_or_another_nodes_is_refused_and_set_aside(
+    store: Store, text: str
+) -> None:
     commit_fake(store, NODE, FILES)
     path = store.record(NODE.kind, NODE.key)
     overwrite(path, text.replace("KEY", NODE.key))
@@ -169,18 +188,25 @@ def test_a_record_that_is_torn_or_another_nodes_is_refused_and_set_aside(store: 
 
 
 def test_a_missing_node_is_named(store: Store) -> None:
-    with pytest.raises(KaizenError, match=f"{NODE.key}/node.json does not exist; run `kaizen plan`"):
+    with pytest.raises(
+        KaizenError, match=f"{NODE.key}/node.json does not exist; run `kaizen plan`"
+    ):
         store.open_file(NODE.kind, NODE.key, "model.safetensors")
 
 
 def test_an_edited_record_leads_to_another_key(store: Store) -> None:
     commit_fake(store, NODE, FILES)
     record = store.read_record(NODE.kind, NODE.key)
-    for change in ({"params": record["params"] | {"seed": 7}}, {"code": "x"}, {"identities": {}}, {"kind": "shards"}):
+    for change in (
+        {"params": record["params"] | {"seed": 7}},
+        {"code": "x"},
+        {"identities": {}},
+        {"kind": "shards"},
+    ):
         assert record_key(record | change) != NODE.key
 
 
-# -- locks ----------------------------------------------------------------------------------------------------
+# -- locks -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -189,7 +215,7 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [
         sys.executable,
         "-c",
-        f"import sys, time\nfrom pathlib import Path\nfrom kaizen.store import Store\n{code}",
+        f"import sys, time\nfrom pathlib import Path\nfrom kaizen.store.store import Store\n{code}",
         *arguments,
     ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -201,7 +227,10 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-HOLD = "with Store(Path(sys.argv[1])).lock('step', 'k'):\n    print('held', flush=True)\n    time.sleep(600)"
+HOLD = (
+    "with Store(Path(sys.argv[1])).lock('step', 'k'):\n    print('held', flush=True)\n    "
+    "time.sleep(600)"
+)
 COUNT = """
 path = Path(sys.argv[2])
 for _ in range(40):
@@ -230,12 +259,15 @@ def test_a_lock_vanishes_with_its_process_however_it_ends(store: Store) -> None:
 def test_a_lock_lets_one_process_at_a_time_in(store: Store, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
-    with child(COUNT, str(store.root), str(counter)) as one, child(COUNT, str(store.root), str(counter)) as two:
+    with (
+        child(COUNT, str(store.root), str(counter)) as one,
+        child(COUNT, str(store.root), str(counter)) as two,
+    ):
         assert (one.wait(), two.wait()) == (0, 0)
     assert counter.read_text() == "80"
 
 
-# -- where the store is ---------------------------------------------------------------------------------------
+# -- where the store is ------------------------------------------------------------------------
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -243,7 +275,9 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def test_the_store_is_where_kaizen_store_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_store_is_where_kaizen_store_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("KAIZEN_STORE", str(tmp_path / "elsewhere"))
     assert default_store(tmp_path) == tmp_path / "elsewhere"
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -277,7 +311,7 @@ def test_the_store_is_in_the_main_checkout(monkeypatch: pytest.MonkeyPatch, tmp_
     assert default_store(Path(".")) == main / ".kaizen" / "store"
 
 
-# -- links ----------------------------------------------------------------------------------------------------
+# -- links -------------------------------------------------------------------------------------
 
 
 def test_a_read_only_file_is_linked_and_a_writable_one_copied(tmp_path: Path) -> None:
@@ -322,12 +356,14 @@ def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) ->
     store.put_link(made.read_record(NODE.kind, NODE.key), sources, run)
     assert store.read_record(NODE.kind, NODE.key) == made.read_record(NODE.kind, NODE.key)
     assert store.read_run(NODE.kind, NODE.key) == run
-    assert tree(store.root / "step") == sorted(f"{NODE.key}/{name}" for name in (*sources, "run.json"))
+    assert tree(store.root / "step") == sorted(
+        f"{NODE.key}/{name}" for name in (*sources, "run.json")
+    )
     for name, text in FILES.items():
         assert store.open_file(NODE.kind, NODE.key, name).read_text() == text
 
 
-# -- writing --------------------------------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
 def test_a_write_removes_what_killed_writers_left(tmp_path: Path) -> None:
@@ -375,7 +411,9 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
         lambda: write_text(tmp_path / "file" / "a" / "b", "x"),
         lambda: commit_fake(Store(tmp_path / "file"), NODE),
     ):
-        with pytest.raises(KaizenError, match=r"cannot write .*/file/.*(Not a directory|File exists)"):
+        with pytest.raises(
+            KaizenError, match=r"cannot write .*/file/.*(Not a directory|File exists)"
+        ):
             write()
 
 
@@ -385,7 +423,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "kaizen-test", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "kaizen-test", folder],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("only root may mount")
@@ -399,7 +439,9 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     store = Store(small_disk / "store")
     commit_fake(store, NODE, FILES)
     write_text(small_disk / "file", "old")
-    with pytest.raises(KaizenError, match=r"cannot write .*/disk/file: No space left on device; free some space"):
+    with pytest.raises(
+        KaizenError, match=r"cannot write .*/disk/file: No space left on device; free some space"
+    ):
         write_text(small_disk / "file", "x" * 100_000)
     assert (small_disk / "file").read_text() == "old"
     before = tree(small_disk)
@@ -407,7 +449,8 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
         size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         (building / "model.safetensors").write_bytes(b"x" * size)
         with pytest.raises(
-            KaizenError, match=r"cannot write .*: No space left on device; free some space.*KAIZEN_STORE"
+            KaizenError,
+            match=r"cannot write .*: No space left on device; free some space.*KAIZEN_STORE",
         ):
             store.commit(OTHER.spec(), building, {}, {})
     assert tree(small_disk) == before
@@ -425,7 +468,9 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
 def test_a_read_only_disk_is_told(small_disk: Path) -> None:
     write_text(small_disk / "file", "old")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(KaizenError, match=r"cannot write .*/file: Read-only file system; .*KAIZEN_STORE"):
+    with pytest.raises(
+        KaizenError, match=r"cannot write .*/file: Read-only file system; .*KAIZEN_STORE"
+    ):
         write_text(small_disk / "file", "new")
     with pytest.raises(KaizenError, match=r"cannot write .*: Read-only file system"):
         commit_fake(Store(small_disk / "store"), NODE)
@@ -436,5 +481,7 @@ def test_a_read_only_disk_is_told(small_disk: Path) -> None:
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
-    with pytest.raises(KaizenError, match=r"cannot write .*: Permission denied; make the folder writable"):
+    with pytest.raises(
+        KaizenError, match=r"cannot write .*: Permission denied; make the folder writable"
+    ):
         commit_fake(Store(folder / "store"), NODE)

@@ -1,4 +1,6 @@
-"""What the three splits put into the shards, and whole small experiments with each through `kaizen run`."""
+"""What the three splits put into the shards, and whole small experiments with each through `kaizen
+run`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticPar
 
 CLASSES = ("bee", "cat", "dog", "fox")
 DOMAINS = ("clipart", "real", "sketch")
-SYNTHETIC = DatasetParams(source="synthetic", synthetic=SyntheticParams(classes=6, train=14, test=5, size=8))
+SYNTHETIC = DatasetParams(
+    source="synthetic", synthetic=SyntheticParams(classes=6, train=14, test=5, size=8)
+)
 
 
 def write_domains(root: Path, train: int = 6, test: int = 3) -> Path:
@@ -40,7 +44,8 @@ def write_domains(root: Path, train: int = 6, test: int = 3) -> Path:
 def rows(out: Path, tasks: int, part: str) -> list[list[dict[str, Any]]]:
     columns = ["label", "index", "path"]
     return [
-        pq.read_table(out / f"task-{task:02d}.{part}.parquet", columns=columns).to_pylist() for task in range(tasks)
+        pq.read_table(out / f"task-{task:02d}.{part}.parquet", columns=columns).to_pylist()
+        for task in range(tasks)
     ]
 
 
@@ -52,18 +57,27 @@ def test_a_split_by_data_deals_every_class_out_to_all_tasks(tmp_path: Path) -> N
     source = open_source(SYNTHETIC)
     for part, count in (("train", 14), ("test", 5)):
         found = rows(tmp_path, 4, part)
-        assert sorted(row["path"] for task in found for row in task) == sorted(row.path for row in source.rows(part))  # type: ignore[arg-type]
+        assert sorted(row["path"] for task in found for row in task) == sorted(
+            row.path for row in source.rows(part)
+        )  # type: ignore[arg-type]
         for task, of_task in enumerate(found):
             sizes = Counter(row["label"] for row in of_task)
-            assert set(sizes) == set(range(6)) and set(sizes.values()) <= {count // 4, count // 4 + 1}
+            assert set(sizes) == set(range(6)) and set(sizes.values()) <= {
+                count // 4,
+                count // 4 + 1,
+            }
             assert [row["index"] for row in of_task] == sorted(row["index"] for row in of_task)
-            assert shard_info(tmp_path / f"task-{task:02d}.{part}.parquet").classes == tuple(range(6))
+            assert shard_info(tmp_path / f"task-{task:02d}.{part}.parquet").classes == tuple(
+                range(6)
+            )
     ingest(SYNTHETIC, SplitParams(4, 4, by="data"), LabelsParams(), 1, tmp_path / "other")
     assert rows(tmp_path / "other", 4, "train") != rows(tmp_path, 4, "train")
 
 
 def test_a_class_with_fewer_images_than_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KaizenError, match=r"split\.tasks: class '0000' has 5 test images, too few .* 6 parts"):
+    with pytest.raises(
+        KaizenError, match=r"split\.tasks: class '0000' has 5 test images, too few .* 6 parts"
+    ):
         ingest(SYNTHETIC, SplitParams(6, by="data"), LabelsParams(), 1, tmp_path)
 
 
@@ -80,7 +94,9 @@ def test_a_split_by_domain_gives_each_task_one_domain(tmp_path: Path) -> None:
                 for label, name in enumerate(classes)
                 for image in range(count)
             ]
-            assert [(row["label"], row["path"]) for row in rows(tmp_path / "out", 2, part)[task]] == expected
+            assert [
+                (row["label"], row["path"]) for row in rows(tmp_path / "out", 2, part)[task]
+            ] == expected
     with pytest.raises(KaizenError, match=r"task 0 has no train images; leave its domain out"):
         ingest(
             DatasetParams(source="domain_folder", path=dataset.path, classes=["fox"]),
@@ -96,7 +112,10 @@ def test_classes_that_no_task_names_are_left_out(tmp_path: Path) -> None:
     summary = ingest(SYNTHETIC, split, LabelsParams(), 1, tmp_path)
     assert [task["classes"] for task in summary["tasks"]] == [[5, 1], [2]]
     assert summary["num_classes"] == 6
-    assert [sorted({row["label"] for row in task}) for task in rows(tmp_path, 2, "test")] == [[1, 5], [2]]
+    assert [sorted({row["label"] for row in task}) for task in rows(tmp_path, 2, "test")] == [
+        [1, 5],
+        [2],
+    ]
     assert [task["train"]["rows"] for task in summary["tasks"]] == [28, 14]
 
 
@@ -130,7 +149,9 @@ class WithUnlabelled:
 
     def rows(self, part: str) -> list[Any]:
         found = self.source.rows(part)
-        extra = [type(found[0])(len(found) + number, -1, f"unlabelled/{number}") for number in range(10)]
+        extra = [
+            type(found[0])(len(found) + number, -1, f"unlabelled/{number}") for number in range(10)
+        ]
         return found + extra if part == "train" else found
 
 
@@ -138,12 +159,17 @@ class WithUnlabelled:
 def test_images_without_a_class_are_spread_over_the_tasks(
     by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kaizen.data.ingest.open_source", lambda dataset: WithUnlabelled(open_source(dataset)))
+    monkeypatch.setattr(
+        "kaizen.data.ingest.open_source", lambda dataset: WithUnlabelled(open_source(dataset))
+    )
     for seed in (1, 2):
         split = SplitParams(3, seed, by=by, order="given")  # type: ignore[arg-type]
         summary = ingest(SYNTHETIC, split, LabelsParams(), 1, tmp_path / str(seed))
     one, two = (
-        [{row["path"] for row in task if row["label"] == -1} for task in rows(tmp_path / str(seed), 3, "train")]
+        [
+            {row["path"] for row in task if row["label"] == -1}
+            for task in rows(tmp_path / str(seed), 3, "train")
+        ]
         for seed in (1, 2)
     )
     assert sorted(map(len, one)) == [3, 3, 4] and len(set().union(*one)) == 10
@@ -154,20 +180,30 @@ def test_images_without_a_class_are_spread_over_the_tasks(
 
 
 def run(project: Project) -> dict[str, Any]:
-    """Run the whole experiment, twice; returns tasks.json. Nothing is left to do the second time."""
+    """Run the whole experiment, twice; returns tasks.json. Nothing is left to do the second
+    time.
+    """
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
     nodes = project.nodes()
     assert project.leftovers() == []
     assert project.kaizen("run").code == 0 and project.nodes() == nodes
-    tasks: dict[str, Any] = json.loads((project.root / "data" / "shards" / "tasks.json").read_text())
+    tasks: dict[str, Any] = json.loads(
+        (project.root / "data" / "shards" / "tasks.json").read_text()
+    )
     return tasks
 
 
 def accuracies(project: Project) -> list[np.ndarray]:
     """The classifier's matrix of every run."""
-    files = [project.store.open_file("evaluation", key, "accuracy.json") for key in project.keys("evaluation")]
-    return [np.array(json.loads(file.read_text())["matrices"]["classifier"], dtype=float) for file in files]
+    files = [
+        project.store.open_file("evaluation", key, "accuracy.json")
+        for key in project.keys("evaluation")
+    ]
+    return [
+        np.array(json.loads(file.read_text())["matrices"]["classifier"], dtype=float)
+        for file in files
+    ]
 
 
 def replayed(project: Project) -> list[dict[str, Any]]:
@@ -181,7 +217,9 @@ def test_an_experiment_over_parts_of_the_data(tmp_path: Path) -> None:
     project = make_project(tmp_path, {"split.by": "data", "replay.proportion": [0.5]})
     tasks = run(project)
     assert [task["train"]["rows"] for task in tasks["tasks"]] == [24, 24]
-    shard = pq.read_table(project.root / "data" / "shards" / "task-00.train.parquet", columns=["path"]).to_pylist()
+    shard = pq.read_table(
+        project.root / "data" / "shards" / "task-00.train.parquet", columns=["path"]
+    ).to_pylist()
     again = replayed(project)
     # Half of the 6 images that the first part has of each class, and none of the second part.
     assert Counter(row["label"] for row in again) == {0: 3, 1: 3, 2: 3, 3: 3}
@@ -195,7 +233,10 @@ def test_an_experiment_over_domains_and_one_appended(tmp_path: Path) -> None:
     write_domains(tmp_path / "pictures")
     project.set({"dataset.path": "pictures", "split.domains": ["sketch", "real"]})
     tasks = run(project)
-    assert [(task["domain"], task["train"]["rows"]) for task in tasks["tasks"]] == [("sketch", 18), ("real", 24)]
+    assert [(task["domain"], task["train"]["rows"]) for task in tasks["tasks"]] == [
+        ("sketch", 18),
+        ("real", 24),
+    ]
     # A quarter of 6 images of each class that sketch has.
     assert Counter(row["label"] for row in replayed(project)) == {0: 1, 1: 1, 2: 1}
     steps = set(project.keys("step"))
@@ -219,13 +260,17 @@ def test_an_experiment_over_unequal_tasks_of_named_classes(tmp_path: Path) -> No
 
 def test_an_experiment_on_synthetic_images(tmp_path: Path) -> None:
     changes = {
-        "dataset": {"source": "synthetic", "synthetic": {"classes": 5, "train": 6, "test": 3, "size": 8}},
+        "dataset": {
+            "source": "synthetic",
+            "synthetic": {"classes": 5, "train": 6, "test": 3, "size": 8},
+        },
         "split": {"sizes": [3, 2]},
         "labels.fraction": 0.5,
     }
     project = make_project(tmp_path, changes)
     tasks = run(project)
     assert [task["train"] | {"content_sha256": ""} for task in tasks["tasks"]] == [
-        {"rows": rows, "labelled": rows // 2, "skipped": 0, "content_sha256": ""} | {"height": [8, 8], "width": [8, 8]}
+        {"rows": rows, "labelled": rows // 2, "skipped": 0, "content_sha256": ""}
+        | {"height": [8, 8], "width": [8, 8]}
         for rows in (18, 12)
     ]

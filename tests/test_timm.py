@@ -15,11 +15,11 @@ from conftest import FACTS, make_params, make_plan
 from tiny import make_project
 from torch import Tensor, nn
 
+from kaizen.compute.seeding import seeded
 from kaizen.errors import KaizenError
 from kaizen.models.backbone import TimmBackbone, build_backbone
-from kaizen.models.seeding import seeded
 from kaizen.params import ModelParams
-from kaizen.plan import build_plan
+from kaizen.plan.build import build_plan
 
 
 class Convolutional(nn.Module):
@@ -55,7 +55,9 @@ class Transformer(nn.Module):
         self.position = nn.Parameter(torch.randn(1, (img_size // 4) ** 2, 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        assert images.shape[2:] == (self.size, self.size), "the input's size does not match the model"
+        assert images.shape[2:] == (self.size, self.size), (
+            "the input's size does not match the model"
+        )
         return (self.patches(images).flatten(2).transpose(1, 2) + self.position).mean(dim=1)
 
 
@@ -97,7 +99,9 @@ def timm(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return made
 
 
-@pytest.mark.parametrize(("name", "features", "sized"), [("tiny_conv", 6, {}), ("tiny_vit", 10, {"img_size": 12})])
+@pytest.mark.parametrize(
+    ("name", "features", "sized"), [("tiny_conv", 6, {}), ("tiny_vit", 10, {"img_size": 12})]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_model_of_timm_is_a_backbone(
     timm: list[dict[str, Any]], name: str, features: int, sized: dict[str, int], channels: int
@@ -109,10 +113,14 @@ def test_a_model_of_timm_is_a_backbone(
     assert backbone(torch.rand(3, channels, 12, 12)).shape == (3, features)
 
 
-def test_the_seed_decides_the_weights_and_the_trial_leaves_no_trace(timm: list[dict[str, Any]]) -> None:
+def test_the_seed_decides_the_weights_and_the_trial_leaves_no_trace(
+    timm: list[dict[str, Any]],
+) -> None:
     def build(seed: int) -> dict[str, Tensor]:
         with seeded(seed):
-            return build_backbone(ModelParams(backbone="timm/tiny_conv"), 1, image_size=8).state_dict()
+            return build_backbone(
+                ModelParams(backbone="timm/tiny_conv"), 1, image_size=8
+            ).state_dict()
 
     one, same, other = build(1), build(1), build(2)
     torch.testing.assert_close(one, same, rtol=0, atol=0)
@@ -126,7 +134,11 @@ def test_the_seed_decides_the_weights_and_the_trial_leaves_no_trace(timm: list[d
     [
         ("tiny_cnv", 8, ["timm 9.9 has no model tiny_cnv", "did you mean timm/tiny_conv?"]),
         ("zzz", 8, ["has no model zzz", "timm.list_models()"]),
-        ("tiny_vit", 10, ["timm/tiny_vit does not take images of 3x10x10", "multiple", "change image.size"]),
+        (
+            "tiny_vit",
+            10,
+            ["timm/tiny_vit does not take images of 3x10x10", "multiple", "change image.size"],
+        ),
         ("tiny_conv", 2, ["timm/tiny_conv does not take images of 3x2x2", "change image.size"]),
         ("dropping", 8, ["draws random numbers", "dropout", "choose another backbone"]),
         ("unpooled", 8, ["gives (6, 6, 6) for an image", "choose another backbone"]),
@@ -144,7 +156,9 @@ def test_what_does_not_fit_is_refused_by_name(
 
 def test_without_timm_the_mend_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(KaizenError, match=r"model\.backbone: timm/resnet26d needs .*pip install timm"):
+    with pytest.raises(
+        KaizenError, match=r"model\.backbone: timm/resnet26d needs .*pip install timm"
+    ):
         build_backbone(ModelParams(backbone="timm/resnet26d"), 3, image_size=8)
     project = make_project(tmp_path / "project", {"model.backbone": "timm/resnet26d"})
     outcome = project.kaizen("run")
@@ -153,8 +167,12 @@ def test_without_timm_the_mend_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize("name", ["tiny_conv", "tiny_vit"])
-def test_an_experiment_with_a_model_of_timm(timm: list[dict[str, Any]], tmp_path: Path, name: str) -> None:
-    project = make_project(tmp_path / "project", {"model.backbone": f"timm/{name}", "grid.variants": ["kaizen"]})
+def test_an_experiment_with_a_model_of_timm(
+    timm: list[dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    project = make_project(
+        tmp_path / "project", {"model.backbone": f"timm/{name}", "grid.variants": ["kaizen"]}
+    )
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
     (folder,) = project.root.glob("results/models/simclr-kaizen-*/step-01")
@@ -169,7 +187,9 @@ def test_the_version_of_a_backbones_package_is_part_of_its_steps_code() -> None:
     for backbone in ("small_resnet", "resnet18", "timm/resnet26d"):
         asked: set[tuple[str, ...]] = set()
 
-        def fingerprint(modules: tuple[str, ...], names: tuple[str, ...], asked: set[tuple[str, ...]] = asked) -> str:
+        def fingerprint(
+            modules: tuple[str, ...], names: tuple[str, ...], asked: set[tuple[str, ...]] = asked
+        ) -> str:
             if "kaizen.training.step" in modules:
                 asked.add(names)
             return f"{modules} {names}"
@@ -182,5 +202,7 @@ def test_the_version_of_a_backbones_package_is_part_of_its_steps_code() -> None:
         "resnet18": {(*common, "torchvision")},
         "timm/resnet26d": {(*common, "timm")},
     }
-    one, two = (make_plan({"model.backbone": f"timm/{name}"}) for name in ("resnet26d", "resnet26t"))
+    one, two = (
+        make_plan({"model.backbone": f"timm/{name}"}) for name in ("resnet26d", "resnet26t")
+    )
     assert one.runs[0].steps[0].key != two.runs[0].steps[0].key

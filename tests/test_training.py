@@ -1,4 +1,6 @@
-"""The objective, the loop and the step node: composition of the loss, what learns from what, what is carried over."""
+"""The objective, the loop and the step node: composition of the loss, what learns from what, what
+is carried over.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from tiny import REPOSITORY, Project, make_project
 
-from kaizen.data.batches import ResidentRows
-from kaizen.models.continual import build_model, frozen_copy
+from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
-from kaizen.training.device import choose_compute, cpu_computes_bfloat16
 from kaizen.training.loop import StepData
 from kaizen.training.objective import TERMS, Objective
+from kaizen.training.student import build_model, frozen_copy
+from kaizen.views.batches import ResidentRows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -64,7 +66,10 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode=False)
     views, labels = batch()
     objective = Objective(
-        feature_weight=0.7, classifier_weight=2.5, classifier_temperature=1.0, classifier_gradient=False
+        feature_weight=0.7,
+        classifier_weight=2.5,
+        classifier_temperature=1.0,
+        classifier_gradient=False,
     )
     total, terms = objective(student, teacher, views, labels, COMPUTE, START)
     named = dict(zip(TERMS, terms.tolist(), strict=True))
@@ -73,18 +78,26 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
     features = [student.encoder(view) for view in views]
     z = torch.cat([student.ssl.projector(f) for f in features])
     partner = [(i + count) % (2 * count) for i in range(2 * count)]
-    assert named["L_FE_CT"] == pytest.approx(cosine_cross_entropy(z, z, partner, True, 0.3), rel=1e-5)
+    assert named["L_FE_CT"] == pytest.approx(
+        cosine_cross_entropy(z, z, partner, True, 0.3), rel=1e-5
+    )
     p = torch.cat([student.distiller.predictor(student.ssl.projector(f)) for f in features])
     f = torch.cat([teacher.ssl.projector(teacher.encoder(view)) for view in views])
     same = list(range(2 * count))
-    both = cosine_cross_entropy(p, f, same, False, 0.2) + cosine_cross_entropy(f, p, same, False, 0.2)
+    both = cosine_cross_entropy(p, f, same, False, 0.2) + cosine_cross_entropy(
+        f, p, same, False, 0.2
+    )
     assert named["L_FE_KD"] == pytest.approx(both / 2, rel=1e-5)
     logits = [student.classifier(f).log_softmax(dim=1) for f in features]
     labelled = [i for i in range(count) if labels[i] >= 0]
-    expected = -sum(float(view[i, labels[i]].detach()) for view in logits for i in labelled) / len(labelled)
+    expected = -sum(float(view[i, labels[i]].detach()) for view in logits for i in labelled) / len(
+        labelled
+    )
     assert named["L_C_CT"] == pytest.approx(expected, rel=1e-5)
     targets = [teacher.classifier(teacher.encoder(view)).softmax(dim=1) for view in views]
-    per_view = [-(t * view).sum(dim=1).mean().item() for t, view in zip(targets, logits, strict=True)]
+    per_view = [
+        -(t * view).sum(dim=1).mean().item() for t, view in zip(targets, logits, strict=True)
+    ]
     assert named["L_C_KD"] == pytest.approx(sum(per_view) / 2, rel=1e-5)
     weighted = named["L_FE_CT"] + 0.7 * named["L_FE_KD"] + named["L_C_CT"] + 2.5 * named["L_C_KD"]
     assert total.item() == pytest.approx(weighted, rel=1e-6)
@@ -109,25 +122,33 @@ def test_the_classifiers_losses_reach_the_encoder_only_on_request(term: str) -> 
             with_term = gradients(Objective(1.0, None, 1.0, classifier_gradient), labels)
         else:
             with_term = gradients(Objective(1.0, 2.0, 1.0, classifier_gradient), unlabelled)
-        assert {torch.equal(with_term[name], without[name]) for name in without} == {not classifier_gradient}
+        assert {torch.equal(with_term[name], without[name]) for name in without} == {
+            not classifier_gradient
+        }
 
 
 def test_a_batch_without_labels_has_no_supervised_term_and_no_nan() -> None:
     student = small_model(1).train()
     views, labels = batch()
-    total, terms = Objective(None, None, 1.0, True)(student, None, views, torch.full_like(labels, -1), COMPUTE, START)
+    total, terms = Objective(None, None, 1.0, True)(
+        student, None, views, torch.full_like(labels, -1), COMPUTE, START
+    )
     total.backward()
     assert terms[TERMS.index("L_C_CT")] == 0 and torch.isfinite(total)
     assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("train_mode", [False, True])
-def test_the_teacher_keeps_its_weights_and_drifts_only_in_the_references_mode(train_mode: bool) -> None:
+def test_the_teacher_keeps_its_weights_and_drifts_only_in_the_references_mode(
+    train_mode: bool,
+) -> None:
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     views, labels = batch()
     Objective(1.0, 2.0, 1.0, False)(student, teacher, views, labels, COMPUTE, START)[0].backward()
-    changed = {name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert bool(changed) is train_mode
     assert all("running" in name or "num_batches" in name for name in changed)
@@ -135,20 +156,27 @@ def test_the_teacher_keeps_its_weights_and_drifts_only_in_the_references_mode(tr
 
 def test_replay_rows_follow_the_tasks_and_the_epoch_is_as_long_as_the_task() -> None:
     def rows(count: int, label: int) -> ResidentRows:
-        return ResidentRows(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.full((count,), label))
+        return ResidentRows(
+            torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.full((count,), label)
+        )
 
     data = StepData(rows(20, 0), 8, rows(30, 1), 4)
     assert data.epoch_length() == 2
     batches = list(data.batches(0, 0, data.epoch_length()))
     assert [labels.tolist() for _, labels in batches] == [[0] * 8 + [1] * 4] * 2
-    # The reference's rule (fidelity.md §7): the longest loader counts, the task's rows come round again.
+    # The reference's rule (fidelity.md §7): the longest loader counts, the task's rows come round
+    # again.
     data.longest_loader = True
     assert data.epoch_length() == 7
     assert len(list(data.batches(0, 0, 7))) == 7
 
 
 def test_bfloat16_is_chosen_by_the_cpus_flags(tmp_path: Path) -> None:
-    for flags, expected in (("fpu avx2", False), ("fpu avx512_bf16", True), ("amx_tile amx_bf16", True)):
+    for flags, expected in (
+        ("fpu avx2", False),
+        ("fpu avx512_bf16", True),
+        ("amx_tile amx_bf16", True),
+    ):
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
         assert cpu_computes_bfloat16(tmp_path / "cpuinfo") is expected
     assert cpu_computes_bfloat16(tmp_path / "absent") is False
@@ -176,7 +204,9 @@ def test_the_checkpoint_carries_all_that_the_next_step_needs(project: Project) -
     assert {name.split(".")[0] for name in second} == parts | {"distiller"}
     assert set(first) < set(second)
     record = json.loads(published(project, "*kaizen*/step-01/node.json").read_text())
-    assert record["environment"]["precision"] == "float32" and record["environment"]["device"] == "cpu"
+    assert (
+        record["environment"]["precision"] == "float32" and record["environment"]["device"] == "cpu"
+    )
     prior = json.loads(published(project, "*kaizen*/step-00/node.json").read_text())
     assert record["inputs"]["prior"]["key"] == prior["key"]
 
@@ -188,19 +218,26 @@ def test_the_history_names_every_term_and_a_variant_has_its_own_only(project: Pr
     assert kaizen["epoch"] == [0, 1]
     assert min(kaizen["L_FE_KD"] + kaizen["L_C_KD"]) > 0
     assert baseline["L_FE_KD"] == baseline["L_C_KD"] == [0.0, 0.0]
-    for row in zip(*(kaizen[name] for name in ("L", "L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")), strict=True):
+    for row in zip(
+        *(kaizen[name] for name in ("L", "L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")), strict=True
+    ):
         total, ssl, feature, supervised, classifier = row
         assert total == pytest.approx(ssl + feature + supervised + 2 * classifier)
 
 
-def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(project: Project, tmp_path: Path) -> None:
+def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
+    project: Project, tmp_path: Path
+) -> None:
     again = make_project(tmp_path / "again")
     assert again.kaizen("run").code == 0
     manifest = "results/manifest.json"
     assert (again.root / manifest).read_bytes() == (project.root / manifest).read_bytes()
     other = make_project(tmp_path / "other", {"grid.seeds": [1], "grid.variants": ["no_distill"]})
     assert other.kaizen("run").code == 0
-    one, two = (published(p, "*no_distill*/step-00/model.safetensors").read_bytes() for p in (project, other))
+    one, two = (
+        published(p, "*no_distill*/step-00/model.safetensors").read_bytes()
+        for p in (project, other)
+    )
     assert one != two
 
 
@@ -219,13 +256,33 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(project
             "image.std": [0.25],
             "image.load_size": 6,
         },
-        {"reference_compat": {"teacher_train_mode": True, "stem_padding_2": True, "epoch_length": True}},
+        {
+            "reference_compat": {
+                "teacher_train_mode": True,
+                "stem_padding_2": True,
+                "epoch_length": True,
+            }
+        },
         {"replay.proportion": [0.0, 0.25, 1.0]},
-        {"replay.proportion": None, "replay.per_class": [0, 3], "replay.policy": "reservoir", "split.tasks": 4},
+        {
+            "replay.proportion": None,
+            "replay.per_class": [0, 3],
+            "replay.policy": "reservoir",
+            "split.tasks": 4,
+        },
         {"replay.policy": "herding", "labels.fraction": 0.5, "dataset.row_group_mb": 0.0005},
     ],
     ids=[
-        *("streamed", "half labelled", "unlabelled", "bfloat16", "memory", "greyscale files", "compat", "sizes"),
+        *(
+            "streamed",
+            "half labelled",
+            "unlabelled",
+            "bfloat16",
+            "memory",
+            "greyscale files",
+            "compat",
+            "sizes",
+        ),
         *("reservoir", "herding"),
     ],
 )
@@ -240,16 +297,25 @@ def test_every_way_of_training_ends_well(tmp_path: Path, changes: dict[str, Any]
 
 
 def test_the_training_package_runs_without_pydantic_snakemake_dvc_or_yaml(tmp_path: Path) -> None:
-    """As on a bare GPU machine: a plan made elsewhere is run by `kaizen run --plan`, to the same bytes."""
+    """As on a bare GPU machine: a plan made elsewhere is run by `kaizen run --plan`, to the same
+    bytes.
+    """
     project = make_project(tmp_path / "project")
     plan = project.kaizen("plan", "--json")
     (project.root / "plan.json").write_text(plan.output)
     assert project.kaizen("run").code == 0
     absent = ("pydantic", "snakemake", "dvc", "yaml", "sklearn", "torchvision")
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); from kaizen.cli import main; sys.exit(main())"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r})); from kaizen.cli import "
+        "main; sys.exit(main())"
+    )
     command = [sys.executable, "-c", code, "run", "--plan", "plan.json", "--store", "bare"]
     done = subprocess.run(
-        command, cwd=project.root, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+        command,
+        cwd=project.root,
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     bare = Project(project.root, project.root / "bare")
@@ -273,7 +339,9 @@ def test_cross_entropy_of_a_sum_of_views() -> None:
     """The sum, not the mean, over views (fidelity.md §6)."""
     student = small_model(3).train()
     views, labels = batch()
-    _, terms = Objective(None, None, 1.0, False)(student, None, (views[0], views[0]), labels, COMPUTE, START)
+    _, terms = Objective(None, None, 1.0, False)(
+        student, None, (views[0], views[0]), labels, COMPUTE, START
+    )
     student = small_model(3).train()
     one = F.cross_entropy(student.classifier(student.encoder(views[0])), labels, ignore_index=-1)
     assert terms[TERMS.index("L_C_CT")].item() == pytest.approx(2 * one.item(), rel=1e-5)

@@ -1,4 +1,6 @@
-"""Variants end to end: which terms a set of switches trains with, what its checkpoint holds, and joint training."""
+"""Variants end to end: which terms a set of switches trains with, what its checkpoint holds, and
+joint training.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ import safetensors.torch
 import torch
 from tiny import Project, make_project
 
-from kaizen.data.batches import Batch, ResidentRows, StreamedRows, open_rows
+from kaizen.compute.device import choose_compute
 from kaizen.params import from_dict
-from kaizen.training.device import choose_compute
 from kaizen.training.step import StepParams, _input_files, _step_data
+from kaizen.views.batches import Batch, ResidentRows, StreamedRows, open_rows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 TERMS = ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
@@ -56,7 +58,9 @@ def history(project: Project, variant: str, step: int) -> dict[str, list[float]]
 
 
 @pytest.mark.parametrize("variant", GRID)
-def test_a_variant_has_its_own_terms_and_the_others_are_zero(project: Project, variant: str) -> None:
+def test_a_variant_has_its_own_terms_and_the_others_are_zero(
+    project: Project, variant: str
+) -> None:
     expected = {"L_FE_CT", "L_C_CT"}
     expected |= {"L_FE_KD"} if variant in DISTILS_FEATURES else set()
     expected |= {"L_C_KD"} if variant in DISTILS_CLASSIFIER else set()
@@ -72,15 +76,21 @@ def test_a_variant_has_its_own_terms_and_the_others_are_zero(project: Project, v
 
 
 @pytest.mark.parametrize("variant", GRID)
-def test_a_checkpoint_has_a_distiller_only_where_features_are_distilled(project: Project, variant: str) -> None:
+def test_a_checkpoint_has_a_distiller_only_where_features_are_distilled(
+    project: Project, variant: str
+) -> None:
     for step in range(1 if variant == "joint" else 2):
-        tensors = safetensors.torch.load_file(published(project, variant, f"step-{step:02d}/model.safetensors"))
+        tensors = safetensors.torch.load_file(
+            published(project, variant, f"step-{step:02d}/model.safetensors")
+        )
         parts = {name.partition(".")[0] for name in tensors}
         distils = step > 0 and variant in DISTILS_FEATURES
         assert parts == {"encoder", "ssl", "classifier"} | ({"distiller"} if distils else set())
 
 
-def test_distilling_the_classifier_alone_leaves_the_features_as_without_distillation(project: Project) -> None:
+def test_distilling_the_classifier_alone_leaves_the_features_as_without_distillation(
+    project: Project,
+) -> None:
     """The classifier's terms do not reach the encoder by default (fidelity.md §6)."""
     only_c, nothing = (
         safetensors.torch.load_file(published(project, variant, "step-01/model.safetensors"))
@@ -90,7 +100,9 @@ def test_distilling_the_classifier_alone_leaves_the_features_as_without_distilla
     assert all(equal is not name.startswith("classifier.") for name, equal in same.items()), same
 
 
-def test_distilling_features_alone_leaves_the_classifier_without_a_teacher(project: Project) -> None:
+def test_distilling_features_alone_leaves_the_classifier_without_a_teacher(
+    project: Project,
+) -> None:
     record = json.loads(published(project, "only_f", "step-01/node.json").read_text())
     assert "classifier_distill" not in record["params"] and "replay" not in record["inputs"]
     record = json.loads(published(project, "only_c", "step-01/node.json").read_text())
@@ -102,7 +114,13 @@ METHODS = {
     "byol": {"projector_hidden": 16, "projector_out": 8, "predictor_hidden": 16},
     "vicreg": {"projector_hidden": 16, "projector_out": 8},
     "barlow_twins": {"projector_hidden": 16, "projector_out": 8},
-    "swav": {"projector_hidden": 16, "projector_out": 8, "prototypes": 10, "queue_size": 16, "queue_from_epoch": 1},
+    "swav": {
+        "projector_hidden": 16,
+        "projector_out": 8,
+        "prototypes": 10,
+        "queue_size": 16,
+        "queue_from_epoch": 1,
+    },
     "dino": {"projector_hidden": 16, "projector_out": 8, "prototypes": 10},
 }
 
@@ -121,15 +139,22 @@ def test_every_distiller_trains_with_its_method_and_is_carried_over(tmp_path: Pa
     for method in METHODS:
         (folder,) = project.root.glob(f"results/models/{method}-cassle-*")
         for step in (1, 2, 3):
-            terms = pq.read_table(folder / f"step-{step:02d}/history.parquet").to_pydict()["L_FE_KD"]
+            terms = pq.read_table(folder / f"step-{step:02d}/history.parquet").to_pydict()[
+                "L_FE_KD"
+            ]
             assert all(0 < value < 100 for value in terms), (method, step, terms)
-        second, third = (safetensors.torch.load_file(folder / f"step-{step:02d}/model.safetensors") for step in (1, 2))
+        second, third = (
+            safetensors.torch.load_file(folder / f"step-{step:02d}/model.safetensors")
+            for step in (1, 2)
+        )
         names = {name for name in second if name.startswith("distiller.")}
         assert names and names <= third.keys()
-        assert any(name.startswith("distiller.prototypes.") for name in names) is (method in ("swav", "dino"))
+        assert any(name.startswith("distiller.prototypes.") for name in names) is (
+            method in ("swav", "dino")
+        )
 
 
-# -- joint training -----------------------------------------------------------------------------------------
+# -- joint training ----------------------------------------------------------------------------
 
 
 def batches(rows: ResidentRows | StreamedRows, size: int) -> Iterator[Batch]:
@@ -147,9 +172,13 @@ def content(found: Sequence[Batch]) -> list[tuple[int, bytes]]:
 
 def joint_step(project: Project, **train: Any) -> tuple[StepParams, dict[str, Any]]:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
-    (spec,) = (node for node in nodes if node["kind"] == "step" and len(node["params"]["tasks"]) > 1)
+    (spec,) = (
+        node for node in nodes if node["kind"] == "step" and len(node["params"]["tasks"]) > 1
+    )
     params = from_dict(StepParams, spec["params"])
-    return dataclasses.replace(params, train=dataclasses.replace(params.train, **train)), spec["inputs"]
+    return dataclasses.replace(params, train=dataclasses.replace(params.train, **train)), spec[
+        "inputs"
+    ]
 
 
 def test_joint_training_sees_every_row_of_every_task(project: Project) -> None:
@@ -168,7 +197,8 @@ def test_joint_training_sees_every_row_of_every_task(project: Project) -> None:
 def test_joint_rows_stream_as_they_reside(project: Project, fraction: float, limit: float) -> None:
     params, inputs = joint_step(project)
     paths = [
-        project.store.open_file("shards", inputs["shards"]["key"], f"task-{task:02d}.train.parquet") for task in (0, 1)
+        project.store.open_file("shards", inputs["shards"]["key"], f"task-{task:02d}.train.parquet")
+        for task in (0, 1)
     ]
     resident, streamed = (
         open_rows(paths, params.image, fraction, mb, torch.device("cpu"))
@@ -195,7 +225,11 @@ def test_joint_training_is_evaluated_once_for_all_rows(project: Project) -> None
 
 
 def test_joint_training_streams_end_to_end(tmp_path: Path) -> None:
-    changes = {"grid.variants": ["joint"], "train.stream_above_mb": 0.001, "dataset.row_group_mb": 0.0005}
+    changes = {
+        "grid.variants": ["joint"],
+        "train.stream_above_mb": 0.001,
+        "dataset.row_group_mb": 0.0005,
+    }
     for head in ("fixed", "growing"):
         project = make_project(tmp_path / head, changes | {"model.classifier_head": head})
         outcome = project.kaizen("run")

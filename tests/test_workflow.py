@@ -1,7 +1,8 @@
-"""The real `snakemake` and `dvc` on a tiny stream: which jobs run after each change, and that nothing is ever stale.
+"""The real `snakemake` and `dvc` on a tiny stream: which jobs run after each change, and that
+nothing is ever stale.
 
-Every scenario starts from a copy of a project that has run once. A job that ran is known by the time in its
-node's run.json; every published file is hashed again after every scenario.
+Every scenario starts from a copy of a project that has run once. A job that ran is known by the
+time in its node's run.json; every published file is hashed again after every scenario.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from checkout import ALL_NODES, Checkout, made_since, new_project
 
 from kaizen.files import read_json
-from kaizen.store import RUN_RECORD
+from kaizen.store.store import RUN_RECORD
 
 
 def test_repeating_runs_nothing(project: Checkout) -> None:
@@ -55,12 +56,30 @@ def test_a_change_runs_what_depends_on_it_and_changing_back_nothing(project: Che
 
 def test_a_temporary_dvc_workspace_shares_the_store(project: Checkout) -> None:
     before = project.manifest()
-    project.run("dvc", "exp", "run", "--temp", "--name", "softer", "--set-param", "distill.classifier.weight=1.0")
+    project.run(
+        "dvc",
+        "exp",
+        "run",
+        "--temp",
+        "--name",
+        "softer",
+        "--set-param",
+        "distill.classifier.weight=1.0",
+    )
     assert project.jobs() == {"step": 1, "evaluation": 1, "summary": 1}
     assert project.manifest() == before, "the workspace itself is as it was"
-    (run,) = (read_json(path) for path in project.store.glob(f"step/*/{RUN_RECORD}") if made_since(path, project.since))
+    (run,) = (
+        read_json(path)
+        for path in project.store.glob(f"step/*/{RUN_RECORD}")
+        if made_since(path, project.since)
+    )
     head = project.run("git", "rev-parse", "HEAD").strip()
-    origin = {"commit": head, "changed": [], "params_committed": False, "command": "snakemake --cores all"}
+    origin = {
+        "commit": head,
+        "changed": [],
+        "params_committed": False,
+        "command": "snakemake --cores all",
+    }
     assert run["local"]["origin"].items() >= (origin | {"experiment": "softer"}).items()
     project.start_counting()
     project.run("dvc", "exp", "apply", "softer")
@@ -70,7 +89,9 @@ def test_a_temporary_dvc_workspace_shares_the_store(project: Checkout) -> None:
     project.check_nothing_stale()
 
 
-def test_a_fresh_clone_with_pulled_outputs_trains_nothing_needlessly(project: Checkout, tmp_path: Path) -> None:
+def test_a_fresh_clone_with_pulled_outputs_trains_nothing_needlessly(
+    project: Checkout, tmp_path: Path
+) -> None:
     project.run("git", "clone", "--quiet", str(project.root), str(tmp_path / "clone"))
     clone = Checkout(tmp_path / "clone")
     clone.start_counting()
@@ -85,7 +106,8 @@ def test_a_fresh_clone_with_pulled_outputs_trains_nothing_needlessly(project: Ch
     assert "Nothing to be done" in clone.snakemake()
     assert clone.jobs() == {}
     clone.check_nothing_stale()
-    # DVC removes the outputs before it runs the stage: what did not change comes back from its cache.
+    # DVC removes the outputs before it runs the stage: what did not change comes back from its
+    # cache.
     shutil.rmtree(clone.store)
     clone.set("replay.proportion", [0.2])
     clone.run("dvc", "repro")
@@ -132,7 +154,9 @@ def test_garbage_collection_removes_only_what_the_plan_does_not_need(project: Ch
     entries = {path.parent for path in project.store.glob("*/*/node.json")}
     project.set("train.lr", 0.5)
     assert "7 entries" in project.run(sys.executable, "-m", "kaizen", "gc")
-    assert {path.parent for path in project.store.glob("*/*/node.json")} == entries, "a dry run removes nothing"
+    assert {path.parent for path in project.store.glob("*/*/node.json")} == entries, (
+        "a dry run removes nothing"
+    )
     assert "7 entries" in project.run(sys.executable, "-m", "kaizen", "gc", "--delete")
     kept = {path.parent.parent.name for path in project.store.glob("*/*/node.json")}
     assert kept == {"shards", "replay"}
@@ -143,7 +167,9 @@ def test_garbage_collection_removes_only_what_the_plan_does_not_need(project: Ch
     assert "0 entries" in project.run(sys.executable, "-m", "kaizen", "gc", "--delete")
 
 
-def test_killed_anywhere_the_workflow_goes_on_where_it_was(finished: Checkout, tmp_path: Path) -> None:
+def test_killed_anywhere_the_workflow_goes_on_where_it_was(
+    finished: Checkout, tmp_path: Path
+) -> None:
     project = new_project(tmp_path / "project")
     process = subprocess.Popen(
         ["snakemake", "--cores", "2"],

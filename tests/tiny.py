@@ -1,7 +1,9 @@
-"""A tiny project for tests: 4 classes of 8 x 8 images, 2 tasks, a few seconds from raw images to results.
+"""A tiny project for tests: 4 classes of 8 x 8 images, 2 tasks, a few seconds from raw images to
+results.
 
-`make_project` writes data and params.yaml into a folder; a `Project` runs commands there, in this process
-(`kaizen`, importing torch once for all of them) or in one of its own (`python`, `snakemake`).
+`make_project` writes data and params.yaml into a folder; a `Project` runs commands there, in this
+process (`kaizen`, importing torch once for all of them) or in one of its own (`python`,
+`snakemake`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from PIL import Image
 
 from kaizen import cli
 from kaizen.files import sha256_file
-from kaizen.store import KINDS, RECORD, Store
+from kaizen.store.store import KINDS, RECORD, Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -38,7 +40,12 @@ PARAMS: dict[str, Any] = {
     "dataset": {"source": "image_folder", "path": "images"},
     "split": {"tasks": 2, "seed": 5},
     "replay": {"proportion": [0.25]},
-    "grid": {"methods": ["simclr"], "variants": ["kaizen", "no_distill"], "seeds": [0], "specialists": False},
+    "grid": {
+        "methods": ["simclr"],
+        "variants": ["kaizen", "no_distill"],
+        "seeds": [0],
+        "specialists": False,
+    },
     "image": {"size": 8, "channels": 3, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
     "model": {"backbone": "small_resnet", "width": 4, "classifier_hidden": [8]},
     "ssl": {"simclr": {"projector_hidden": 16, "projector_out": 8}},
@@ -64,12 +71,19 @@ def write_image(path: Path, seed: int, size: tuple[int, int] = (8, 8)) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def write_dataset(root: Path, classes: Sequence[str] = CLASSES, train: int = 12, test: int = 6) -> None:
-    """Write train/<class>/00.png … and test/<class>/00.png …; the same bytes wherever ``root`` is."""
+def write_dataset(
+    root: Path, classes: Sequence[str] = CLASSES, train: int = 12, test: int = 6
+) -> None:
+    """Write train/<class>/00.png … and test/<class>/00.png …; the same bytes wherever ``root``
+    is.
+    """
     for part, count in (("train", train), ("test", test)):
         for label, name in enumerate(classes):
             for number in range(count):
-                write_image(root / part / name / f"{number:02d}.png", 1000 * label + number + 500 * (part == "test"))
+                write_image(
+                    root / part / name / f"{number:02d}.png",
+                    1000 * label + number + 500 * (part == "test"),
+                )
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,9 @@ class Project:
         self.params.write_text(yaml.safe_dump(values), encoding="utf-8")
 
     def kaizen(self, *arguments: str) -> Outcome:
-        """Run `kaizen.cli.main` here and now; an exception that it lets through becomes a traceback in the output."""
+        """Run `kaizen.cli.main` here and now; an exception that it lets through becomes a traceback
+        in the output.
+        """
         out = io.StringIO()
         with self._inside(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
@@ -131,7 +147,9 @@ class Project:
         return self._process([*command, "--directory", str(self.root), "--cores", "1", *arguments])
 
     def nodes(self) -> dict[tuple[str, str], str]:
-        """The finished nodes, (kind, key) -> SHA-256 of their record, each checked against its files."""
+        """The finished nodes, (kind, key) -> SHA-256 of their record, each checked against its
+        files.
+        """
         found = {}
         for kind, key in self.store.entries():
             record = self.store.read_record(kind, key)
@@ -142,18 +160,29 @@ class Project:
 
     def keys(self, kind: str) -> list[str]:
         """The keys of the finished nodes of a kind, in the order in which they were made."""
-        records = [self.store.record(kind, key) for found, key in self.store.entries() if found == kind]
-        return [record.parent.name for record in sorted(records, key=lambda record: record.stat().st_mtime_ns)]
+        records = [
+            self.store.record(kind, key) for found, key in self.store.entries() if found == kind
+        ]
+        return [
+            record.parent.name
+            for record in sorted(records, key=lambda record: record.stat().st_mtime_ns)
+        ]
 
     def leftovers(self) -> list[str]:
-        """Half-made files and folders: temporary names in the store and the project, nodes without a record."""
+        """Half-made files and folders: temporary names in the store and the project, nodes without
+        a record.
+        """
         found = [path for folder in (self.store.root, self.root) for path in folder.rglob("*.tmp")]
         for kind in KINDS:
-            found += [path for path in (self.store.root / kind).glob("*") if not (path / RECORD).is_file()]
+            found += [
+                path for path in (self.store.root / kind).glob("*") if not (path / RECORD).is_file()
+            ]
         return sorted({str(path) for path in found})
 
     def copy(self, root: Path) -> Project:
-        """An independent, writable copy of project and store (which must lie inside the project)."""
+        """An independent, writable copy of project and store (which must lie inside the
+        project).
+        """
         shutil.copytree(self.root, root, symlinks=True)
         for path in root.rglob("*"):
             if not path.is_symlink():
@@ -162,7 +191,9 @@ class Project:
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        """This folder as the current one, KAIZEN_STORE set, and signal handlers put back afterwards."""
+        """This folder as the current one, KAIZEN_STORE set, and signal handlers put back
+        afterwards.
+        """
         before, folder = os.environ.get("KAIZEN_STORE"), Path.cwd()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         os.environ["KAIZEN_STORE"] = str(self.store.root)
@@ -184,7 +215,12 @@ class Project:
             "PYTHONPATH": str(REPOSITORY),
         }
         done = subprocess.run(
-            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         return Outcome(done.returncode, done.stdout)
 
@@ -204,8 +240,12 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def make_project(root: Path, changes: Mapping[str, Any] | None = None, store: Path | None = None) -> Project:
-    """Write the images and params.yaml (with ``changes``, named as in "train.lr") into the folder ``root``."""
+def make_project(
+    root: Path, changes: Mapping[str, Any] | None = None, store: Path | None = None
+) -> Project:
+    """Write the images and params.yaml (with ``changes``, named as in "train.lr") into the folder
+    ``root``.
+    """
     root.mkdir(parents=True, exist_ok=True)
     write_dataset(root / "images")
     project = Project(root, store)

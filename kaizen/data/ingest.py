@@ -1,6 +1,8 @@
-"""Raw images to one train and one test shard per task, in a stream: memory does not grow with the images' size.
+"""Raw images to one train and one test shard per task, in a stream: memory does not grow with the
+images' size.
 
-Worker processes read and decode; this process writes. The shards' bytes do not depend on the number of workers.
+Worker processes read and decode; this process writes. The shards' bytes do not depend on the number
+of workers.
 """
 
 from __future__ import annotations
@@ -40,17 +42,22 @@ def ingest(
     out: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what tasks.json holds.
+    """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what
+    tasks.json holds.
 
-    ``progress(done, total)`` is called in images. A skipped image counts as drawn when ``labels.fraction`` is
-    applied; test images always keep their label.
-    Raises KaizenError on a bad source or split, on a corrupt image (``on_corrupt`` "stop"), and where skipping
-    leaves a class empty; NodeFailed where a worker process was killed.
+    ``progress(done, total)`` is called in images. A skipped image counts as drawn when
+    ``labels.fraction`` is applied; test images always keep their label. Raises KaizenError on a bad
+    source or split, on a corrupt image (``on_corrupt`` "stop"), and where skipping leaves a class
+    empty; NodeFailed where a worker process was killed.
     """
     source = open_source(dataset)
     names = source.classes
     stream = make_stream(split, names, source.domains)
-    shards = [shard for part in PARTS for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)]
+    shards = [
+        shard
+        for part in PARTS
+        for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)
+    ]
     shards.sort(key=lambda shard: shard.task)
     total = sum(len(shard.rows) for shard in shards)
     entries: list[dict[str, Any]] = [
@@ -84,7 +91,11 @@ def ingest(
                 row_group_mb=dataset.row_group_mb,
             )
             counts = _write(shard, writer, chunks, names, dataset, advance)
-            entry[shard.part] = {"rows": writer.rows, "content_sha256": writer.content_sha256, **counts}
+            entry[shard.part] = {
+                "rows": writer.rows,
+                "content_sha256": writer.content_sha256,
+                **counts,
+            }
     summary = {
         "dataset": source.name,
         "split": stream.by,
@@ -105,7 +116,9 @@ def _shards(
     for task in range(len(stream)):
         chosen = [rows[position] for position in np.flatnonzero(tasks == task)]
         if not chosen:
-            raise KaizenError(f"split: task {task} has no {part} images; leave its domain out with split.domains")
+            raise KaizenError(
+                f"split: task {task} has no {part} images; leave its domain out with split.domains"
+            )
         true = np.array([row.label for row in chosen])
         keep = true != UNLABELLED
         if part == "train":
@@ -114,7 +127,9 @@ def _shards(
     return shards
 
 
-def _tasks_of(stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int) -> np.ndarray:
+def _tasks_of(
+    stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int
+) -> np.ndarray:
     """The task of each row: int64 [N], -1 for those that are not in the stream."""
     if stream.by == "domain":
         task_of = {domain: task for task, domain in enumerate(stream.domains)}
@@ -129,7 +144,8 @@ def _tasks_of(stream: Stream, names: list[str], part: Part, rows: list[Row], see
         members = np.flatnonzero(true == label)
         if label != UNLABELLED and len(members) < len(stream):
             raise KaizenError(
-                f"split.tasks: class {names[label]!r} has {len(members)} {part} images, too few for one in each of the "
+                f"split.tasks: class {names[label]!r} has {len(members)} {part} images, too few "
+                "for one in each of the "
                 f"{len(stream)} parts of a split by data; lower split.tasks"
             )
         tasks[members] = deal(len(members), len(stream), seed, part, label)
@@ -146,7 +162,8 @@ def _write(
 ) -> dict[str, Any]:
     """Write one shard from the chunks that hold its rows.
 
-    Returns how many rows are labelled and were skipped, and the smallest and largest height and width of its images.
+    Returns how many rows are labelled and were skipped, and the smallest and largest height and
+    width of its images.
     """
     skipped: list[Corrupt] = []
     kept = dict.fromkeys(sorted({row.label for row in shard.rows} - {UNLABELLED}), 0)
@@ -155,12 +172,15 @@ def _write(
     with writer:
         while position < len(shard.rows):
             outcomes = next(chunks)
-            for keep, outcome in zip(shard.keep[position : position + len(outcomes)], outcomes, strict=True):
+            for keep, outcome in zip(
+                shard.keep[position : position + len(outcomes)], outcomes, strict=True
+            ):
                 if isinstance(outcome, Corrupt):
                     skipped.append(outcome)
                     if dataset.on_corrupt == "stop":
                         raise KaizenError(
-                            f"{_where(dataset, outcome)} cannot be read as an image ({outcome.reason}); replace or "
+                            f"{_where(dataset, outcome)} cannot be read as an image "
+                            f"({outcome.reason}); replace or "
                             "remove it, or set dataset.on_corrupt: skip"
                         )
                     continue
@@ -176,10 +196,16 @@ def _write(
             if not count:
                 first = next(corrupt for corrupt in skipped if corrupt.row.label == label)
                 raise KaizenError(
-                    f"class {names[label]!r} has no readable image left in its {shard.part} part, all were skipped "
-                    f"(the first: {_where(dataset, first)}, {first.reason}); mend its images or remove the class"
+                    f"class {names[label]!r} has no readable image left in its {shard.part} part, "
+                    "all were skipped "
+                    f"(the first: {_where(dataset, first)}, {first.reason}); mend its images or "
+                    "remove the class"
                 )
-    sizes = {"height": [min(heights), max(heights)], "width": [min(widths), max(widths)]} if heights else {}
+    sizes = (
+        {"height": [min(heights), max(heights)], "width": [min(widths), max(widths)]}
+        if heights
+        else {}
+    )
     return {"labelled": with_label, "skipped": len(skipped), **sizes}
 
 

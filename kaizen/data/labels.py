@@ -13,8 +13,8 @@ from kaizen.data.split import seeded_order
 def labelled(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose the rows that keep their label: bool [N] for true labels int [N].
 
-    Exactly ceil(fraction * n) of each class's n rows. For one seed smaller fractions are nested in larger
-    ones; a class's choice depends on its own number of rows only, not on the other classes.
+    Exactly ceil(fraction * n) of each class's n rows. For one seed smaller fractions are nested in
+    larger ones; a class's choice depends on its own number of rows only, not on the other classes.
     """
     values = np.asarray(labels, dtype=np.int64)
     chosen = np.zeros(len(values), dtype=bool)

@@ -1,4 +1,6 @@
-"""Reading and decoding images in worker processes: in order, in chunks, with a bounded number under way."""
+"""Reading and decoding images in worker processes: in order, in chunks, with a bounded number under
+way.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from kaizen.data.decode import decode_file, encode_png, shrink
+from kaizen.data.image_files import decode_file, encode_png, shrink
 from kaizen.data.schema import Record
 from kaizen.data.sources.base import Row, Source
 from kaizen.errors import NodeFailed
@@ -46,7 +48,8 @@ class ReadImages:
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
         """Read and decode images; corrupt ones come back as such, in their places.
 
-        Ends early, after one image at least, once their bytes are a chunk's: the rest has to be asked for again.
+        Ends early, after one image at least, once their bytes are a chunk's: the rest has to be
+        asked for again.
         """
         outcomes: list[Outcome] = []
         size = 0
@@ -68,9 +71,12 @@ class ReadImages:
         # Pixels that come from no file have only themselves to be stored as.
         raw = self.encoding == "raw" or (self.encoding == "auto" and shrunk.size <= self.raw_limit)
         if raw or not isinstance(data, bytes):
-            return Record(shrunk.tobytes(), "raw", height, width, channels, row.label, row.index, row.path)
+            return Record(
+                shrunk.tobytes(), "raw", height, width, channels, row.label, row.index, row.path
+            )
         if shrunk is not pixels:
-            # PNG keeps what was computed; JPEG would lose a second time, and differently with every libjpeg.
+            # PNG keeps what was computed; JPEG would lose a second time, and differently with every
+            # libjpeg.
             data = encode_png(shrunk)
         return Record(data, "file", height, width, channels, row.label, row.index, row.path)
 

@@ -3,17 +3,19 @@
 One row is one image; no column holds nulls:
 
     image     binary   pixels, or the original file's bytes: see encoding
-    encoding  string   "raw": uint8 [height, width, channels], row-major; "file": a file that Pillow reads
+    encoding  string   "raw": uint8 [height, width, channels], row-major; "file": a file that Pillow
+        reads
     height    int32    of the decoded image, in pixels
     width     int32
     channels  int8     1 greyscale, 3 RGB
-    label     int32    position of the class in the dataset's list of classes; -1: the label is absent
+    label     int32    position of the class in the dataset's list of classes; -1: the label is
+        absent
     index     int64    position in the dataset's part
     path      string   the file, relative to the dataset's folder
 
-The file's metadata holds kaizen.schema_version, .dataset, .part (train, test, replay), .task, .classes (JSON: label
-and name, in the task's order), .rows, and .content_sha256: a hash over all columns in row order that depends
-neither on compression nor on row groups.
+The file's metadata holds kaizen.schema_version, .dataset, .part (train, test, replay), .task,
+.classes (JSON: label and name, in the task's order), .rows, and .content_sha256: a hash over all
+columns in row order that depends neither on compression nor on row groups.
 """
 
 from __future__ import annotations
@@ -78,15 +80,24 @@ class ContentHash:
 
     def hexdigest(self) -> str:
         """The hash of the rows so far."""
-        parts = [[name, values.hexdigest(), lengths.hexdigest()] for name, (values, lengths) in self._digests.items()]
-        return hashlib.sha256(canonical_json([SCHEMA_VERSION, self.rows, parts]).encode()).hexdigest()
+        parts = [
+            [name, values.hexdigest(), lengths.hexdigest()]
+            for name, (values, lengths) in self._digests.items()
+        ]
+        return hashlib.sha256(
+            canonical_json([SCHEMA_VERSION, self.rows, parts]).encode()
+        ).hexdigest()
 
 
 def binary_buffers(chunk: pa.Array) -> tuple[np.ndarray, memoryview]:
-    """The offsets int64 [N + 1] of a binary or string array, from 0, and all its bytes, without copying them."""
+    """The offsets int64 [N + 1] of a binary or string array, from 0, and all its bytes, without
+    copying them.
+    """
     _, offset_buffer, data_buffer = chunk.buffers()
     if len(chunk) == 0 or data_buffer is None:
         return np.zeros(len(chunk) + 1, dtype=np.int64), memoryview(b"")
-    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[
+        chunk.offset : chunk.offset + len(chunk) + 1
+    ]
     data = memoryview(data_buffer).cast("B")[int(offsets[0]) : int(offsets[-1])]
     return offsets.astype(np.int64) - int(offsets[0]), data

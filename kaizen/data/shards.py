@@ -1,4 +1,6 @@
-"""Writing, reading and checking shards (Parquet files, see `kaizen.data.schema`). Written whole or not at all."""
+"""Writing, reading and checking shards (Parquet files, see `kaizen.data.schema`). Written whole or
+not at all.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from kaizen.data.schema import COLUMNS, SCHEMA, SCHEMA_VERSION, ContentHash, Rec
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
 
-# Pixels of CIFAR-10 shrink by 2 % at level 1 and by at most 4 % at any other, which costs up to seven times the time.
+# Pixels of CIFAR-10 shrink by 2 % at level 1 and by at most 4 % at any other, which costs up to
+# seven times the time.
 ZSTD_LEVEL = 1
 _MEND = "delete it and run again: it is made anew"
 
@@ -38,10 +41,12 @@ class ShardInfo:
 
 
 class ShardWriter:
-    """Writes a shard row by row; use as a context manager. Nothing appears at ``path`` unless all went well.
+    """Writes a shard row by row; use as a context manager. Nothing appears at ``path`` unless all
+    went well.
 
-    A row group is closed once its images reach ``row_group_mb`` MB (10^6 bytes). After the block ``rows`` and
-    ``content_sha256`` tell what was written. Raises KaizenError where the file cannot be written.
+    A row group is closed once its images reach ``row_group_mb`` MB (10^6 bytes). After the block
+    ``rows`` and ``content_sha256`` tell what was written. Raises KaizenError where the file cannot
+    be written.
     """
 
     def __init__(
@@ -66,7 +71,10 @@ class ShardWriter:
             "kaizen.part": part,
             "kaizen.task": str(task),
             "kaizen.classes": json.dumps(
-                [{"label": label, "name": name} for label, name in zip(classes, class_names, strict=True)]
+                [
+                    {"label": label, "name": name}
+                    for label, name in zip(classes, class_names, strict=True)
+                ]
             ),
         }
         self._compression = compression
@@ -81,7 +89,10 @@ class ShardWriter:
         return self._lifetime.__enter__()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Finish and rename the file into place, or remove it if the block failed."""
         self._lifetime.__exit__(kind, error, trace)
@@ -123,7 +134,10 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._pending:
-            arrays = [pa.array([getattr(row, name) for row in self._pending], kind) for name, kind in COLUMNS.items()]
+            arrays = [
+                pa.array([getattr(row, name) for row in self._pending], kind)
+                for name, kind in COLUMNS.items()
+            ]
             table = pa.Table.from_arrays(arrays, schema=SCHEMA)
             self._hash.update(table)
             self._writer.write_table(table, row_group_size=table.num_rows)
@@ -132,36 +146,48 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def explain_read_errors(path: Path) -> Iterator[None]:
-    """Turn every way in which reading a shard fails into a KaizenError that names it and the mend."""
+    """Turn every way in which reading a shard fails into a KaizenError that names it and the
+    mend.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise KaizenError(f"{path} does not exist; run again: it is made anew") from error
     except PermissionError as error:
-        raise KaizenError(f"{path} cannot be read ({error.strerror}); make it readable for you") from error
+        raise KaizenError(
+            f"{path} cannot be read ({error.strerror}); make it readable for you"
+        ) from error
     except MemoryError:  # Arrow's is an ArrowException too, and says nothing about the file
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
-        if "worker thread" in reason:  # Arrow could not start one: the machine lacks memory, the shard nothing
+        if (
+            "worker thread" in reason
+        ):  # Arrow could not start one: the machine lacks memory, the shard nothing
             raise MemoryError(reason) from error
         raise KaizenError(f"{path} is not a readable shard ({reason}); {_MEND}") from error
 
 
 def shard_info(path: Path) -> ShardInfo:
-    """Read a shard's footer. Raises KaizenError where the file is absent, damaged or no Kaizen shard."""
+    """Read a shard's footer. Raises KaizenError where the file is absent, damaged or no Kaizen
+    shard.
+    """
     with _open(path) as file:
         return _info(path, file)
 
 
 def verify_shard(path: Path) -> ShardInfo:
-    """Read all of a shard and compare its content with the hash in its footer; raises KaizenError on any fault."""
+    """Read all of a shard and compare its content with the hash in its footer; raises KaizenError
+    on any fault.
+    """
     info = shard_info(path)
     digest = ContentHash()
     for table in iter_row_groups(path):
         digest.update(table)
     if digest.hexdigest() != info.content_sha256 or digest.rows != info.rows:
-        raise KaizenError(f"{path} does not hold what its footer says (content hash differs); {_MEND}")
+        raise KaizenError(
+            f"{path} does not hold what its footer says (content hash differs); {_MEND}"
+        )
     return info
 
 
@@ -185,7 +211,9 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Kaizen shard with page checksums on."""
     with explain_read_errors(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         if file.schema_arrow.remove_metadata() != SCHEMA:
-            raise KaizenError(f"{path} is not a Kaizen shard: its columns are {file.schema_arrow.names}; {_MEND}")
+            raise KaizenError(
+                f"{path} is not a Kaizen shard: its columns are {file.schema_arrow.names}; {_MEND}"
+            )
         yield file
 
 
@@ -199,10 +227,15 @@ def _info(path: Path, file: pq.ParquetFile) -> ShardInfo:
     }
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise KaizenError(f"{path} is not a shard of this version (schema {version}, not {SCHEMA_VERSION}); {_MEND}")
+        raise KaizenError(
+            f"{path} is not a shard of this version (schema {version}, not {SCHEMA_VERSION}); "
+            f"{_MEND}"
+        )
     classes = json.loads(values["classes"])
     if int(values["rows"]) != footer.num_rows:
-        raise KaizenError(f"{path} holds {footer.num_rows} rows, not {values['rows']} as its footer says; {_MEND}")
+        raise KaizenError(
+            f"{path} holds {footer.num_rows} rows, not {values['rows']} as its footer says; {_MEND}"
+        )
     return ShardInfo(
         path=path,
         dataset=values["dataset"],
@@ -212,5 +245,7 @@ def _info(path: Path, file: pq.ParquetFile) -> ShardInfo:
         class_names=tuple(str(entry["name"]) for entry in classes),
         rows=footer.num_rows,
         content_sha256=values["content_sha256"],
-        row_groups=tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups)),
+        row_groups=tuple(
+            footer.row_group(group).num_rows for group in range(footer.num_row_groups)
+        ),
     )

@@ -9,16 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kaizen.compute.seeds import derive_seed
 from kaizen.errors import KaizenError
 from kaizen.params import SplitParams
-from kaizen.seeds import derive_seed
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The tasks in order: the labels of each, in the task's own order, and for a split by domain its domain.
+    """The tasks in order: the labels of each, in the task's own order, and for a split by domain
+    its domain.
 
-    Labels are positions in the dataset's list of classes, also where the stream has only some of them.
+    Labels are positions in the dataset's list of classes, also where the stream has only some of
+    them.
     """
 
     by: Literal["class", "data", "domain"]
@@ -41,17 +43,22 @@ def make_stream(split: SplitParams, classes: Sequence[str], domains: Sequence[st
         order = _domain_order(split, domains)
         return Stream("domain", [list(range(len(classes)))] * len(order), order)
     if split.classes is not None:
-        return Stream("class", [_positions("split.classes", names, classes) for names in split.classes], [])
+        return Stream(
+            "class", [_positions("split.classes", names, classes) for names in split.classes], []
+        )
     if split.sizes is None:
         return Stream("class", class_tasks(len(classes), split.tasks, split.seed, split.order), [])
     if sum(split.sizes) > len(classes):
         raise KaizenError(
-            f"split.sizes: {list(split.sizes)} takes {sum(split.sizes)} classes, and there are {len(classes)}; "
+            f"split.sizes: {list(split.sizes)} takes {sum(split.sizes)} classes, and there are "
+            f"{len(classes)}; "
             "lower the sizes"
         )
     order = _class_order(len(classes), split.seed, split.order)
     ends = np.cumsum(split.sizes).tolist()
-    return Stream("class", [order[end - size : end] for end, size in zip(ends, split.sizes, strict=True)], [])
+    return Stream(
+        "class", [order[end - size : end] for end, size in zip(ends, split.sizes, strict=True)], []
+    )
 
 
 def effective_split(split: SplitParams, unlabelled: bool) -> dict[str, Any]:
@@ -77,14 +84,15 @@ def class_tasks(
 ) -> list[list[int]]:
     """Divide the labels 0..num_classes-1 into ``tasks`` lists of equal length, in stream order.
 
-    Shuffled, it equals ``torch.manual_seed(seed); torch.randperm(num_classes).chunk(tasks)`` without torch
-    (fidelity.md §1). Raises KaizenError where ``tasks`` does not divide the classes.
+    Shuffled, it equals ``torch.manual_seed(seed); torch.randperm(num_classes).chunk(tasks)``
+    without torch (fidelity.md §1). Raises KaizenError where ``tasks`` does not divide the classes.
     """
     if tasks < 1 or num_classes % tasks:
         divisors = [str(count) for count in range(1, num_classes + 1) if num_classes % count == 0]
         choice = f"{', '.join(divisors[:-1])} or {divisors[-1]}" if len(divisors) > 1 else "1"
         raise KaizenError(
-            f"split.tasks: {tasks} does not divide the {num_classes} classes into tasks of equal size; choose {choice} "
+            f"split.tasks: {tasks} does not divide the {num_classes} classes into tasks of equal "
+            f"size; choose {choice} "
             "(or list unequal split.sizes)"
         )
     labels = _class_order(num_classes, seed, order)
@@ -93,10 +101,11 @@ def class_tasks(
 
 
 def deal(count: int, tasks: int, seed: int, part: str, label: int) -> np.ndarray:
-    """The task of each of a class's ``count`` rows: int64 [count], i.i.d. parts that differ by one row at most.
+    """The task of each of a class's ``count`` rows: int64 [count], i.i.d. parts that differ by one
+    row at most.
 
-    The first rows of the seed's order go to task ``label`` modulo ``tasks``, so that what is left over by division
-    does not end up in the same task for every class.
+    The first rows of the seed's order go to task ``label`` modulo ``tasks``, so that what is left
+    over by division does not end up in the same task for every class.
     """
     found = np.empty(count, dtype=np.int64)
     found[seeded_order(count, seed, "part", part, label)] = (np.arange(count) + label) % tasks
@@ -110,14 +119,19 @@ def _class_order(num_classes: int, seed: int, order: Literal["shuffled", "given"
 def _domain_order(split: SplitParams, domains: Sequence[str]) -> list[int]:
     if not domains:
         raise KaizenError(
-            "split.by: domain needs a source with domains, as dataset.source: domain_folder; use one, or by: class"
+            "split.by: domain needs a source with domains, as dataset.source: domain_folder; use "
+            "one, or by: class"
         )
     if split.domains is not None:
         return _positions("split.domains", split.domains, domains)
     if split.order == "given":
         return list(range(len(domains)))
-    # By name, so that a domain's place does not hang on how many there are before it in the alphabet.
-    return sorted(range(len(domains)), key=lambda position: derive_seed(split.seed, "domain", domains[position]))
+    # By name, so that a domain's place does not hang on how many there are before it in the
+    # alphabet.
+    return sorted(
+        range(len(domains)),
+        key=lambda position: derive_seed(split.seed, "domain", domains[position]),
+    )
 
 
 def _positions(path: str, names: Sequence[str], known: Sequence[str]) -> list[int]:
@@ -145,13 +159,17 @@ def _torch_randperm(count: int, seed: int) -> list[int]:
 
 
 def seeded_order(count: int, seed: int, *path: str | int) -> np.ndarray:
-    """A permutation int64 [count] that depends on the seed and on what it is for (``path``) alone."""
+    """A permutation int64 [count] that depends on the seed and on what it is for (``path``)
+    alone.
+    """
     return np.argsort(seeded_keys(count, seed, *path), kind="stable")
 
 
 def seeded_keys(count: int, seed: int, *path: str | int) -> np.ndarray:
-    """Random numbers uint64 [count] that depend on the seed and on what they are for (``path``) alone.
+    """Random numbers uint64 [count] that depend on the seed and on what they are for (``path``)
+    alone.
 
-    They are PCG64's raw draws, which NumPy keeps the same in all versions, unlike Generator.permutation.
+    They are PCG64's raw draws, which NumPy keeps the same in all versions, unlike
+    Generator.permutation.
     """
     return np.random.PCG64(derive_seed(seed, *path)).random_raw(count)

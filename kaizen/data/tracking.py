@@ -9,17 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Tracked:
-    """The .dvc file that tracks some data, and DVC's hash of it: an MD5, of a folder's listing with ".dir" behind."""
+    """The .dvc file that tracks some data, and DVC's hash of it: an MD5, of a folder's listing with
+    ".dir" behind.
+    """
 
     file: Path
     md5: str
 
 
 def tracked_by_dvc(path: Path) -> Tracked | None:
-    """Who tracks the file or folder ``path`` (present or not), itself or as a part of a folder; None: nobody.
+    """Who tracks the file or folder ``path`` (present or not), itself or as a part of a folder;
+    None: nobody.
 
-    For provenance and messages: the hash is what the .dvc file says, which the data may differ from. Keys take the
-    data's own checksums (`kaizen.data.sources.base.Source.checksums`), so that tracking data changes none.
+    For provenance and messages: the hash is what the .dvc file says, which the data may differ
+    from. Keys take the data's own checksums (`kaizen.data.sources.base.Source.checksums`), so that
+    tracking data changes none.
     """
     path = path.absolute()
     for place in (path, *path.parents):

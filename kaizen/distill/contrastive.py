@@ -6,18 +6,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from kaizen.compute.precision import full_precision, widened
 from kaizen.distill.base import FeatureDistiller
-from kaizen.models.precision import full_precision, widened
 from kaizen.params import FeatureDistillParams
 from kaizen.ssl.base import SSLMethod
 
 
-def contrastive_distillation(p1: Tensor, p2: Tensor, f1: Tensor, f2: Tensor, temperature: float) -> Tensor:
+def contrastive_distillation(
+    p1: Tensor, p2: Tensor, f1: Tensor, f2: Tensor, temperature: float
+) -> Tensor:
     """Match predictions p1, p2 with frozen projections f1, f2 of the same views, each [N, D].
 
-    Cross-entropy of cosine / temperature over all 2N columns, row i's positive being column i, averaged
-    over both directions (predictions to projections and back; fidelity.md §5). Returns a scalar; half
-    types are widened to float32 first. No gradient reaches f1, f2.
+    Cross-entropy of cosine / temperature over all 2N columns, row i's positive being column i,
+    averaged over both directions (predictions to projections and back; fidelity.md §5). Returns a
+    scalar; half types are widened to float32 first. No gradient reaches f1, f2.
     """
     with full_precision(p1.device.type):
         predicted = F.normalize(torch.cat([widened(p1), widened(p2)]), dim=1)
@@ -36,6 +38,8 @@ class ContrastiveDistiller(FeatureDistiller):
         self.temperature = params.contrastive.temperature
 
     def forward(self, student: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
-        """Predict the teacher's projections from the student's; return the contrastive loss, a scalar."""
+        """Predict the teacher's projections from the student's; return the contrastive loss, a
+        scalar.
+        """
         p1, p2 = self.predictor(student[0]), self.predictor(student[1])
         return contrastive_distillation(p1, p2, *targets, temperature=self.temperature)

@@ -1,4 +1,6 @@
-"""Decorrelative feature distillation (CaSSLe, Fini et al. 2022, arXiv:2112.04215; fidelity.md §5)."""
+"""Decorrelative feature distillation (CaSSLe, Fini et al. 2022, arXiv:2112.04215; fidelity.md
+§5).
+"""
 
 from __future__ import annotations
 
@@ -19,5 +21,9 @@ class DecorrelativeDistiller(ViewwiseDistiller):
         self.constants = params.decorrelative
 
     def view_loss(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """Distance of the cross-correlation of ``predicted`` and ``target``, each [N, D], from the identity."""
-        return barlow_twins(predicted, target.detach(), self.constants.off_diagonal, self.constants.scale)
+        """Distance of the cross-correlation of ``predicted`` and ``target``, each [N, D], from the
+        identity.
+        """
+        return barlow_twins(
+            predicted, target.detach(), self.constants.off_diagonal, self.constants.scale
+        )

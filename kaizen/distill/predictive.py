@@ -11,10 +11,14 @@ from kaizen.ssl.byol import cosine_regression
 
 
 class PredictiveDistiller(ViewwiseDistiller):
-    """BYOL's loss with the frozen projections in the place of the momentum network's: 2 - 2 cos(p, f)."""
+    """BYOL's loss with the frozen projections in the place of the momentum network's: 2 - 2 cos(p,
+    f).
+    """
 
     def __init__(self, params: FeatureDistillParams, ssl: SSLMethod) -> None:
-        """See `FeatureDistiller`; under a weight below 1 the predictor's rate makes up for it (fidelity.md §5)."""
+        """See `FeatureDistiller`; under a weight below 1 the predictor's rate makes up for it
+        (fidelity.md §5).
+        """
         super().__init__(params, ssl)
         # At weight 0 no gradient arrives that a rate could make up for.
         if params.weight:

@@ -1,1 +1,3 @@
-"""What a trained step is worth: accuracy matrices, probes, and the metrics of continual learning."""
+"""What a trained step is worth: accuracy matrices, probes, and the metrics of continual
+learning.
+"""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kaizen.files import atomic_path
 
-# Of one step: (true label, predicted label) -> number of test images, without the pairs that never occur.
+# Of one step: (true label, predicted label) -> number of test images, without the pairs that never
+# occur.
 Counts = Mapping[tuple[int, int], int]
 
 _COLUMNS = ("step", "label", "predicted", "count")
@@ -20,14 +21,25 @@ def count_pairs(labels: Sequence[int], predicted: Sequence[int]) -> Counts:
 
 
 def write_confusion(steps: Sequence[Counts], path: Path) -> None:
-    """Write ``steps[step]`` as a Parquet file of int32 columns step, label, predicted, count, in that order of rows."""
+    """Write ``steps[step]`` as a Parquet file of int32 columns step, label, predicted, count, in
+    that order of rows.
+    """
     import pyarrow
     import pyarrow.parquet
 
-    rows = [(step, *pair, count) for step, counts in enumerate(steps) for pair, count in sorted(counts.items())]
-    columns = [pyarrow.array([row[place] for row in rows], pyarrow.int32()) for place in range(len(_COLUMNS))]
+    rows = [
+        (step, *pair, count)
+        for step, counts in enumerate(steps)
+        for pair, count in sorted(counts.items())
+    ]
+    columns = [
+        pyarrow.array([row[place] for row in rows], pyarrow.int32())
+        for place in range(len(_COLUMNS))
+    ]
     with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=list(_COLUMNS)), temporary)
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_arrays(columns, names=list(_COLUMNS)), temporary
+        )
 
 
 def read_confusion(path: Path) -> tuple[Counts, ...]:

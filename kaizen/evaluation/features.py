@@ -7,19 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kaizen.data.augment import evaluation_transform
-from kaizen.models.continual import FeatureClassifier, load_weights, read_checkpoint
+from kaizen.compute.device import Compute
+from kaizen.models.feature_classifier import FeatureClassifier, load_weights, read_checkpoint
 from kaizen.models.trained import CHECKPOINT, untrained_model
 from kaizen.params import ImageParams, from_dict
-from kaizen.store import Store
-from kaizen.training.device import Compute
+from kaizen.store.store import Store
+from kaizen.views.augment import evaluation_transform
 
 
 class StepModels:
-    """Loads the models of a node's inputs step-00, step-01, …; ``image`` is what their networks see."""
+    """Loads the models of a node's inputs step-00, step-01, …; ``image`` is what their networks
+    see.
+    """
 
-    def __init__(self, inputs: dict[str, Any], store: Store, compute: Compute, batch_size: int) -> None:
-        """Read the parameters from the first step's record; ``batch_size`` is that of a forward pass."""
+    def __init__(
+        self, inputs: dict[str, Any], store: Store, compute: Compute, batch_size: int
+    ) -> None:
+        """Read the parameters from the first step's record; ``batch_size`` is that of a forward
+        pass.
+        """
         self.inputs, self.store, self.compute, self.batch_size = inputs, store, compute, batch_size
         self.first = min(role for role in inputs if role.startswith("step-"))
         self.image = from_dict(ImageParams, self._params(self.first)["image"])
@@ -41,7 +47,9 @@ class StepModels:
 
     @torch.no_grad()
     def features(self, model: FeatureClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 [N, F] and the model's logits float32 [N, L] of uint8 images [N, C, H, W]."""
+        """Features float32 [N, F] and the model's logits float32 [N, L] of uint8 images [N, C, H,
+        W].
+        """
         features, logits = [], []
         for batch in images.split(self.batch_size):
             inputs = evaluation_transform(batch.to(self.compute.device), self.image)

@@ -1,8 +1,10 @@
-"""The metrics of continual learning as functions of an accuracy matrix (architecture.md, "Metrics").
+"""The metrics of continual learning as functions of an accuracy matrix (architecture.md,
+"Metrics").
 
-A is T x T: ``A[t][i]`` is the accuracy (0..1) on task i's test images after step t, for all i, also i > t,
-arg max over all classes of the stream. Indices are 0-based here; the formulas in the docstrings are the
-paper's, 1-based. A metric that is undefined (fewer than two tasks, no specialists) is None, never NaN.
+A is T x T: ``A[t][i]`` is the accuracy (0..1) on task i's test images after step t, for all i, also
+i > t, arg max over all classes of the stream. Indices are 0-based here; the formulas in the
+docstrings are the paper's, 1-based. A metric that is undefined (fewer than two tasks, no
+specialists) is None, never NaN.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ METRICS = (
     "forward_transfer_probe",
     "backward_transfer",
 )
-# The variant that is trained on all tasks at once: what the others are measured by, not one of them.
+# The variant that is trained on all tasks at once: what the others are measured by, not one of
+# them.
 UPPER_BOUND = "joint"
 
 
@@ -34,9 +37,10 @@ UPPER_BOUND = "joint"
 class RunResult:
     """One run's accuracy matrices: reader (one of READERS) -> T x T, values 0..1.
 
-    ``replay_size`` is None for a variant without replay. Any T x T sequence or array is accepted and kept as
-    tuples of floats. ``confusion`` holds the classifier's counts after each step, or nothing where they are not
-    known. Raises KaizenError where a matrix is not square, not finite or outside 0..1.
+    ``replay_size`` is None for a variant without replay. Any T x T sequence or array is accepted
+    and kept as tuples of floats. ``confusion`` holds the classifier's counts after each step, or
+    nothing where they are not known. Raises KaizenError where a matrix is not square, not finite or
+    outside 0..1.
     """
 
     method: str
@@ -52,17 +56,25 @@ class RunResult:
         where = f"run {self.method}/{self.variant}, seed {self.seed}"
         matrices = {}
         for reader, matrix in self.matrices.items():
-            rows = tuple(_accuracies(row, f"{where}, {reader}, row {step}") for step, row in enumerate(matrix))
+            rows = tuple(
+                _accuracies(row, f"{where}, {reader}, row {step}")
+                for step, row in enumerate(matrix)
+            )
             if not rows or any(len(row) != len(rows) for row in rows):
                 raise _malformed(
-                    f"{where}, {reader}", f"rows of {[len(row) for row in rows]} values, not a T x T matrix"
+                    f"{where}, {reader}",
+                    f"rows of {[len(row) for row in rows]} values, not a T x T matrix",
                 )
             matrices[_known(reader, where)] = rows
         if not matrices or len({len(matrix) for matrix in matrices.values()}) > 1:
-            raise _malformed(where, "the readers' matrices are missing or differ in their number of tasks")
+            raise _malformed(
+                where, "the readers' matrices are missing or differ in their number of tasks"
+            )
         object.__setattr__(self, "matrices", matrices)
         if self.confusion and len(self.confusion) != self.tasks:
-            raise _malformed(where, f"the confusion of {len(self.confusion)} steps for {self.tasks} tasks")
+            raise _malformed(
+                where, f"the confusion of {len(self.confusion)} steps for {self.tasks} tasks"
+            )
 
     @property
     def tasks(self) -> int:
@@ -71,7 +83,9 @@ class RunResult:
 
     @property
     def upper_bound(self) -> bool:
-        """Whether the run is joint training: one model of all tasks, whose accuracies stand in every row."""
+        """Whether the run is joint training: one model of all tasks, whose accuracies stand in
+        every row.
+        """
         return self.variant == UPPER_BOUND
 
 
@@ -79,8 +93,8 @@ class RunResult:
 class Reference:
     """What transfer is measured against, for one method and seed.
 
-    ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the grid
-    trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
+    ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the
+    grid trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
     """
 
     method: str
@@ -94,7 +108,9 @@ class Reference:
             where = f"{name} of {self.method}, seed {self.seed}"
             values = getattr(self, name)
             if values is not None:
-                checked = {_known(r, where): _accuracies(row, f"{where}, {r}") for r, row in values.items()}
+                checked = {
+                    _known(r, where): _accuracies(row, f"{where}, {r}") for r, row in values.items()
+                }
                 object.__setattr__(self, name, checked)
 
 
@@ -116,10 +132,11 @@ def final_accuracy(a: Matrix) -> float:
 def forgetting(a: Matrix) -> float | None:
     """F = 1/(T-1) sum_{i<T} max_t (A[t,i] - A[T,i]); None for one task.
 
-    The maximum runs over all steps t, as the architecture defines it: also over t < i, before task i was
-    seen. For a classifier an unseen class scores about 0, so this equals the more common maximum over
-    t >= i; a probe on all tasks may score best before task i is learnt, and losing that counts too. t = T
-    is among the steps, so F is never negative (backward transfer is the signed figure).
+    The maximum runs over all steps t, as the architecture defines it: also over t < i, before task
+    i was seen. For a classifier an unseen class scores about 0, so this equals the more common
+    maximum over t >= i; a probe on all tasks may score best before task i is learnt, and losing
+    that counts too. t = T is among the steps, so F is never negative (backward transfer is the
+    signed figure).
     """
     tasks = len(a)
     if tasks < 2:
@@ -137,7 +154,8 @@ def forward_transfer(a: Matrix, specialists: Sequence[float] | None) -> float | 
 
 
 def forward_transfer_probe(p: Matrix, random_network: Sequence[float] | None) -> float | None:
-    """CaSSLe's forward transfer, 1/(T-1) sum_{i>=2} (P[i-1,i] - R_i), of a probe's matrix (fidelity.md §13).
+    """CaSSLe's forward transfer, 1/(T-1) sum_{i>=2} (P[i-1,i] - R_i), of a probe's matrix
+    (fidelity.md §13).
 
     None for one task or without a random network's accuracies.
     """
@@ -157,9 +175,10 @@ def backward_transfer(a: Matrix) -> float | None:
 def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[str, float | None]]:
     """All METRICS of a run: reader -> metric -> value (fractions, not percent).
 
-    ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network; not for a probe
-    on the tasks seen, which knows no class of a task to come. Of the upper bound, which learns no task after
-    another, forgetting and what compares a task before and after learning it are undefined.
+    ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network;
+    not for a probe on the tasks seen, which knows no class of a task to come. Of the upper bound,
+    which learns no task after another, forgetting and what compares a task before and after
+    learning it are undefined.
     """
     stream = not run.upper_bound
     specialists = (reference.specialists if reference else None) or {}
@@ -170,7 +189,9 @@ def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[s
             "final_accuracy": final_accuracy(a),
             "forgetting": forgetting(a) if stream else None,
             "forward_transfer": forward_transfer(a, specialists.get(reader)),
-            "forward_transfer_probe": forward_transfer_probe(a, random_network.get(reader)) if stream else None,
+            "forward_transfer_probe": forward_transfer_probe(a, random_network.get(reader))
+            if stream
+            else None,
             "backward_transfer": backward_transfer(a) if stream else None,
         }
         for reader, a in run.matrices.items()
@@ -204,4 +225,6 @@ def _same_length(values: Sequence[float], tasks: int, what: str) -> None:
 
 def _malformed(where: str, what: str) -> KaizenError:
     """The error of an evaluation that cannot be read as accuracies."""
-    return KaizenError(f"evaluation of {where}: {what}; delete that evaluation's file and run again")
+    return KaizenError(
+        f"evaluation of {where}: {what}; delete that evaluation's file and run again"
+    )

@@ -1,4 +1,6 @@
-"""Ways to read classes from a model's features beside its classifier: a linear probe, and nearest neighbours."""
+"""Ways to read classes from a model's features beside its classifier: a linear probe, and nearest
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ from kaizen.params import EvaluationParams
 def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: EvaluationParams) -> Tensor:
     """Predict classes of test features with a linear layer fitted on frozen training features.
 
-    Multinomial logistic regression on standardised features by full-batch L-BFGS from zero: convex, so neither
-    seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all labelled),
-    ``test`` float32 [M, F]; returns int64 [M]. A class without a training row is never predicted.
+    Multinomial logistic regression on standardised features by full-batch L-BFGS from zero: convex,
+    so neither seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all
+    labelled), ``test`` float32 [M, F]; returns int64 [M]. A class without a training row is never
+    predicted.
     """
     from torch.optim import LBFGS
 
@@ -23,11 +26,16 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
     inputs = (train - mean) / std
     weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
     bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
-    optimizer = LBFGS([weight, bias], max_iter=params.probe_iterations, line_search_fn="strong_wolfe")
+    optimizer = LBFGS(
+        [weight, bias], max_iter=params.probe_iterations, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(inputs, weight, bias), targets) + params.probe_l2 * weight.square().sum() / 2
+        loss = (
+            F.cross_entropy(F.linear(inputs, weight, bias), targets)
+            + params.probe_l2 * weight.square().sum() / 2
+        )
         loss.backward()
         return loss
 
@@ -37,7 +45,12 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
 
 
 def nearest_neighbours(
-    train: Tensor, labels: Tensor, test: Tensor, num_classes: int, params: EvaluationParams, chunk: int = 1024
+    train: Tensor,
+    labels: Tensor,
+    test: Tensor,
+    num_classes: int,
+    params: EvaluationParams,
+    chunk: int = 1024,
 ) -> Tensor:
     """Predict classes by the k nearest training features under cosine similarity, votes weighted by
     exp(similarity / temperature) (Wu et al. 2018, arXiv:1805.01978).
@@ -48,8 +61,12 @@ def nearest_neighbours(
     k = min(params.knn_k, len(bank))
     predicted = []
     for start in range(0, len(test), chunk):
-        similarity, index = (F.normalize(test[start : start + chunk], dim=1) @ bank.T).topk(k, dim=1)
+        similarity, index = (F.normalize(test[start : start + chunk], dim=1) @ bank.T).topk(
+            k, dim=1
+        )
         weights = (similarity / params.knn_temperature).exp()
         votes = torch.zeros(len(weights), num_classes, device=test.device)
         predicted.append(votes.scatter_add_(1, labels[index], weights).argmax(dim=1))
-    return torch.cat(predicted) if predicted else torch.zeros(0, dtype=torch.int64, device=test.device)
+    return (
+        torch.cat(predicted) if predicted else torch.zeros(0, dtype=torch.int64, device=test.device)
+    )

@@ -1,6 +1,8 @@
-"""The `evaluation` and `reference` nodes: a run's accuracy matrices, the specialists' and a random network's.
+"""The `evaluation` and `reference` nodes: a run's accuracy matrices, the specialists' and a random
+network's.
 
-One job evaluates all steps of a run, as starting a process costs more than evaluating a small model.
+One job evaluates all steps of a run, as starting a process costs more than evaluating a small
+model.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kaizen.data.decode import load_shard
+from kaizen.compute.device import Compute, choose_compute
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
 from kaizen.files import write_json
-from kaizen.models.continual import FeatureClassifier
+from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.params import EvaluationParams, from_dict
-from kaizen.store import Store
-from kaizen.training.device import Compute, choose_compute
-from kaizen.training.progress import Reporter
+from kaizen.store.store import Store
+from kaizen.training.reporter import Reporter
+from kaizen.views.decode import load_shard
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,13 @@ class Images:
     labels: Tensor
 
 
-def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write ``accuracy.json``: for an evaluation a T x T matrix per reader, row t after step t, column i on task i;
-    for references the specialists' accuracies S_i and the random network's R_i. An evaluation also writes
-    ``confusion.parquet``, the classifier's (`kaizen.evaluation.confusion`).
+def run_evaluation(
+    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Write ``accuracy.json``: for an evaluation a T x T matrix per reader, row t after step t,
+    column i on task i; for references the specialists' accuracies S_i and the random network's R_i.
+    An evaluation also writes ``confusion.parquet``, the classifier's
+    (`kaizen.evaluation.confusion`).
 
     Returns the environment for the record.
     """
@@ -50,7 +55,8 @@ def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter:
     if spec["kind"] == "evaluation":
         rows, confusion = [], []
         for number, role in enumerate(steps):
-            # A single model of several tasks is joint training: it has seen them all, and stands for every step.
+            # A single model of several tasks is joint training: it has seen them all, and stands
+            # for every step.
             seen = tasks[: number + 1] if len(steps) > 1 else tasks
             predicted = evaluator.predictions(evaluator.models.load(role), seen)
             rows.append(evaluator.accuracies(predicted))
@@ -66,11 +72,15 @@ def run_evaluation(spec: dict[str, Any], store: Store, building: Path, reporter:
         specialists = []
         if len(steps) == len(tasks):
             for task, role in enumerate(steps):
-                every = evaluator.accuracies(evaluator.predictions(evaluator.models.load(role), [task]))
+                every = evaluator.accuracies(
+                    evaluator.predictions(evaluator.models.load(role), [task])
+                )
                 specialists.append({reader: every[reader][task] for reader in READERS})
                 reporter.amount(task + 1, len(steps), "specialists evaluated")
         result["specialists"] = (
-            {reader: [values[reader] for values in specialists] for reader in READERS} if specialists else None
+            {reader: [values[reader] for values in specialists] for reader in READERS}
+            if specialists
+            else None
         )
     write_json(building / "accuracy.json", result)
     return compute.describe()
@@ -88,10 +98,15 @@ class Evaluator:
         tasks = range(len(spec["params"]["tasks"]))
         train = [self._shard(task, "train", self.params.probe_fraction) for task in tasks]
         self.tests = [self._shard(task, "test", 1.0) for task in tasks]
-        images, labels = torch.cat([part.images for part in train]), torch.cat([part.labels for part in train])
+        images, labels = (
+            torch.cat([part.images for part in train]),
+            torch.cat([part.labels for part in train]),
+        )
         labelled = labels >= 0
         self.train = Images(images[labelled], labels[labelled])
-        of_task = [torch.full_like(part.labels, task) for task, part in zip(tasks, train, strict=True)]
+        of_task = [
+            torch.full_like(part.labels, task) for task, part in zip(tasks, train, strict=True)
+        ]
         self.train_tasks = torch.cat(of_task)[labelled]
 
     def _shard(self, task: int, part: str, fraction: float) -> Images:
@@ -100,14 +115,21 @@ class Evaluator:
         images, labels = load_shard(path, self.models.image, fraction)
         return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def predictions(self, model: FeatureClassifier, seen: Sequence[int]) -> dict[str, tuple[Tensor, ...]]:
-        """Per reader the predicted class of each task's test images, int64 [M]: arg max over all classes of the stream.
+    def predictions(
+        self, model: FeatureClassifier, seen: Sequence[int]
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Per reader the predicted class of each task's test images, int64 [M]: arg max over all
+        classes of the stream.
 
-        linear_probe and knn learn from the labelled rows of all tasks, linear_probe_seen from those of the tasks
-        ``seen`` (CaSSLe's protocol, arXiv:2112.04215). A reader without a labelled row to learn from is left out.
+        linear_probe and knn learn from the labelled rows of all tasks, linear_probe_seen from those
+        of the tasks ``seen`` (CaSSLe's protocol, arXiv:2112.04215). A reader without a labelled row
+        to learn from is left out.
         """
         outputs = [self.models.features(model, part.images) for part in self.tests]
-        test, logits = torch.cat([features for features, _ in outputs]), torch.cat([logits for _, logits in outputs])
+        test, logits = (
+            torch.cat([features for features, _ in outputs]),
+            torch.cat([logits for _, logits in outputs]),
+        )
         predicted = {"classifier": model.predicted(logits)}
         if len(self.train.labels):
             bank, _ = self.models.features(model, self.train.images)
@@ -117,13 +139,19 @@ class Evaluator:
             if rows.all():
                 predicted["linear_probe_seen"] = predicted["linear_probe"]
             elif rows.any():
-                predicted["linear_probe_seen"] = linear_probe(bank[rows], known[rows], test, self.params)
+                predicted["linear_probe_seen"] = linear_probe(
+                    bank[rows], known[rows], test, self.params
+                )
             predicted["knn"] = nearest_neighbours(bank, known, test, self.classes, self.params)
         sizes = [len(part.labels) for part in self.tests]
         return {reader: every.cpu().split(sizes) for reader, every in predicted.items()}
 
-    def accuracies(self, predicted: Mapping[str, Sequence[Tensor]]) -> dict[str, list[float | None]]:
-        """Accuracy on every task's test images per reader; None for one that made no predictions."""
+    def accuracies(
+        self, predicted: Mapping[str, Sequence[Tensor]]
+    ) -> dict[str, list[float | None]]:
+        """Accuracy on every task's test images per reader; None for one that made no
+        predictions.
+        """
         labels = [part.labels for part in self.tests]
         return {
             reader: [_accuracy(p, y) for p, y in zip(predicted[reader], labels, strict=True)]

@@ -8,10 +8,10 @@ import difflib
 import torch
 from torch import Tensor, nn
 
+from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
-from kaizen.models.torchvision_compat import prepare_torchvision
 from kaizen.params import ModelParams
-from kaizen.registry import TIMM
+from kaizen.params.registry import TIMM
 
 
 class Backbone(nn.Module):
@@ -27,12 +27,13 @@ class Backbone(nn.Module):
 def build_backbone(
     model: ModelParams, channels: int, stem_padding_2: bool = False, image_size: int | None = None
 ) -> Backbone:
-    """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and on the CPU.
+    """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and
+    on the CPU.
 
-    ``stem_padding_2`` is the reference's CIFAR stem with padding 2 (fidelity.md §2); other stems ignore
-    it. ``image_size`` is the images' side, which models of timm have to know. Build inside
-    `kaizen.models.seeding.seeded` for reproducible weights. Raises KaizenError when the package that the
-    backbone needs is not installed, or timm has no such model for these images.
+    ``stem_padding_2`` is the reference's CIFAR stem with padding 2 (fidelity.md §2); other stems
+    ignore it. ``image_size`` is the images' side, which models of timm have to know. Build inside
+    `kaizen.compute.seeding.seeded` for reproducible weights. Raises KaizenError when the package
+    that the backbone needs is not installed, or timm has no such model for these images.
     """
     if model.backbone == "small_resnet":
         return SmallResNet(channels, model.width)
@@ -40,14 +41,20 @@ def build_backbone(
         if image_size is None:
             raise ValueError(f"{model.backbone} has to know the size of its images")
         return TimmBackbone(model.backbone.removeprefix(TIMM), channels, image_size)
-    return TorchvisionResNet(model.backbone, channels, cifar_stem=model.stem == "cifar", stem_padding_2=stem_padding_2)
+    return TorchvisionResNet(
+        model.backbone, channels, cifar_stem=model.stem == "cifar", stem_padding_2=stem_padding_2
+    )
 
 
 class BasicBlock(nn.Module):
-    """The basic residual block of He et al. 2016 (arXiv:1512.03385): two 3x3 convolutions and a shortcut."""
+    """The basic residual block of He et al. 2016 (arXiv:1512.03385): two 3x3 convolutions and a
+    shortcut.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        """The shortcut is a strided 1x1 convolution where the shape changes, the identity elsewhere."""
+        """The shortcut is a strided 1x1 convolution where the shape changes, the identity
+        elsewhere.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -57,7 +64,8 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,14 +75,20 @@ class BasicBlock(nn.Module):
 
 
 class SmallResNet(Backbone):
-    """A residual network for small images: 3x3 stem, three stages of one basic block (widths w, 2w, 4w)."""
+    """A residual network for small images: 3x3 stem, three stages of one basic block (widths w, 2w,
+    4w).
+    """
 
     def __init__(self, channels: int, width: int) -> None:
-        """Convolutions start from He's normal initialisation by fan-out, as torchvision's residual networks do."""
+        """Convolutions start from He's normal initialisation by fan-out, as torchvision's residual
+        networks do.
+        """
         super().__init__()
         self.feature_dim = 4 * width
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
         self.stages = nn.Sequential(
             BasicBlock(width, width, stride=1),
@@ -94,11 +108,14 @@ class TorchvisionResNet(Backbone):
     """torchvision's ResNet-18 or ResNet-50 without its classification layer (fidelity.md §2)."""
 
     def __init__(self, name: str, channels: int, cifar_stem: bool, stem_padding_2: bool) -> None:
-        """See `build_backbone`; a replaced stem keeps PyTorch's default initialisation, as the reference's does."""
+        """See `build_backbone`; a replaced stem keeps PyTorch's default initialisation, as the
+        reference's does.
+        """
         super().__init__()
         prepare_torchvision()
         try:
-            # Here and not above: only these backbones should pay for the import or need the package.
+            # Here and not above: only these backbones should pay for the import or need the
+            # package.
             from torchvision.models import get_model
         except ImportError as error:
             raise KaizenError(
@@ -116,18 +133,23 @@ class TorchvisionResNet(Backbone):
             self.network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N, 2048]."""
+        """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N,
+        2048].
+        """
         return self.network(images)
 
 
 class TimmBackbone(Backbone):
-    """Any model of timm (PyTorch Image Models) without its classification layer, never with pretrained weights."""
+    """Any model of timm (PyTorch Image Models) without its classification layer, never with
+    pretrained weights.
+    """
 
     def __init__(self, name: str, channels: int, size: int) -> None:
-        """Build the model for images [N, channels, size, size]; its features are counted on blank ones.
+        """Build the model for images [N, channels, size, size]; its features are counted on blank
+        ones.
 
-        Raises KaizenError when timm is not installed or has no such model, or when the model does not take such
-        images or has dropout, whose random numbers a resumed step could not repeat.
+        Raises KaizenError when timm is not installed or has no such model, or when the model does
+        not take such images or has dropout, whose random numbers a resumed step could not repeat.
         """
         super().__init__()
         # timm imports torchvision.
@@ -136,32 +158,42 @@ class TimmBackbone(Backbone):
             import timm
         except ImportError as error:
             raise KaizenError(
-                f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported ({error}); "
+                f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported "
+                f"({error}); "
                 "pip install timm, or choose another backbone"
             ) from error
         if not timm.is_model(name):
             close = difflib.get_close_matches(name, timm.list_models(), n=1)
-            mend = f"did you mean {TIMM}{close[0]}?" if close else "timm.list_models() names them all"
-            raise KaizenError(f"model.backbone: timm {timm.__version__} has no model {name}; {mend}")
+            mend = (
+                f"did you mean {TIMM}{close[0]}?" if close else "timm.list_models() names them all"
+            )
+            raise KaizenError(
+                f"model.backbone: timm {timm.__version__} has no model {name}; {mend}"
+            )
         # Transformers are built for one size; other models take any and know no such argument.
         fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
         sized = {"img_size": size} if fixed else {}
         try:
-            self.network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **sized)
+            self.network = timm.create_model(
+                name, pretrained=False, num_classes=0, in_chans=channels, **sized
+            )
             shape, repeatable = _tried(self.network, torch.zeros(2, channels, size, size))
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} does not take images of {channels}x{size}x{size} "
-                f"({' '.join(str(error).split())[:200]}); change image.size or choose another backbone"
+                f"({' '.join(str(error).split())[:200]}); change image.size or choose another "
+                "backbone"
             ) from error
         if len(shape) != 2:
             raise KaizenError(
-                f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of features; "
+                f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of "
+                "features; "
                 "choose another backbone"
             )
         if not repeatable:
             raise KaizenError(
-                f"model.backbone: {TIMM}{name} draws random numbers as it trains (dropout), so an interrupted step "
+                f"model.backbone: {TIMM}{name} draws random numbers as it trains (dropout), so an "
+                "interrupted step "
                 "would not end as an uninterrupted one; choose another backbone"
             )
         self.feature_dim = shape[1]
@@ -172,7 +204,9 @@ class TimmBackbone(Backbone):
 
 
 def _tried(network: nn.Module, images: Tensor) -> tuple[tuple[int, ...], bool]:
-    """The shape of what a copy of the network makes of images in training, and whether it drew no random numbers."""
+    """The shape of what a copy of the network makes of images in training, and whether it drew no
+    random numbers.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.random.get_rng_state()
         shape = tuple(copy.deepcopy(network).train()(images).shape)

@@ -10,7 +10,9 @@ from torch import nn
 
 
 class Layer(NamedTuple):
-    """One layer of an `mlp`: linear, then batch norm (``affine``: with scale and shift), ReLU, GELU where wanted."""
+    """One layer of an `mlp`: linear, then batch norm (``affine``: with scale and shift), ReLU, GELU
+    where wanted.
+    """
 
     in_features: int
     out_features: int
@@ -22,7 +24,9 @@ class Layer(NamedTuple):
 
 
 def mlp(*layers: Layer) -> nn.Sequential:
-    """Stack ``layers`` in order, with PyTorch's default initialisation; maps [N, in] to [N, out]."""
+    """Stack ``layers`` in order, with PyTorch's default initialisation; maps [N, in] to [N,
+    out].
+    """
     modules: list[nn.Module] = []
     for layer in layers:
         modules.append(nn.Linear(layer.in_features, layer.out_features, bias=layer.bias))
@@ -36,7 +40,9 @@ def mlp(*layers: Layer) -> nn.Sequential:
 
 
 def two_layers(in_features: int, hidden: int, out_features: int, batch_norm: bool) -> nn.Sequential:
-    """Two linear layers with ReLU between them, and batch norm before it where wanted: most projectors, predictors."""
+    """Two linear layers with ReLU between them, and batch norm before it where wanted: most
+    projectors, predictors.
+    """
     return mlp(
         Layer(in_features, hidden, batch_norm=batch_norm, relu=True),
         Layer(hidden, out_features, batch_norm=False, relu=False),
@@ -44,7 +50,9 @@ def two_layers(in_features: int, hidden: int, out_features: int, batch_norm: boo
 
 
 def expander(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
-    """Three linear layers, batch norm and ReLU after all but the last: VICReg's and Barlow Twins' projector."""
+    """Three linear layers, batch norm and ReLU after all but the last: VICReg's and Barlow Twins'
+    projector.
+    """
     return mlp(
         Layer(in_features, hidden, batch_norm=True, relu=True),
         Layer(hidden, hidden, batch_norm=True, relu=True),
@@ -53,7 +61,8 @@ def expander(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
 
 
 def classifier(in_features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """Build the classifier g: linear and ReLU per hidden width, then one logit per class of the stream.
+    """Build the classifier g: linear and ReLU per hidden width, then one logit per class of the
+    stream.
 
     Maps features [N, in_features] to logits [N, classes]; no batch norm (fidelity.md §6; there
     ``hidden`` is one layer of 1000).

@@ -1,7 +1,7 @@
 """Encoders whose batch several processes share: each encodes its rows and gets the features of all.
 
-Around the encoders nothing changes: heads, losses, queues, prototypes and centres see the features of the whole batch
-in every process, and are the same in every process.
+Around the encoders nothing changes: heads, losses, queues, prototypes and centres see the features
+of the whole batch in every process, and are the same in every process.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kaizen import distributed
+from kaizen.compute import distributed
+from kaizen.compute.precision import full_precision, widened
 from kaizen.errors import KaizenError
 from kaizen.models.backbone import Backbone
-from kaizen.models.precision import full_precision, widened
 
 
 def share_encoders(model: nn.Module, rows: int) -> None:
-    """Let every backbone within ``model`` encode this process's part of batches of ``rows``; alone, do nothing.
+    """Let every backbone within ``model`` encode this process's part of batches of ``rows``; alone,
+    do nothing.
 
-    It is then called with the `distributed.own_rows` of the images and returns the features of all ``rows``. Batch
-    norms take their statistics of all rows too. Names in the state dict stay. Raises KaizenError where the backbone
-    has a normalisation over the batch that cannot be shared.
+    It is then called with the `distributed.own_rows` of the images and returns the features of all
+    ``rows``. Batch norms take their statistics of all rows too. Names in the state dict stay.
+    Raises KaizenError where the backbone has a normalisation over the batch that cannot be shared.
     """
     if distributed.count() == 1:
         return
     for backbone in _backbones(model):
         for module in backbone.modules():
             share_statistics(module)
-        backbone.register_forward_hook(lambda module, inputs, features: distributed.gather_rows(features, rows))
+        backbone.register_forward_hook(
+            lambda module, inputs, features: distributed.gather_rows(features, rows)
+        )
 
 
 def encoder_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The trained parameters of the backbones within ``model``, whose gradients the processes have parts of."""
+    """The trained parameters of the backbones within ``model``, whose gradients the processes have
+    parts of.
+    """
     return [p for backbone in _backbones(model) for p in backbone.parameters() if p.requires_grad]
 
 
@@ -45,9 +50,11 @@ def _backbones(model: nn.Module) -> Iterator[Backbone]:
 
 
 def share_statistics(module: nn.Module) -> None:
-    """Turn a batch norm into one over all processes, in place: it keeps its tensors, settings and children.
+    """Turn a batch norm into one over all processes, in place: it keeps its tensors, settings and
+    children.
 
-    Leaves other modules alone; raises KaizenError for an unknown one that has statistics of the batch.
+    Leaves other modules alone; raises KaizenError for an unknown one that has statistics of the
+    batch.
     """
     kind = type(module)
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
@@ -56,27 +63,40 @@ def share_statistics(module: nn.Module) -> None:
         module.__class__ = SharedBatchNormAct
     elif hasattr(module, "running_var"):
         raise KaizenError(
-            f"runtime.processes: the backbone's {kind.__name__} takes statistics of the batch in a way that "
+            f"runtime.processes: the backbone's {kind.__name__} takes statistics of the batch in a "
+            "way that "
             "several processes cannot share; set it to 1 or choose another backbone"
         )
 
 
 class SharedBatchNorm(_BatchNorm):
-    """`nn.BatchNorm1d` or `nn.BatchNorm2d` over the rows of all processes; inputs [N, C, …], N of each its own.
+    """`nn.BatchNorm1d` or `nn.BatchNorm2d` over the rows of all processes; inputs [N, C, …], N of
+    each its own.
 
-    `nn.SyncBatchNorm` does the same on GPUs only. Statistics are computed in float32 (float64 for float64 inputs).
+    `nn.SyncBatchNorm` does the same on GPUs only. Statistics are computed in float32 (float64 for
+    float64 inputs).
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise, and in training mode move the running statistics (variance unbiased), as `nn.BatchNorm2d`."""
+        """Normalise, and in training mode move the running statistics (variance unbiased), as
+        `nn.BatchNorm2d`.
+        """
         if not self.training and self.running_mean is not None:
             return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=False,
+                eps=self.eps,
             )
         mean, variance, count = _shared_statistics(input)
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-            share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            share = (
+                1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            )
             unbiased = variance * (count / (count - 1))
             for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
@@ -91,7 +111,9 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class SharedBatchNormAct(SharedBatchNorm):
-    """timm's `BatchNormAct2d`, a batch norm with dropout (none, see `TimmBackbone`) and activation after it."""
+    """timm's `BatchNormAct2d`, a batch norm with dropout (none, see `TimmBackbone`) and activation
+    after it.
+    """
 
     drop: nn.Module
     act: nn.Module
@@ -104,10 +126,11 @@ class SharedBatchNormAct(SharedBatchNorm):
 
 @torch.no_grad()
 def _shared_statistics(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C], biased variance [C] and number of values [] of each channel, over all processes' [N, C, …].
+    """Mean [C], biased variance [C] and number of values [] of each channel, over all processes'
+    [N, C, …].
 
-    Each process's variance is of the deviations from its own mean, and they are combined by those (Chan et al. 1979):
-    sums of squares would cancel where a mean is large.
+    Each process's variance is of the deviations from its own mean, and they are combined by those
+    (Chan et al. 1979): sums of squares would cancel where a mean is large.
     """
     with full_precision(own.device.type):
         values = widened(own)
@@ -122,14 +145,22 @@ def _shared_statistics(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are those of all processes' x.
+    """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are those of all
+    processes' x.
 
     Weight's and bias's gradients are the own rows' part, as every encoder parameter's.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: Tensor, eps: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        count: Tensor,
+        eps: float,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, variance, count)
         ctx.eps = eps
@@ -138,7 +169,8 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance, count = ctx.saved_tensors
-        # With constant statistics, by the fused kernel; what they owe to x is then taken off, channel by channel.
+        # With constant statistics, by the fused kernel; what they owe to x is then taken off,
+        # channel by channel.
         direct, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )

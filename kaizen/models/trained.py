@@ -8,15 +8,22 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.models.continual import FeatureClassifier, build_feature_classifier, load_weights, read_checkpoint
+from kaizen.models.feature_classifier import (
+    FeatureClassifier,
+    build_feature_classifier,
+    load_weights,
+    read_checkpoint,
+)
 from kaizen.params import ImageParams, ModelParams, from_dict
-from kaizen.store import RECORD, mismatch
+from kaizen.store.store import RECORD, mismatch
 
 CHECKPOINT = "model.safetensors"
 
 
 def untrained_model(step: Mapping[str, Any]) -> FeatureClassifier:
-    """The network of a step with these parameters (``params`` of its record), with its initial weights, on the CPU."""
+    """The network of a step with these parameters (``params`` of its record), with its initial
+    weights, on the CPU.
+    """
     image = from_dict(ImageParams, step["image"])
     model = build_feature_classifier(
         from_dict(ModelParams, step["model"]),
@@ -33,16 +40,21 @@ def untrained_model(step: Mapping[str, Any]) -> FeatureClassifier:
 def load_model(folder: Path) -> tuple[FeatureClassifier, ImageParams]:
     """The model of a step in eval mode, on the CPU, and what its images must be like.
 
-    ``folder`` holds the step's files, as results/models/<run>/step-NN does. Raises KaizenError where the record is
-    missing, or the checkpoint is not the recorded one.
+    ``folder`` holds the step's files, as results/models/<run>/step-NN does. Raises KaizenError
+    where the record is missing, or the checkpoint is not the recorded one.
     """
     record = read_json(folder / RECORD)
     try:
         step, entry = record["params"], record["files"][CHECKPOINT]
     except (KeyError, TypeError) as error:
-        raise KaizenError(f"{folder / RECORD} is not the record of a step; name a folder with a model") from error
+        raise KaizenError(
+            f"{folder / RECORD} is not the record of a step; name a folder with a model"
+        ) from error
     if problem := mismatch(folder / CHECKPOINT, entry):
-        raise KaizenError(f"{folder / CHECKPOINT} {problem}; `snakemake --cores all` puts the right one in its place")
+        raise KaizenError(
+            f"{folder / CHECKPOINT} {problem}; `snakemake --cores all` puts the right one in its "
+            "place"
+        )
     model = untrained_model(step)
     load_weights(model, read_checkpoint(folder / CHECKPOINT), folder / CHECKPOINT)
     return model.eval(), from_dict(ImageParams, step["image"])

@@ -1,8 +1,8 @@
 """Every parameter of an experiment: names, types, bounds, defaults and meaning.
 
 The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
-pydantic checks them where a person wrote the values (`kaizen.validation`). `from_dict` builds them from JSON
-that was checked before.
+pydantic checks them where a person wrote the values (`kaizen.params.validation`). `from_dict`
+builds them from JSON that was checked before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ from kaizen.params.distillation import (
     FeatureDistillParams,
     PrototypeDistillParams,
 )
-from kaizen.params.experiment import VARIANTS, EvaluationParams, GridParams, ReportParams, VariantParams
+from kaizen.params.experiment import (
+    VARIANTS,
+    EvaluationParams,
+    GridParams,
+    ReportParams,
+    VariantParams,
+)
 from kaizen.params.methods import (
     BarlowTwinsParams,
     BYOLParams,
@@ -105,7 +111,8 @@ class Params:
     distill: DistillParams = section(DistillParams)
     train: TrainParams = section(TrainParams)
     per_method: dict[str, dict[str, Any]] = doc(
-        "what an SSL method has otherwise: by its name, sections augment, distill, model and train to lay over the "
+        "what an SSL method has otherwise: by its name, sections augment, distill, model and train "
+        "to lay over the "
         "common ones",
         {},
     )

@@ -1,4 +1,6 @@
-"""What the parameters' classes are made of: bounded types, documented fields, and their way from and to JSON."""
+"""What the parameters' classes are made of: bounded types, documented fields, and their way from
+and to JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from typing import Annotated, Any, TypeVar
 
 try:
     from pydantic import Field
-except ImportError:  # a training job on a bare GPU machine: its parameters were checked when planned
+except (
+    ImportError
+):  # a training job on a bare GPU machine: its parameters were checked when planned
 
     def Field(**_: Any) -> Any:  # type: ignore[no-redef]  # noqa: N802
         """Stand in for pydantic's Field: an annotation without effect."""
@@ -33,7 +37,9 @@ T = TypeVar("T")
 
 
 def doc(text: str, default: Any) -> Any:
-    """A dataclass field with a default (copied when it is a list or mapping) and a description for the schema."""
+    """A dataclass field with a default (copied when it is a list or mapping) and a description for
+    the schema.
+    """
     metadata = {"description": text}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -60,14 +66,25 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     Raises TypeError on an unknown key: such JSON did not come from this version's plan.
     """
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _build(hints[name], value) if name in hints else value for name, value in values.items()})
+    return kind(
+        **{
+            name: _build(hints[name], value) if name in hints else value
+            for name, value in values.items()
+        }
+    )
 
 
 def _build(hint: Any, value: Any) -> Any:
-    """Turn a mapping into the dataclass that its type hint names; leave everything else as it is."""
+    """Turn a mapping into the dataclass that its type hint names; leave everything else as it
+    is.
+    """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
         hint = members[0] if members and value is not None else hint
     if typing.get_origin(hint) is dict:
         return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
-    return from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value
+    return (
+        from_dict(hint, value)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        else value
+    )

@@ -18,9 +18,10 @@ from kaizen.params.base import (
     doc,
     section,
 )
-from kaizen.registry import REPLAY_POLICIES, SOURCES
+from kaizen.params.registry import REPLAY_POLICIES, SOURCES
 
-# Checked by kaizen/validation.py, so that a source or policy needs no second list here; the schema names them.
+# Checked by kaizen/params/validation.py, so that a source or policy needs no second list here; the
+# schema names them.
 SourceName = Annotated[str, Field(json_schema_extra={"enum": list(SOURCES)})]
 PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIES)})]
 
@@ -46,29 +47,46 @@ class DatasetParams:
 
     source: SourceName = doc("the data source, a file of kaizen/data/sources/", "digits")
     path: str | None = doc(
-        "folder of the images, laid out as docs/data.md says; cifar10, cifar100, stl10: the archive or its folder, "
+        "folder of the images, laid out as docs/data.md says; cifar10, cifar100, stl10: the "
+        "archive or its folder, "
         "null: downloaded",
         None,
     )
     classes: list[str] | str | None = doc(
-        "sources of image files: only these classes, as a list, `imagenet100`, or a text file with one a line", None
+        "sources of image files: only these classes, as a list, `imagenet100`, or a text file with "
+        "one a line",
+        None,
     )
     unlabelled: bool = doc("stl10: add the unlabelled images to the training images", False)
     synthetic: SyntheticParams = section(SyntheticParams)
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = doc("digits: held-out share of every class", 0.2)
-    seed: Seed = doc("digits: which images are held out; synthetic: what the images are made from", 0)
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = doc(
+        "digits: held-out share of every class", 0.2
+    )
+    seed: Seed = doc(
+        "digits: which images are held out; synthetic: what the images are made from", 0
+    )
     on_corrupt: Literal["stop", "skip"] = doc(
         "an unreadable image stops the ingestion, or is skipped and counted", "stop"
     )
     encoding: Literal["auto", "raw", "file"] = doc(
-        "store decoded pixels (raw), the original file's bytes (file), or raw up to raw_limit bytes (auto)", "auto"
+        "store decoded pixels (raw), the original file's bytes (file), or raw up to raw_limit "
+        "bytes (auto)",
+        "auto",
     )
-    raw_limit: Count = doc("encoding auto: an image of at most so many bytes of pixels is stored raw", 16384)
+    raw_limit: Count = doc(
+        "encoding auto: an image of at most so many bytes of pixels is stored raw", 16384
+    )
     resize: Count | None = doc(
-        "larger images are shrunk to this many pixels on the shorter side when ingested; null: kept as they are", None
+        "larger images are shrunk to this many pixels on the shorter side when ingested; null: "
+        "kept as they are",
+        None,
     )
-    compression: Literal["none", "zstd"] = doc("compression of the shards' pages; zstd saved 2 % on CIFAR-10", "none")
-    row_group_mb: Positive = doc("size of a shard's row group in MB: the unit in which shards stream", 16.0)
+    compression: Literal["none", "zstd"] = doc(
+        "compression of the shards' pages; zstd saved 2 % on CIFAR-10", "none"
+    )
+    row_group_mb: Positive = doc(
+        "size of a shard's row group in MB: the unit in which shards stream", 16.0
+    )
 
 
 @dataclass(frozen=True)
@@ -78,24 +96,30 @@ class SplitParams:
     __pydantic_config__ = STRICT
 
     tasks: Count = doc(
-        "number of tasks, which must divide the number of classes; or of parts; lists of sizes or names replace it",
+        "number of tasks, which must divide the number of classes; or of parts; lists of sizes or "
+        "names replace it",
         5,
     )
-    seed: Seed = doc("order of the classes (torch.randperm's, fidelity.md §1) or domains; by data: the parts", 5)
+    seed: Seed = doc(
+        "order of the classes (torch.randperm's, fidelity.md §1) or domains; by data: the parts", 5
+    )
     by: Literal["class", "data", "domain"] = doc(
-        "a task is some of the classes, a part of every class's images, or a domain of the source", "class"
+        "a task is some of the classes, a part of every class's images, or a domain of the source",
+        "class",
     )
     sizes: Annotated[list[Count], Field(min_length=1)] | None = doc(
         "by class: how many classes each task has; classes beyond their sum are left out", None
     )
-    classes: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)] | None = doc(
-        "by class: the names of each task's classes; classes not named are left out", None
-    )
+    classes: (
+        Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)] | None
+    ) = doc("by class: the names of each task's classes; classes not named are left out", None)
     domains: Annotated[list[str], Field(min_length=1)] | None = doc(
         "by domain: the tasks' domains in order; null: all domains", None
     )
     order: Literal["shuffled", "given"] = doc(
-        "classes or domains in the order of the seed or of the dataset; lists of names are their own order", "shuffled"
+        "classes or domains in the order of the seed or of the dataset; lists of names are their "
+        "own order",
+        "shuffled",
     )
 
 
@@ -105,7 +129,9 @@ class LabelsParams:
 
     __pydantic_config__ = STRICT
 
-    fraction: Probability = doc("share of every class that keeps its label; the others are stored as -1", 1.0)
+    fraction: Probability = doc(
+        "share of every class that keeps its label; the others are stored as -1", 1.0
+    )
     seed: Seed = doc("which images keep it; smaller fractions are nested in larger ones", 0)
 
 
@@ -116,12 +142,16 @@ class ReplayParams:
     __pydantic_config__ = STRICT
 
     policy: PolicyName = doc(
-        "which images: the first of each class in dataset order (the reference, fidelity.md §7), random ones of each "
-        "class, a random sample of the stream, or of each class those whose mean feature follows the class mean; "
+        "which images: the first of each class in dataset order (the reference, fidelity.md §7), "
+        "random ones of each "
+        "class, a random sample of the stream, or of each class those whose mean feature follows "
+        "the class mean; "
         "files of kaizen/data/replay/",
         "first_n",
     )
-    proportion: list[Probability] | None = doc("sizes to try: shares of each class of the earlier tasks", [0.1])
+    proportion: list[Probability] | None = doc(
+        "sizes to try: shares of each class of the earlier tasks", [0.1]
+    )
     per_class: list[NonNegativeInt] | None = doc("sizes to try instead: images of each class", None)
     memory: list[NonNegativeInt] | None = doc(
         "sizes to try instead: images in all, divided over tasks and classes", None
@@ -129,7 +159,9 @@ class ReplayParams:
     seed: Seed = doc("balanced_random, reservoir: which images are drawn", 0)
 
     def sizes(self) -> dict[str, list[float]]:
-        """The sizes that are given by unit: proportion, per_class or memory; valid parameters have one unit."""
+        """The sizes that are given by unit: proportion, per_class or memory; valid parameters have
+        one unit.
+        """
         units = {"proportion": self.proportion, "per_class": self.per_class, "memory": self.memory}
         return {unit: list(sizes) for unit, sizes in units.items() if sizes is not None}
 
@@ -142,11 +174,14 @@ class ImageParams:
 
     size: Annotated[int, Field(ge=4, le=1024)] = doc("side of the network's input, in pixels", 16)
     load_size: Annotated[int, Field(ge=4, le=2048)] | None = doc(
-        "shorter side resized and centre cropped to this when an image is decoded; null: as stored, all of one size",
+        "shorter side resized and centre cropped to this when an image is decoded; null: as "
+        "stored, all of one size",
         None,
     )
     test_crop: Fraction = doc(
-        "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: 0.875 of 256 pixels)", 1.0
+        "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: "
+        "0.875 of 256 pixels)",
+        1.0,
     )
     channels: Literal[1, 3] = doc("1 greyscale, 3 colour; images are converted", 1)
     mean: list[float] = doc("mean per channel, of pixels in 0..1", [0.305])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kaizen.params.base import STRICT, Field, NonNegative, NonNegativeInt, Positive, doc, section
-from kaizen.registry import FEATURE_DISTILLERS
+from kaizen.params.registry import FEATURE_DISTILLERS
 
-# Checked by kaizen/validation.py; the schema names the distillers for editors.
+# Checked by kaizen/params/validation.py; the schema names the distillers for editors.
 DistillerName = Annotated[str, Field(json_schema_extra={"enum": ["auto", *FEATURE_DISTILLERS]})]
 
 
@@ -47,11 +47,14 @@ class FeatureDistillParams:
     __pydantic_config__ = STRICT
 
     distiller: DistillerName = doc(
-        "the loss between prediction and frozen projection, a file of kaizen/distill/; auto: the SSL method's own "
-        "(kaizen/registry.py)",
+        "the loss between prediction and frozen projection, a file of kaizen/distill/; auto: the "
+        "SSL method's own "
+        "(kaizen/params/registry.py)",
         "auto",
     )
-    weight: NonNegative | None = doc("lambda_f; null: the distiller's own (kaizen/registry.py)", None)
+    weight: NonNegative | None = doc(
+        "lambda_f; null: the distiller's own (kaizen/params/registry.py)", None
+    )
     predictor_hidden: NonNegativeInt = doc(
         "width of the distillation predictor's hidden layer (the paper: 2048); 0: no predictor", 256
     )

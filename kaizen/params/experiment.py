@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from kaizen.params.base import STRICT, Count, Field, Fraction, NonNegative, Positive, Seed, doc
-from kaizen.registry import SSL_METHODS
+from kaizen.params.registry import SSL_METHODS
 
-# Checked by kaizen/validation.py, so that a method needs no second list here; the schema names them for editors.
+# Checked by kaizen/params/validation.py, so that a method needs no second list here; the schema
+# names them for editors.
 MethodName = Annotated[str, Field(json_schema_extra={"enum": list(SSL_METHODS)})]
 
 
@@ -21,7 +22,9 @@ class VariantParams:
     feature_distill: bool = doc("distil the features from the prior step (L_FE^KD)", True)
     classifier_distill: bool = doc("distil the classifier from the prior step (L_C^KD)", True)
     replay: bool = doc("train on the replay shard beside the task shard", True)
-    joint: bool = doc("train once on all tasks together, the upper bound; needs the others false", False)
+    joint: bool = doc(
+        "train once on all tasks together, the upper bound; needs the others false", False
+    )
 
 
 VARIANTS = {
@@ -39,13 +42,17 @@ class GridParams:
 
     __pydantic_config__ = STRICT
 
-    methods: Annotated[list[MethodName], Field(min_length=1)] = doc("SSL methods, files of kaizen/ssl/", ["simclr"])
+    methods: Annotated[list[MethodName], Field(min_length=1)] = doc(
+        "SSL methods, files of kaizen/ssl/", ["simclr"]
+    )
     variants: Annotated[list[str], Field(min_length=1)] = doc(
         "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
         ["kaizen", "cassle", "no_distill"],
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = doc("one run per seed", [0])
-    specialists: bool = doc("also train one model per task alone, which forward transfer compares with", True)
+    specialists: bool = doc(
+        "also train one model per task alone, which forward transfer compares with", True
+    )
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,9 @@ class EvaluationParams:
 
     probe_l2: NonNegative = doc("linear probe: L2 penalty on its weights", 1e-3)
     probe_iterations: Count = doc("linear probe: L-BFGS iterations", 100)
-    probe_fraction: Fraction = doc("share of the training rows that probe and kNN learn from, evenly spaced", 1.0)
+    probe_fraction: Fraction = doc(
+        "share of the training rows that probe and kNN learn from, evenly spaced", 1.0
+    )
     knn_k: Count = doc("kNN: neighbours", 20)
     knn_temperature: Positive = doc("kNN: weights are exp(cosine / temperature)", 0.07)
     batch_size: Count = doc("images per forward pass", 512)

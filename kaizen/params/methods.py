@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaizen.params.base import STRICT, Count, NonNegative, NonNegativeInt, Positive, Probability, doc, section
+from kaizen.params.base import (
+    STRICT,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Probability,
+    doc,
+    section,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class VICRegParams:
     projector_hidden: Count = doc("width of the projector's hidden layers (the paper: 2048)", 256)
     projector_out: Count = doc("size of the projection (the paper: 2048)", 256)
     invariance_weight: NonNegative = doc("of the mean squared error between views", 25.0)
-    variance_weight: NonNegative = doc("of the hinge on each dimension's standard deviation, summed over views", 25.0)
+    variance_weight: NonNegative = doc(
+        "of the hinge on each dimension's standard deviation, summed over views", 25.0
+    )
     covariance_weight: NonNegative = doc("of the off-diagonal covariances, summed over views", 1.0)
 
 
@@ -106,9 +117,13 @@ class SwAVParams:
     temperature: Positive = doc("of the softmax over prototypes", 0.1)
     sinkhorn_iterations: Count = doc("rounds of Sinkhorn-Knopp", 3)
     sinkhorn_epsilon: Positive = doc("sharpness of the assignments", 0.05)
-    queue_size: NonNegativeInt = doc("earlier projections that take part in the assignment (CaSSLe: 3840)", 256)
+    queue_size: NonNegativeInt = doc(
+        "earlier projections that take part in the assignment (CaSSLe: 3840)", 256
+    )
     queue_from_epoch: NonNegativeInt = doc("epoch of each task from which they do", 15)
-    freeze_prototypes_epochs: NonNegativeInt = doc("epochs at each task's start in which prototypes rest", 1)
+    freeze_prototypes_epochs: NonNegativeInt = doc(
+        "epochs at each task's start in which prototypes rest", 1
+    )
 
 
 @dataclass(frozen=True)
@@ -121,12 +136,22 @@ class DINOParams:
     projector_out: Count = doc("size of the head's bottleneck, the projection (CaSSLe: 256)", 64)
     prototypes: Count = doc("outputs of the last layer (CaSSLe: 4096)", 256)
     student_temperature: Positive = doc("of the student's softmax", 0.1)
-    teacher_temperature_start: Positive = doc("of the momentum network's softmax at a task's start", 0.04)
+    teacher_temperature_start: Positive = doc(
+        "of the momentum network's softmax at a task's start", 0.04
+    )
     teacher_temperature: Positive = doc("and after the warm-up", 0.07)
-    teacher_temperature_warmup_epochs: NonNegativeInt = doc("epochs of linear warm-up of that temperature", 50)
-    centre_momentum: Probability = doc("of the running centre of the momentum network's outputs", 0.9)
-    freeze_last_layer_epochs: NonNegativeInt = doc("epochs at each task's start in which the last layer rests", 1)
-    clip_gradient: NonNegative = doc("largest norm of each parameter's gradient; 0: not clipped", 3.0)
+    teacher_temperature_warmup_epochs: NonNegativeInt = doc(
+        "epochs of linear warm-up of that temperature", 50
+    )
+    centre_momentum: Probability = doc(
+        "of the running centre of the momentum network's outputs", 0.9
+    )
+    freeze_last_layer_epochs: NonNegativeInt = doc(
+        "epochs at each task's start in which the last layer rests", 1
+    )
+    clip_gradient: NonNegative = doc(
+        "largest norm of each parameter's gradient; 0: not clipped", 3.0
+    )
     momentum_base: Probability = doc("momentum network: coefficient at a task's first step", 0.996)
     momentum_final: Probability = doc("and at its last", 1.0)
 

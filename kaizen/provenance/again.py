@@ -12,24 +12,34 @@ PLAN_FILE = "again.json"
 
 
 def how_to_make_again(
-    node: KnownNode, lineage: Mapping[str, KnownNode], lost: Sequence[str], present: Mapping[str, Any] | None
+    node: KnownNode,
+    lineage: Mapping[str, KnownNode],
+    lost: Sequence[str],
+    present: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """``commands``, one after the other, and a ``note`` for people.
 
-    In a clone with an empty store the commands make the same bytes, given the same raw data, packages and kind of
-    machine. Where a commit's params.yaml asks for the node, Snakemake makes it; otherwise a plan of it and of all that
-    it was made from is written here (``lineage``, parents first) and run there. ``present`` is what the present
-    checkout is (see `Origin.of`), None where its code is another than that of then. There are no commands where the
-    code of then cannot be had again: it was not committed, and the present code is another.
+    In a clone with an empty store the commands make the same bytes, given the same raw data,
+    packages and kind of machine. Where a commit's params.yaml asks for the node, Snakemake makes
+    it; otherwise a plan of it and of all that it was made from is written here (``lineage``,
+    parents first) and run there. ``present`` is what the present checkout is (see `Origin.of`),
+    None where its code is another than that of then. There are no commands where the code of then
+    cannot be had again: it was not committed, and the present code is another.
     """
     name = f"{node.kind}/{node.key}"
     origins = [origin for origin in (node.origin, present or {}) if _has_code(origin)]
     for origin in origins:
         if origin.get("params_committed") and not origin.get("changed"):
             one = "" if node.kind == "summary" else f" --config node={name}"
-            return {"commands": [f"git checkout {origin['commit']} && snakemake --cores all{one}"], "note": None}
+            return {
+                "commands": [f"git checkout {origin['commit']} && snakemake --cores all{one}"],
+                "note": None,
+            }
     if lost or not all(_can_plan(each) for each in lineage.values()):
-        return {"commands": [], "note": "how some of what it was made from was made is not known here (`dvc pull`?)"}
+        return {
+            "commands": [],
+            "note": "how some of what it was made from was made is not known here (`dvc pull`?)",
+        }
     write, run = f"kaizen explain {name} --plan {PLAN_FILE}", f"kaizen run --plan {PLAN_FILE}"
     if origins:
         note = f"{PLAN_FILE} holds its parameters, as no params.yaml of that commit does"
@@ -37,9 +47,17 @@ def how_to_make_again(
     depends = node.origin.get("depends")
     if present is not None:
         why = "is not committed" if depends else "is in no commit that is known"
-        return {"commands": [write, run], "note": f"with the present code, which is that of then but {why}"}
-    changed = f" ({', '.join(depends)} differed from commit {node.origin['commit']})" if depends else ""
-    return {"commands": [], "note": f"the code of then was not committed{changed}, and the present code is another"}
+        return {
+            "commands": [write, run],
+            "note": f"with the present code, which is that of then but {why}",
+        }
+    changed = (
+        f" ({', '.join(depends)} differed from commit {node.origin['commit']})" if depends else ""
+    )
+    return {
+        "commands": [],
+        "note": f"the code of then was not committed{changed}, and the present code is another",
+    }
 
 
 def _has_code(origin: Mapping[str, Any]) -> bool:
@@ -54,10 +72,16 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
     """
     lost = [*lost, *(f"{node.kind}/{node.key}" for node in lineage.values() if not _can_plan(node))]
     if lost:
-        raise KaizenError(f"how {lost[0]} was made is not known here, so no plan can be written; `dvc pull` may help")
+        raise KaizenError(
+            f"how {lost[0]} was made is not known here, so no plan can be written; `dvc pull` may "
+            "help"
+        )
     nodes = []
     for node in lineage.values():
-        spec = {name: node.record[name] for name in ("kind", "key", "code", "params", "identities", "inputs")}
+        spec = {
+            name: node.record[name]
+            for name in ("kind", "key", "code", "params", "identities", "inputs")
+        }
         local = {name: value for name, value in node.local.items() if name != "origin"}
         nodes.append(spec | {"title": node.title, "local": local})
     return {"nodes": nodes}

@@ -8,22 +8,25 @@ from pathlib import Path
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
-from kaizen.fingerprint import code_fingerprint
 from kaizen.params import Params
-from kaizen.plan import build_plan
+from kaizen.plan.build import build_plan
+from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.provenance.again import make_plan
 from kaizen.provenance.explain import Lineage, explain
 from kaizen.provenance.known import Known
 from kaizen.provenance.origin import Origin
 from kaizen.provenance.show import print_explanation
 from kaizen.provenance.subject import find_subject
-from kaizen.store import Store, default_store
+from kaizen.store.store import Store, default_store
 
 
-def explain_command(asked: str, params: Path, overlays: Sequence[Path], as_json: bool, plan_file: Path | None) -> None:
+def explain_command(
+    asked: str, params: Path, overlays: Sequence[Path], as_json: bool, plan_file: Path | None
+) -> None:
     """Print where ``asked`` comes from, or write the plan that makes it again to ``plan_file``.
 
-    Changes neither store nor published tree. Raises KaizenError where ``asked`` is nothing that Kaizen made.
+    Changes neither store nor published tree. Raises KaizenError where ``asked`` is nothing that
+    Kaizen made.
     """
     root = Path.cwd()
     known = Known.at(root, Store(default_store(root)))
@@ -31,10 +34,15 @@ def explain_command(asked: str, params: Path, overlays: Sequence[Path], as_json:
         subject = find_subject(asked, known)
         node = known.node(subject.kind, subject.key)
         if node is None:
-            raise KaizenError(f"the record of {subject.kind}/{subject.key} is not here; `dvc pull` may help")
+            raise KaizenError(
+                f"the record of {subject.kind}/{subject.key} is not here; `dvc pull` may help"
+            )
         line = Lineage(node, known)
         write_json(plan_file, make_plan(line.nodes, line.lost))
-        print(f"{plan_file}: {len(line.nodes)} nodes; `kaizen run --plan {plan_file}` makes what is missing of them")
+        print(
+            f"{plan_file}: {len(line.nodes)} nodes; `kaizen run --plan {plan_file}` makes what is "
+            "missing of them"
+        )
         return
     values, planned = _current_plan(params, overlays, root)
     found = explain(asked, known, Origin(root, values), planned)
@@ -44,10 +52,14 @@ def explain_command(asked: str, params: Path, overlays: Sequence[Path], as_json:
         print_explanation(found)
 
 
-def _current_plan(params: Path, overlays: Sequence[Path], root: Path) -> tuple[Params | None, set[str] | None]:
-    """The present parameters and their plan's keys; None where they are wrong, or the raw data is not at hand."""
-    from kaizen.validation import load_params
-    from kaizen.workflow import dataset_facts
+def _current_plan(
+    params: Path, overlays: Sequence[Path], root: Path
+) -> tuple[Params | None, set[str] | None]:
+    """The present parameters and their plan's keys; None where they are wrong, or the raw data is
+    not at hand.
+    """
+    from kaizen.jobs.workflow import dataset_facts
+    from kaizen.params.validation import load_params
 
     values = None
     try:

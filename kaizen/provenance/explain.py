@@ -1,4 +1,6 @@
-"""`kaizen explain`: all that is known of where a file, a node or a number comes from, as plain values for JSON."""
+"""`kaizen explain`: all that is known of where a file, a node or a number comes from, as plain
+values for JSON.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_file, sha256_text
-from kaizen.fingerprint import ROOT, files_of, fingerprint_with, installed_version
+from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.provenance.again import how_to_make_again
 from kaizen.provenance.git import git, top_of
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.number import explain_number
 from kaizen.provenance.origin import Origin
 from kaizen.provenance.subject import Subject, find_subject
-from kaizen.store import mismatch
+from kaizen.store.store import mismatch
 
 _KINDS = {
     "shards": "task shards",
@@ -36,22 +38,27 @@ _FILES = {
 }
 
 
-def explain(asked: str, known: Known, here: Origin, planned: Collection[str] | None) -> dict[str, Any]:
+def explain(
+    asked: str, known: Known, here: Origin, planned: Collection[str] | None
+) -> dict[str, Any]:
     """What ``asked`` is and where it comes from.
 
-    ``here`` is this checkout; ``planned`` are the keys of the current plan, None where it cannot be made. Raises
-    KaizenError where ``asked`` is nothing that Kaizen made, or its record is lost.
+    ``here`` is this checkout; ``planned`` are the keys of the current plan, None where it cannot be
+    made. Raises KaizenError where ``asked`` is nothing that Kaizen made, or its record is lost.
     """
     subject = find_subject(asked, known)
     node = known.node(subject.kind, subject.key)
     if node is None:
         raise KaizenError(
-            f"{asked} belongs to {subject.kind}/{subject.key}, whose record (node.json) is missing or was altered; "
+            f"{asked} belongs to {subject.kind}/{subject.key}, whose record (node.json) is missing "
+            "or was altered; "
             "`dvc checkout` or `snakemake --cores all` puts the right one in its place"
         )
     line = Lineage(node, known)
     in_plan = None if planned is None else node.key in planned
-    present = here.of(_modules(line)) if all(_same_code(each) for each in line.nodes.values()) else None
+    present = (
+        here.of(_modules(line)) if all(_same_code(each) for each in line.nodes.values()) else None
+    )
     if present and not in_plan:
         present["params_committed"] = False
     return {
@@ -67,7 +74,9 @@ def explain(asked: str, known: Known, here: Origin, planned: Collection[str] | N
         "origin": node.origin or None,
         "made": _made(node),
         "parameters": node.record["params"],
-        "data": [data_identity(shards) for shards in line.nodes.values() if shards.kind == "shards"],
+        "data": [
+            data_identity(shards) for shards in line.nodes.values() if shards.kind == "shards"
+        ],
         "code": _code(node),
         "environment": node.record.get("environment", {}),
         "parents": line.tree,
@@ -113,13 +122,22 @@ def _made(node: KnownNode) -> dict[str, Any] | None:
         return None
     names = ("host", "processes", "slurm_job", "images_per_second")
     began = node.run.get("began")
-    moment = datetime.datetime.fromtimestamp(began, datetime.UTC) if isinstance(began, int | float) else None
-    made = {"began": moment.isoformat(timespec="seconds") if moment else None, "seconds": node.seconds}
+    moment = (
+        datetime.datetime.fromtimestamp(began, datetime.UTC)
+        if isinstance(began, int | float)
+        else None
+    )
+    made = {
+        "began": moment.isoformat(timespec="seconds") if moment else None,
+        "seconds": node.seconds,
+    }
     return made | {name: node.run[name] for name in names if name in node.run}
 
 
 def data_identity(shards: KnownNode) -> dict[str, Any]:
-    """What the raw data was: its source and place, one hash over its checksums, and the hash that DVC had for it."""
+    """What the raw data was: its source and place, one hash over its checksums, and the hash that
+    DVC had for it.
+    """
     checksums = shards.record["identities"]
     place = shards.local.get("dataset", {})
     return {
@@ -131,16 +149,20 @@ def data_identity(shards: KnownNode) -> dict[str, Any]:
     }
 
 
-# -- code -----------------------------------------------------------------------------------------------------
+# -- code --------------------------------------------------------------------------------------
 
 
 def _code_now(node: KnownNode, installed: bool) -> str | None:
-    """The fingerprint of the present code of a node, with installed or with recorded packages; None if unknown."""
+    """The fingerprint of the present code of a node, with installed or with recorded packages; None
+    if unknown.
+    """
     code, then = node.local.get("code"), node.local.get("versions")
     if not isinstance(code, dict) or not isinstance(then, dict):
         return None
     try:
-        return fingerprint_with(code["modules"], {p: installed_version(p) for p in then} if installed else then)
+        return fingerprint_with(
+            code["modules"], {p: installed_version(p) for p in then} if installed else then
+        )
     except ModuleNotFoundError:
         return "a module is gone"
 
@@ -185,7 +207,7 @@ def _changed_since(node: KnownNode) -> list[str] | None:
     return None if names is None else sorted(set(names.split("\0")) & needed)
 
 
-# -- lineage --------------------------------------------------------------------------------------------------
+# -- lineage -----------------------------------------------------------------------------------
 
 
 class Lineage:
@@ -210,10 +232,20 @@ class Lineage:
         if parent is None:
             self.lost += [] if key in self._shown else [f"{kind}/{key}"]
             self._shown.add(key)
-            return entry | {"title": f"{kind} {key[:12]}", "seconds": None, "known": False, "parents": []}
+            return entry | {
+                "title": f"{kind} {key[:12]}",
+                "seconds": None,
+                "known": False,
+                "parents": [],
+            }
         again = key in self._shown
         self._shown.add(key)
-        entry |= {"title": parent.title, "seconds": parent.seconds, "known": True, "repeated": again}
+        entry |= {
+            "title": parent.title,
+            "seconds": parent.seconds,
+            "known": True,
+            "repeated": again,
+        }
         entry["parents"] = [] if again else self._parents(parent)
         self.nodes[key] = parent
         return entry
@@ -222,7 +254,11 @@ class Lineage:
         """The wall time of all nodes together, and of how many it is not known."""
         times = [node.seconds for node in self.nodes.values()]
         unknown = sum(time is None for time in times) + len(self.lost)
-        return {"seconds": sum(time or 0.0 for time in times), "nodes": len(times) + len(self.lost), "unknown": unknown}
+        return {
+            "seconds": sum(time or 0.0 for time in times),
+            "nodes": len(times) + len(self.lost),
+            "unknown": unknown,
+        }
 
 
 def _inputs(node: KnownNode) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,6 @@
-"""The commit of a checkout, read from .git without git; which of its files differ from it, where git is at hand."""
+"""The commit of a checkout, read from .git without git; which of its files differ from it, where
+git is at hand.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,32 @@ from pathlib import Path
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECONDS = 30
 _OTHER_CHECKOUT = {
-    f"GIT_{what}" for what in ("DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "PREFIX")
+    f"GIT_{what}"
+    for what in ("DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "PREFIX")
 }
 
 
 def top_of(folder: Path) -> Path | None:
-    """The checkout that ``folder`` lies in: the nearest folder upwards with a .git; None where there is none."""
+    """The checkout that ``folder`` lies in: the nearest folder upwards with a .git; None where
+    there is none.
+    """
     folder = folder.absolute()
     return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
 
 
 def head_commit(top: Path) -> str | None:
-    """The commit that is checked out in ``top``; None before the first commit and where .git cannot be read.
+    """The commit that is checked out in ``top``; None before the first commit and where .git cannot
+    be read.
 
-    Reads HEAD, the reference that it names and packed-refs, of a worktree also those that it shares with the main
-    checkout. What these do not tell (another format of references) is asked of git.
+    Reads HEAD, the reference that it names and packed-refs, of a worktree also those that it shares
+    with the main checkout. What these do not tell (another format of references) is asked of git.
     """
     try:
         folder = top / ".git"
         if folder.is_file():
-            folder = (top / folder.read_text(encoding="utf-8").partition("gitdir:")[2].strip()).resolve()
+            folder = (
+                top / folder.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
+            ).resolve()
         shared = folder
         if (folder / "commondir").is_file():
             shared = (folder / (folder / "commondir").read_text(encoding="utf-8").strip()).resolve()
@@ -54,11 +62,14 @@ def _reference(folders: Sequence[Path], name: str) -> str:
             return (folder / name).read_text(encoding="utf-8").strip()
     packed = folders[-1] / "packed-refs"
     lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
-    return next((line.split()[0] for line in lines if line.endswith(f" {name}") and line[0] not in "#^"), "")
+    return next(
+        (line.split()[0] for line in lines if line.endswith(f" {name}") and line[0] not in "#^"), ""
+    )
 
 
 def changed_files(top: Path, paths: Sequence[str]) -> list[str] | None:
-    """Files under ``paths`` (relative to ``top``) that differ from its commit or are not in it, ignored ones left out.
+    """Files under ``paths`` (relative to ``top``) that differ from its commit or are not in it,
+    ignored ones left out.
 
     None where it cannot be known: git is not at hand, or refuses to look.
     """
@@ -84,7 +95,8 @@ def is_in_commit(top: Path, commit: str, path: str) -> bool:
 
 def git(top: Path, *arguments: str) -> str | None:
     """What git prints, run in ``top``; None where it fails or is not installed."""
-    # A hook's GIT_DIR or GIT_INDEX_FILE is of another checkout; and nobody's index is locked or refreshed.
+    # A hook's GIT_DIR or GIT_INDEX_FILE is of another checkout; and nobody's index is locked or
+    # refreshed.
     environment = {name: value for name, value in os.environ.items() if name not in _OTHER_CHECKOUT}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:

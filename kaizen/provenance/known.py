@@ -1,4 +1,5 @@
-"""What is known of nodes without a plan: records, runs and files, from the store and from the published tree.
+"""What is known of nodes without a plan: records, runs and files, from the store and from the
+published tree.
 
 Reads only: a record that is torn or was altered counts as not there.
 """
@@ -13,8 +14,8 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.publish import MANIFEST, PROVENANCE, manifest_files, published_runs
-from kaizen.store import KINDS, RECORD, Store, is_record, mismatch
+from kaizen.store.publish import MANIFEST, PROVENANCE, manifest_files, published_runs
+from kaizen.store.store import KINDS, RECORD, Store, is_record, mismatch
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class KnownNode:
 
     @property
     def seconds(self) -> float | None:
-        """The wall time that went into it, of a resumed step over all its jobs; None where it is not known."""
+        """The wall time that went into it, of a resumed step over all its jobs; None where it is
+        not known.
+        """
         times = [self.run.get(name) for name in ("seconds", "training_seconds")]
         return max((float(time) for time in times if isinstance(time, int | float)), default=None)
 
@@ -77,7 +80,9 @@ class Known:
         return self._nodes[key]
 
     def file(self, node: KnownNode, name: str) -> Path | None:
-        """Where a node's file can be read as its record has it; None where there is no good copy."""
+        """Where a node's file can be read as its record has it; None where there is no good
+        copy.
+        """
         entry = node.record["files"].get(name)
         paths = self._paths(node.kind, node.key, name)
         return next((path for path in paths if entry and not mismatch(path, entry)), None)
@@ -96,7 +101,9 @@ class Known:
         return sorted(path.removesuffix(f"/{RECORD}") for path, name in paths if name == RECORD)
 
     def named(self, prefix: str) -> list[tuple[str, str]]:
-        """The nodes, as (kind, key), whose key begins with ``prefix``, which may say the kind: "step/1f"."""
+        """The nodes, as (kind, key), whose key begins with ``prefix``, which may say the kind:
+        "step/1f".
+        """
         kind, _, start = prefix.rpartition("/")
         stored = {
             (folder, key)
@@ -105,7 +112,11 @@ class Known:
             for key in _names(self.store.root / folder)
             if key.startswith(start) and self.store.has(folder, key)
         }
-        published = {(entry["kind"], entry["key"]) for entry in self.files.values() if entry["key"].startswith(start)}
+        published = {
+            (entry["kind"], entry["key"])
+            for entry in self.files.values()
+            if entry["key"].startswith(start)
+        }
         return sorted(stored | {(found, key) for found, key in published if kind in ("", found)})
 
     def _paths(self, kind: str, key: str, name: str) -> Iterator[Path]:

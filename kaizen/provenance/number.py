@@ -14,14 +14,19 @@ from kaizen.report.node import read_results
 from kaizen.report.series import METRIC_SHORT, READER_LABELS, Series, group, metric_label
 
 _HEADLINE = {short: metric for metric, short in METRIC_SHORT.items()}
-_STATISTICS = {"mean": "mean", "interval": "half of the 95 % interval", "n": "number of seeds with a value"}
+_STATISTICS = {
+    "mean": "mean",
+    "interval": "half of the 95 % interval",
+    "n": "number of seeds with a value",
+}
 
 
 def explain_number(subject: Subject, node: KnownNode, known: Known) -> dict[str, Any] | None:
     """The number that was asked for; None where none was.
 
-    Of a metric also what it means, and ``runs``: each run's own value, its evaluation, and the reference that transfer
-    is measured by, with ``agrees``: whether they lead to the number. None in their place where evaluations are lost.
+    Of a metric also what it means, and ``runs``: each run's own value, its evaluation, and the
+    reference that transfer is measured by, with ``agrees``: whether they lead to the number. None
+    in their place where evaluations are lost.
     """
     if subject.number is None:
         return None
@@ -31,7 +36,10 @@ def explain_number(subject: Subject, node: KnownNode, known: Known) -> dict[str,
     if metric is None:
         return number
     reader, name, statistic = metric
-    label = f"{metric_label(name)}, {READER_LABELS[reader]}: {_STATISTICS[statistic]} over the seeds; a fraction"
+    label = (
+        f"{metric_label(name)}, {READER_LABELS[reader]}: {_STATISTICS[statistic]} over the "
+        "seeds; a fraction"
+    )
     number |= {"meaning": label, "runs": None, "agrees": None}
     series = next((one for one in _series(node, known) if (one.method, one.key) == steps[:2]), None)
     if series is None:
@@ -43,7 +51,9 @@ def explain_number(subject: Subject, node: KnownNode, known: Known) -> dict[str,
 
 
 def _metric(steps: tuple[str, ...]) -> tuple[str, str, str] | None:
-    """Reader, metric and statistic of a number of metrics.json or metrics_full.json; None of any other."""
+    """Reader, metric and statistic of a number of metrics.json or metrics_full.json; None of any
+    other.
+    """
     if len(steps) == 3 and steps[2] in _HEADLINE:
         return "classifier", _HEADLINE[steps[2]], "mean"
     if len(steps) == 5 and steps[2] in READERS and steps[3] in METRICS and steps[4] in _STATISTICS:
@@ -69,15 +79,21 @@ def _series(node: KnownNode, known: Known) -> list[Series]:
         return []
 
 
-def _runs(series: Series, reader: str, metric: str, node: KnownNode, known: Known) -> list[dict[str, Any]]:
+def _runs(
+    series: Series, reader: str, metric: str, node: KnownNode, known: Known
+) -> list[dict[str, Any]]:
     params, inputs = node.record["params"], node.record["inputs"]
-    references = {(point["method"], point["seed"]): inputs[point["input"]]["key"] for point in params["references"]}
+    references = {
+        (point["method"], point["seed"]): inputs[point["input"]]["key"]
+        for point in params["references"]
+    }
     found = []
     for run, values in zip(series.runs, series.metrics, strict=True):
         point = next(
             point
             for point in params["runs"]
-            if (point["method"], point["variant"], point["seed"]) == (run.method, run.variant, run.seed)
+            if (point["method"], point["variant"], point["seed"])
+            == (run.method, run.variant, run.seed)
             and (point["replay_size"], point["replay_unit"]) == (run.replay_size, run.replay_unit)
         )
         key = inputs[point["input"]]["key"]

@@ -1,7 +1,9 @@
-"""What is recorded of how a node was made, beside its result: it differs from run to run and is no part of a key.
+"""What is recorded of how a node was made, beside its result: it differs from run to run and is no
+part of a key.
 
-The command that plans adds to each job's ``local`` the commit and what differs from it, as a compute node may have
-neither git nor the time to ask it; the job adds where it ran. Both end up in run.json.
+The command that plans adds to each job's ``local`` the commit and what differs from it, as a
+compute node may have neither git nor the time to ask it; the job adds where it ran. Both end up in
+run.json.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.fingerprint import ROOT, files_of, fingerprint_with, installed_version
-from kaizen.nodes import Node
 from kaizen.params import Params
+from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
+from kaizen.plan.nodes import Node
 from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
-from kaizen.scheduler import this_slurm_job
+from kaizen.store.scheduler import this_slurm_job
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
 _VARIABLE = "KAIZEN_ORIGIN"
@@ -47,21 +49,27 @@ class Origin:
         os.environ[_VARIABLE] = json.dumps(self.facts)
 
     def local(self, node: Node) -> dict[str, Any]:
-        """What a node's specification says of its origin: ``versions`` of the packages in its key, and ``origin``."""
+        """What a node's specification says of its origin: ``versions`` of the packages in its key,
+        and ``origin``.
+        """
         return {
-            "versions": {package: self._version(package) for package in node.local["code"]["packages"]},
+            "versions": {
+                package: self._version(package) for package in node.local["code"]["packages"]
+            },
             "origin": self.of(self._modules_up_to(node)),
         }
 
     def of(self, modules: Iterable[str]) -> dict[str, Any]:
         """The origin of something made by the code of ``modules``.
 
-        ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them that the
-        modules need (both None where unknown); ``params_committed``, whether the commit's
+        ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them
+        that the modules need (both None where unknown); ``params_committed``, whether the commit's
         params.yaml asks for this plan; ``command``; ``experiment``, DVC's name for it.
         """
         changed = self.facts["changed"]
-        return self.facts | {"depends": None if changed is None else sorted(set(changed) & files_of(modules))}
+        return self.facts | {
+            "depends": None if changed is None else sorted(set(changed) & files_of(modules))
+        }
 
     def _modules_up_to(self, node: Node) -> frozenset[str]:
         """The entry modules of a node and of all that it is made from."""
@@ -81,7 +89,8 @@ def _given() -> dict[str, Any] | None:
 
 def _facts(root: Path, params: Params | None) -> dict[str, Any]:
     code = ROOT.parent.resolve()
-    # An installed package lies in no checkout of its own, also where its environment is a folder of one.
+    # An installed package lies in no checkout of its own, also where its environment is a folder of
+    # one.
     top = None if "site-packages" in code.parts else top_of(code)
     commit = head_commit(top) if top else None
     changed = None
@@ -89,7 +98,9 @@ def _facts(root: Path, params: Params | None) -> dict[str, Any]:
     if top and commit:
         folder = code.relative_to(top)
         found = changed_files(top, [str(folder / name) for name in (*_SOURCES, PARAMS)])
-        if found is not None and not is_in_commit(top, commit, (folder / ROOT.name / "__init__.py").as_posix()):
+        if found is not None and not is_in_commit(
+            top, commit, (folder / ROOT.name / "__init__.py").as_posix()
+        ):
             # A copy of the code in a folder that this repository ignores.
             commit = None
         elif found is not None:
@@ -101,7 +112,12 @@ def _facts(root: Path, params: Params | None) -> dict[str, Any]:
                 and is_in_commit(top, commit, (folder / PARAMS).as_posix())
                 and _asks_for(root / PARAMS, params)
             )
-    facts = {"commit": commit, "changed": changed, "params_committed": committed, "command": _command(sys.argv)}
+    facts = {
+        "commit": commit,
+        "changed": changed,
+        "params_committed": committed,
+        "command": _command(sys.argv),
+    }
     if name := os.environ.get("DVC_EXP_NAME"):
         facts["experiment"] = name
     return facts
@@ -109,7 +125,7 @@ def _facts(root: Path, params: Params | None) -> dict[str, Any]:
 
 def _asks_for(path: Path, params: Params | None) -> bool:
     """Whether a parameters' file by itself, without overlays, asks for ``params``."""
-    from kaizen.validation import load_params
+    from kaizen.params.validation import load_params
 
     try:
         return path.is_file() and load_params(path) == params
@@ -127,17 +143,23 @@ def _command(argv: Sequence[str]) -> str | None:
 
 
 def add_origin(specs: Sequence[dict[str, Any]], root: Path) -> None:
-    """Give specifications that say nothing of their origin this checkout's; for plans that `kaizen explain` wrote."""
+    """Give specifications that say nothing of their origin this checkout's; for plans that `kaizen
+    explain` wrote.
+    """
     without = [spec for spec in specs if "origin" not in spec["local"]]
     if without:
-        modules = {module for spec in specs for module in spec["local"].get("code", {}).get("modules", [])}
+        modules = {
+            module for spec in specs for module in spec["local"].get("code", {}).get("modules", [])
+        }
         here = Origin(root, None).of(modules)
         for spec in without:
             spec["local"]["origin"] = here
 
 
 def process_facts() -> dict[str, Any]:
-    """Where this job runs: host, process, number of processes of one step, and the cluster's number for the job."""
+    """Where this job runs: host, process, number of processes of one step, and the cluster's number
+    for the job.
+    """
     facts: dict[str, Any] = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -154,7 +176,10 @@ def check_code(spec: dict[str, Any]) -> None:
     Versions of packages are the plan's: the record tells those that were really there.
     """
     local = spec["local"]
-    if "versions" not in local or fingerprint_with(local["code"]["modules"], local["versions"]) == spec["code"]:
+    if (
+        "versions" not in local
+        or fingerprint_with(local["code"]["modules"], local["versions"]) == spec["code"]
+    ):
         return
     commit = local.get("origin", {}).get("commit")
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""

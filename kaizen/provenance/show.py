@@ -30,7 +30,9 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
     width = min(max(80, console.width), _WIDEST)
 
     def line(label: str, text: str, style: str = "") -> None:
-        rows = textwrap.wrap(text, width - _LABEL, break_long_words=False, break_on_hyphens=False) or [""]
+        rows = textwrap.wrap(
+            text, width - _LABEL, break_long_words=False, break_on_hyphens=False
+        ) or [""]
         for number, row in enumerate(rows):
             head = (label if number == 0 else "").ljust(_LABEL)
             console.print(Text.assemble((head, "dim"), (row, style)), soft_wrap=True)
@@ -48,14 +50,26 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
         head = ("make again" if number == 0 else "then").ljust(_LABEL)
         console.print(Text.assemble((head, "dim"), (command, "bold")), soft_wrap=True)
     if again["note"]:
-        line("" if again["commands"] else "make again", again["note"], "" if again["commands"] else "yellow")
+        line(
+            "" if again["commands"] else "make again",
+            again["note"],
+            "" if again["commands"] else "yellow",
+        )
 
 
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Label, text and style of the lines above the tree."""
     yield "node", f"{found['title']} ({found['kind']}/{found['key']})", ""
-    current = {True: "yes", False: "no, of another", None: "unknown: it cannot be made here (`kaizen check` tells why)"}
-    yield "current plan", current[found["in_current_plan"]], "" if found["in_current_plan"] else "yellow"
+    current = {
+        True: "yes",
+        False: "no, of another",
+        None: "unknown: it cannot be made here (`kaizen check` tells why)",
+    }
+    yield (
+        "current plan",
+        current[found["in_current_plan"]],
+        "" if found["in_current_plan"] else "yellow",
+    )
     if found["published"]:
         yield "published", ", ".join(found["published"]), ""
     yield from _file_lines(found["files"])
@@ -65,7 +79,11 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield from _made_lines(found["made"], found["origin"] or {})
     yield from _data_lines(found["data"])
     yield from _code_lines(found["code"])
-    yield "environment", ", ".join(f"{name} {value}" for name, value in sorted(found["environment"].items())), ""
+    yield (
+        "environment",
+        ", ".join(f"{name} {value}" for name, value in sorted(found["environment"].items())),
+        "",
+    )
     for number, (section, text) in enumerate(_sections(found["parameters"])):
         yield "parameters" if number == 0 else "", f"{section}: {text}" if section else text, ""
 
@@ -78,7 +96,11 @@ def _file_lines(files: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
     elif not wrong and files:
         yield "files", f"all {len(files)} match their recorded hash", "green"
     for file in wrong[:_MOST_FILES]:
-        recorded = f" (recorded: sha256 {file['sha256']}, {file['size']:,} bytes)" if "sha256" in file else ""
+        recorded = (
+            f" (recorded: sha256 {file['sha256']}, {file['size']:,} bytes)"
+            if "sha256" in file
+            else ""
+        )
         yield "file", f"DOES NOT MATCH: {file['path']} {file['problem']}{recorded}", "bold red"
 
 
@@ -88,13 +110,25 @@ def _number_lines(number: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         return
     yield "", number["meaning"], ""
     if number["runs"] is None:
-        yield "", "the evaluations that it comes from are not here, so it was not checked (`dvc pull`?)", "yellow"
+        yield (
+            "",
+            "the evaluations that it comes from are not here, so it was not checked (`dvc pull`?)",
+            "yellow",
+        )
         return
     for run in number["runs"]:
         reference = f", against reference/{run['reference'][:12]}" if run.get("reference") else ""
-        yield "", f"{run['value']} from evaluation/{run['evaluation'][:12]} of {run['run']}{reference}", ""
+        yield (
+            "",
+            f"{run['value']} from evaluation/{run['evaluation'][:12]} of {run['run']}{reference}",
+            "",
+        )
     good = number["agrees"]
-    yield "", "they lead to this number" if good else "THEY DO NOT LEAD TO THIS NUMBER", "green" if good else "bold red"
+    yield (
+        "",
+        "they lead to this number" if good else "THEY DO NOT LEAD TO THIS NUMBER",
+        "green" if good else "bold red",
+    )
 
 
 def _origin_lines(origin: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str]]:
@@ -106,18 +140,28 @@ def _origin_lines(origin: Mapping[str, Any] | None) -> Iterator[tuple[str, str, 
         yield "commit", "none: the code lay in no git checkout with a commit", "yellow"
         return
     if changed is None:
-        yield "commit", f"{commit}; whether files were changed since is not known, as git was not at hand", "yellow"
+        yield (
+            "commit",
+            f"{commit}; whether files were changed since is not known, as git was not at hand",
+            "yellow",
+        )
     elif depends:
         yield "commit", f"{commit}, dirty: {', '.join(depends)} had uncommitted changes", "yellow"
     elif changed:
-        yield "commit", f"{commit}, clean in all that this depends on (uncommitted were: {', '.join(changed)})", ""
+        yield (
+            "commit",
+            f"{commit}, clean in all that this depends on (uncommitted were: {', '.join(changed)})",
+            "",
+        )
     else:
         yield "commit", f"{commit}, clean", ""
     if not origin.get("params_committed"):
         yield "", "its parameters are not those of that commit's params.yaml alone", ""
 
 
-def _made_lines(made: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _made_lines(
+    made: Mapping[str, Any] | None, origin: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
     if made is None:
         yield "made", "how is not known here: it came without results/provenance.json", "yellow"
         return
@@ -163,7 +207,12 @@ def _code_lines(code: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _sections(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each section of the parameters with its values in one line; values of no section first."""
-    yield "", ", ".join(_flat({name: value for name, value in params.items() if not isinstance(value, dict)}))
+    yield (
+        "",
+        ", ".join(
+            _flat({name: value for name, value in params.items() if not isinstance(value, dict)})
+        ),
+    )
     for name, value in params.items():
         if isinstance(value, dict):
             yield name, ", ".join(_flat(value))
@@ -193,7 +242,9 @@ def _tree(found: Mapping[str, Any]) -> Tree:
             if not entry["known"]:
                 time = "not here (`dvc pull`?)"
             above = ", see above" if entry.get("repeated") else ""
-            text = Text.assemble(entry["title"], (f"  {entry['kind']}/{entry['key'][:12]}  {time}{above}", "dim"))
+            text = Text.assemble(
+                entry["title"], (f"  {entry['kind']}/{entry['key'][:12]}  {time}{above}", "dim")
+            )
             add(branch.add(text), entry["parents"], False)
 
     made = found["made"] or {}

@@ -1,4 +1,6 @@
-"""What somebody asks about: a published file or folder, a path in the store, a node's key, or a number."""
+"""What somebody asks about: a published file or folder, a path in the store, a node's key, or a
+number.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,22 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.provenance.known import Known
-from kaizen.publish import MANIFEST, METRICS
-from kaizen.store import KINDS, RECORD
+from kaizen.store.publish import MANIFEST, METRICS
+from kaizen.store.store import KINDS, RECORD
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(KINDS)})/)?[0-9a-f]{{3,32}}")
 _ASK = (
-    f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the beginning of one, or a number "
+    f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the beginning "
+    "of one, or a number "
     f"as in {METRICS}:simclr.kaizen.CA"
 )
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A node, and what of it was asked about: ``files`` (path -> name in the node), and a number in the only one."""
+    """A node, and what of it was asked about: ``files`` (path -> name in the node), and a number in
+    the only one.
+    """
 
     kind: str
     key: str
@@ -47,7 +52,9 @@ def find_subject(asked: str, known: Known) -> Subject:
     if not subject.is_file or not path.endswith(".json"):
         raise KaizenError(f"{asked}: only a JSON file has numbers that can be named so; {_ASK}")
     (place,) = subject.files
-    return Subject(subject.kind, subject.key, subject.files, True, _find_number(place, path, number))
+    return Subject(
+        subject.kind, subject.key, subject.files, True, _find_number(place, path, number)
+    )
 
 
 def _of_path(text: str, known: Known) -> Subject | None:
@@ -58,28 +65,45 @@ def _of_path(text: str, known: Known) -> Subject | None:
         name = path.relative_to(known.root).as_posix()
         if entry := known.files.get(name):
             return Subject(entry["kind"], entry["key"], {path: entry["file"]}, is_file=True)
-        inside = {place: entry for place, entry in known.files.items() if place.startswith(f"{name}/")}
+        inside = {
+            place: entry for place, entry in known.files.items() if place.startswith(f"{name}/")
+        }
         nodes = {(entry["kind"], entry["key"]) for entry in inside.values()}
         if len(nodes) > 1:
-            folders = sorted(place.removesuffix(f"/{RECORD}") for place in inside if place.endswith(f"/{RECORD}"))
-            raise KaizenError(f"{text} holds the results of {len(nodes)} nodes; ask about one: {', '.join(folders)}")
+            folders = sorted(
+                place.removesuffix(f"/{RECORD}") for place in inside if place.endswith(f"/{RECORD}")
+            )
+            raise KaizenError(
+                f"{text} holds the results of {len(nodes)} nodes; ask about one: "
+                f"{', '.join(folders)}"
+            )
         for kind, key in nodes:
-            return Subject(kind, key, {known.root / place: entry["file"] for place, entry in inside.items()})
+            return Subject(
+                kind, key, {known.root / place: entry["file"] for place, entry in inside.items()}
+            )
     store = Path(os.path.abspath(known.store.root))
     parts = path.relative_to(store).parts if path.is_relative_to(store) else ()
     if len(parts) < 2 or parts[0] not in KINDS or not known.store.has(parts[0], parts[1]):
         return None
     name = "/".join(parts[2:])
-    return Subject(parts[0], parts[1], {path: name}, True) if name else _of_node(parts[0], parts[1], known)
+    return (
+        Subject(parts[0], parts[1], {path: name}, True)
+        if name
+        else _of_node(parts[0], parts[1], known)
+    )
 
 
 def _of_node(kind: str, key: str, known: Known) -> Subject:
-    """A whole node, with its files in the store if they are there, else where they are published."""
+    """A whole node, with its files in the store if they are there, else where they are
+    published.
+    """
     node = known.node(kind, key)
     names = node.record["files"] if node else {}
     if known.store.has(kind, key):
         return Subject(kind, key, {known.store.folder(kind, key) / name: name for name in names})
-    published = {known.root / path: entry for path, entry in known.files.items() if entry["key"] == key}
+    published = {
+        known.root / path: entry for path, entry in known.files.items() if entry["key"] == key
+    }
     return Subject(kind, key, {path: entry["file"] for path, entry in published.items()})
 
 
@@ -87,21 +111,31 @@ def _of_key(text: str, known: Known) -> Subject | None:
     found = known.named(text)
     if len(found) > 1:
         names = ", ".join(f"{kind}/{key}" for kind, key in found[:8])
-        raise KaizenError(f"{len(found)} nodes have a key that begins with {text}: {names}; give more of it")
+        raise KaizenError(
+            f"{len(found)} nodes have a key that begins with {text}: {names}; give more of it"
+        )
     return _of_node(*found[0], known) if found else None
 
 
 def _no_subject(text: str, known: Known) -> str:
     if not known.files and not (known.root / MANIFEST).is_file():
-        missing = f"there is no {MANIFEST} here (`dvc pull` brings what was published, `snakemake` makes it)"
+        missing = (
+            f"there is no {MANIFEST} here (`dvc pull` brings what was published, "
+            "`snakemake` "
+            "makes it)"
+        )
         return f"{text} is not known: {missing}; {_ASK}"
-    what = "is none of the files that Kaizen made" if (known.root / text).exists() else "is not known"
+    what = (
+        "is none of the files that Kaizen made" if (known.root / text).exists() else "is not known"
+    )
     close = difflib.get_close_matches(text, known.files, 1)
     return f"{text} {what}; " + (f"did you mean {close[0]}? " if close else "") + _ASK
 
 
 def _find_number(place: Path, path: str, asked: str) -> tuple[tuple[str, ...], float]:
-    """A number of a JSON file by its path, or by the end of it where only one has that; letters' case is not minded."""
+    """A number of a JSON file by its path, or by the end of it where only one has that; letters'
+    case is not minded.
+    """
     numbers = dict(_numbers(read_json(place)))
     wanted = asked.casefold()
     names = {".".join(steps): steps for steps in numbers}
@@ -110,9 +144,14 @@ def _find_number(place: Path, path: str, asked: str) -> tuple[tuple[str, ...], f
     if len(found) == 1:
         return names[found[0]], numbers[names[found[0]]]
     if found:
-        raise KaizenError(f"{path} has {len(found)} numbers of that name: {', '.join(found[:8])}; give more of it")
+        raise KaizenError(
+            f"{path} has {len(found)} numbers of that name: {', '.join(found[:8])}; give more of it"
+        )
     close = difflib.get_close_matches(asked, names, 3, 0.3)
-    raise KaizenError(f"{path} has no number {asked}; " + (f"did you mean {' or '.join(close)}?" if close else _ASK))
+    raise KaizenError(
+        f"{path} has no number {asked}; "
+        + (f"did you mean {' or '.join(close)}?" if close else _ASK)
+    )
 
 
 def _numbers(value: Any, steps: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:

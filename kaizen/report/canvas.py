@@ -1,7 +1,7 @@
 """How every figure looks and how it is saved: one style, the same bytes for the same input.
 
-Figures are made without pyplot, so there is no global state and no backend to choose. matplotlib is imported
-inside the functions: its import takes about a second.
+Figures are made without pyplot, so there is no global state and no backend to choose. matplotlib is
+imported inside the functions: its import takes about a second.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
-        matplotlib.rcParams.update({k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"})
+        matplotlib.rcParams.update(
+            {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+        )
         matplotlib.rcParams.update(_STYLE)
         yield
 
@@ -68,7 +70,9 @@ def new_figure(width: float, height: float, title: str, square: bool = False) ->
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="compressed" if square else "constrained")
-    figure.suptitle("\n".join(textwrap.wrap(title, int(width / _INCH_PER_TITLE_LETTER))), fontsize=11)
+    figure.suptitle(
+        "\n".join(textwrap.wrap(title, int(width / _INCH_PER_TITLE_LETTER))), fontsize=11
+    )
     return figure
 
 
@@ -106,9 +110,13 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> Non
 
 
 def bars(
-    axes: Axes, groups: Sequence[str], blocks: Sequence[tuple[Series, Sequence[Estimate | None]]], values: bool
+    axes: Axes,
+    groups: Sequence[str],
+    blocks: Sequence[tuple[Series, Sequence[Estimate | None]]],
+    values: bool,
 ) -> list[Any]:
-    """Grouped bars in percent: one group per label, in each one bar per block; returns a handle per block.
+    """Grouped bars in percent: one group per label, in each one bar per block; returns a handle per
+    block.
 
     Error bars are the 95 % interval, where there is one; ``values`` writes the mean over each bar.
     """
@@ -116,10 +124,18 @@ def bars(
     handles = []
     for place, (one, estimates) in enumerate(blocks):
         offset = (place - (len(blocks) - 1) / 2) * width
-        drawn = [(x + offset, e.mean * 100, e) for x, e in enumerate(estimates) if e is not None and e.mean is not None]
+        drawn = [
+            (x + offset, e.mean * 100, e)
+            for x, e in enumerate(estimates)
+            if e is not None and e.mean is not None
+        ]
         handles.append(
             axes.bar(
-                [x for x, _, _ in drawn], [y for _, y, _ in drawn], width * 0.94, color=one.colour, label=one.label
+                [x for x, _, _ in drawn],
+                [y for _, y, _ in drawn],
+                width * 0.94,
+                color=one.colour,
+                label=one.label,
             )
         )
         spread = [(x, y, 100 * e.interval) for x, y, e in drawn if e.interval is not None]
@@ -135,7 +151,13 @@ def bars(
             for x, y, e in drawn:
                 top = min(100.0, y + 100 * (e.interval or 0.0))
                 axes.annotate(
-                    f"{y:.0f}", (x, top), (0, 1.5), textcoords="offset points", ha="center", va="bottom", fontsize=7
+                    f"{y:.0f}",
+                    (x, top),
+                    (0, 1.5),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=7,
                 )
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.5, len(groups) - 0.5)

@@ -1,7 +1,8 @@
-"""Model and data cards in Markdown (Mitchell et al. 2019, arXiv:1810.03993; Gebru et al. 2021, arXiv:1803.09010).
+"""Model and data cards in Markdown (Mitchell et al. 2019, arXiv:1810.03993; Gebru et al. 2021,
+arXiv:1803.09010).
 
-They belong to the summary, whose key holds all that they say: the same nodes give the same bytes. So neither commit
-nor wall time stands in them; `kaizen explain` tells those.
+They belong to the summary, whose key holds all that they say: the same nodes give the same bytes.
+So neither commit nor wall time stands in them; `kaizen explain` tells those.
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from kaizen import files
 from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
-from kaizen.report.series import METRIC_SHORT, READER_LABELS, VARIANT_LABELS, method_label, size_label
+from kaizen.report.series import (
+    METRIC_SHORT,
+    READER_LABELS,
+    VARIANT_LABELS,
+    method_label,
+    size_label,
+)
 from kaizen.report.tables import ABSENT, percent
-from kaizen.store import Store
+from kaizen.store.store import Store
 
 DATA_CARD = "data.md"
 # Tensors of a checkpoint that are state, not parameters.
@@ -33,7 +40,7 @@ them, and its softmax is not a calibrated probability. Tasks differ in how well 
 often worse than the mean accuracy says (see the last rows of the tables below), and the model knows only what its
 images show, with whatever bias they were collected.
 It was not tested for safety, fairness or robustness. Do not use it for decisions about people.
-"""
+"""  # noqa: E501
 
 _CITATION = """\
 ```bibtex
@@ -46,7 +53,7 @@ _CITATION = """\
   note      = {arXiv:2303.17235}
 }
 ```
-"""
+"""  # noqa: E501
 
 _LOADING = """\
 The checkpoints are [safetensors](https://github.com/huggingface/safetensors): tensors by name, no code. With Kaizen's
@@ -57,7 +64,7 @@ from pathlib import Path
 
 import torch
 
-from kaizen.data.augment import evaluation_transform
+from kaizen.views.augment import evaluation_transform
 from kaizen.models.trained import load_model
 
 folder = Path("{folder}")
@@ -69,7 +76,7 @@ with torch.no_grad():
 ```
 
 The classes by label: {classes}.
-"""
+"""  # noqa: E501
 
 
 def write_cards(
@@ -81,8 +88,9 @@ def write_cards(
 ) -> None:
     """Write data.md and a card per run, <run>.md, into the folder ``out``.
 
-    ``spec`` is the summary's, ``runs`` and ``references`` its results in the order of its parameters. Raises
-    KaizenError where a record, a checkpoint or the list of tasks is missing or does not match its recorded hash.
+    ``spec`` is the summary's, ``runs`` and ``references`` its results in the order of its
+    parameters. Raises KaizenError where a record, a checkpoint or the list of tasks is missing or
+    does not match its recorded hash.
     """
     params, inputs = spec["params"], spec["inputs"]
     stream = files.read_json(store.open_file("shards", inputs["shards"]["key"], "tasks.json"))
@@ -92,7 +100,15 @@ def write_cards(
         steps = [store.read_record("step", inputs[role]["key"]) for role in point["steps"]]
         checkpoint = store.open_file("step", steps[-1]["key"], "model.safetensors")
         evaluation = store.read_record("evaluation", inputs[point["input"]]["key"])
-        text = _model_card(point, run, by_reference.get((run.method, run.seed)), steps, checkpoint, evaluation, stream)
+        text = _model_card(
+            point,
+            run,
+            by_reference.get((run.method, run.seed)),
+            steps,
+            checkpoint,
+            evaluation,
+            stream,
+        )
         files.write_text(out / f"{point['name']}.md", text)
 
 
@@ -110,26 +126,37 @@ def _model_card(
     variant = VARIANT_LABELS.get(run.variant, run.variant)
     folder = f"results/models/{point['name']}/step-{len(steps) - 1:02d}"
     sections = {
-        "What it is": f"An image classifier and feature extractor that learnt {len(stream['classes'])} classes of "
+        "What it is": "An image classifier and feature extractor that learnt "
+        f"{len(stream['classes'])} classes of "
         f"{plain(stream['dataset'])} from a stream of {len(stream['tasks'])} tasks, "
-        + ("all at once (an upper bound for continual learning), " if run.upper_bound else "one after the other, ")
-        + f"with the self-supervised method {method_label(run.method)} and the variant *{plain(variant)}*, "
+        + (
+            "all at once (an upper bound for continual learning), "
+            if run.upper_bound
+            else "one after the other, "
+        )
+        + f"with the self-supervised method {method_label(run.method)} and the variant "
+        f"*{plain(variant)}*, "
         f"seed {run.seed}.\n",
         "Intended use and limits": _LIMITS,
         "How it was trained": bullets(_facts(point, run, last, checkpoint)),
-        "Training data": _training_data(steps, stream) + "\nThe data card, `data/shards/README.md`, describes them.\n",
+        "Training data": _training_data(steps, stream)
+        + "\nThe data card, `data/shards/README.md`, describes them.\n",
         "Results": _results(run, reference),
         "How to load it": _LOADING.format(
             folder=folder,
             channels=image["channels"],
             size=image["size"],
-            classes=", ".join(f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])),
+            classes=", ".join(
+                f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])
+            ),
         ),
-        "Lineage": f"Each step starts from the checkpoint of the one before it. `kaizen explain {folder}` tells "
+        "Lineage": "Each step starts from the checkpoint of the one before it. `kaizen explain "
+        f"{folder}` tells "
         f"commit, wall time and the command that makes it again.\n\n{_lineage(point, steps)}",
         "Environment": _environment(steps, evaluation),
         "Parameters of the last step": f"```yaml\n{nested_lines(last)}```\n",
-        "Licence": "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is for you to choose "
+        "Licence": "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is "
+        "for you to choose "
         "and to state here, within what the licence of its training images allows.\n",
         "Citation": _CITATION,
     }
@@ -147,14 +174,19 @@ def _facts(
     counts = _parameter_counts(checkpoint)
     return [
         ("SSL method", method_label(run.method)),
-        ("Feature distillation", f"{feature['distiller']}, weight {feature['weight']:g}" if feature else "none"),
+        ("Feature distillation", f"{feature['distiller']}, weight "
+                                 f"{feature['weight']:g}" if feature else "none"),
         ("Classifier distillation", f"weight {soft['weight']:g}" if soft else "none"),
-        ("Replay", size_label(size, point["replay_unit"]) + " of the earlier tasks" if size else "none"),
+        ("Replay", size_label(size, point["replay_unit"]) + " of the earlier "
+                                                            "tasks" if size else "none"),
         ("Backbone", f"`{last['model']['backbone']}`, {counts['encoder']:,} parameters"),
-        ("Classifier", f"{counts['classifier']:,} parameters, hidden layers {last['model']['classifier_hidden']}"),
-        ("Input", f"{image['size']} x {image['size']}, {image['channels']} channels, mean {image['mean']}, "
+        ("Classifier", f"{counts['classifier']:,} parameters, hidden layers "
+                       f"{last['model']['classifier_hidden']}"),
+        ("Input", f"{image['size']} x {image['size']}, {image['channels']} channels, mean "
+                  f"{image['mean']}, "
                   f"standard deviation {image['std']}"),
-        ("Optimisation", f"{train['optimizer']}, {train['epochs']} epochs per step, batches of {train['batch_size']}"),
+        ("Optimisation", f"{train['optimizer']}, {train['epochs']} epochs per step, batches of "
+                         f"{train['batch_size']}"),
         ("Seed", str(run.seed)),
     ]  # fmt: skip
 
@@ -180,33 +212,50 @@ def _training_data(steps: Sequence[Mapping[str, Any]], stream: Mapping[str, Any]
         rows.append(
             [
                 str(number),
-                plain(", ".join(task["domain"] for task in tasks if "domain" in task) or ", ".join(names)),
+                plain(
+                    ", ".join(task["domain"] for task in tasks if "domain" in task)
+                    or ", ".join(names)
+                ),
                 str(sum(task["train"]["rows"] for task in tasks)),
                 str(sum(task["train"]["labelled"] for task in tasks)),
                 f"{100 * share:g} %",
                 "yes" if "replay" in step["inputs"] else "no",
             ]
         )
-    return table(["Step", "Classes or domain", "Images", "Labelled", "Share trained on", "Replay"], rows, "lrrrl")
+    return table(
+        ["Step", "Classes or domain", "Images", "Labelled", "Share trained on", "Replay"],
+        rows,
+        "lrrrl",
+    )
 
 
 def _results(run: RunResult, reference: Reference | None) -> str:
-    """Metrics per reader, and each reader's accuracy per step and task, in percent of held-out test images."""
+    """Metrics per reader, and each reader's accuracy per step and task, in percent of held-out test
+    images.
+    """
     metrics = run_metrics(run, reference)
     readers = [reader for reader in READERS if reader in metrics]
     head = ["Reader", *(METRIC_SHORT[metric] for metric in METRICS)]
     rows = [
-        [READER_LABELS[reader], *(ABSENT if value is None else percent(value) for value in metrics[reader].values())]
+        [
+            READER_LABELS[reader],
+            *(ABSENT if value is None else percent(value) for value in metrics[reader].values()),
+        ]
         for reader in readers
     ]
     parts = [
-        "In percent of held-out test images, among all classes of the stream. CA continual accuracy, FA final "
-        "accuracy, F forgetting (0 is best), FT forward transfer, BWT backward transfer; `results/summary/report.md` "
+        "In percent of held-out test images, among all classes of the stream. CA continual "
+        "accuracy, FA final "
+        "accuracy, F forgetting (0 is best), FT forward transfer, BWT backward transfer; "
+        "`results/summary/report.md` "
         f"defines them.\n\n{table(head, rows, 'r' * len(METRICS))}"
     ]
     tasks = [f"task {task}" for task in range(run.tasks)]
     for reader in readers:
-        rows = [[f"step {step}", *(percent(value) for value in row)] for step, row in enumerate(run.matrices[reader])]
+        rows = [
+            [f"step {step}", *(percent(value) for value in row)]
+            for step, row in enumerate(run.matrices[reader])
+        ]
         parts.append(f"{READER_LABELS[reader]}, on each task after each step:\n\n"
                      f"{table(['', *tasks], rows, 'r' * len(tasks))}")  # fmt: skip
     return "\n".join(parts)
@@ -228,7 +277,10 @@ def _lineage(point: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> st
 def _environment(steps: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> str:
     """What the steps and the evaluation ran on: one line where that was the same."""
     found: dict[str, list[str]] = {}
-    for name, record in [*((f"step {number}", step) for number, step in enumerate(steps)), ("evaluation", evaluation)]:
+    for name, record in [
+        *((f"step {number}", step) for number, step in enumerate(steps)),
+        ("evaluation", evaluation),
+    ]:
         text = ", ".join(f"{name} {value}" for name, value in sorted(record["environment"].items()))
         found.setdefault(text, []).append(name)
     if len(found) == 1:

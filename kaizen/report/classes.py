@@ -32,7 +32,8 @@ class Classes:
 
 
 def per_class_rows(series: Sequence[Series], classes: Classes) -> list[Row]:
-    """One row per series, seed, step and class with test images: the classifier's accuracy (0..1) on them.
+    """One row per series, seed, step and class with test images: the classifier's accuracy (0..1)
+    on them.
 
     ``task`` is the task that brings the class first.
     """
@@ -52,7 +53,9 @@ def per_class_rows(series: Sequence[Series], classes: Classes) -> list[Row]:
 
 
 def shares(counts: Counts, order: Sequence[int]) -> np.ndarray:
-    """Row-normalised confusion of the labels ``order``: float64 [K, K], rows true; NaN where no image has the class."""
+    """Row-normalised confusion of the labels ``order``: float64 [K, K], rows true; NaN where no
+    image has the class.
+    """
     import numpy as np
 
     place = {label: rank for rank, label in enumerate(order)}

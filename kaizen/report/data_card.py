@@ -15,24 +15,37 @@ Its purpose is research on continual learning: a model sees one task's training 
 only to be measured. What the images show, how they were collected and labelled, and whether people can be recognised
 in them is a matter of the source; Kaizen knows nothing of it and changes nothing about it. Labels are the source's
 and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
-"""
+"""  # noqa: E501
 
 
 def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
     """The Markdown page; ``params`` are the summary's, ``stream`` is what tasks.json holds."""
     data, tasks = params["data"], stream["tasks"]
-    by = {"class": "some of the classes", "data": "a part of every class's images", "domain": "a domain of the source"}
+    by = {
+        "class": "some of the classes",
+        "data": "a part of every class's images",
+        "domain": "a domain of the source",
+    }
     parts = {part: [task[part] for task in tasks] for part in _PARTS}
     totals = {part: sum(entry["rows"] for entry in entries) for part, entries in parts.items()}
     labelled = sum(entry["labelled"] for entry in parts["train"])
     skipped = {part: sum(entry["skipped"] for entry in entries) for part, entries in parts.items()}
     facts = [
         ("Source", plain(stream["dataset"])),
-        ("Classes", f"{len(stream['classes'])}: {', '.join(plain(name) for name in stream['classes'])}"),
+        (
+            "Classes",
+            f"{len(stream['classes'])}: {', '.join(plain(name) for name in stream['classes'])}",
+        ),
         ("Split", f"{len(tasks)} tasks, each {by[stream['split']]}"),
         ("Images", f"{totals['train']} for training, {totals['test']} for testing"),
-        ("Labels", f"{labelled} of the {totals['train']} training images keep theirs; test images all do"),
-        ("Image sizes", ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width"))),
+        (
+            "Labels",
+            f"{labelled} of the {totals['train']} training images keep theirs; test images all do",
+        ),
+        (
+            "Image sizes",
+            ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width")),
+        ),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
         ("Replay", _replay(params)),
     ]
@@ -40,11 +53,20 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
         "What it is": bullets(facts),
         "Purpose and limits": _LIMITS,
         "Tasks": table(
-            ["Task", "Classes or domain", "Training images", "Labelled", "Skipped", "Test images", "Skipped"],
+            [
+                "Task",
+                "Classes or domain",
+                "Training images",
+                "Labelled",
+                "Skipped",
+                "Test images",
+                "Skipped",
+            ],
             [_row(task) for task in tasks],
             "lrrrrr",
         ),
-        "Checksums": "SHA-256 of each shard's content (all columns in row order, whatever the compression), as its "
+        "Checksums": "SHA-256 of each shard's content (all columns in row order, whatever the "
+        "compression), as its "
         "footer has it too:\n\n"
         + table(
             ["Shard", "SHA-256 of its content"],
@@ -55,11 +77,16 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
             ],
             "l",
         ),
-        "How it was made": "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the "
-        "raw data's checksums and the command that makes it again. How its images were read and labelled:\n\n"
+        "How it was "
+        "made": "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked "
+        "for, the "
+        "raw data's checksums and the command that makes it again. How its images were read and "
+        "labelled:\n\n"
         f"```yaml\n{nested_lines(data)}```\n",
-        "How to read it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
-        'import pyarrow.parquet as pq\n\nrows = pq.read_table("data/shards/task-00.train.parquet")\n```\n',
+        "How to read "
+        "it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
+        "import pyarrow.parquet as pq\n\nrows = "
+        'pq.read_table("data/shards/task-00.train.parquet")\n```\n',
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
@@ -68,12 +95,18 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
 def _row(task: Mapping[str, Any]) -> list[str]:
     train, test = task["train"], task["test"]
     counts = (train["rows"], train["labelled"], train["skipped"], test["rows"], test["skipped"])
-    return [str(task["task"]), plain(task.get("domain") or ", ".join(task["class_names"])), *map(str, counts)]
+    return [
+        str(task["task"]),
+        plain(task.get("domain") or ", ".join(task["class_names"])),
+        *map(str, counts),
+    ]
 
 
 def _range(name: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The smallest and the largest of a dimension over all shards that hold an image."""
-    found = [value for entries in parts.values() for entry in entries for value in entry.get(name, [])]
+    found = [
+        value for entries in parts.values() for entry in entries for value in entry.get(name, [])
+    ]
     if not found:
         return ABSENT
     return str(min(found)) if min(found) == max(found) else f"{min(found)} to {max(found)}"
@@ -81,6 +114,12 @@ def _range(name: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _replay(params: Mapping[str, Any]) -> str:
     """The policy and the sizes that the runs have."""
-    points = [(point["replay_size"], point["replay_unit"]) for point in params["runs"] if point["replay_size"]]
+    points = [
+        (point["replay_size"], point["replay_unit"])
+        for point in params["runs"]
+        if point["replay_size"]
+    ]
     sizes = ", ".join(size_label(size, unit) for size, unit in dict.fromkeys(points))
-    return f"{params['context']['replay_policy']}, {sizes} of the earlier tasks" if sizes else "none"
+    return (
+        f"{params['context']['replay_policy']}, {sizes} of the earlier tasks" if sizes else "none"
+    )

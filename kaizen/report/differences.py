@@ -16,15 +16,21 @@ _SUBJECT = "kaizen"
 def difference(a: Series, b: Series, reader: str, metric: str) -> Difference:
     """A metric of series ``a`` minus that of ``b``, paired by seed."""
     values = [
-        {run.seed: of_run[reader][metric] for run, of_run in zip(one.runs, one.metrics, strict=True)} for one in (a, b)
+        {
+            run.seed: of_run[reader][metric]
+            for run, of_run in zip(one.runs, one.metrics, strict=True)
+        }
+        for one in (a, b)
     ]
     return paired_difference(values[0], values[1], metric in LOWER_IS_BETTER)
 
 
 def difference_rows(series: Sequence[Series]) -> list[Row]:
-    """One row per pair of a method's series (the earlier one is A), reader and metric that both have.
+    """One row per pair of a method's series (the earlier one is A), reader and metric that both
+    have.
 
-    ``mean`` and ``interval`` are fractions, ``n`` the number of seeds, ``better_a`` in how many of them A is better.
+    ``mean`` and ``interval`` are fractions, ``n`` the number of seeds, ``better_a`` in how many of
+    them A is better.
     """
     rows: list[Row] = []
     for a, b in itertools.combinations(series, 2):
@@ -35,7 +41,12 @@ def difference_rows(series: Sequence[Series]) -> list[Row]:
             for metric in METRICS:
                 found = difference(a, b, reader, metric)
                 if found.n:
-                    values = {"mean": found.mean, "interval": found.interval, "n": found.n, "better_a": found.better}
+                    values = {
+                        "mean": found.mean,
+                        "interval": found.interval,
+                        "n": found.n,
+                        "better_a": found.better,
+                    }
                     rows.append({**identity, "reader": reader, "metric": metric, **values})
     return rows
 
@@ -46,10 +57,11 @@ def _side(one: Series, side: str) -> Row:
 
 
 def differences_markdown(series: Sequence[Series]) -> str:
-    """Kaizen against each other variant by the trained classifier, in percentage points; empty without such a pair.
+    """Kaizen against each other variant by the trained classifier, in percentage points; empty
+    without such a pair.
 
-    "+12.3 ± 4.5 (3/3)": mean, 95 % interval, and in how many seeds Kaizen is better; bold where the interval
-    excludes 0.
+    "+12.3 ± 4.5 (3/3)": mean, 95 % interval, and in how many seeds Kaizen is better; bold where the
+    interval excludes 0.
     """
     pairs = [
         (a, b)
@@ -64,7 +76,9 @@ def differences_markdown(series: Sequence[Series]) -> str:
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(places)])]
     for (a, b), row in zip(pairs, found, strict=True):
         texts = [_cell(row[place]) for place in places]
-        lines.append(markdown_line([method_label(a.method), f"{a.label} {MINUS} {b.label}", *texts]))
+        lines.append(
+            markdown_line([method_label(a.method), f"{a.label} {MINUS} {b.label}", *texts])
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -77,4 +91,6 @@ def _cell(found: Difference) -> str:
     if found.interval is None:
         return text
     text = f"{text} ± {percent(found.interval)}"
-    return f"{f'**{text}**' if abs(found.mean) > found.interval else text} ({found.better}/{found.n})"
+    return (
+        f"{f'**{text}**' if abs(found.mean) > found.interval else text} ({found.better}/{found.n})"
+    )

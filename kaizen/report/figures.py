@@ -1,7 +1,8 @@
 """Bars and lines of the trained classifier's accuracies, and all figures of a summary.
 
-Each function draws one figure and returns it with its data as tidy rows (``dvc plots`` reads those), or None
-where the grid has nothing to show. Accuracies are fractions in the rows and percent in the figure.
+Each function draws one figure and returns it with its data as tidy rows (``dvc plots`` reads
+those), or None where the grid has nothing to show. Accuracies are fractions in the rows and percent
+in the figure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from kaizen.report import canvas
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, loss_terms
 from kaizen.report.maps import confusion_matrix, per_task_heatmap
-from kaizen.report.series import METRIC_LABELS, VARIANT_LABELS, Series, method_label, metric_label, size_label
+from kaizen.report.series import (
+    METRIC_LABELS,
+    VARIANT_LABELS,
+    Series,
+    method_label,
+    metric_label,
+    size_label,
+)
 from kaizen.report.tables import Row, write_csv
 
 if TYPE_CHECKING:
@@ -36,7 +44,9 @@ def draw_figures(
     report: ReportParams,
     folder: Path,
 ) -> list[Path]:
-    """Draw every figure into ``folder`` in the formats of ``report``, each with its data as CSV; return their paths."""
+    """Draw every figure into ``folder`` in the formats of ``report``, each with its data as CSV;
+    return their paths.
+    """
     title = report.title
     draw: dict[str, Callable[[], Drawn]] = {
         "accuracy_bars": lambda: accuracy_bars(series, title),
@@ -57,13 +67,17 @@ def draw_figures(
 
 
 def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
-    """Continual accuracy (left) and final accuracy (right): a group per SSL method, a bar per variant."""
+    """Continual accuracy (left) and final accuracy (right): a group per SSL method, a bar per
+    variant.
+    """
     panels = ("continual_accuracy", "final_accuracy")
     methods, kinds = _methods(series), canvas.distinct(series)
     by_place = {(one.method, one.key): one for one in series}
     count = len(methods) * len(kinds)
     labelled = count <= _MAX_LABELLED_BARS
-    width = max(3.0, (0.26 if labelled else 0.13) * count + 0.3 * len(methods) + 0.6, 0.95 * len(methods))
+    width = max(
+        3.0, (0.26 if labelled else 0.13) * count + 0.3 * len(methods) + 0.6, 0.95 * len(methods)
+    )
     stacked = width > _WIDE  # too wide for two side by side
     size = (width, 6.2) if stacked else (2 * width, 3.6)
     figure = canvas.new_figure(*size, f"{title}: accuracy by SSL method")
@@ -84,15 +98,21 @@ def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
 
 
 def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
-    """Mean accuracy over the tasks seen so far: a group per step, a bar per variant, a panel per method."""
+    """Mean accuracy over the tasks seen so far: a group per step, a bar per variant, a panel per
+    method.
+    """
     methods, kinds = _methods(series), canvas.distinct(series)
     steps = [str(step) for step in range(series[0].runs[0].tasks)]
     labelled = len(steps) * len(kinds) <= _MAX_LABELLED_BARS
-    panel_width = max(4.2, len(steps) * max(0.3, (0.2 if labelled else 0.1) * len(kinds) + 0.08) + 0.6)
+    panel_width = max(
+        4.2, len(steps) * max(0.3, (0.2 if labelled else 0.1) * len(kinds) + 0.08) + 0.6
+    )
     columns = 1 if len(methods) == 1 or panel_width > _WIDE else 2
     rows_of_panels = -(-len(methods) // columns)
     figure = canvas.new_figure(
-        max(6.0, columns * panel_width), rows_of_panels * 2.5 + 0.9, f"{title}: accuracy on the tasks seen so far"
+        max(6.0, columns * panel_width),
+        rows_of_panels * 2.5 + 0.9,
+        f"{title}: accuracy on the tasks seen so far",
     )
     grid = figure.subplots(rows_of_panels, columns, squeeze=False, sharey=True)
     handles: dict[str, Any] = {}
@@ -108,7 +128,13 @@ def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
         axes.set_ylabel("Accuracy (%)")
     canvas.legend(figure, [handles[kind.key] for kind in kinds], [kind.label for kind in kinds])
     rows = [
-        {**one.columns(), "step": step, "mean": value.mean, "interval": value.interval, "n": value.n}
+        {
+            **one.columns(),
+            "step": step,
+            "mean": value.mean,
+            "interval": value.interval,
+            "n": value.n,
+        }
         for one in series
         for step, value in enumerate(one.seen(_READER))
     ]
@@ -116,7 +142,8 @@ def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
 
 
 def replay_size(series: Sequence[Series], title: str) -> Drawn:
-    """CA and FA (left), F and FT (right) against replay size; None unless the grid has several sizes.
+    """CA and FA (left), F and FT (right) against replay size; None unless the grid has several
+    sizes.
 
     Sizes stand at equal distances, whatever their values. One row of panels per method.
     """
@@ -127,34 +154,52 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
     methods = _methods(replayed)
     panels = (("continual_accuracy", "final_accuracy"), ("forgetting", "forward_transfer"))
     figure = canvas.new_figure(
-        max(7.6, 1.3 * len(sizes) + 2), 2.5 * len(methods) + 1.3, f"{title}: size of the replay memory"
+        max(7.6, 1.3 * len(sizes) + 2),
+        2.5 * len(methods) + 1.3,
+        f"{title}: size of the replay memory",
     )
     grid = figure.subplots(len(methods), 2, squeeze=False, sharex=True)
     handles: dict[str, Any] = {}
     for row, method in enumerate(methods):
         for axes, metrics in zip(grid[row], panels, strict=True):
-            handles.update(_replay_lines(axes, [one for one in replayed if one.method == method], sizes, metrics))
+            handles.update(
+                _replay_lines(
+                    axes, [one for one in replayed if one.method == method], sizes, metrics
+                )
+            )
             if row == 0:
-                axes.set_title(f"{METRIC_LABELS[metrics[0]]} and {METRIC_LABELS[metrics[1]].lower()}")
+                axes.set_title(
+                    f"{METRIC_LABELS[metrics[0]]} and {METRIC_LABELS[metrics[1]].lower()}"
+                )
         canvas.percent_axis(grid[row][0])
-        grid[row][0].set_ylabel(f"{method_label(method)}\naccuracy (%)" if len(methods) > 1 else "Accuracy (%)")
+        grid[row][0].set_ylabel(
+            f"{method_label(method)}\naccuracy (%)" if len(methods) > 1 else "Accuracy (%)"
+        )
         grid[row][1].grid(axis="y")
         grid[row][1].axhline(0, color=canvas.INK, linewidth=0.8)
         grid[row][1].set_ylabel("Percentage points")
     units = {unit for unit, _ in sizes}
     labels = [size_label(size, unit) for unit, size in sizes]
     for axes in grid[-1]:
-        axes.set_xticks(range(len(sizes)), labels if len(units) > 1 else [label.split()[0] for label in labels])
+        axes.set_xticks(
+            range(len(sizes)), labels if len(units) > 1 else [label.split()[0] for label in labels]
+        )
         axes.set_xlim(-0.4, len(sizes) - 0.6)
-        axes.set_xlabel(f"Replay size ({_UNITS[sizes[0][0]]})" if len(units) == 1 else "Replay size")
+        axes.set_xlabel(
+            f"Replay size ({_UNITS[sizes[0][0]]})" if len(units) == 1 else "Replay size"
+        )
     canvas.legend(figure, list(handles.values()), list(handles))
-    return figure, [_estimate_row(one, metric) for one in replayed for pair in panels for metric in pair]
+    return figure, [
+        _estimate_row(one, metric) for one in replayed for pair in panels for metric in pair
+    ]
 
 
 def _replay_lines(
     axes: Any, replayed: Sequence[Series], sizes: Sequence[Any], metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """A method's two metrics of each variant against replay size, with intervals; a handle per label."""
+    """A method's two metrics of each variant against replay size, with intervals; a handle per
+    label.
+    """
     variants = list(dict.fromkeys(one.variant for one in replayed))
     handles = {}
     for rank, variant in enumerate(variants):
@@ -162,19 +207,36 @@ def _replay_lines(
         colour = points[-1].colour  # the largest size's, which is the variant's own
         for metric, marker, line in zip(metrics, "os", ("-", "--"), strict=True):
             estimates = [
-                (sizes.index((one.replay_unit, one.replay_size)), one.estimate(_READER, metric)) for one in points
+                (sizes.index((one.replay_unit, one.replay_size)), one.estimate(_READER, metric))
+                for one in points
             ]
-            drawn = [(x, 100 * e.mean, 100 * (e.interval or 0.0)) for x, e in estimates if e.mean is not None]
+            drawn = [
+                (x, 100 * e.mean, 100 * (e.interval or 0.0))
+                for x, e in estimates
+                if e.mean is not None
+            ]
             if not drawn:
                 continue
             # A small shift sideways, so that intervals of several variants do not hide each other.
             shift = 0.07 * (rank - (len(variants) - 1) / 2)
-            xs, ys, spread = [x + shift for x, _, _ in drawn], [y for _, y, _ in drawn], [d for _, _, d in drawn]
+            xs, ys, spread = (
+                [x + shift for x, _, _ in drawn],
+                [y for _, y, _ in drawn],
+                [d for _, _, d in drawn],
+            )
             fill = colour if line == "-" else "white"
             bars = axes.errorbar(
-                xs, ys, yerr=spread if any(spread) else None, marker=marker, linestyle=line, color=colour, mfc=fill,
-                markersize=5, capsize=3, elinewidth=0.9,
-            )  # fmt: skip
+                xs,
+                ys,
+                yerr=spread if any(spread) else None,
+                marker=marker,
+                linestyle=line,
+                color=colour,
+                mfc=fill,
+                markersize=5,
+                capsize=3,
+                elinewidth=0.9,
+            )
             name = VARIANT_LABELS.get(variant, variant)
             handles[f"{name}: {metric_label(metric)}"] = bars.lines[0]
     return handles
@@ -188,4 +250,10 @@ def _methods(series: Sequence[Series]) -> list[str]:
 def _estimate_row(one: Series, metric: str) -> Row:
     """A series' estimate of a metric as a tidy row."""
     value = one.estimate(_READER, metric)
-    return {**one.columns(), "metric": metric, "mean": value.mean, "interval": value.interval, "n": value.n}
+    return {
+        **one.columns(),
+        "metric": metric,
+        "mean": value.mean,
+        "interval": value.interval,
+        "n": value.n,
+    }

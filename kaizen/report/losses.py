@@ -1,4 +1,6 @@
-"""The fifth figure: the four loss terms over the whole stream, from the histories of the training steps."""
+"""The fifth figure: the four loss terms over the whole stream, from the histories of the training
+steps.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The paper's terms by their names in the histories, as kaizen/training/objective.py has them (it imports torch).
+# The paper's terms by their names in the histories, as kaizen/training/objective.py has them (it
+# imports torch).
 TERMS = {
     "L_FE_CT": "self-supervised loss",
     "L_FE_KD": "feature distillation",
     "L_C_CT": "classifier cross-entropy",
     "L_C_KD": "classifier distillation",
 }
-_SYMBOLS = {term: rf"$\mathcal{{L}}_{{{term.split('_')[1]}}}^{{{term.split('_')[2]}}}$" for term in TERMS}
-_LOGARITHMIC_FROM = 20  # largest over smallest value: classifiers start a task with a peak that would hide the rest
+_SYMBOLS = {
+    term: rf"$\mathcal{{L}}_{{{term.split('_')[1]}}}^{{{term.split('_')[2]}}}$" for term in TERMS
+}
+_LOGARITHMIC_FROM = (
+    20  # largest over smallest value: classifiers start a task with a peak that would hide the rest
+)
 _BAND = "#F3F3F3"
 _MAX_MARKED_EPOCHS = 12  # of a task; with more, markers would hide the line
 _TASK_WIDTH = 0.28  # inches that a task's number needs at least
@@ -34,7 +41,8 @@ _TASK_WIDTH = 0.28  # inches that a task's number needs at least
 
 @dataclass(frozen=True)
 class History:
-    """The loss terms of one run: ``steps[step][epoch]`` holds each term's mean over the epoch, unweighted.
+    """The loss terms of one run: ``steps[step][epoch]`` holds each term's mean over the epoch,
+    unweighted.
 
     A term that a step does not have is 0 in every epoch.
     """
@@ -60,19 +68,30 @@ def read_steps(paths: Sequence[Path]) -> tuple[tuple[dict[str, float], ...], ...
     """The terms of each step's history.parquet, rows in order of their epoch."""
     import pyarrow.parquet
 
-    tables = [pyarrow.parquet.read_table(path, columns=["epoch", *TERMS]).sort_by("epoch") for path in paths]
-    return tuple(tuple({term: row[term] for term in TERMS} for row in table.to_pylist()) for table in tables)
+    tables = [
+        pyarrow.parquet.read_table(path, columns=["epoch", *TERMS]).sort_by("epoch")
+        for path in paths
+    ]
+    return tuple(
+        tuple({term: row[term] for term in TERMS} for row in table.to_pylist()) for table in tables
+    )
 
 
-def loss_terms(series: Sequence[Series], histories: Sequence[History], title: str) -> tuple[Figure, list[Row]] | None:
-    """Each term over the epochs of the whole stream: a row of panels per method, a panel per term, a line per series.
+def loss_terms(
+    series: Sequence[Series], histories: Sequence[History], title: str
+) -> tuple[Figure, list[Row]] | None:
+    """Each term over the epochs of the whole stream: a row of panels per method, a panel per term,
+    a line per series.
 
-    Shows one seed per series, the first that ``histories`` holds; not the upper bound, which has no stream. A term
-    that a series does not have is left out; a step that all series of a method share is drawn once. Returns the
-    figure and a row per plotted point, or None where there is no history.
+    Shows one seed per series, the first that ``histories`` holds; not the upper bound, which has no
+    stream. A term that a series does not have is left out; a step that all series of a method share
+    is drawn once. Returns the figure and a row per plotted point, or None where there is no
+    history.
     """
     stream = [one for one in series if one.variant != UPPER_BOUND]
-    traced = [(one, history) for one in stream if (history := _history_of(one, histories)) is not None]
+    traced = [
+        (one, history) for one in stream if (history := _history_of(one, histories)) is not None
+    ]
     terms = [term for term in TERMS if any(_has(history, term) for _, history in traced)]
     if not terms:
         return None
@@ -80,7 +99,9 @@ def loss_terms(series: Sequence[Series], histories: Sequence[History], title: st
     tasks = max(len(history.steps) for _, history in traced)
     width = max(2.9, _TASK_WIDTH * tasks + 0.7)
     figure = canvas.new_figure(
-        max(5.2, width * len(terms)), 2.5 * len(methods) + 0.9, f"{title}: loss terms during training"
+        max(5.2, width * len(terms)),
+        2.5 * len(methods) + 0.9,
+        f"{title}: loss terms during training",
     )
     grid = figure.subplots(len(methods), len(terms), squeeze=False)
     handles: dict[str, Any] = {}
@@ -92,13 +113,22 @@ def loss_terms(series: Sequence[Series], histories: Sequence[History], title: st
             present = [(one, history) for one, history in of_method if _has(history, term)]
             if not present:
                 axes.set_axis_off()
-                axes.text(0.5, 0.5, "no variant has this term", ha="center", va="center", transform=axes.transAxes)
+                axes.text(
+                    0.5,
+                    0.5,
+                    "no variant has this term",
+                    ha="center",
+                    va="center",
+                    transform=axes.transAxes,
+                )
                 continue
             _mark_tasks(axes, bounds)
             for label, handle in _draw_term(axes, present, term, bounds).items():
                 handles.setdefault(label, handle)
         grid[row][0].set_ylabel(
-            f"{method_label(method)}\nmean of the epoch" if len(methods) > 1 else "Mean of the epoch"
+            f"{method_label(method)}\nmean of the epoch"
+            if len(methods) > 1
+            else "Mean of the epoch"
         )
     for axes in grid[-1]:
         axes.set_xlabel("Epochs of the whole stream")
@@ -108,26 +138,47 @@ def loss_terms(series: Sequence[Series], histories: Sequence[History], title: st
     return figure, _rows(traced)
 
 
-def _draw_term(axes: Axes, traced: Sequence[Traced], term: str, bounds: Sequence[int]) -> dict[str, Any]:
-    """One term's lines, broken where a task begins; the first series on top. Returns a handle per label."""
+def _draw_term(
+    axes: Axes, traced: Sequence[Traced], term: str, bounds: Sequence[int]
+) -> dict[str, Any]:
+    """One term's lines, broken where a task begins; the first series on top. Returns a handle per
+    label.
+    """
     handles: dict[str, Any] = {}
     longest = max(end - start for start, end in itertools.pairwise(bounds))
-    marks: dict[str, Any] = {"marker": "o", "markersize": 2.8} if longest <= _MAX_MARKED_EPOCHS else {}
+    marks: dict[str, Any] = (
+        {"marker": "o", "markersize": 2.8} if longest <= _MAX_MARKED_EPOCHS else {}
+    )
     steps = range(len(bounds) - 1)
-    curves = [[h.curve(term, step) if step < len(h.steps) else [] for step in steps] for _, h in traced]
-    shared = [len(traced) > 1 and all(of_run[step] == curves[0][step] for of_run in curves) for step in steps]
-    lines = [(one.label, one.colour, of_run, False) for (one, _), of_run in zip(traced, curves, strict=True)]
-    for rank, (label, colour, of_run, wanted) in enumerate([*lines, ("Shared by all", canvas.INK, curves[0], True)]):
+    curves = [
+        [h.curve(term, step) if step < len(h.steps) else [] for step in steps] for _, h in traced
+    ]
+    shared = [
+        len(traced) > 1 and all(of_run[step] == curves[0][step] for of_run in curves)
+        for step in steps
+    ]
+    lines = [
+        (one.label, one.colour, of_run, False)
+        for (one, _), of_run in zip(traced, curves, strict=True)
+    ]
+    for rank, (label, colour, of_run, wanted) in enumerate(
+        [*lines, ("Shared by all", canvas.INK, curves[0], True)]
+    ):
         # One line with gaps draws much faster than a line per step.
         x: list[float] = []
         y: list[float] = []
         for step in steps:
             if of_run[step] and shared[step] == wanted:
-                x += [*(bounds[step] + epoch + 0.5 for epoch in range(len(of_run[step]))), bounds[step + 1]]
+                x += [
+                    *(bounds[step] + epoch + 0.5 for epoch in range(len(of_run[step]))),
+                    bounds[step + 1],
+                ]
                 y += [*of_run[step], math.nan]
         if x:
             zorder = 3 - rank / (len(lines) + 1)
-            (handles[label],) = axes.plot(x, y, color=colour, linewidth=1.3, zorder=zorder, label=label, **marks)
+            (handles[label],) = axes.plot(
+                x, y, color=colour, linewidth=1.3, zorder=zorder, label=label, **marks
+            )
     axes.set_xlim(0, bounds[-1])
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y")
@@ -139,7 +190,9 @@ def _draw_term(axes: Axes, traced: Sequence[Traced], term: str, bounds: Sequence
 
 
 def _needs_logarithm(values: Sequence[float]) -> bool:
-    """Whether values are positive and span so many magnitudes that a linear axis would show their peaks only."""
+    """Whether values are positive and span so many magnitudes that a linear axis would show their
+    peaks only.
+    """
     return min(values) > 0 and max(values) > _LOGARITHMIC_FROM * min(values)
 
 
@@ -150,16 +203,25 @@ def _mark_tasks(axes: Axes, bounds: Sequence[int]) -> None:
             axes.axvspan(start, end, color=_BAND, linewidth=0, zorder=0)
         label = f"task {task}" if task == 0 else str(task)
         axes.annotate(
-            label, ((start + end) / 2, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="bottom", fontsize=7, color=canvas.INK,
-        )  # fmt: skip
+            label,
+            ((start + end) / 2, 1),
+            (0, 2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color=canvas.INK,
+        )
 
 
 def _bounds(histories: Sequence[History]) -> list[int]:
     """Where each task begins in epochs of the stream, and where the last one ends."""
     bounds = [0]
     for step in range(max(len(history.steps) for history in histories)):
-        bounds.append(bounds[-1] + max(len(h.steps[step]) for h in histories if step < len(h.steps)))
+        bounds.append(
+            bounds[-1] + max(len(h.steps[step]) for h in histories if step < len(h.steps))
+        )
     return bounds
 
 
@@ -178,9 +240,18 @@ def _has(history: History, term: str) -> bool:
 
 
 def _rows(traced: Sequence[Traced]) -> list[Row]:
-    """One row per series, step, epoch and term that the step has; epochs count from 0 in each step."""
+    """One row per series, step, epoch and term that the step has; epochs count from 0 in each
+    step.
+    """
     return [
-        {**one.columns(), "seed": history.seed, "step": step, "epoch": epoch, "term": term, "value": value}
+        {
+            **one.columns(),
+            "seed": history.seed,
+            "step": step,
+            "epoch": epoch,
+            "term": term,
+            "value": value,
+        }
         for one, history in traced
         for step in range(len(history.steps))
         for term in TERMS

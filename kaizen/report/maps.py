@@ -1,4 +1,5 @@
-"""The figures that are maps of colours: accuracy per task and step, and the final confusion of the classes.
+"""The figures that are maps of colours: accuracy per task and step, and the final confusion of the
+classes.
 
 Each method has a row of panels, or several where its variants do not fit beside each other.
 """
@@ -41,7 +42,9 @@ def per_task_heatmap(series: Sequence[Series], reader: str, title: str) -> Drawn
     tasks = series[0].runs[0].tasks
     size = 8.0 if tasks <= 7 else 7.0
     side = max(1.6, (0.37 if tasks <= 7 else 0.255) * tasks)
-    figure, panels = _grid(series, side, 0.0, f"{title}: accuracy on each task after each step", "Task", "after step")
+    figure, panels = _grid(
+        series, side, 0.0, f"{title}: accuracy on each task after each step", "Task", "after step"
+    )
     image = None
     for one, axes in panels:
         percent = 100 * np.asarray(one.mean_matrix(reader))
@@ -63,10 +66,11 @@ def per_task_heatmap(series: Sequence[Series], reader: str, title: str) -> Drawn
 
 
 def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: str) -> Drawn:
-    """The classifier's confusion after the last step, mean over seeds, each row (a true class) adding up to 100 %.
+    """The classifier's confusion after the last step, mean over seeds, each row (a true class)
+    adding up to 100 %.
 
-    Classes in the stream's order, tasks apart by lines. The data are the entries that are not 0. None where the
-    confusion is not known.
+    Classes in the stream's order, tasks apart by lines. The data are the entries that are not 0.
+    None where the confusion is not known.
     """
     import numpy as np
 
@@ -75,20 +79,42 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
         return None
     first = classes.first_task()
     order = list(first)
-    means = [np.mean([shares(run.confusion[-1], order) for run in one.runs], axis=0) for one in series]
+    means = [
+        np.mean([shares(run.confusion[-1], order) for run in one.runs], axis=0) for one in series
+    ]
     side = max(1.6, 0.25 * len(order)) if len(order) <= _MAX_NUMBERED else 2.55
     # SVG files may not hold control characters, and no font has them.
-    names = ["".join(c if c.isprintable() else "\ufffd" for c in classes.names[label]) for label in order]
-    names = [name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…" for name in names]
+    names = [
+        "".join(c if c.isprintable() else "\ufffd" for c in classes.names[label]) for label in order
+    ]
+    names = [
+        name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…" for name in names
+    ]
     named = len(order) <= _MAX_NAMED
     margin = 0.075 * max(map(len, names)) if named else 0.0
-    words = ("Predicted class", "true class") if named else ("Task of the predicted class", "task of the true class")
-    figure, panels = _grid(series, side, margin, f"{title}: what each class is taken for after the last step", *words)
-    starts = [rank for rank, label in enumerate(order) if rank == 0 or first[label] != first[order[rank - 1]]]
+    words = (
+        ("Predicted class", "true class")
+        if named
+        else ("Task of the predicted class", "task of the true class")
+    )
+    figure, panels = _grid(
+        series, side, margin, f"{title}: what each class is taken for after the last step", *words
+    )
+    starts = [
+        rank
+        for rank, label in enumerate(order)
+        if rank == 0 or first[label] != first[order[rank - 1]]
+    ]
     image = None
     for (_, axes), mean in zip(panels, means, strict=True):
         numbered = (mean >= _LEAST_NUMBER) & (len(order) <= _MAX_NUMBERED)
-        image = _map(axes, np.ma.masked_invalid(100 * mean), numbered, 7.0, gamma=1.0 if numbered.any() else _GAMMA)
+        image = _map(
+            axes,
+            np.ma.masked_invalid(100 * mean),
+            numbered,
+            7.0,
+            gamma=1.0 if numbered.any() else _GAMMA,
+        )
         for start in starts[1:]:
             axes.axhline(start - 0.5, color=_BORDER, linewidth=0.6)
             axes.axvline(start - 0.5, color=_BORDER, linewidth=0.6)
@@ -118,7 +144,8 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
 def _grid(
     series: Sequence[Series], side: float, margin: float, title: str, x_label: str, y_label: str
 ) -> tuple[Figure, list[tuple[Series, Axes]]]:
-    """A figure with a square panel of ``side`` inches per series, all equally labelled; ``margin`` for tick labels.
+    """A figure with a square panel of ``side`` inches per series, all equally labelled; ``margin``
+    for tick labels.
 
     The panels of a kind stand below each other. Axes are those of the outer panels only.
     """
@@ -148,7 +175,11 @@ def _grid(
         if rows_each > 1 or row == min(r for r, c in taken if c == column):
             axes.set_title(titles[one.key])
         if column == min(c for r, c in taken if r == row):
-            axes.set_ylabel(f"{method_label(one.method)}\n{y_label}" if len(methods) > 1 else y_label.capitalize())
+            axes.set_ylabel(
+                f"{method_label(one.method)}\n{y_label}"
+                if len(methods) > 1
+                else y_label.capitalize()
+            )
         else:
             axes.tick_params(labelleft=False)
         if row == max(r for r, c in taken if c == column):
@@ -162,8 +193,8 @@ def _grid(
 
 
 def _map(axes: Axes, percent: Any, numbered: Any, size: float, gamma: float = 1.0) -> Any:
-    """Draw a masked [K, K] array of percentages, rows downwards; its number, ``size`` points high, in the cells where
-    ``numbered``. A colour stands for (percent / 100) ** ``gamma``.
+    """Draw a masked [K, K] array of percentages, rows downwards; its number, ``size`` points high,
+    in the cells where ``numbered``. A colour stands for (percent / 100) ** ``gamma``.
     """
     import numpy as np
     from matplotlib.colors import PowerNorm
@@ -182,7 +213,9 @@ def _map(axes: Axes, percent: Any, numbered: Any, size: float, gamma: float = 1.
 def _colour_bar(figure: Figure, image: Any, side: float, label: str) -> None:
     """A colour bar for all panels, about as high as one of them."""
     height = float(figure.get_size_inches()[1])
-    bar = figure.colorbar(image, ax=figure.axes, shrink=min(1.0, max(2.2, side) / height), aspect=18, pad=0.02)
+    bar = figure.colorbar(
+        image, ax=figure.axes, shrink=min(1.0, max(2.2, side) / height), aspect=18, pad=0.02
+    )
     bar.set_label(label)
     bar.outline.set_visible(False)
 

@@ -1,4 +1,6 @@
-"""Pieces of Markdown that hold any text, also a class name with characters that mean something there."""
+"""Pieces of Markdown that hold any text, also a class name with characters that mean something
+there.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,15 @@ _SPECIAL = frozenset("\\`*_[]<>#")
 def plain(text: str) -> str:
     """A text that Markdown shows as it is, in one line."""
     printable = "".join(character if character.isprintable() else " " for character in text)
-    return "".join(f"\\{character}" if character in _SPECIAL else character for character in printable)
+    return "".join(
+        f"\\{character}" if character in _SPECIAL else character for character in printable
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
-    """A table whose first column is on the left; ``sides`` has an l or an r for each of the others."""
+    """A table whose first column is on the left; ``sides`` has an l or an r for each of the
+    others.
+    """
     rules = ["---", *("---:" if side == "r" else "---" for side in sides)]
     return "".join(f"{markdown_line(row)}\n" for row in (head, rules, *rows))
 
@@ -29,7 +35,9 @@ def bullets(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def nested_lines(values: Mapping[str, Any]) -> str:
-    """Nested values as YAML that is easy to read: a line per section, lists and texts as JSON, which YAML includes."""
+    """Nested values as YAML that is easy to read: a line per section, lists and texts as JSON,
+    which YAML includes.
+    """
     return "".join(f"{line}\n" for line in _lines(values, ""))
 
 

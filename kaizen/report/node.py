@@ -14,14 +14,15 @@ from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
-from kaizen.store import Store
+from kaizen.store.store import Store
 
 
 def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
-    """Write the summary's files into ``building``; a reader that had no label to learn from at some step is
-    left out.
+    """Write the summary's files into ``building``; a reader that had no label to learn from at some
+    step is left out.
 
-    Raises KaizenError when an evaluation or a step's history is missing or does not match its recorded hash.
+    Raises KaizenError when an evaluation or a step's history is missing or does not match its
+    recorded hash.
     """
     params = spec["params"]
 
@@ -57,7 +58,8 @@ def read_results(
     accuracy: Callable[[str], dict[str, Any]],
     confusion: Callable[[str], Sequence[Counts]] = lambda role: (),
 ) -> tuple[list[RunResult], list[Reference]]:
-    """The results of a summary with these parameters: its runs in the grid's order, and what transfer is measured by.
+    """The results of a summary with these parameters: its runs in the grid's order, and what
+    transfer is measured by.
 
     ``accuracy`` and ``confusion`` read the evaluation that is its input of a given role.
     """
@@ -68,7 +70,11 @@ def read_results(
             point["replay_size"],
             point["replay_unit"],
             point["seed"],
-            {reader: rows for reader, rows in accuracy(point["input"])["matrices"].items() if _defined(rows)},
+            {
+                reader: rows
+                for reader, rows in accuracy(point["input"])["matrices"].items()
+                if _defined(rows)
+            },
             confusion(point["input"]),
         )
         for point in params["runs"]
@@ -85,9 +91,15 @@ def _defined(rows: list[list[float | None]]) -> bool:
     return all(value is not None for row in rows for value in row)
 
 
-def _reference(content: dict[str, Any]) -> tuple[dict[str, list[float]] | None, dict[str, list[float]]]:
+def _reference(
+    content: dict[str, Any],
+) -> tuple[dict[str, list[float]] | None, dict[str, list[float]]]:
     """The specialists' and the random network's accuracies, readers without values left out."""
     specialists = content["specialists"]
     if specialists is not None:
-        specialists = {reader: values for reader, values in specialists.items() if None not in values}
-    return specialists, {reader: v for reader, v in content["random_network"].items() if None not in v}
+        specialists = {
+            reader: values for reader, values in specialists.items() if None not in values
+        }
+    return specialists, {
+        reader: v for reader, v in content["random_network"].items() if None not in v
+    }

@@ -61,7 +61,8 @@ METRIC_SHORT = dict(zip(METRICS, ("CA", "FA", "F", "FT", "FT probe", "BWT"), str
 HEADLINE = ("continual_accuracy", "final_accuracy", "forgetting", "forward_transfer")
 LOWER_IS_BETTER = frozenset({"forgetting"})
 
-# Okabe and Ito's palette for the known variants, then Tol's muted colours: told apart by the colour-blind.
+# Okabe and Ito's palette for the known variants, then Tol's muted colours: told apart by the
+# colour-blind.
 _COLOURS = {
     "kaizen": "#0072B2",
     "kaizen_no_replay": "#CC79A7",
@@ -69,7 +70,17 @@ _COLOURS = {
     "no_distill": "#7F7F7F",
     UPPER_BOUND: "#009E73",
 }
-_FURTHER_COLOURS = ("#D55E00", "#56B4E9", "#332288", "#DDCC77", "#882255", "#44AA99", "#117733", "#AA4499", "#000000")
+_FURTHER_COLOURS = (
+    "#D55E00",
+    "#56B4E9",
+    "#332288",
+    "#DDCC77",
+    "#882255",
+    "#44AA99",
+    "#117733",
+    "#AA4499",
+    "#000000",
+)
 _PALEST = 0.62  # share of white in the colour of a variant's smallest replay size
 
 
@@ -77,8 +88,8 @@ _PALEST = 0.62  # share of white in the colour of a variant's smallest replay si
 class Series:
     """The runs (one per seed) of one method, variant and replay size, with their metrics.
 
-    ``key`` names it within its method ("kaizen", or "kaizen_replay_5%" where the grid has several sizes);
-    ``metrics`` holds run_metrics of each run; ``colour`` is the same for every method.
+    ``key`` names it within its method ("kaizen", or "kaizen_replay_5%" where the grid has several
+    sizes); ``metrics`` holds run_metrics of each run; ``colour`` is the same for every method.
     """
 
     method: str
@@ -103,7 +114,9 @@ class Series:
         """The accuracy matrix, mean over seeds: T x T, 0..1."""
         matrices = [run.matrices[reader] for run in self.runs]
         steps = range(self.runs[0].tasks)
-        return [[sum(matrix[t][i] for matrix in matrices) / len(matrices) for i in steps] for t in steps]
+        return [
+            [sum(matrix[t][i] for matrix in matrices) / len(matrices) for i in steps] for t in steps
+        ]
 
     def seen(self, reader: str) -> list[Estimate]:
         """Per step, the mean accuracy over the tasks seen so far."""
@@ -140,31 +153,40 @@ def size_label(size: float | int, unit: str) -> str:
 def _replay_label(size: float | int, unit: str) -> str:
     """A replay size as part of a series' label."""
     written = size_label(size, unit)
-    return f"{written} replay" if unit == "proportion" else written.replace("images", "replay images")
+    return (
+        f"{written} replay" if unit == "proportion" else written.replace("images", "replay images")
+    )
 
 
 def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Series]:
-    """Group runs into series: methods and variants ordered as in the grid, the upper bound last, sizes and seeds
-    ascending.
+    """Group runs into series: methods and variants ordered as in the grid, the upper bound last,
+    sizes and seeds ascending.
 
-    Raises KaizenError where there is no run, a run or reference appears twice, a run lacks the classifier's
-    matrix, or runs differ in their number of tasks.
+    Raises KaizenError where there is no run, a run or reference appears twice, a run lacks the
+    classifier's matrix, or runs differ in their number of tasks.
     """
     if not runs:
         raise KaizenError(
-            "the summary has no runs; give grid.methods, grid.variants and grid.seeds at least one value each"
+            "the summary has no runs; give grid.methods, grid.variants and grid.seeds at least one "
+            "value each"
         )
     by_reference = _unique({(r.method, r.seed): r for r in references}, references, "reference")
-    unique = _unique({(r.method, r.variant, r.replay_size, r.replay_unit, r.seed): r for r in runs}, runs, "run")
+    unique = _unique(
+        {(r.method, r.variant, r.replay_size, r.replay_unit, r.seed): r for r in runs}, runs, "run"
+    )
     for run in unique.values():
         if "classifier" not in run.matrices or run.tasks != runs[0].tasks:
             raise KaizenError(
-                f"run {run.method}/{run.variant}, seed {run.seed} has {run.tasks} tasks and the readers "
-                f"{', '.join(run.matrices)}; every run of a summary needs the classifier's matrix and "
+                f"run {run.method}/{run.variant}, seed {run.seed} has {run.tasks} tasks and the "
+                "readers "
+                f"{', '.join(run.matrices)}; every run of a summary needs the classifier's matrix "
+                "and "
                 f"{runs[0].tasks} tasks: evaluate it again with the present parameters"
             )
     methods = list(dict.fromkeys(run.method for run in runs))
-    variants = sorted(dict.fromkeys(run.variant for run in runs), key=lambda variant: variant == UPPER_BOUND)
+    variants = sorted(
+        dict.fromkeys(run.variant for run in runs), key=lambda variant: variant == UPPER_BOUND
+    )
     colours = _variant_colours(variants)
     series = []
     for method in methods:
@@ -179,16 +201,27 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
                 key, label = variant, VARIANT_LABELS.get(variant, variant)
                 if len(sizes) > 1 and size is not None:
                     written = size_label(size, unit)
-                    key, label = f"{variant}_replay_{written.replace(' ', '')}", f"{label}, {_replay_label(size, unit)}"
+                    key, label = (
+                        f"{variant}_replay_{written.replace(' ', '')}",
+                        f"{label}, {_replay_label(size, unit)}",
+                    )
                 paleness = _PALEST * (1 - rank / (len(sizes) - 1)) if len(sizes) > 1 else 0.0
                 series.append(
                     Series(
-                        method, variant, size, unit, key, label,
+                        method,
+                        variant,
+                        size,
+                        unit,
+                        key,
+                        label,
                         _mix_white(colours[variant], paleness),
                         tuple(of_series),
-                        tuple(run_metrics(run, by_reference.get((run.method, run.seed))) for run in of_series),
+                        tuple(
+                            run_metrics(run, by_reference.get((run.method, run.seed)))
+                            for run in of_series
+                        ),
                     )
-                )  # fmt: skip
+                )
     return series
 
 
@@ -196,7 +229,8 @@ def _unique(by_identity: dict[Any, Any], items: Sequence[Any], what: str) -> dic
     """``by_identity`` itself; raises KaizenError where ``items`` held one identity twice."""
     if len(by_identity) < len(items):
         raise KaizenError(
-            f"{len(items) - len(by_identity)} {what}s of the summary appear twice (same method, variant, replay size "
+            f"{len(items) - len(by_identity)} {what}s of the summary appear twice (same method, "
+            "variant, replay size "
             "and seed); list each variant, size and seed once under `grid` and `replay`"
         )
     return by_identity
@@ -211,7 +245,9 @@ def _sizes(runs: Any) -> list[tuple[float | int | None, str]]:
 def _variant_colours(variants: Sequence[str]) -> dict[str, str]:
     """One colour per variant: fixed for the known ones, in the grid's order for others."""
     unknown = [variant for variant in variants if variant not in _COLOURS]
-    further = {name: _FURTHER_COLOURS[rank % len(_FURTHER_COLOURS)] for rank, name in enumerate(unknown)}
+    further = {
+        name: _FURTHER_COLOURS[rank % len(_FURTHER_COLOURS)] for rank, name in enumerate(unknown)
+    }
     return {**_COLOURS, **further}
 
 

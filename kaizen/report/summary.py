@@ -18,18 +18,27 @@ from kaizen.report.losses import History
 from kaizen.report.series import Series, group
 
 _CAPTIONS = {
-    "accuracy_bars": "Continual accuracy (over the whole stream) and final accuracy (after its last task).",
-    "per_task_heatmap": "Accuracy on each task after each step. Read downwards, a column shows how a task "
+    "accuracy_bars": "Continual accuracy (over the whole stream) and final accuracy (after its "
+    "last task).",
+    "per_task_heatmap": "Accuracy on each task after each step. Read downwards, a column shows how "
+    "a task "
     "is forgotten; the diagonal is each task just after it was learnt.",
-    "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, as there are more and "
+    "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, as "
+    "there are more and "
     "more classes to tell apart; the slower the better.",
-    "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay memory.",
-    "confusion_matrix": "What the classifier takes the images of each class (a row) for after the last step, in "
-    "percent of the class; classes in the order of the stream, lines between the tasks. A dark column is a class that "
-    "others are mistaken for: where the classifier forgets, those of the last task. With many classes the colours "
+    "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay "
+    "memory.",
+    "confusion_matrix": "What the classifier takes the images of each class (a row) for after the "
+    "last step, in "
+    "percent of the class; classes in the order of the stream, lines between the tasks. A dark "
+    "column is a class that "
+    "others are mistaken for: where the classifier forgets, those of the last task. With many "
+    "classes the colours "
     "follow the square root of the share, so that errors spread over them show.",
-    "loss_terms": "The terms of the loss during training, each the mean of an epoch and without its weight; tasks one "
-    "after the other, one seed per variant. Terms that a variant does not have are left out; step 0, which has no "
+    "loss_terms": "The terms of the loss during training, each the mean of an epoch and without "
+    "its weight; tasks one "
+    "after the other, one seed per variant. Terms that a variant does not have are left out; step "
+    "0, which has no "
     "step before it to distil from, is the same for all. Joint training has no stream and "
     "is not shown. Terms that span magnitudes have a logarithmic axis.",
 }
@@ -55,12 +64,13 @@ classifier learns from the current task's labels only.
 
 *Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for every step, so nothing
 is forgotten or transferred and those figures are undefined (a dash).
-"""
+"""  # noqa: E501
 
 _TABLES = {
     "results": "every metric of every run and reader",
     "accuracy": "the accuracy matrices: accuracy on each task after each step",
-    "differences": "differences of each metric between any two variants of a method, paired by seed",
+    "differences": "differences of each metric between any two variants of a method, paired by "
+    "seed",
     "per_class": "the classifier's accuracy on each class after each step",
 }
 
@@ -74,15 +84,18 @@ def write_summary(
     histories: Sequence[History] = (),
     classes: Classes | None = None,
 ) -> dict[str, Any]:
-    """Write the summary of a grid into the folder ``out`` and return the content of metrics_full.json.
+    """Write the summary of a grid into the folder ``out`` and return the content of
+    metrics_full.json.
 
-    Files: metrics.json (the classifier's means: method -> variant -> CA, FA, F, FT), metrics_full.json (every
-    reader and metric with interval and n); results, accuracy, differences (where a method has several series) and
-    per_class (.parquet and .csv, tidy); table.md, report.md, figures/<name>.<format> and figures/<name>.csv. The same
-    input gives the same bytes. ``context`` is shown at the head of the report: plain values, lists or nested mappings.
-    ``histories`` are those of one run per series, or of none: the figure of the loss terms is left out then; per_class
-    and the figure of the confusion are without ``classes`` or the runs' confusion.
-    Raises KaizenError on runs that do not belong together and where ``out`` cannot be written.
+    Files: metrics.json (the classifier's means: method -> variant -> CA, FA, F, FT),
+    metrics_full.json (every reader and metric with interval and n); results, accuracy, differences
+    (where a method has several series) and per_class (.parquet and .csv, tidy); table.md,
+    report.md, figures/<name>.<format> and figures/<name>.csv. The same input gives the same bytes.
+    ``context`` is shown at the head of the report: plain values, lists or nested mappings.
+    ``histories`` are those of one run per series, or of none: the figure of the loss terms is left
+    out then; per_class and the figure of the confusion are without ``classes`` or the runs'
+    confusion. Raises KaizenError on runs that do not belong together and where ``out`` cannot be
+    written.
     """
     series = group(runs, references)
     metrics = tables.nested(series)
@@ -107,7 +120,9 @@ def write_summary(
         "Differences": _differences(series, seeds),
         "How to read": _HOW_TO_READ,
         "Tables": "The same as tidy tables, fractions instead of percent:\n\n"
-        + "".join(f"- {_TABLES[name]} ([parquet]({name}.parquet), [csv]({name}.csv))\n" for name in tidy),
+        + "".join(
+            f"- {_TABLES[name]} ([parquet]({name}.parquet), [csv]({name}.csv))\n" for name in tidy
+        ),
         "Figures": _figures(figures, out),
     }
     parts = [f"# {' '.join(report.title.split())}\n"]
@@ -119,10 +134,13 @@ def write_summary(
 
 
 def _differences(series: Sequence[Series], seeds: int) -> str:
-    """Kaizen against the other variants, with a word on how to read it; empty where there is nothing to compare."""
+    """Kaizen against the other variants, with a word on how to read it; empty where there is
+    nothing to compare.
+    """
     table = differences_markdown(series)
     paired = (
-        "mean ± 95 % interval of the differences at the same seed, bold where it excludes 0; in brackets in how many "
+        "mean ± 95 % interval of the differences at the same seed, bold where it excludes 0; in "
+        "brackets in how many "
         "seeds Kaizen is better (F: lower)"
         if seeds > 1
         else "one seed, so without an interval"
@@ -132,14 +150,18 @@ def _differences(series: Sequence[Series], seeds: int) -> str:
 
 def _figures(figures: Sequence[Path], out: Path) -> str:
     """The figures with their captions; paths relative to ``out``."""
-    parts = ["Accuracies are the trained classifier's. The data of each figure lie beside it as CSV.\n"]
+    parts = [
+        "Accuracies are the trained classifier's. The data of each figure lie beside it as CSV.\n"
+    ]
     by_name: dict[str, list[str]] = {}
     for path in figures:
         by_name.setdefault(path.stem, []).append(os.path.relpath(path, out))
     for name, paths in by_name.items():
         shown = [path for path in paths if not path.endswith(".pdf")]
         head = f"![{_CAPTIONS[name]}]({shown[0]})\n\n" if shown else ""
-        links = ", ".join(f"[{Path(path).suffix[1:]}]({path})" for path in [*paths, f"figures/{name}.csv"])
+        links = ", ".join(
+            f"[{Path(path).suffix[1:]}]({path})" for path in [*paths, f"figures/{name}.csv"]
+        )
         parts.append(f"{head}{_CAPTIONS[name]} ({links})\n")
     return "\n".join(parts)
 

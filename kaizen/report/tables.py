@@ -54,9 +54,17 @@ ABSENT = "\N{EN DASH}"
 
 
 def result_rows(series: Sequence[Series]) -> list[Row]:
-    """One row per method, variant, replay size, seed, reader and metric; ``value`` is a fraction or None."""
+    """One row per method, variant, replay size, seed, reader and metric; ``value`` is a fraction or
+    None.
+    """
     return [
-        {**one.columns(), "seed": run.seed, "reader": reader, "metric": metric, "value": values[reader][metric]}
+        {
+            **one.columns(),
+            "seed": run.seed,
+            "reader": reader,
+            "metric": metric,
+            "value": values[reader][metric],
+        }
         for one in series
         for run, values in zip(one.runs, one.metrics, strict=True)
         for reader in values
@@ -65,9 +73,18 @@ def result_rows(series: Sequence[Series]) -> list[Row]:
 
 
 def accuracy_rows(series: Sequence[Series]) -> list[Row]:
-    """The accuracy matrices, one row per entry: accuracy (0..1) on ``task`` after ``step``, both from 0."""
+    """The accuracy matrices, one row per entry: accuracy (0..1) on ``task`` after ``step``, both
+    from 0.
+    """
     return [
-        {**one.columns(), "seed": run.seed, "reader": reader, "step": step, "task": task, "accuracy": accuracy}
+        {
+            **one.columns(),
+            "seed": run.seed,
+            "reader": reader,
+            "step": step,
+            "task": task,
+            "accuracy": accuracy,
+        }
         for one in series
         for run in one.runs
         for reader, matrix in run.matrices.items()
@@ -90,7 +107,9 @@ def write_tidy(rows: Sequence[Row], path: Path) -> None:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write rows of the same columns as CSV; floats as the shortest text that reads back the same."""
+    """Write rows of the same columns as CSV; floats as the shortest text that reads back the
+    same.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -101,8 +120,8 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every estimate: method -> series key -> reader -> metric -> {mean, interval, n}, fractions.
 
-    Beside the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit`` and
-    ``position``: its place in the grid, which JSON's sorted keys do not keep.
+    Beside the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit``
+    and ``position``: its place in the grid, which JSON's sorted keys do not keep.
     """
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for position, one in enumerate(series):
@@ -110,7 +129,9 @@ def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
         del entry["method"]
         for reader in one.readers():
             estimates = {metric: one.estimate(reader, metric) for metric in METRICS}
-            entry[reader] = {m: {"mean": e.mean, "interval": e.interval, "n": e.n} for m, e in estimates.items()}
+            entry[reader] = {
+                m: {"mean": e.mean, "interval": e.interval, "n": e.n} for m, e in estimates.items()
+            }
         result.setdefault(one.method, {})[one.key] = entry
     return result
 
@@ -125,7 +146,9 @@ def in_order(metrics: Metrics) -> list[tuple[str, dict[str, Mapping[str, Any]]]]
 
 
 def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
-    """The classifier's defined means, for DVC's columns: method -> series key -> CA, FA, F, FT -> fraction."""
+    """The classifier's defined means, for DVC's columns: method -> series key -> CA, FA, F, FT ->
+    fraction.
+    """
     return {
         method: {
             key: {
@@ -152,16 +175,20 @@ def cells(
 ) -> dict[str, list[tuple[str, bool]]]:
     """A method's block of the table: series key -> per column its text and whether it is the best.
 
-    Best is judged on what is printed, so equal figures share it; a block of one row has no best, and the
-    upper bound (joint training) takes no part.
+    Best is judged on what is printed, so equal figures share it; a block of one row has no best,
+    and the upper bound (joint training) takes no part.
     """
     rows = {
-        key: [(cell(entry[reader][m]), False) for m in columns] for key, entry in entries.items() if reader in entry
+        key: [(cell(entry[reader][m]), False) for m in columns]
+        for key, entry in entries.items()
+        if reader in entry
     }
     rivals = [key for key in rows if entries[key]["variant"] != UPPER_BOUND]
     for place, metric in enumerate(columns):
         means = {key: entries[key][reader][metric]["mean"] for key in rivals}
-        printed = {key: float(f"{100 * mean:.1f}") for key, mean in means.items() if mean is not None}
+        printed = {
+            key: float(f"{100 * mean:.1f}") for key, mean in means.items() if mean is not None
+        }
         if len(printed) < 2:
             continue
         best = min(printed.values()) if metric in LOWER_IS_BETTER else max(printed.values())
@@ -172,12 +199,18 @@ def cells(
 
 def defined(metrics: Metrics, reader: str, columns: Sequence[str] = METRICS) -> list[str]:
     """Those of ``columns`` that have a value somewhere."""
-    entries = [entry[reader] for block in metrics.values() for entry in block.values() if reader in entry]
-    return [metric for metric in columns if any(entry[metric]["mean"] is not None for entry in entries)]
+    entries = [
+        entry[reader] for block in metrics.values() for entry in block.values() if reader in entry
+    ]
+    return [
+        metric for metric in columns if any(entry[metric]["mean"] is not None for entry in entries)
+    ]
 
 
 def markdown(metrics: Metrics, reader: str) -> str:
-    """The table of one reader in Markdown: a row per method and series, the best of each method bold."""
+    """The table of one reader in Markdown: a row per method and series, the best of each method
+    bold.
+    """
     columns = defined(metrics, reader)
     header = ["Method", "Variant", *(METRIC_SHORT[metric] for metric in columns)]
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(columns)])]
@@ -190,8 +223,14 @@ def markdown(metrics: Metrics, reader: str) -> str:
 
 def all_markdown(metrics: Metrics) -> str:
     """One Markdown table per reader, each under its name."""
-    present = [r for r in READERS if any(r in entry for block in metrics.values() for entry in block.values())]
-    return "\n".join(f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present)
+    present = [
+        r
+        for r in READERS
+        if any(r in entry for block in metrics.values() for entry in block.values())
+    ]
+    return "\n".join(
+        f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present
+    )
 
 
 def percent(fraction: float) -> str:

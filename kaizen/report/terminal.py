@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
-    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then the figures' paths.
+    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then
+    the figures' paths.
 
     ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
     """
@@ -24,9 +25,15 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     from rich.text import Text
 
     console = console or Console()
-    seeds = max(entry["classifier"]["final_accuracy"]["n"] for block in metrics.values() for entry in block.values())
+    seeds = max(
+        entry["classifier"]["final_accuracy"]["n"]
+        for block in metrics.values()
+        for entry in block.values()
+    )
     note = (
-        f"% of the test images; ± 95 % interval over {seeds} seeds" if seeds > 1 else "% of the test images; one seed"
+        f"% of the test images; ± 95 % interval over {seeds} seeds"
+        if seeds > 1
+        else "% of the test images; one seed"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Method")
@@ -42,7 +49,10 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
             name = ""
         table.add_section()
     console.print(table)
-    console.print("CA continual accuracy, FA final accuracy, F forgetting, FT forward transfer;", highlight=False)
+    console.print(
+        "CA continual accuracy, FA final accuracy, F forgetting, FT forward transfer;",
+        highlight=False,
+    )
     console.print(note, highlight=False)
     if figures:
         console.print("Figures")

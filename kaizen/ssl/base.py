@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in a task the training is, counted from 0: optimiser step ``step`` of ``steps``, in ``epoch``."""
+    """Where in a task the training is, counted from 0: optimiser step ``step`` of ``steps``, in
+    ``epoch``.
+    """
 
     step: int
     steps: int
@@ -21,8 +23,9 @@ class Moment:
 class SSLOutput(NamedTuple):
     """What a method returns for a batch of N images in two views.
 
-    ``loss`` is L_FE^CT, a scalar in float32 (float64 for float64 inputs). ``projections`` are the two
-    [N, D] tensors handed to feature distillation, gradient attached (fidelity.md §4, last line).
+    ``loss`` is L_FE^CT, a scalar in float32 (float64 for float64 inputs). ``projections`` are the
+    two [N, D] tensors handed to feature distillation, gradient attached (fidelity.md §4, last
+    line).
     """
 
     loss: Tensor
@@ -30,11 +33,13 @@ class SSLOutput(NamedTuple):
 
 
 class SSLMethod(nn.Module, ABC):
-    """A self-supervised method: its heads on top of the encoder, its loss, and its updates between steps.
+    """A self-supervised method: its heads on top of the encoder, its loss, and its updates between
+    steps.
 
-    A subclass is built as ``(params, encoder)``, its parameters and the student's encoder [N, C, H, W] -> [N, F], of
-    which it may keep a copy but no reference. Everything that the next task inherits (heads, momentum networks,
-    queues) is a parameter or buffer, so it travels in the state dict.
+    A subclass is built as ``(params, encoder)``, its parameters and the student's encoder [N, C, H,
+    W] -> [N, F], of which it may keep a copy but no reference. Everything that the next task
+    inherits (heads, momentum networks, queues) is a parameter or buffer, so it travels in the state
+    dict.
     """
 
     projection_dim: int
@@ -44,21 +49,27 @@ class SSLMethod(nn.Module, ABC):
     student_only: tuple[str, ...] = ()
 
     @abstractmethod
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
         """Compute the loss from the encoder's features of two views, each [N, F].
 
-        ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder: to be given to a
-        backbone and to nothing else, as processes that share a step have their own part of them, while every backbone
-        within the model returns the features of all N (`kaizen.models.shared`). The loss is computed in full precision
-        even under autocast. Buffers that the loss depends on (queues) are left alone until `after_step`.
+        ``views`` are the images themselves, [N, C, H, W], for methods with a momentum encoder: to
+        be given to a backbone and to nothing else, as processes that share a step have their own
+        part of them, while every backbone within the model returns the features of all N
+        (`kaizen.models.shared`). The loss is computed in full precision even under autocast.
+        Buffers that the loss depends on (queues) are left alone until `after_step`.
         """
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
-        """Map features [N, F] to what feature distillation compares, [N, D]; the frozen teacher uses this."""
+        """Map features [N, F] to what feature distillation compares, [N, D]; the frozen teacher
+        uses this.
+        """
 
     def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
-        """Trainable parameters with their names, grouped by the head they belong to ("projector", "predictor").
+        """Trainable parameters with their names, grouped by the head they belong to ("projector",
+        "predictor").
 
         Frozen copies (momentum networks) have requires_grad False and are left out.
         """
@@ -75,25 +86,32 @@ class SSLMethod(nn.Module, ABC):
     def before_update(self, moment: Moment, encoder: nn.Module) -> None:
         """Change gradients, between the backward pass and the optimiser's step; nothing by default.
 
-        A parameter whose gradient is None rests: the optimiser leaves it alone, momentum and weight decay included.
+        A parameter whose gradient is None rests: the optimiser leaves it alone, momentum and weight
+        decay included.
         """
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
-        """Update what gradients do not (momentum networks, queues) after an optimiser step; nothing by default."""
+        """Update what gradients do not (momentum networks, queues) after an optimiser step; nothing
+        by default.
+        """
 
 
 class PrototypeMethod(SSLMethod):
-    """A method that compares projections with learned prototypes, which prototype distillation builds on.
+    """A method that compares projections with learned prototypes, which prototype distillation
+    builds on.
 
-    An optional capability: other methods are plain `SSLMethod`s. The frozen teacher keeps the prototypes.
+    An optional capability: other methods are plain `SSLMethod`s. The frozen teacher keeps the
+    prototypes.
     """
 
-    # Maps projections [N, projection_dim], which it normalises itself, to scores [N, prototype_count].
+    # Maps projections [N, projection_dim], which it normalises itself, to scores [N,
+    # prototype_count].
     prototypes: nn.Module
     prototype_count: int
 
     def prototype_scores(self, projections: Tensor) -> Tensor:
-        """Score projections, or predictions of them, [N, projection_dim] against every prototype: [N, prototype_count].
+        """Score projections, or predictions of them, [N, projection_dim] against every prototype:
+        [N, prototype_count].
 
         The rows' length has no effect. Computed in full precision even under autocast.
         """

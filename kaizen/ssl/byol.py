@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from kaizen.compute.precision import full_precision, widened
 from kaizen.models.backbone import Backbone
 from kaizen.models.heads import two_layers
-from kaizen.models.precision import full_precision, widened
 from kaizen.params import BYOLParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 from kaizen.ssl.momentum import MomentumNetwork
@@ -16,11 +16,13 @@ from kaizen.ssl.momentum import MomentumNetwork
 def cosine_regression(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean over rows of 2 - 2 cos(predicted, target), each [N, D]; no gradient reaches ``target``.
 
-    The squared distance of the normalised rows (arXiv:2006.07733, eq. 2). Returns a scalar; half types are widened to
-    float32 first.
+    The squared distance of the normalised rows (arXiv:2006.07733, eq. 2). Returns a scalar; half
+    types are widened to float32 first.
     """
     with full_precision(predicted.device.type):
-        return 2 - 2 * F.cosine_similarity(widened(predicted), widened(target).detach(), dim=1).mean()
+        return (
+            2 - 2 * F.cosine_similarity(widened(predicted), widened(target).detach(), dim=1).mean()
+        )
 
 
 class BYOL(SSLMethod):
@@ -29,21 +31,31 @@ class BYOL(SSLMethod):
     student_only = ("momentum", "predictor")
 
     def __init__(self, params: BYOLParams, encoder: Backbone) -> None:
-        """Build projector and predictor (linear, batch norm, ReLU, linear each) and the momentum network."""
+        """Build projector and predictor (linear, batch norm, ReLU, linear each) and the momentum
+        network.
+        """
         super().__init__()
         self.params = params
         self.projection_dim = params.projector_out
-        self.projector = two_layers(encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=True)
+        self.projector = two_layers(
+            encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=True
+        )
         self.predictor = two_layers(
             params.projector_out, params.predictor_hidden, params.projector_out, batch_norm=True
         )
-        self.momentum = MomentumNetwork(encoder, self.projector, params.momentum_base, params.momentum_final)
+        self.momentum = MomentumNetwork(
+            encoder, self.projector, params.momentum_base, params.momentum_final
+        )
 
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
         """The sum, not the mean, of the two directions (fidelity.md §4)."""
         z1, z2 = self.project(features[0]), self.project(features[1])
         target1, target2 = self.momentum(views)
-        loss = cosine_regression(self.predictor(z1), target2) + cosine_regression(self.predictor(z2), target1)
+        loss = cosine_regression(self.predictor(z1), target2) + cosine_regression(
+            self.predictor(z2), target1
+        )
         return SSLOutput(loss, (z1, z2))
 
     def project(self, features: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""MoCo v2+ (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297; fidelity.md §4)."""
+"""MoCo v2+ (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297; fidelity.md
+§4).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from kaizen.compute.precision import full_precision, unit_rows, widened
 from kaizen.models.backbone import Backbone
 from kaizen.models.heads import two_layers
-from kaizen.models.precision import full_precision, unit_rows, widened
 from kaizen.params import MoCoV2PlusParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 from kaizen.ssl.momentum import MomentumNetwork
@@ -18,8 +20,8 @@ from kaizen.ssl.queue import FeatureQueue
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of each query's own key against the queue's columns (arXiv:1911.05722, eq. 1).
 
-    ``queries``, ``keys``: unit rows [N, D]; ``queue``: unit columns [D, Q]. Returns a scalar; half types are widened
-    to float32 first.
+    ``queries``, ``keys``: unit rows [N, D]; ``queue``: unit columns [D, Q]. Returns a scalar; half
+    types are widened to float32 first.
     """
     with full_precision(queries.device.type):
         q, k = widened(queries), widened(keys)
@@ -29,23 +31,31 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 class MoCoV2Plus(SSLMethod):
-    """MoCo v2+: queries against a momentum network's keys, each view with a queue of its own, symmetric."""
+    """MoCo v2+: queries against a momentum network's keys, each view with a queue of its own,
+    symmetric.
+    """
 
     student_only = ("momentum", "queue")
 
     def __init__(self, params: MoCoV2PlusParams, encoder: Backbone) -> None:
-        """Build the projector (two linear layers, no batch norm), the momentum network and the queues."""
+        """Build the projector (two linear layers, no batch norm), the momentum network and the
+        queues.
+        """
         super().__init__()
         self.params = params
         self.projection_dim = params.projector_out
         self.projector = two_layers(
             encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=False
         )
-        self.momentum = MomentumNetwork(encoder, self.projector, params.momentum_base, params.momentum_final)
+        self.momentum = MomentumNetwork(
+            encoder, self.projector, params.momentum_base, params.momentum_final
+        )
         self.queue = FeatureQueue(2, params.projector_out, params.queue_size)
         self._keys: tuple[Tensor, ...] = ()
 
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
         """View 1's queries against view 2's keys and queue 1, and the reverse; the mean of both."""
         q1, q2 = self.project(features[0]), self.project(features[1])
         k1, k2 = (unit_rows(key) for key in self.momentum(views))
@@ -57,11 +67,15 @@ class MoCoV2Plus(SSLMethod):
         return SSLOutput(loss, (q1, q2))
 
     def project(self, features: Tensor) -> Tensor:
-        """Return the normalised projection [N, projection_dim] of features [N, F], as the reference distils it."""
+        """Return the normalised projection [N, projection_dim] of features [N, F], as the reference
+        distils it.
+        """
         return unit_rows(self.projector(features))
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
-        """Put the batch's keys into the queues, replay rows too, and let the momentum network follow."""
+        """Put the batch's keys into the queues, replay rows too, and let the momentum network
+        follow.
+        """
         self.queue.push(*self._keys)
         self._keys = ()
         self.momentum.follow(encoder, self.projector, moment)

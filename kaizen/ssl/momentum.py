@@ -12,7 +12,8 @@ from kaizen.ssl.base import Moment
 
 
 def momentum_coefficient(step: int, steps: int, base: float, final: float) -> float:
-    """The coefficient tau at optimiser step ``step`` of a task's ``steps``: half a cosine from ``base`` to ``final``.
+    """The coefficient tau at optimiser step ``step`` of a task's ``steps``: half a cosine from
+    ``base`` to ``final``.
 
     It starts again from ``base`` at every task (fidelity.md §4).
     """
@@ -20,10 +21,14 @@ def momentum_coefficient(step: int, steps: int, base: float, final: float) -> fl
 
 
 class MomentumNetwork(nn.Module):
-    """A copy of encoder and projector that no gradient reaches and that follows them by a moving average."""
+    """A copy of encoder and projector that no gradient reaches and that follows them by a moving
+    average.
+    """
 
     def __init__(self, encoder: nn.Module, projector: nn.Module, base: float, final: float) -> None:
-        """Start as an exact copy; ``base`` and ``final`` are the coefficient's, see `momentum_coefficient`."""
+        """Start as an exact copy; ``base`` and ``final`` are the coefficient's, see
+        `momentum_coefficient`.
+        """
         super().__init__()
         self.base, self.final = base, final
         self.encoder = copy.deepcopy(encoder)
@@ -39,8 +44,8 @@ class MomentumNetwork(nn.Module):
     def follow(self, encoder: nn.Module, projector: nn.Module, moment: Moment) -> None:
         """Move the parameters after the optimiser step of ``moment``: m <- tau m + (1 - tau) p.
 
-        Parameters only: the running statistics of batch norm come from this network's own forward passes
-        (fidelity.md §4).
+        Parameters only: the running statistics of batch norm come from this network's own forward
+        passes (fidelity.md §4).
         """
         own: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
         followed: list[Tensor] = [*encoder.parameters(), *projector.parameters()]

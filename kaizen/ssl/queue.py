@@ -1,4 +1,6 @@
-"""A first-in, first-out memory of projections: MoCo's keys, NNCLR's neighbours, SwAV's larger batch."""
+"""A first-in, first-out memory of projections: MoCo's keys, NNCLR's neighbours, SwAV's larger
+batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from torch import Tensor, nn
 
 
 class FeatureQueue(nn.Module):
-    """Columns of unit length in a ring, saved with the model and so carried from task to task (fidelity.md §4)."""
+    """Columns of unit length in a ring, saved with the model and so carried from task to task
+    (fidelity.md §4).
+    """
 
     columns: Tensor
     position: Tensor
@@ -35,7 +39,9 @@ class FeatureQueue(nn.Module):
         count = len(rows[0])
         kept = min(count, size)
         # The position stays a tensor: reading it would wait for the device.
-        places = (self.position + torch.arange(count - kept, count, device=self.columns.device)) % size
+        places = (
+            self.position + torch.arange(count - kept, count, device=self.columns.device)
+        ) % size
         stacked = torch.stack([part[count - kept :].T for part in rows]).to(self.columns.dtype)
         self.columns.index_copy_(2, places, stacked)
         self.position.add_(count).remainder_(size)

@@ -6,18 +6,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from kaizen.compute.precision import full_precision, widened
 from kaizen.models.backbone import Backbone
 from kaizen.models.heads import two_layers
-from kaizen.models.precision import full_precision, widened
 from kaizen.params import SimCLRParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """NT-Xent of projections z1, z2, each [N, D]: mean over 2N rows of -log p(the same image's other view).
+    """NT-Xent of projections z1, z2, each [N, D]: mean over 2N rows of -log p(the same image's
+    other view).
 
-    p is the softmax of cosine / temperature over all rows but the row itself (arXiv:2002.05709, eq. 1).
-    Returns a scalar; half types are widened to float32 first.
+    p is the softmax of cosine / temperature over all rows but the row itself (arXiv:2002.05709, eq.
+    1). Returns a scalar; half types are widened to float32 first.
     """
     with full_precision(z1.device.type):
         z = F.normalize(torch.cat([widened(z1), widened(z2)]), dim=1)
@@ -40,7 +41,9 @@ class SimCLR(SSLMethod):
             encoder.feature_dim, params.projector_hidden, params.projector_out, batch_norm=False
         )
 
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
         """NT-Xent of the two views' projections; ``views`` is not used."""
         z1, z2 = self.project(features[0]), self.project(features[1])
         return SSLOutput(nt_xent(z1, z2, self.temperature), (z1, z2))

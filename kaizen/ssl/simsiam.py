@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from kaizen.compute.precision import full_precision, widened
 from kaizen.models.backbone import Backbone
 from kaizen.models.heads import Layer, mlp
-from kaizen.models.precision import full_precision, widened
 from kaizen.params import SimSiamParams
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 
 
 def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean over rows of -cos(predicted, target), each [N, D] (arXiv:2011.10566, eq. 1); no gradient reaches ``target``.
+    """Mean over rows of -cos(predicted, target), each [N, D] (arXiv:2011.10566, eq. 1); no gradient
+    reaches ``target``.
 
     Returns a scalar; half types are widened to float32 first.
     """
@@ -22,15 +23,19 @@ def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 class SimSiam(SSLMethod):
-    """SimSiam: a predictor regresses the other view's projection, which gets no gradient; no momentum network."""
+    """SimSiam: a predictor regresses the other view's projection, which gets no gradient; no
+    momentum network.
+    """
 
     static_heads = frozenset({"predictor"})
     student_only = ("predictor",)
 
     def __init__(self, params: SimSiamParams, encoder: Backbone) -> None:
-        """Build the projector, whose output is batch-normalised without scale and shift, and the predictor.
+        """Build the projector, whose output is batch-normalised without scale and shift, and the
+        predictor.
 
-        No linear layer before a batch norm has a bias: it would have no effect (the reference freezes the last one's).
+        No linear layer before a batch norm has a bias: it would have no effect (the reference
+        freezes the last one's).
         """
         super().__init__()
         self.projection_dim = params.projector_out
@@ -45,10 +50,14 @@ class SimSiam(SSLMethod):
             Layer(params.predictor_hidden, out, batch_norm=False, relu=False),
         )
 
-    def forward(self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment) -> SSLOutput:
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
         """The mean of the two directions; ``views`` is not used."""
         z1, z2 = self.project(features[0]), self.project(features[1])
-        loss = (negative_cosine(self.predictor(z1), z2) + negative_cosine(self.predictor(z2), z1)) / 2
+        loss = (
+            negative_cosine(self.predictor(z1), z2) + negative_cosine(self.predictor(z2), z1)
+        ) / 2
         return SSLOutput(loss, (z1, z2))
 
     def project(self, features: Tensor) -> Tensor:

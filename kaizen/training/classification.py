@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from kaizen.models.precision import full_precision, widened
+from kaizen.compute.precision import full_precision, widened
 
 UNLABELLED = -1
 
@@ -16,11 +16,15 @@ UNLABELLED = -1
 def cross_entropy_sum(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
     """Sum over views of the mean cross-entropy over labelled rows.
 
-    Each element of ``logits`` is one view's [N, K]; ``targets`` is [N], int64, -1 where a row has no
-    label. When no row is labelled the result is exactly 0 with zero gradient, where the plain mean
-    would be NaN (fidelity.md §14.17). Returns a scalar in float32 (float64 for float64 inputs).
+    Each element of ``logits`` is one view's [N, K]; ``targets`` is [N], int64, -1 where a row has
+    no label. When no row is labelled the result is exactly 0 with zero gradient, where the plain
+    mean would be NaN (fidelity.md §14.17). Returns a scalar in float32 (float64 for float64
+    inputs).
     """
     with full_precision(logits[0].device.type):
         labelled = (targets != UNLABELLED).sum().clamp(min=1)
-        sums = [F.cross_entropy(widened(view), targets, ignore_index=UNLABELLED, reduction="sum") for view in logits]
+        sums = [
+            F.cross_entropy(widened(view), targets, ignore_index=UNLABELLED, reduction="sum")
+            for view in logits
+        ]
         return torch.stack(sums).sum() / labelled

@@ -11,22 +11,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kaizen import distributed
-from kaizen.data.augment import TwoViewAugment
-from kaizen.data.batches import Batch, Rows, cycle
+from kaizen.compute import distributed
+from kaizen.compute.device import Compute
+from kaizen.compute.seeds import derive_seed
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
-from kaizen.locks import Watch
-from kaizen.models.continual import ContinualModel
 from kaizen.models.shared import encoder_parameters
 from kaizen.params import TrainParams
-from kaizen.seeds import derive_seed
 from kaizen.ssl.base import Moment
-from kaizen.training.device import Compute
+from kaizen.store.locks import Watch
 from kaizen.training.objective import TERM_NAMES, TERMS, Objective
 from kaizen.training.optim import SGD, ParameterGroup
-from kaizen.training.progress import Reporter
+from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
 from kaizen.training.schedule import learning_rate, scaled_lr
+from kaizen.training.student import ContinualModel
+from kaizen.views.augment import TwoViewAugment
+from kaizen.views.batches import Batch, Rows, cycle
 
 
 @dataclass
@@ -45,7 +45,9 @@ class StepData:
         return self.batch_size + self.replay_batch_size
 
     def epoch_length(self) -> int:
-        """Batches per epoch: the task's, or under the reference's rule the longer of task's and replay's."""
+        """Batches per epoch: the task's, or under the reference's rule the longer of task's and
+        replay's.
+        """
         length = self.task.count // self.batch_size
         if self.replay is not None and self.longest_loader:
             length = max(length, self.replay.count // self.replay_batch_size)
@@ -57,7 +59,9 @@ class StepData:
         if self.replay is None:
             yield from task
             return
-        replay = cycle(self.replay, self.replay_batch_size, derive_seed(seed, "replay"), start, length)
+        replay = cycle(
+            self.replay, self.replay_batch_size, derive_seed(seed, "replay"), start, length
+        )
         for (images, labels), (old_images, old_labels) in zip(task, replay, strict=True):
             yield torch.cat([images, old_images]), torch.cat([labels, old_labels])
 
@@ -66,8 +70,9 @@ class StepData:
 class Step:
     """One training step from its start, or from its resume state, to the end.
 
-    Where several processes share it (`kaizen.distributed`), each goes through the same batches and makes the views of
-    its own rows; the models' encoders are shared (`kaizen.models.shared`), and the first process saves and tells.
+    Where several processes share it (`kaizen.compute.distributed`), each goes through the same
+    batches and makes the views of its own rows; the models' encoders are shared
+    (`kaizen.models.shared`), and the first process saves and tells.
     """
 
     student: ContinualModel
@@ -86,8 +91,8 @@ class Step:
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
 
-        Raises Interrupted once ``watch()`` is true, after saving; NodeFailed when a loss or what was learnt is not
-        finite, leaving the last good resume state in place.
+        Raises Interrupted once ``watch()`` is true, after saving; NodeFailed when a loss or what
+        was learnt is not finite, leaving the last good resume state in place.
         """
         self.optimizer = SGD(
             parameter_groups(self.student, self.train),
@@ -103,14 +108,19 @@ class Step:
         steps = length * self.train.epochs
         while progress.epoch < self.train.epochs:
             lrs = {group.name: self._lr(group, progress.epoch) for group in self.optimizer.groups}
-            sums = torch.tensor(progress.sums or [0.0] * len(TERMS), dtype=torch.float64, device=self.compute.device)
+            sums = torch.tensor(
+                progress.sums or [0.0] * len(TERMS), dtype=torch.float64, device=self.compute.device
+            )
             seed = derive_seed(self.seed, "epoch", progress.epoch)
             began = time.monotonic()
             first = progress.batch
             for images, labels in self.data.batches(seed, progress.batch, length):
                 moment = Moment(progress.epoch * length + progress.batch, steps, progress.epoch)
-                terms = self._update(images, labels, lrs, derive_seed(seed, "views", progress.batch), moment)
-                # Through the weights one term that is not finite makes all others so: the sums stop at the first.
+                terms = self._update(
+                    images, labels, lrs, derive_seed(seed, "views", progress.batch), moment
+                )
+                # Through the weights one term that is not finite makes all others so: the sums stop
+                # at the first.
                 sums = torch.where(sums.isfinite().all(), sums + terms, sums)
                 progress.batch += 1
                 if distributed.any_process(self.watch()):
@@ -118,18 +128,28 @@ class Step:
                     progress.sums = self._checked(sums, progress.epoch)
                     self._save(progress)
                     raise Interrupted(
-                        f"stopped in epoch {progress.epoch + 1} of {self.train.epochs}; state saved in {self.work}; "
+                        f"stopped in epoch {progress.epoch + 1} of {self.train.epochs}; state "
+                        f"saved in {self.work}; "
                         "the same command resumes it"
                     )
-            self._end_epoch(progress, self._checked(sums, progress.epoch), lrs, length, length - first, began)
+            self._end_epoch(
+                progress, self._checked(sums, progress.epoch), lrs, length, length - first, began
+            )
         self._state(progress)
         return progress
 
-    def _update(self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment) -> Tensor:
+    def _update(
+        self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment
+    ) -> Tensor:
         """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4]."""
         generator = torch.Generator().manual_seed(seed)
-        views = (self.augment(images, 0, generator, self.own), self.augment(images, 1, generator, self.own))
-        total, terms = self.objective(self.student, self.teacher, views, labels, self.compute, moment)
+        views = (
+            self.augment(images, 0, generator, self.own),
+            self.augment(images, 1, generator, self.own),
+        )
+        total, terms = self.objective(
+            self.student, self.teacher, views, labels, self.compute, moment
+        )
         self.optimizer.zero_grad()
         total.backward()
         distributed.sum_gradients(self.shared_parameters)
@@ -139,7 +159,13 @@ class Step:
         return terms
 
     def _end_epoch(
-        self, progress: Progress, sums: list[float], lrs: dict[str, float], length: int, batches: int, began: float
+        self,
+        progress: Progress,
+        sums: list[float],
+        lrs: dict[str, float],
+        length: int,
+        batches: int,
+        began: float,
     ) -> None:
         """Add the epoch to the history, tell it, and save when it is time."""
         seconds = time.monotonic() - began
@@ -148,23 +174,37 @@ class Step:
         objective = self.objective
         weights = (1.0, objective.feature_weight or 0.0, 1.0, objective.classifier_weight or 0.0)
         total = sum(weight * value for weight, value in zip(weights, terms.values(), strict=True))
-        progress.history.append({"epoch": progress.epoch, "L": total, **terms, "lr": lrs["encoder"]})
+        progress.history.append(
+            {"epoch": progress.epoch, "L": total, **terms, "lr": lrs["encoder"]}
+        )
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
         speed = batches * self.data.rows / max(seconds, 1e-9)
-        self.reporter.epoch(progress.epoch, self.train.epochs, {"L": total, **terms}, lrs["encoder"], speed)
+        self.reporter.epoch(
+            progress.epoch, self.train.epochs, {"L": total, **terms}, lrs["encoder"], speed
+        )
         if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
             self._save(progress)
 
     def _checked(self, sums: Tensor, epoch: int) -> list[float]:
-        """The epoch's sums as numbers; raises NodeFailed naming the terms that were not finite first."""
+        """The epoch's sums as numbers; raises NodeFailed naming the terms that were not finite
+        first.
+        """
         values: list[float] = sums.tolist()
-        bad = [f"{name} ({TERM_NAMES[name]})" for name, v in zip(TERMS, values, strict=True) if not math.isfinite(v)]
+        bad = [
+            f"{name} ({TERM_NAMES[name]})"
+            for name, v in zip(TERMS, values, strict=True)
+            if not math.isfinite(v)
+        ]
         if bad:
             raise self._not_finite(bad, f"in epoch {epoch + 1}")
         return values
 
     def _not_finite(self, what: list[str], when: str) -> NodeFailed:
-        kept = f"the last good state is kept in {self.work}" if has_resume(self.work) else "no state was saved before"
+        kept = (
+            f"the last good state is kept in {self.work}"
+            if has_resume(self.work)
+            else "no state was saved before"
+        )
         return NodeFailed(
             f"{' and '.join(what)} {'is' if len(what) == 1 else 'are'} not finite {when}; {kept}; "
             "lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
@@ -174,7 +214,9 @@ class Step:
         train = self.train
         if group.static:
             return group.lr
-        return learning_rate(epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr)
+        return learning_rate(
+            epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
+        )
 
     def _save(self, progress: Progress) -> None:
         """Replace the resume state, unless another process has taken the node over.
@@ -184,14 +226,17 @@ class Step:
         self.watch.confirm()
         state = self._state(progress)
         if distributed.count() > 1:
-            distributed.check_agreement(digest(state, f"{progress.epoch} {progress.batch}"), str(self.work))
+            distributed.check_agreement(
+                digest(state, f"{progress.epoch} {progress.batch}"), str(self.work)
+            )
         if distributed.rank() == 0:
             save_resume(self.work, state, progress, self.compute.describe())
         # None leaves, and so has the others ended, while the first one writes.
         distributed.wait()
 
     def _state(self, progress: Progress) -> dict[str, Tensor]:
-        """All tensors that training goes on from; raises NodeFailed naming the first that is not finite.
+        """All tensors that training goes on from; raises NodeFailed naming the first that is not
+        finite.
 
         The last update can break them after the last loss was computed.
         """
@@ -205,11 +250,19 @@ class Step:
         return state
 
     def _drifting_teacher(self) -> dict[str, Tensor]:
-        """The teacher's buffers where it runs in train mode and they change; else nothing: it comes from its file."""
-        return dict(self.teacher.named_buffers()) if self.teacher is not None and self.teacher.training else {}
+        """The teacher's buffers where it runs in train mode and they change; else nothing: it comes
+        from its file.
+        """
+        return (
+            dict(self.teacher.named_buffers())
+            if self.teacher is not None and self.teacher.training
+            else {}
+        )
 
     def _resume(self) -> Progress:
-        """Load the resume state into student, teacher and optimiser; a fresh start where there is none to use."""
+        """Load the resume state into student, teacher and optimiser; a fresh start where there is
+        none to use.
+        """
         with distributed.first_alone():
             tensors, progress, refusal = load_resume(self.work, self.compute.describe())
         if refusal:
@@ -224,7 +277,9 @@ class Step:
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         if set(parts["model"]) != set(state) or set(parts["teacher"]) != set(teacher):
-            raise KaizenError(f"{self.work} holds the state of another model; delete that folder and run again")
+            raise KaizenError(
+                f"{self.work} holds the state of another model; delete that folder and run again"
+            )
         with torch.no_grad():
             for target, saved in ((state, parts["model"]), (teacher, parts["teacher"])):
                 for name, tensor in saved.items():
@@ -233,21 +288,34 @@ class Step:
         self.reporter.note(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
         if progress.processes[-1] != processes:
             self.reporter.note(
-                f"was trained by {progress.processes[-1]} processes, goes on with {processes}: the same up to rounding"
+                f"was trained by {progress.processes[-1]} processes, goes on with {processes}: the "
+                "same up to rounding"
             )
             progress.processes.append(processes)
         return progress
 
 
 def parameter_groups(student: ContinualModel, train: TrainParams) -> list[ParameterGroup]:
-    """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the classifier has no decay."""
+    """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
+    classifier has no decay.
+    """
     lr = scaled_lr(train.lr, train.batch_size)
-    groups = [ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)]
+    groups = [
+        ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
+    ]
     for name, parameters in student.ssl.parameter_groups().items():
-        groups.append(ParameterGroup(name, parameters, lr, train.weight_decay, name in student.ssl.static_heads))
+        groups.append(
+            ParameterGroup(
+                name, parameters, lr, train.weight_decay, name in student.ssl.static_heads
+            )
+        )
     if student.distiller is not None:
         parameters = list(student.distiller.named_parameters())
         factor = student.distiller.lr_factor
         groups.append(ParameterGroup("distiller", parameters, lr * factor, train.weight_decay))
-    groups.append(ParameterGroup("classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0))
+    groups.append(
+        ParameterGroup(
+            "classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0
+        )
+    )
     return groups

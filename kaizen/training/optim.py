@@ -1,7 +1,7 @@
 """SGD with momentum, alone or under LARS (You et al. 2017, arXiv:1708.03888; fidelity.md §3).
 
-Own code because constructing any torch.optim optimiser imports torch's compiler, seconds of CPU time in
-every process, and because the LARS of the reference has rules of its own.
+Own code because constructing any torch.optim optimiser imports torch's compiler, seconds of CPU
+time in every process, and because the LARS of the reference has rules of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LARS_EPS = 1e-8
 class ParameterGroup:
     """Parameters, with their names, that share a learning rate and a weight decay.
 
-    ``lr`` is the group's base rate, from which the schedule computes the current one unless it is ``static``.
+    ``lr`` is the group's base rate, from which the schedule computes the current one unless it is
+    ``static``.
     """
 
     name: str
@@ -34,11 +35,13 @@ class ParameterGroup:
 class SGD:
     """SGD with momentum (PyTorch's rule, no dampening, no Nesterov) over named groups.
 
-    Without LARS, weight decay acts on every parameter of a group. With LARS it acts, as the trust ratio
-    does, on parameters of two or more dimensions only: biases and normalisation are left out.
+    Without LARS, weight decay acts on every parameter of a group. With LARS it acts, as the trust
+    ratio does, on parameters of two or more dimensions only: biases and normalisation are left out.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, lars: bool, lars_eta: float) -> None:
+    def __init__(
+        self, groups: Sequence[ParameterGroup], momentum: float, lars: bool, lars_eta: float
+    ) -> None:
         """Raises ValueError when two parameters would share a name, "<group>.<parameter>"."""
         self.groups = list(groups)
         self.momentum = momentum
@@ -60,13 +63,16 @@ class SGD:
 
     @torch.no_grad()
     def step(self, lrs: Mapping[str, float]) -> None:
-        """Update every parameter that has a gradient; ``lrs`` gives the current learning rate per group name.
+        """Update every parameter that has a gradient; ``lrs`` gives the current learning rate per
+        group name.
 
         Gradients are left as they are. Never waits for the device.
         """
         for group in self.groups:
             lr = lrs[group.name]
-            active = [(f"{group.name}.{name}", p) for name, p in group.parameters if p.grad is not None]
+            active = [
+                (f"{group.name}.{name}", p) for name, p in group.parameters if p.grad is not None
+            ]
             if not active:
                 continue
             parameters: list[Tensor] = [p for _, p in active]
@@ -74,9 +80,12 @@ class SGD:
             if self.lars:
                 gradients = self._scaled_by_lars(parameters, gradients, group.weight_decay, lr)
             elif group.weight_decay:
-                gradients = list(torch._foreach_add(gradients, parameters, alpha=group.weight_decay))
+                gradients = list(
+                    torch._foreach_add(gradients, parameters, alpha=group.weight_decay)
+                )
             if self.momentum:
-                # A buffer of zeros makes the first step's buffer the gradient itself, as PyTorch's rule has it.
+                # A buffer of zeros makes the first step's buffer the gradient itself, as PyTorch's
+                # rule has it.
                 buffers = [self._buffer(key) for key, _ in active]
                 torch._foreach_mul_(buffers, self.momentum)
                 torch._foreach_add_(buffers, gradients)
@@ -84,7 +93,9 @@ class SGD:
             torch._foreach_add_(parameters, gradients, alpha=-lr)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the momentum buffers by "<group>.<parameter>": live tensors, changed by the next step."""
+        """Return the momentum buffers by "<group>.<parameter>": live tensors, changed by the next
+        step.
+        """
         return dict(self._buffers)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -95,11 +106,19 @@ class SGD:
         buffers: dict[str, Tensor] = {}
         for key, value in state.items():
             parameter = self._parameters.get(key)
-            if parameter is None or parameter.shape != value.shape or parameter.dtype != value.dtype:
-                kind = "none" if parameter is None else f"{parameter.dtype} {tuple(parameter.shape)}"
+            if (
+                parameter is None
+                or parameter.shape != value.shape
+                or parameter.dtype != value.dtype
+            ):
+                kind = (
+                    "none" if parameter is None else f"{parameter.dtype} {tuple(parameter.shape)}"
+                )
                 raise KaizenError(
-                    f"resume state: momentum buffer {key} is {value.dtype} {tuple(value.shape)} but the "
-                    f"parameter is {kind}; the state belongs to another model: delete it and run again"
+                    f"resume state: momentum buffer {key} is {value.dtype} {tuple(value.shape)} "
+                    "but the "
+                    f"parameter is {kind}; the state belongs to another model: delete it and run "
+                    "again"
                 )
             buffers[key] = torch.zeros_like(parameter, requires_grad=False).copy_(value)
         self._buffers = buffers
@@ -115,9 +134,9 @@ class SGD:
     ) -> list[Tensor]:
         """Return (g + wd p) q for parameters of two or more dimensions, g for the others.
 
-        q = eta |p| / (|g| + wd |p| + eps), clipped to min(q / lr, 1) (fidelity.md §3). Where |p| or |g| is 0
-        the gradient stays: that is q = 1 for |p| = 0 (its decay is 0) and q = 0 for |g| = 0 (which drops
-        the decay), so no value has to be read back from the device.
+        q = eta |p| / (|g| + wd |p| + eps), clipped to min(q / lr, 1) (fidelity.md §3). Where |p| or
+        |g| is 0 the gradient stays: that is q = 1 for |p| = 0 (its decay is 0) and q = 0 for |g| =
+        0 (which drops the decay), so no value has to be read back from the device.
         """
         chosen = [index for index, p in enumerate(parameters) if p.ndim > 1]
         if not chosen:

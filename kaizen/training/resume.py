@@ -1,7 +1,7 @@
 """The resume state of a step: everything needed to go on as if nothing had happened.
 
-One safetensors file at a key-named path that no rule declares as output, replaced atomically. Random
-numbers need no saving, as they are functions of (seed, epoch, batch).
+One safetensors file at a key-named path that no rule declares as output, replaced atomically.
+Random numbers need no saving, as they are functions of (seed, epoch, batch).
 """
 
 from __future__ import annotations
@@ -25,28 +25,39 @@ FILE = "resume.safetensors"
 
 @dataclass
 class Progress:
-    """How far a step has come: whole epochs, batches of the epoch after them, its sums, rows of history."""
+    """How far a step has come: whole epochs, batches of the epoch after them, its sums, rows of
+    history.
+    """
 
     epoch: int = 0
     batch: int = 0
     sums: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-    # How many processes shared the step, from its start on; another number after each resumption that changed it.
+    # How many processes shared the step, from its start on; another number after each resumption
+    # that changed it.
     processes: list[int] = field(default_factory=list)
 
 
-def save_resume(folder: Path, tensors: dict[str, Tensor], progress: Progress, compute: dict[str, Any]) -> None:
-    """Replace the resume state atomically. ``tensors`` may be on any device; ``compute`` says where they were made."""
+def save_resume(
+    folder: Path, tensors: dict[str, Tensor], progress: Progress, compute: dict[str, Any]
+) -> None:
+    """Replace the resume state atomically. ``tensors`` may be on any device; ``compute`` says where
+    they were made.
+    """
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"step": folder.name, "progress": vars(progress), "compute": compute})
     save_tensors(folder / FILE, tensors, {"state": text, "sha256": digest(tensors, text)})
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file atomically; raises KaizenError where the disk is full or cannot be written.
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file atomically; raises KaizenError where the disk is full or cannot be
+    written.
 
-    ``safetensors.torch.save_file`` would tell of a full disk by an error of its own that has no errno.
+    ``safetensors.torch.save_file`` would tell of a full disk by an error of its own that has no
+    errno.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -58,10 +69,11 @@ def has_resume(folder: Path) -> bool:
 
 
 def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor], Progress, str]:
-    """Read the resume state: (tensors, progress, "") or ({}, a fresh start, why there is none to use).
+    """Read the resume state: (tensors, progress, "") or ({}, a fresh start, why there is none to
+    use).
 
-    A state that is torn, altered, another step's, or was made on another device or precision is set aside, never
-    trusted: mixing it in would change the bits.
+    A state that is torn, altered, another step's, or was made on another device or precision is set
+    aside, never trusted: mixing it in would change the bits.
     """
     path = folder / FILE
     if not has_resume(folder):
@@ -83,15 +95,24 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
         aside = path.with_name(f"{FILE}.refused")
         os.replace(path, aside)
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        return {}, Progress(), f"{path} cannot be used ({reason}); kept as {aside}; the step starts from its beginning"
+        return (
+            {},
+            Progress(),
+            f"{path} cannot be used ({reason}); kept as {aside}; the step starts from its "
+            "beginning",
+        )
 
 
 def digest(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 over the state text and every tensor's name, shape, type and bytes, on whatever device."""
+    """SHA-256 over the state text and every tensor's name, shape, type and bytes, on whatever
+    device.
+    """
     sha256 = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha256.update(f"{name}:{list(tensor.shape)}:{tensor.dtype}".encode())
         tensor = tensor.detach().to("cpu").contiguous()
-        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        sha256.update(
+            tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
     return sha256.hexdigest()

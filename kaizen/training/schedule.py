@@ -8,20 +8,23 @@ REFERENCE_BATCH = 256
 
 
 def scaled_lr(lr: float, batch_size: int) -> float:
-    """Scale a learning rate given for batches of 256 linearly to ``batch_size`` task images (replay not counted)."""
+    """Scale a learning rate given for batches of 256 linearly to ``batch_size`` task images (replay
+    not counted).
+    """
     return lr * batch_size / REFERENCE_BATCH
 
 
 def learning_rate(
     epoch: int, base: float, epochs: int, warmup_epochs: int, warmup_start: float, minimum: float
 ) -> float:
-    """Return the learning rate of ``epoch`` (from 0) out of ``epochs``: linear warm-up, then half a cosine.
+    """Return the learning rate of ``epoch`` (from 0) out of ``epochs``: linear warm-up, then half a
+    cosine.
 
-    The warm-up rises from ``warmup_start`` at epoch 0 to ``base`` at epoch ``warmup_epochs`` - 1; the
-    cosine starts from ``base`` at epoch ``warmup_epochs`` and would reach ``minimum`` at ``epochs``,
-    one past the last. Corner cases: 0 warm-up epochs start the cosine at once; 1 gives epoch 0 the
-    rate ``warmup_start`` and epoch 1 ``base``; with as many as ``epochs`` or more there is no cosine,
-    and with more the run ends on the ramp, before ``base`` is reached.
+    The warm-up rises from ``warmup_start`` at epoch 0 to ``base`` at epoch ``warmup_epochs`` - 1;
+    the cosine starts from ``base`` at epoch ``warmup_epochs`` and would reach ``minimum`` at
+    ``epochs``, one past the last. Corner cases: 0 warm-up epochs start the cosine at once; 1 gives
+    epoch 0 the rate ``warmup_start`` and epoch 1 ``base``; with as many as ``epochs`` or more there
+    is no cosine, and with more the run ends on the ramp, before ``base`` is reached.
     """
     if epoch < warmup_epochs:
         return warmup_start + epoch * (base - warmup_start) / max(warmup_epochs - 1, 1)

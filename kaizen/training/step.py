@@ -1,4 +1,6 @@
-"""The `step` node: from the prior step's checkpoint, a task shard and a replay shard to the next checkpoint."""
+"""The `step` node: from the prior step's checkpoint, a task shard and a replay shard to the next
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from kaizen import distributed
-from kaizen.data.augment import TwoViewAugment
-from kaizen.data.batches import Rows, open_rows
+from kaizen.compute import distributed
+from kaizen.compute.device import Compute, choose_compute
+from kaizen.compute.seeds import derive_seed
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
-from kaizen.locks import Watch
-from kaizen.models.continual import ContinualModel, build_model, frozen_copy, load_weights, read_checkpoint
+from kaizen.models.feature_classifier import load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.params import (
     AugmentParams,
@@ -29,21 +30,24 @@ from kaizen.params import (
     TrainParams,
     from_dict,
 )
-from kaizen.seeds import derive_seed
-from kaizen.store import Store
-from kaizen.training.device import Compute, choose_compute
+from kaizen.store.locks import Watch
+from kaizen.store.store import Store
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
-from kaizen.training.progress import Reporter
+from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
+from kaizen.training.student import ContinualModel, build_model, frozen_copy
+from kaizen.views.augment import TwoViewAugment
+from kaizen.views.batches import Rows, open_rows
 
 
 @dataclass(frozen=True)
 class StepParams:
-    """A step's parameters, typed, as the plan resolved them for its task (or all tasks, jointly) and variant.
+    """A step's parameters, typed, as the plan resolved them for its task (or all tasks, jointly)
+    and variant.
 
-    ``logits`` are the labels that a growing classifier has logits for, in their order; the last ``new_logits`` of
-    them are new in this step. None: one for each of the ``num_classes`` labels.
+    ``logits`` are the labels that a growing classifier has logits for, in their order; the last
+    ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
     """
 
     method: str
@@ -86,9 +90,10 @@ def run_step(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train the step that ``spec`` describes and write its files into ``building``.
 
-    Where several processes share the step (`kaizen.distributed`), each calls this alike and the first one writes.
-    Returns (environment for the record, speed for run.json). Raises KaizenError for inputs that do not fit,
-    Interrupted on a request to stop, NodeFailed on a loss that is not finite.
+    Where several processes share the step (`kaizen.compute.distributed`), each calls this alike and
+    the first one writes. Returns (environment for the record, speed for run.json). Raises
+    KaizenError for inputs that do not fit, Interrupted on a request to stop, NodeFailed on a loss
+    that is not finite.
     """
     params = from_dict(StepParams, spec["params"])
     compute = choose_compute(params.train.device, params.train.precision, params.train.threads)
@@ -104,9 +109,17 @@ def run_step(
     if "prior" in files:
         (path,) = files["prior"]
         # The predictor of feature distillation is new at the first step that has a teacher.
-        load_weights(student, read_checkpoint(path), path, may_lack=("distiller.",), new_logits=params.new_logits)
+        load_weights(
+            student,
+            read_checkpoint(path),
+            path,
+            may_lack=("distiller.",),
+            new_logits=params.new_logits,
+        )
         if params.feature_distill or params.classifier_distill:
-            teacher = compute.place(frozen_copy(student, params.teacher_train_mode, params.new_logits))
+            teacher = compute.place(
+                frozen_copy(student, params.teacher_train_mode, params.new_logits)
+            )
     student.ssl.start_task()
     student = compute.place(student)
     for model in (student, teacher):
@@ -120,8 +133,12 @@ def run_step(
         objective=Objective(
             feature_weight=params.feature_distill.weight if params.feature_distill else None,
             logit_of_label=_logit_of_label(params.logits, compute),
-            classifier_weight=params.classifier_distill.weight if params.classifier_distill else None,
-            classifier_temperature=params.classifier_distill.temperature if params.classifier_distill else 1.0,
+            classifier_weight=params.classifier_distill.weight
+            if params.classifier_distill
+            else None,
+            classifier_temperature=params.classifier_distill.temperature
+            if params.classifier_distill
+            else 1.0,
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
@@ -138,7 +155,10 @@ def run_step(
     if distributed.rank() == 0:
         _write_results(student, progress, building)
     images = len(progress.history) * data.epoch_length() * data.rows
-    speed = {"training_seconds": progress.seconds, "images_per_second": images / max(progress.seconds, 1e-9)}
+    speed = {
+        "training_seconds": progress.seconds,
+        "images_per_second": images / max(progress.seconds, 1e-9),
+    }
     # The job that writes run.json is none of the processes, and would count itself.
     speed["processes"] = distributed.count()
     return compute.describe() | {"processes": progress.processes}, speed
@@ -173,21 +193,28 @@ def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Comput
     data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
     if "replay" in files:
         replay = rows("replay", 1.0)
-        # A proportion of a small class may round to no image at all: the step is then one without replay.
+        # A proportion of a small class may round to no image at all: the step is then one without
+        # replay.
         if replay.count:
-            data.replay, data.replay_batch_size = replay, min(params.replay_batch_size, replay.count)
+            data.replay, data.replay_batch_size = (
+                replay,
+                min(params.replay_batch_size, replay.count),
+            )
     if data.rows < distributed.count():
         raise KaizenError(
-            f"runtime.processes: {distributed.count()} processes cannot share batches of {data.rows} images; lower it, "
+            f"runtime.processes: {distributed.count()} processes cannot share batches of "
+            f"{data.rows} images; lower it, "
             "or raise train.batch_size or train.data_fraction"
         )
     return data
 
 
 def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
-    """The position of each label among ``logits``, int64 [largest label + 1]; None where they are the same.
+    """The position of each label among ``logits``, int64 [largest label + 1]; None where they are
+    the same.
 
-    A label without a logit gets a position that the cross-entropy refuses: shards of other tasks must not pass.
+    A label without a logit gets a position that the cross-entropy refuses: shards of other tasks
+    must not pass.
     """
     if logits is None:
         return None
@@ -198,7 +225,9 @@ def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None
 
 def _write_results(student: ContinualModel, progress: Progress, building: Path) -> None:
     """Write the checkpoint (all that is carried over) and the history (a row per epoch)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()
+    }
     save_tensors(building / "model.safetensors", tensors)
     columns = {name: [row[name] for row in progress.history] for name in progress.history[0]}
     with atomic_path(building / "history.parquet") as temporary:

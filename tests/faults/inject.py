@@ -1,4 +1,6 @@
-"""Faults that are prepared in the process of a command, before it begins; see `warm.Warm.kaizen`."""
+"""Faults that are prepared in the process of a command, before it begins; see
+`warm.Warm.kaizen`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 # What changes the file system, as Python tells its audit hooks.
-_CHANGES = frozenset({"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink"})
+_CHANGES = frozenset(
+    {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink"}
+)
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
 def _changes(event: str, arguments: tuple[Any, ...]) -> bool:
-    return event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & _WRITES))
+    return event in _CHANGES or (
+        event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & _WRITES)
+    )
 
 
 def kill_at_change(number: int) -> None:
@@ -46,15 +52,20 @@ def count_changes(file: str) -> None:
 
 
 def fill_disk(event: str, path: str, disk: str) -> None:
-    """Leave no space on the file system ``disk`` from the first ``event`` (of Python's audit events) on that ends,
-    or in the last argument that is a path, with ``path``."""
+    """Leave no space on the file system ``disk`` from the first ``event`` (of Python's audit
+    events) on that ends, or in the last argument that is a path, with ``path``.
+    """
     done = False
 
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
         nonlocal done
         if name != event or done:
             return
-        named = [os.fsdecode(value) for value in arguments if isinstance(value, str | bytes | os.PathLike)]
+        named = [
+            os.fsdecode(value)
+            for value in arguments
+            if isinstance(value, str | bytes | os.PathLike)
+        ]
         if any(path in value for value in named):
             done = True
             fill(Path(disk))
@@ -75,7 +86,8 @@ def fill(disk: Path) -> None:
 
 
 def not_finite(where: str, value: str, batch: int) -> None:
-    """Put ``value`` ("nan", "inf") into a loss term, a gradient or a buffer, at the ``batch``-th time, from 0.
+    """Put ``value`` ("nan", "inf") into a loss term, a gradient or a buffer, at the ``batch``-th
+    time, from 0.
 
     ``where``: a term's name, "gradient of <parameter>" or "buffer <name>".
     """
@@ -101,7 +113,9 @@ def not_finite(where: str, value: str, batch: int) -> None:
         return loss * float(value)
 
     if where == "L_FE_CT":
-        SSLMethod.__call__ = spoilt(SSLMethod.__call__, lambda output: output._replace(loss=times(output.loss)))  # type: ignore[method-assign]
+        SSLMethod.__call__ = spoilt(
+            SSLMethod.__call__, lambda output: output._replace(loss=times(output.loss))
+        )  # type: ignore[method-assign]
     elif where == "L_FE_KD":
         FeatureDistiller.__call__ = spoilt(FeatureDistiller.__call__, times)  # type: ignore[method-assign]
     elif where == "L_C_CT":
@@ -122,7 +136,9 @@ def not_finite(where: str, value: str, batch: int) -> None:
 
         def with_buffer(self: Any, *arguments: Any) -> Any:
             if now():
-                dict(self.student.named_buffers())[where.removeprefix("buffer ")].view(-1)[0] = float(value)
+                dict(self.student.named_buffers())[where.removeprefix("buffer ")].view(-1)[0] = (
+                    float(value)
+                )
             return update(self, *arguments)
 
         loop.Step._update = with_buffer  # type: ignore[method-assign]

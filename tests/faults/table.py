@@ -1,4 +1,5 @@
-"""The table of faults: what happens, what it costs, and the message; the tests check each row, the docs show them.
+"""The table of faults: what happens, what it costs, and the message; the tests check each row, the
+docs show them.
 
 `PYTHONPATH=tests python -m faults.table` prints it as Markdown.
 """
@@ -13,7 +14,9 @@ from tiny import Outcome
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, what was lost by it, the message (… stands for any text) and the command's exit code."""
+    """A fault, what was lost by it, the message (… stands for any text) and the command's exit
+    code.
+    """
 
     kind: str
     name: str
@@ -22,7 +25,9 @@ class Fault:
     code: int
 
     def check(self, outcome: Outcome) -> None:
-        """The command ended as the table says: the exit code, the message in one line, no traceback."""
+        """The command ended as the table says: the exit code, the message in one line, no
+        traceback.
+        """
         assert outcome.code == self.code, f"{self.name} ended with {outcome.code}\n{outcome.output}"
         self.check_text(outcome.output)
 
@@ -43,7 +48,11 @@ NODE = "the node that was being made"
 _KILLS = [
     Fault("SIGKILL", f"SIGKILL in {work}, {rounds} random moments", lost, "", -9)
     for work, rounds, lost in (
-        ("training", 20, "the node that was being made; of a step, the batches after the last saved epoch"),
+        (
+            "training",
+            20,
+            "the node that was being made; of a step, the batches after the last saved epoch",
+        ),
         ("ingestion", 10, NODE),
         ("publishing", 10, NOTHING),
         ("garbage collection", 10, NOTHING),
@@ -70,16 +79,22 @@ _NUMBERS = [
         for value in ("NaN", "infinity")
         for term, name in _TERMS.items()
     ),
-    _number("NaN in the gradient of the encoder", f"{_TERMS['L_FE_CT']} and … are not finite in epoch 2"),
     _number(
-        "NaN in the gradient of the classifier", f"{_TERMS['L_C_CT']} and {_TERMS['L_C_KD']} are not finite in epoch 2"
+        "NaN in the gradient of the encoder", f"{_TERMS['L_FE_CT']} and … are not finite in epoch 2"
+    ),
+    _number(
+        "NaN in the gradient of the classifier",
+        f"{_TERMS['L_C_CT']} and {_TERMS['L_C_KD']} are not finite in epoch 2",
     ),
     _number(
         "NaN in the weights by the first epoch's last update",
         "model.encoder.… is not finite after epoch 1",
         "no state was saved before",
     ),
-    _number("NaN in the weights by the step's very last update", "model.encoder.… is not finite after epoch 2"),
+    _number(
+        "NaN in the weights by the step's very last update",
+        "model.encoder.… is not finite after epoch 2",
+    ),
     _number("NaN in a buffer", "model.encoder.…running_var is not finite after epoch 2"),
 ]
 
@@ -96,7 +111,9 @@ _FILES = {
 }
 
 
-def _damage(name: str, message: str, lost: str = "the damaged node, which is made again", code: int = 2) -> Fault:
+def _damage(
+    name: str, message: str, lost: str = "the damaged node, which is made again", code: int = 2
+) -> Fault:
     return Fault("Damage", name, lost, message, code)
 
 
@@ -122,9 +139,13 @@ _DAMAGE = [
     *(_damage(f"manifest {how}", "", NOTHING, 0) for how in (_FLIPPED, _TRUNCATED, _ANOTHERS)),
 ]
 
-_FULL = "No space left on device; free some space there, or set KAIZEN_STORE to a folder on a larger disk"
+_FULL = (
+    "No space left on device; free some space there, or set KAIZEN_STORE to a folder on a "
+    "larger disk"
+)
 _READ_ONLY = (
-    "Read-only file system; the file system is read-only: make it writable, or (for the store) set KAIZEN_STORE to "
+    "Read-only file system; the file system is read-only: make it writable, or (for the store) set "
+    "KAIZEN_STORE to "
     "another"
 )
 _NO_LOG = "the log cannot be written (No space left on device) and ends here"
@@ -159,7 +180,8 @@ _READ_ONLY_DISK = [
 ]
 
 _BAD_IMAGE = (
-    "…/images/train/cat/07.png cannot be read as an image ({}); replace or remove it, or set dataset.on_corrupt: skip"
+    "…/images/train/cat/07.png cannot be read as an image ({}); replace or remove it, or "
+    "set dataset.on_corrupt: skip"
 )
 _TOO_LARGE = "Image size (…) exceeds limit of …"
 _NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"
@@ -183,7 +205,10 @@ _IMAGES = [
         ("a text", _NO_IMAGE),
         ("a PostScript program", _NO_IMAGE),
         ("an HTML page", _NO_IMAGE),
-        ("pixels of 32 bits", "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits"),
+        (
+            "pixels of 32 bits",
+            "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits",
+        ),
     )
 ]
 
@@ -195,11 +220,25 @@ _CODE = [
         "an archive whose member is a link, a device, a pipe or a folder",
         "an archive whose member claims more than there is",
     )
-] + [Fault("Files that would do harm", "an archive with paths and links that lead out of it", NOTHING, "", 0)]
+] + [
+    Fault(
+        "Files that would do harm",
+        "an archive with paths and links that lead out of it",
+        NOTHING,
+        "",
+        0,
+    )
+]
 
 _WORD = "a variant's name has letters, digits, '_' and '.' only (64 at most); rename it"
 _NAMES = [
-    Fault("Names", "classes, folders and titles with characters of shell, TeX, Markdown, XML", NOTHING, "", 0),
+    Fault(
+        "Names",
+        "classes, folders and titles with characters of shell, TeX, Markdown, XML",
+        NOTHING,
+        "",
+        0,
+    ),
     Fault(
         "Names",
         "a variant's name that is no plain word",
@@ -209,7 +248,9 @@ _NAMES = [
     ),
 ]
 
-_NO_GPU = "train.device: cuda, but torch sees no GPU on this machine; set train.device to auto or cpu"
+_NO_GPU = (
+    "train.device: cuda, but torch sees no GPU on this machine; set train.device to auto or cpu"
+)
 _NO_MEMORY = "out of memory; lower {}, and run the same command again"
 _MACHINE = [
     Fault("Machine", "no GPU, in one process", NOTHING, f"kaizen: {_NO_GPU}", 2),
@@ -222,27 +263,45 @@ _MACHINE = [
         _NO_MEMORY.format("runtime.ingest_workers or dataset.row_group_mb"),
         1,
     ),
-    Fault("Machine", "no memory for a step", EPOCHS, _NO_MEMORY.format("train.stream_above_mb or train.batch_size"), 1),
+    Fault(
+        "Machine",
+        "no memory for a step",
+        EPOCHS,
+        _NO_MEMORY.format("train.stream_above_mb or train.batch_size"),
+        1,
+    ),
     Fault("Machine", "clock set back by a year", NOTHING, "", 0),
     Fault(
         "Machine",
         "two snakemakes in one checkout",
         NOTHING,
-        "Error: Directory cannot be locked. Please make sure that no other Snakemake process is trying to create …",
+        "Error: Directory cannot be locked. Please make sure that no other Snakemake process is "
+        "trying to create …",
         1,
     ),
     Fault(
         "Machine",
         "a snakemake that was killed has left its lock",
         "what its jobs had not saved",
-        "the remaining lock was likely caused by a kill signal or a power loss. It can be removed with the --unlock "
+        "the remaining lock was likely caused by a kill signal or a power loss. It can be removed "
+        "with the --unlock "
         "argument.",
         1,
     ),
     Fault("Machine", "two snakemakes in two checkouts with one store", NOTHING, "", 0),
 ]
 
-FAULTS = [*_KILLS, *_NUMBERS, *_DAMAGE, *_FULL_DISK, *_READ_ONLY_DISK, *_IMAGES, *_CODE, *_NAMES, *_MACHINE]
+FAULTS = [
+    *_KILLS,
+    *_NUMBERS,
+    *_DAMAGE,
+    *_FULL_DISK,
+    *_READ_ONLY_DISK,
+    *_IMAGES,
+    *_CODE,
+    *_NAMES,
+    *_MACHINE,
+]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)
 
@@ -261,9 +320,15 @@ def markdown() -> str:
     """The table, a section per kind."""
     parts = []
     for kind in dict.fromkeys(fault.kind for fault in FAULTS):
-        rows = [(f.name, f.lost, f"`{f.message}`" if f.message else "none", str(f.code)) for f in of_kind(kind)]
+        rows = [
+            (f.name, f.lost, f"`{f.message}`" if f.message else "none", str(f.code))
+            for f in of_kind(kind)
+        ]
         header = [("Fault", "Lost", "Message", "Exit code"), ("---",) * 4]
-        lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in (*header, *rows)]
+        lines = [
+            "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+            for row in (*header, *rows)
+        ]
         parts.append(f"### {kind}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 

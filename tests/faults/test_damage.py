@@ -1,4 +1,6 @@
-"""Files that are damaged or another's: found by their hash, set aside, made again, and the results are the same."""
+"""Files that are damaged or another's: found by their hash, set aside, made again, and the results
+are the same.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ from tiny import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm
-from kaizen.publish import MANIFEST, is_published
-from kaizen.workflow import Workflow
+from kaizen.jobs.workflow import Workflow
+from kaizen.store.publish import MANIFEST, is_published
 
 # What makes a damaged file be read again: steps that start from it, or another summary.
-STEP_0, STEP_1, SUMMARY = {"train.lr": 0.5}, {"distill.classifier.weight": 1.0}, {"report.title": "again"}
+STEP_0, STEP_1, SUMMARY = (
+    {"train.lr": 0.5},
+    {"distill.classifier.weight": 1.0},
+    {"report.title": "again"},
+)
 FILES = {
     "shard": ("shards", "task-00.train.parquet", STEP_0),
     "replay shard": ("replay", "replay.parquet", STEP_1),
@@ -43,7 +49,11 @@ def swap(path: Path, other: Path) -> None:
 
 def damage_of(fault: Fault) -> tuple[str, Callable[[Path, Path], None]]:
     """What a fault of the table damages, and how."""
-    for how, function in {"with a bit flipped": flip_bit, "truncated": truncate, "in the place": swap}.items():
+    for how, function in {
+        "with a bit flipped": flip_bit,
+        "truncated": truncate,
+        "in the place": swap,
+    }.items():
         if f" {how}" in fault.name:
             return fault.name.partition(f" {how}")[0], function
     raise KeyError(fault.name)
@@ -107,7 +117,11 @@ def test_a_damaged_file_of_a_node(
     outcome = warm.kaizen(project, "run")
     fault.check(outcome)
     (aside,) = (project.store.root / ".damaged").iterdir()
-    assert str(aside) in outcome.output and aside.name.startswith(f"{kind}-{keys[0]}-") and not place.exists()
+    assert (
+        str(aside) in outcome.output
+        and aside.name.startswith(f"{kind}-{keys[0]}-")
+        and not place.exists()
+    )
     assert project.nodes().items() <= undisturbed(changes).items() and project.leftovers() == []
     outcome = warm.kaizen(project, "run")
     assert outcome.code == 0, outcome.output

@@ -1,4 +1,5 @@
-"""Disks that are full at the very moment of a write, or read-only: the path and the mend are named, nothing is lost.
+"""Disks that are full at the very moment of a write, or read-only: the path and the mend are named,
+nothing is lost.
 
 The disk is a real one, in memory: `inject.fill_disk` fills it just before the write.
 """
@@ -14,7 +15,7 @@ from tiny import Project, mounted
 
 from faults.table import fault
 from faults.warm import Warm
-from kaizen.publish import PROVENANCE
+from kaizen.store.publish import PROVENANCE
 
 # Which folder is the small disk, and after which of Python's audit events it is full.
 FULL: dict[str, tuple[str, str, str]] = {
@@ -36,11 +37,17 @@ FULL: dict[str, tuple[str, str, str]] = {
 def results(project: Project) -> dict[str, bytes]:
     """The files under results/, but the one that tells of times."""
     found = [path for path in (project.root / "results").rglob("*") if path.is_file()]
-    return {str(p.relative_to(project.root)): p.read_bytes() for p in found if p.name != Path(PROVENANCE).name}
+    return {
+        str(p.relative_to(project.root)): p.read_bytes()
+        for p in found
+        if p.name != Path(PROVENANCE).name
+    }
 
 
 @pytest.mark.parametrize("what", FULL)
-def test_a_full_disk(what: str, fresh: Project, finished: Project, warm: Warm, tmp_path: Path) -> None:
+def test_a_full_disk(
+    what: str, fresh: Project, finished: Project, warm: Warm, tmp_path: Path
+) -> None:
     project = fresh.copy(tmp_path / "project")
     place, event, path = FULL[what]
     disk = project.root / place
@@ -106,7 +113,9 @@ def test_a_read_only_disk(what: str, finished: Project, warm: Warm, tmp_path: Pa
         assert outcome.code == 0, outcome.output
 
 
-def test_what_only_reads_needs_no_writable_disk(finished: Project, warm: Warm, tmp_path: Path) -> None:
+def test_what_only_reads_needs_no_writable_disk(
+    finished: Project, warm: Warm, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "disk" / "project")
     kept = finished.copy(tmp_path / "kept")
     with mounted(project.root, "size=16m"):

@@ -1,4 +1,6 @@
-"""Images that are bombs, torn, empty, of rare kinds, or no images at all: named, or read as they should be."""
+"""Images that are bombs, torn, empty, of rare kinds, or no images at all: named, or read as they
+should be.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from tiny import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm
-from kaizen.data.decode import MAX_PIXELS, decode_file
+from kaizen.data.image_files import MAX_PIXELS, decode_file
 
 IMAGE = "images/train/cat/07.png"
 
@@ -26,10 +28,18 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def png(width: int, height: int, data: bytes = bytes(64), *extra: bytes, depth: int = 8) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + b"".join(extra)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
-def saved(format_: str, mode: str = "RGB", size: tuple[int, int] = (8, 8), **options: object) -> bytes:
+def saved(
+    format_: str, mode: str = "RGB", size: tuple[int, int] = (8, 8), **options: object
+) -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(file, format_, **options)
@@ -37,28 +47,45 @@ def saved(format_: str, mode: str = "RGB", size: tuple[int, int] = (8, 8), **opt
 
 
 def with_size(data: bytes, marker: bytes, offset: int, layout: str, *size: int) -> bytes:
-    """``data`` with the size that its header states, ``offset`` bytes after ``marker``, exchanged."""
+    """``data`` with the size that its header states, ``offset`` bytes after ``marker``,
+    exchanged.
+    """
     place = data.index(marker) + offset
     new = struct.pack(layout, *size)
     return data[:place] + new + data[place + len(new) :]
 
 
 def tiff_claiming(width: int, height: int) -> bytes:
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
-            (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 64)]  # fmt: skip
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, 64),
+    ]
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(68)
 
 
 BOMB = zlib.compress(bytes(1 << 28))
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n%%EOF\n"
+EPS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) (w) file "
+    b"closefile\nshowpage\n%%EOF\n"
+)
 FILES: dict[str, Callable[[], bytes]] = {
     "a PNG that claims 60000 x 60000 pixels": lambda: png(60000, 60000),
     "a PNG that claims 10000 x 9000 pixels": lambda: png(10000, 9000),
-    "a JPEG that claims 65500 x 65500 pixels": lambda: with_size(saved("JPEG"), b"\xff\xc0", 5, ">HH", 65500, 65500),
-    "a GIF that claims 65535 x 65535 pixels": lambda: with_size(saved("GIF"), b"GIF8", 6, "<HH", 65535, 65535),
+    "a JPEG that claims 65500 x 65500 "
+    "pixels": lambda: with_size(saved("JPEG"), b"\xff\xc0", 5, ">HH", 65500, 65500),
+    "a GIF that claims 65535 x 65535 "
+    "pixels": lambda: with_size(saved("GIF"), b"GIF8", 6, "<HH", 65535, 65535),
     "a TIFF that claims 100000 x 100000 pixels": lambda: tiff_claiming(100000, 100000),
-    "a BMP that claims 60000 x 60000 pixels": lambda: with_size(saved("BMP"), b"BM", 18, "<ii", 60000, 60000),
+    "a BMP that claims 60000 x 60000 "
+    "pixels": lambda: with_size(saved("BMP"), b"BM", 18, "<ii", 60000, 60000),
     "a PPM that claims 90000 x 90000 pixels": lambda: b"P6 90000 90000 255\n" + bytes(64),
     "a PNG whose text is a bomb": lambda: png(8, 8, bytes(200), chunk(b"zTXt", b"a\0\0" + BOMB)),
     "a truncated PNG": lambda: saved("PNG")[:-60],
@@ -99,7 +126,18 @@ def test_an_image_that_is_refused(fault: Fault, fresh: Project, warm: Warm, tmp_
         (saved("PPM"), (8, 8, 3)),
         (saved("BMP"), (8, 8, 3)),
     ],
-    ids=["animated GIF", "CMYK", "16 bits", "1 bit", "grey and alpha", "alpha", "animated WebP", "pages", "PPM", "BMP"],
+    ids=[
+        "animated GIF",
+        "CMYK",
+        "16 bits",
+        "1 bit",
+        "grey and alpha",
+        "alpha",
+        "animated WebP",
+        "pages",
+        "PPM",
+        "BMP",
+    ],
 )
 def test_rarer_images_are_read(data: bytes, shape: tuple[int, ...]) -> None:
     pixels = decode_file(data)

@@ -1,4 +1,6 @@
-"""SIGKILL at random moments: what was finished stays, what is there is whole, and the end is as if nothing had been."""
+"""SIGKILL at random moments: what was finished stays, what is there is whole, and the end is as if
+nothing had been.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,17 @@ from tiny import Project
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
-from kaizen.publish import PROVENANCE
+from kaizen.store.publish import PROVENANCE
 
 
 def published(project: Project) -> dict[str, str]:
     """Every file of the published tree and its hash, but the one that tells of times."""
-    found = [path for name in ("data", "results") for path in (project.root / name).rglob("*") if path.is_file()]
+    found = [
+        path
+        for name in ("data", "results")
+        for path in (project.root / name).rglob("*")
+        if path.is_file()
+    ]
     paths = [path for path in found if path.name != Path(PROVENANCE).name]
     return {path.relative_to(project.root).as_posix(): sha256_file(path) for path in paths}
 
@@ -40,7 +47,9 @@ def half_made(project: Project) -> list[str]:
 
 @dataclass(frozen=True)
 class Work:
-    """Something to be killed in: how many times, from which state, and the command, which goes on where it was."""
+    """Something to be killed in: how many times, from which state, and the command, which goes on
+    where it was.
+    """
 
     name: str
     rounds: int
@@ -76,7 +85,10 @@ def with_garbage(project: Project, warm: Warm) -> None:
     assert len(garbage) == 5
     for kind, key in garbage:
         (project.store.root / kind / f".{key}.1.abcd.tmp" / "figures").mkdir(parents=True)
-        for place in (project.store.work_folder(kind, key), project.store.root / ".damaged" / f"{kind}-{key}-ab"):
+        for place in (
+            project.store.work_folder(kind, key),
+            project.store.root / ".damaged" / f"{kind}-{key}-ab",
+        ):
             place.mkdir(parents=True)
             (place / "resume.safetensors").write_bytes(b"state")
 
@@ -90,7 +102,9 @@ WORKS = (
 
 
 class Rounds:
-    """Rounds of one work: the state is carried on from kill to kill, and begun anew whenever the command ends."""
+    """Rounds of one work: the state is carried on from kill to kill, and begun anew whenever the
+    command ends.
+    """
 
     def __init__(self, work: Work, finished: Project, warm: Warm, folder: Path) -> None:
         self.work, self.warm, self.folder = work, warm, folder
@@ -100,7 +114,9 @@ class Rounds:
         self.kills = self.copies = 0
         self.file = folder / "changes"
         self.undisturbed = self._copy()
-        ended = warm.kaizen(self.undisturbed, *work.command, inject={"count_changes": {"file": str(self.file)}})
+        ended = warm.kaizen(
+            self.undisturbed, *work.command, inject={"count_changes": {"file": str(self.file)}}
+        )
         assert ended.code == 0, ended.output
         self.seconds, self.changes = ended.seconds, int(self.file.read_text())
         self.nodes, self.published = self.undisturbed.nodes(), published(self.undisturbed)
@@ -112,7 +128,9 @@ class Rounds:
         return self.started.copy(self.folder / f"from-its-start-{self.copies}")
 
     def round(self, **how: Any) -> None:
-        """Run the command and kill it; what was finished must still be, and nothing may be half there."""
+        """Run the command and kill it; what was finished must still be, and nothing may be half
+        there.
+        """
         before = self._needed_nodes()
         ended = self.warm.kaizen(self.project, *self.work.command, **how)
         assert ended.code in (0, -9), ended.output
@@ -126,7 +144,9 @@ class Rounds:
 
     def _needed_nodes(self) -> dict[tuple[str, str], str]:
         """Those of the plan; all nodes are checked by hash."""
-        return {node: digest for node, digest in self.project.nodes().items() if node in self.needed}
+        return {
+            node: digest for node, digest in self.project.nodes().items() if node in self.needed
+        }
 
     def end(self) -> None:
         """The command has ended: all is as in an undisturbed run, and nothing is left over."""
@@ -149,11 +169,17 @@ def test_there_are_fifty_rounds() -> None:
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_killed_at_random_moments(work: Work, finished: Project, warm: Warm, tmp_path: Path) -> None:
-    """In each round at another moment between the first and the last of an undisturbed run, seeded."""
+def test_killed_at_random_moments(
+    work: Work, finished: Project, warm: Warm, tmp_path: Path
+) -> None:
+    """In each round at another moment between the first and the last of an undisturbed run,
+    seeded.
+    """
     rounds = Rounds(work, finished, warm, tmp_path)
     draw = random.Random(work.name)
-    moments = [(number + draw.random()) / work.rounds * rounds.seconds for number in range(work.rounds)]
+    moments = [
+        (number + draw.random()) / work.rounds * rounds.seconds for number in range(work.rounds)
+    ]
     draw.shuffle(moments)
     for moment in moments:
         rounds.round(kill_after=moment)
@@ -163,12 +189,19 @@ def test_killed_at_random_moments(work: Work, finished: Project, warm: Warm, tmp
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_killed_at_changes_of_the_file_system(work: Work, finished: Project, warm: Warm, tmp_path: Path) -> None:
-    """Between two changes of names, modes or folders, where a half-done change would show: at a seeded choice."""
+def test_killed_at_changes_of_the_file_system(
+    work: Work, finished: Project, warm: Warm, tmp_path: Path
+) -> None:
+    """Between two changes of names, modes or folders, where a half-done change would show: at a
+    seeded choice.
+    """
     rounds = Rounds(work, finished, warm, tmp_path)
     draw = random.Random(work.name)
     count = 4
-    changes = [draw.randrange(n * rounds.changes // count, (n + 1) * rounds.changes // count) for n in range(count)]
+    changes = [
+        draw.randrange(n * rounds.changes // count, (n + 1) * rounds.changes // count)
+        for n in range(count)
+    ]
     draw.shuffle(changes)
     for number in changes:
         rounds.round(inject={"kill_at_change": {"number": number}})

@@ -1,4 +1,6 @@
-"""A machine that is other than expected: without a GPU, without memory, with a wrong clock, or shared with a twin."""
+"""A machine that is other than expected: without a GPU, without memory, with a wrong clock, or
+shared with a twin.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +20,38 @@ from tiny import REPOSITORY, Outcome, Project, make_project
 from faults.table import fault
 from faults.warm import Warm
 from kaizen.files import read_json
-from kaizen.store import RUN_RECORD
+from kaizen.store.store import RUN_RECORD
 
 YEAR = 365 * 24 * 3600
 
 
-# -- no GPU ----------------------------------------------------------------------------------------------------------
+# -- no GPU ------------------------------------------------------------------------------------
 
 
-def test_no_gpu(fresh: Project, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(
+    fresh: Project, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = fresh.copy(tmp_path / "project")
     project.set({"train.device": "cuda"})
     fault("no GPU, in one process").check(warm.kaizen(project, "run"))
     assert not list(project.store.entries()), "found out before the shards are made"
     (project.root / "plan.json").write_text(project.kaizen("plan", "--json").output)
-    fault("no GPU, with a plan made elsewhere").check(warm.kaizen(project, "run", "--plan", "plan.json"))
+    fault("no GPU, with a plan made elsewhere").check(
+        warm.kaizen(project, "run", "--plan", "plan.json")
+    )
     assert not list(project.store.entries())
-    # The machine that plans may lack a GPU where the jobs' have one: with snakemake the step itself finds out.
+    # The machine that plans may lack a GPU where the jobs' have one: with snakemake the step itself
+    # finds out.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     outcome = project.snakemake()
     fault("no GPU, with snakemake").check(outcome)
-    assert {kind for kind, _ in project.nodes()} == {"shards", "replay"} and project.leftovers() == []
+    assert {kind for kind, _ in project.nodes()} == {
+        "shards",
+        "replay",
+    } and project.leftovers() == []
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------
+# -- memory ------------------------------------------------------------------------------------
 
 
 def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
@@ -54,15 +64,21 @@ def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("encoding", ["file", "raw"])
 def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
-    """40 images of 12 MB of pixels each, 480 MB: no more than a chunk and a row group are in memory."""
-    project = make_project(tmp_path / "project", {"image.load_size": 8, "dataset.encoding": encoding})
+    """40 images of 12 MB of pixels each, 480 MB: no more than a chunk and a row group are in
+    memory.
+    """
+    project = make_project(
+        tmp_path / "project", {"image.load_size": 8, "dataset.encoding": encoding}
+    )
     shutil.rmtree(project.images)
     Image.new("RGB", (2000, 2000), (200, 10, 10)).save(tmp_path / "image.png")
     for part, count in (("train", 9), ("test", 1)):
         for name in ("ant", "bee", "cat", "dog"):
             (project.images / part / name).mkdir(parents=True)
             for number in range(count):
-                shutil.copyfile(tmp_path / "image.png", project.images / part / name / f"{number}.png")
+                shutil.copyfile(
+                    tmp_path / "image.png", project.images / part / name / f"{number}.png"
+                )
     command = plan_of(project, "shards")
     least = warm.kaizen(project, "check").peak_mb
     outcome = warm.kaizen(project, *command)
@@ -71,7 +87,9 @@ def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
     assert outcome.peak_mb - least < 250
     nodes = project.nodes()
     shutil.rmtree(project.store.root)
-    fault("no memory for ingestion").check(warm.kaizen(project, *command, inject={"limit_memory": {"megabytes": 8}}))
+    fault("no memory for ingestion").check(
+        warm.kaizen(project, *command, inject={"limit_memory": {"megabytes": 8}})
+    )
     assert project.nodes() == {} and project.leftovers() == []
     assert warm.kaizen(project, *command).code == 0
     assert project.nodes() == nodes
@@ -102,11 +120,13 @@ def test_training_streams(warm: Warm, tmp_path: Path) -> None:
     project.set({"train.lr": 0.5})
     nodes = project.nodes()
     command = plan_of(project, "step")
-    fault("no memory for a step").check(warm.kaizen(project, *command, inject={"limit_memory": {"megabytes": 8}}))
+    fault("no memory for a step").check(
+        warm.kaizen(project, *command, inject={"limit_memory": {"megabytes": 8}})
+    )
     assert project.nodes() == nodes and project.leftovers() == []
 
 
-# -- the clock -------------------------------------------------------------------------------------------------------
+# -- the clock ---------------------------------------------------------------------------------
 
 
 def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome:
@@ -115,14 +135,27 @@ def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome
     if clock is None:
         pytest.skip("no faketime here (Debian's package faketime)")
     command = [clock, "-f", f"-{years_back}y"] if years_back else []
-    command += [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
+    command += [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--cores",
+        "1",
+    ]
     environment = os.environ | {
         "KAIZEN_STORE": str(project.store.root),
         "OMP_NUM_THREADS": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     done = subprocess.run(
-        [*command, *arguments], cwd=project.root, env=environment, capture_output=True, text=True, check=False
+        [*command, *arguments],
+        cwd=project.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return Outcome(done.returncode, done.stdout + done.stderr)
 
@@ -131,8 +164,11 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     nodes = project.nodes()
     assert "Nothing to be done" in snakemake(project, "--dry-run", years_back=1).output
-    # The last step is missing: it, its evaluation and the summary are made from parents that lie in the future.
-    step = max(project.keys("step"), key=lambda key: len(project.store.read_record("step", key)["inputs"]))
+    # The last step is missing: it, its evaluation and the summary are made from parents that lie in
+    # the future.
+    step = max(
+        project.keys("step"), key=lambda key: len(project.store.read_record("step", key)["inputs"])
+    )
     evaluation, summary = project.keys("evaluation")[0], project.keys("summary")[0]
     for kind, key in (("step", step), ("evaluation", evaluation), ("summary", summary)):
         shutil.rmtree(project.store.folder(kind, key))
@@ -140,9 +176,16 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     outcome = snakemake(project, years_back=1)
     fault("clock set back by a year").check(outcome)
     assert project.nodes() == nodes
-    began = {key: read_json(project.store.folder(kind, key) / RUN_RECORD)["began"] for kind, key in nodes}
-    assert {key for key, moment in began.items() if moment < time.time() - YEAR / 2} == {step, evaluation, summary}
-    # And forward again, with all files of the last year: nothing is made twice, whatever is newer than what.
+    began = {
+        key: read_json(project.store.folder(kind, key) / RUN_RECORD)["began"] for kind, key in nodes
+    }
+    assert {key for key, moment in began.items() if moment < time.time() - YEAR / 2} == {
+        step,
+        evaluation,
+        summary,
+    }
+    # And forward again, with all files of the last year: nothing is made twice, whatever is newer
+    # than what.
     assert "Nothing to be done" in snakemake(project, "--dry-run").output
     for path in project.root.rglob("*"):
         if path.is_file():
@@ -150,11 +193,19 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     assert "Nothing to be done" in snakemake(project, "--dry-run").output
 
 
-# -- two at once -----------------------------------------------------------------------------------------------------
+# -- two at once -------------------------------------------------------------------------------
 
 
 def start_snakemake(project: Project) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--cores",
+        "1",
+    ]
     environment = os.environ | {"KAIZEN_STORE": str(project.store.root), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command,
@@ -187,10 +238,16 @@ def test_two_snakemakes_with_one_store(fresh: Project, finished: Project, tmp_pa
         fault("two snakemakes in two checkouts with one store").check(outcome)
     assert one.nodes() == finished.nodes() and one.leftovers() == []
     # Each node was made once: one of the two says so of each, the other waited or found it there.
-    made = [sum(line.endswith(": done") for line in outcome.output.splitlines()) for outcome in outcomes]
+    made = [
+        sum(line.endswith(": done") for line in outcome.output.splitlines()) for outcome in outcomes
+    ]
     assert sum(made) == len(finished.nodes()), outcomes
     for name in ("results/manifest.json", "results/summary/report.md"):
-        assert (one.root / name).read_bytes() == (two.root / name).read_bytes() == (finished.root / name).read_bytes()
+        assert (
+            (one.root / name).read_bytes()
+            == (two.root / name).read_bytes()
+            == (finished.root / name).read_bytes()
+        )
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Names that a shell, a path, a wildcard, TeX, Markdown or XML would take for more than names are only names."""
+"""Names that a shell, a path, a wildcard, TeX, Markdown or XML would take for more than names are
+only names.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,10 @@ from faults.warm import Warm
 from kaizen.files import read_json
 
 NAMES = (
-    "$(touch pwned)", "`touch pwned`", "a;touch pwned", "| touch pwned |", "-rf", "~", "'q\"", "back\\slash", "{x}",
-    "{{y}}", "%s 100%", "*?[a]", "with space", "new\nline", "tab\t", "\x1b[31mred\x01", "$\\frac{$", "<b>&amp;", "#,=",
+    "$(touch pwned)", "`touch pwned`", "a;touch pwned",
+    "| touch pwned |", "-rf", "~", "'q\"", "back\\slash", "{x}",
+    "{{y}}", "%s 100%", "*?[a]", "with space", "new\nline", "tab\t", "\x1b[31mred\x01",
+    "$\\frac{$", "<b>&amp;", "#,=",
     "ünï日本",
 )  # fmt: skip
 TITLE = "$(touch pwned) `touch pwned` {x} $\\frac{ | <b>\n# two"
@@ -24,7 +28,11 @@ TITLE = "$(touch pwned) `touch pwned` {x} $\\frac{ | <b>\n# two"
 
 def test_names_are_only_names(tmp_path: Path) -> None:
     """The real snakemake on such classes, in such folders, to the end."""
-    changes = {"grid.variants": ["kaizen"], "report.formats": ["png", "svg", "pdf"], "report.title": TITLE}
+    changes = {
+        "grid.variants": ["kaizen"],
+        "report.formats": ["png", "svg", "pdf"],
+        "report.title": TITLE,
+    }
     project = make_project(tmp_path / "a project; $(touch pwned) 'q' {p} ü", changes)
     project = Project(project.root, tmp_path / "st{o}re $(touch pwned); 'q'")
     shutil.rmtree(project.images)
@@ -46,12 +54,21 @@ def test_names_are_only_names(tmp_path: Path) -> None:
         xml.etree.ElementTree.parse(path)
     report = (summary / "report.md").read_text(encoding="utf-8")
     assert report.startswith(f"# {' '.join(TITLE.split())}\n") and "\n# two" not in report
-    published = {path.relative_to(project.root).as_posix() for path in (project.root / "results").rglob("*")}
-    assert all(path.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum() for path in published)
+    published = {
+        path.relative_to(project.root).as_posix() for path in (project.root / "results").rglob("*")
+    }
+    assert all(
+        path.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum()
+        for path in published
+    )
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "$(touch pwned)", "-rf", "a b", "{x}", ".", "", "new\nline"])
-def test_a_variants_name_becomes_a_folder_and_is_checked(name: str, fresh: Project, warm: Warm, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", "$(touch pwned)", "-rf", "a b", "{x}", ".", "", "new\nline"]
+)
+def test_a_variants_name_becomes_a_folder_and_is_checked(
+    name: str, fresh: Project, warm: Warm, tmp_path: Path
+) -> None:
     project = fresh.copy(tmp_path / "project")
     mine = {"feature_distill": True, "classifier_distill": True, "replay": False}
     project.set({"variants": {name: mine}, "grid.variants": [name]})

@@ -1,7 +1,8 @@
 """A process that has imported all that Kaizen computes with, and forks a child for every command.
 
-So a command runs in a process of its own, which can be killed, filled up or poisoned, without the seconds that
-importing torch takes. `Warm` is the tests' side; this file run as a program is the process's.
+So a command runs in a process of its own, which can be killed, filled up or poisoned, without the
+seconds that importing torch takes. `Warm` is the tests' side; this file run as a program is the
+process's.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _IMPORTED = (
     "kaizen.data.ingest",
     "kaizen.data.replay.shard",
     "kaizen.evaluation.run",
-    "kaizen.garbage",
-    "kaizen.jobs",
-    "kaizen.publish",
+    "kaizen.store.garbage",
+    "kaizen.jobs.make",
+    "kaizen.store.publish",
     "kaizen.report.node",
     "kaizen.report.terminal",
-    "kaizen.running",
+    "kaizen.jobs.running",
     "kaizen.training.step",
-    "kaizen.workflow",
+    "kaizen.jobs.workflow",
     "numpy.random",
     "rich.table",
 )
@@ -42,7 +43,8 @@ _IMPORTED = (
 
 @dataclass(frozen=True)
 class Ended(Outcome):
-    """How a command ended, after how many seconds, and the MB of memory it had at most; a killed one has code -9.
+    """How a command ended, after how many seconds, and the MB of memory it had at most; a killed
+    one has code -9.
 
     The memory includes what it shares with the warm process.
     """
@@ -58,7 +60,8 @@ class Warm:
         """``scratch`` is a folder for the commands' outputs."""
         self.scratch = scratch
         paths = (str(REPOSITORY / "tests"), str(REPOSITORY))
-        # One thread, as a process with more must not be forked: that of Arrow's allocator is off too. And no GPU.
+        # One thread, as a process with more must not be forked: that of Arrow's allocator is off
+        # too. And no GPU.
         single = {
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -88,7 +91,8 @@ class Warm:
         inject: Mapping[str, Any] | None = None,
         kill_after: float | None = None,
     ) -> Ended:
-        """Run a command in ``project``, with faults of `inject` (function name -> arguments) prepared in its process.
+        """Run a command in ``project``, with faults of `inject` (function name -> arguments)
+        prepared in its process.
 
         After ``kill_after`` seconds it gets a SIGKILL.
         """
@@ -105,7 +109,9 @@ class Warm:
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        return Ended(answer["code"], output.read_text(encoding="utf-8", errors="replace"), *answer["used"])
+        return Ended(
+            answer["code"], output.read_text(encoding="utf-8", errors="replace"), *answer["used"]
+        )
 
 
 def run(request: dict[str, Any]) -> int:
@@ -143,7 +149,9 @@ def child(request: dict[str, Any]) -> None:
 
 
 def wait(process: int, kill_after: float | None) -> tuple[int, float]:
-    """Wait for a process, at most so long, and kill it then; returns its exit code and the most MB that it had."""
+    """Wait for a process, at most so long, and kill it then; returns its exit code and the most MB
+    that it had.
+    """
     handle = os.pidfd_open(process)
     try:
         if not select.select([handle], [], [], kill_after)[0]:
@@ -159,12 +167,16 @@ def serve() -> None:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from kaizen import registry
-    from kaizen.training.device import choose_compute
+    from kaizen.compute.device import choose_compute
+    from kaizen.params import registry
 
     for module in _IMPORTED:
         importlib.import_module(module)
-    for entry in (*registry.SSL_METHODS.values(), *registry.FEATURE_DISTILLERS.values(), *registry.SOURCES.values()):
+    for entry in (
+        *registry.SSL_METHODS.values(),
+        *registry.FEATURE_DISTILLERS.values(),
+        *registry.SOURCES.values(),
+    ):
         registry.load(entry.target)
     # Each imports much more, or finds the fonts, when it is first used.
     choose_compute("cpu", "float32", 1)

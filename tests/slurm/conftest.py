@@ -1,4 +1,6 @@
-"""A running SLURM (cluster/slurm/start.sh), the uninterrupted local run, and the table of what each scenario cost."""
+"""A running SLURM (cluster/slurm/start.sh), the uninterrupted local run, and the table of what each
+scenario cost.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,17 @@ def why_not() -> str:
         return "the extra `cluster` is not installed; `make test-slurm` does it"
     if shutil.which("scontrol") is None:
         return "no SLURM on this machine; `make test-slurm` sets one up"
-    ping = subprocess.run(["scontrol", "ping"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    ping = subprocess.run(
+        ["scontrol", "ping"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     return "" if "UP" in ping.stdout else "no slurmctld answers; `make test-slurm` starts one"
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny grid with steps of some ten seconds, made by `kaizen run`, uninterrupted and without SLURM."""
+    """The tiny grid with steps of some ten seconds, made by `kaizen run`, uninterrupted and without
+    SLURM.
+    """
     changes = {
         "train.epochs": 120,
         "train.warmup_epochs": 1,
@@ -63,12 +69,21 @@ def grid(reference: Project, tmp_path: Path) -> Iterator[Grid]:
 
 @pytest.fixture
 def scenario(request: pytest.FixtureRequest) -> Scenario:
-    """Note for the table at the end: nodes to make and made, SLURM jobs, how often they started, bytes."""
+    """Note for the table at the end: nodes to make and made, SLURM jobs, how often they started,
+    bytes.
+    """
 
     def note(grid: Grid, ideal: int) -> None:
         jobs = [job for run in grid.running for job in run.jobs]
         same = "yes" if grid.same_bytes() else "NO"
-        row = (request.node.name, ideal, grid.made(), len(jobs) or "–", len(starts(*jobs)) if jobs else "–", same)
+        row = (
+            request.node.name,
+            ideal,
+            grid.made(),
+            len(jobs) or "–",
+            len(starts(*jobs)) if jobs else "–",
+            same,
+        )
         TABLE.append(tuple(map(str, row)))
         assert grid.made() == ideal
 
@@ -78,6 +93,9 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if TABLE:
         terminalreporter.section("what each scenario cost")
-        rows = [("scenario", "nodes to make", "nodes made", "SLURM jobs", "their starts", "same bytes"), *TABLE]
+        rows = [
+            ("scenario", "nodes to make", "nodes made", "SLURM jobs", "their starts", "same bytes"),
+            *TABLE,
+        ]
         for row in rows:
             terminalreporter.write_line("| " + " | ".join(row) + " |")

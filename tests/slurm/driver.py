@@ -1,7 +1,9 @@
-"""Driving a real SLURM in tests: Snakemake with the profile, its jobs, and the training processes inside them.
+"""Driving a real SLURM in tests: Snakemake with the profile, its jobs, and the training processes
+inside them.
 
-The tests act at moments of their own choosing: they watch the saved state until training has come to an epoch, and hold
-the training process still (SIGSTOP) while time passes. So nothing depends on how fast the machine is.
+The tests act at moments of their own choosing: they watch the saved state until training has come
+to an epoch, and hold the training process still (SIGSTOP) while time passes. So nothing depends on
+how fast the machine is.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import safetensors
 import yaml
 from tiny import REPOSITORY, Project
 
-from kaizen.store import RUN_RECORD
+from kaizen.store.store import RUN_RECORD
 
 T = TypeVar("T")
 SIGTERM_BIT = 1 << 14
@@ -67,7 +69,10 @@ def starts(*jobs: str) -> list[Start]:
     fields = "JobIDRaw,State,Start,End,NodeList,Comment"
     text = ask("sacct", "-X", "-n", "-P", "--duplicates", "-j", ",".join(jobs), "-o", fields)
     found = [Start(*line.split("|")) for line in text.splitlines()]
-    return sorted((start for start in found if start.node not in ("", "None assigned")), key=lambda start: start.began)
+    return sorted(
+        (start for start in found if start.node not in ("", "None assigned")),
+        key=lambda start: start.began,
+    )
 
 
 def trainers(key: str) -> list[psutil.Process]:
@@ -84,7 +89,9 @@ def trainers(key: str) -> list[psutil.Process]:
 
 
 def has_got_term(process: psutil.Process) -> bool:
-    """Whether a SIGTERM waits for a process that is held still, or has ended it (SLURM may wake it up for that)."""
+    """Whether a SIGTERM waits for a process that is held still, or has ended it (SLURM may wake it
+    up for that).
+    """
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -96,11 +103,18 @@ def has_got_term(process: psutil.Process) -> bool:
 class Snakemake:
     """A `snakemake --profile` that runs in the background; its output goes to a file."""
 
-    def __init__(self, command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], folder: Path, environment: Mapping[str, str], log: Path
+    ) -> None:
         self.log = log
         with open(log, "w") as file:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
             )
 
     @property
@@ -124,7 +138,9 @@ class Snakemake:
 
 
 class Grid:
-    """A tiny project whose shards, replay and steps are finished but for one step, and a copy of the profile."""
+    """A tiny project whose shards, replay and steps are finished but for one step, and a copy of
+    the profile.
+    """
 
     def __init__(self, reference: Project, root: Path) -> None:
         self.reference = reference
@@ -140,7 +156,11 @@ class Grid:
     def change_profile(self, changes: Mapping[str, Any], source: str = "slurm") -> None:
         """Write a copy of profiles/slurm with other values, as a user would."""
         values = yaml.safe_load((REPOSITORY / "profiles" / source / "config.yaml").read_text())
-        values |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 20} if source == "slurm" else {}
+        values |= (
+            {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 20}
+            if source == "slurm"
+            else {}
+        )
         self.profile.mkdir(exist_ok=True)
         (self.profile / "config.yaml").write_text(yaml.safe_dump(values | dict(changes)))
 

@@ -1,7 +1,9 @@
-"""The least of a Kubernetes API server: keeps Jobs and Secrets, and runs a Job's container as a process of this host.
+"""The least of a Kubernetes API server: keeps Jobs and Secrets, and runs a Job's container as a
+process of this host.
 
-What is real: the executor plugin and its client, the manifests, the commands that the containers run, their exit codes
-and logs. What is not: images, scheduling, volumes (a claim's mount path is simply a folder of this host), limits.
+What is real: the executor plugin and its client, the manifests, the commands that the containers
+run, their exit codes and logs. What is not: images, scheduling, volumes (a claim's mount path is
+simply a folder of this host), limits.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Kubernetes:
     """The server; `jobs` are the manifests that were created, by name."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Containers see ``environment``, as if it was in the image, and a working folder of their own."""
+        """Containers see ``environment``, as if it was in the image, and a working folder of their
+        own.
+        """
         self.folder, self.environment = folder, dict(environment)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
@@ -41,7 +45,9 @@ class Kubernetes:
                 found = server.handle(self.command, self.path, body)
                 text = found if isinstance(found, str) else json.dumps(found)
                 self.send_response(200)
-                self.send_header("Content-Type", "text/plain" if isinstance(found, str) else "application/json")
+                self.send_header(
+                    "Content-Type", "text/plain" if isinstance(found, str) else "application/json"
+                )
                 self.end_headers()
                 self.wfile.write(text.encode())
 
@@ -69,13 +75,17 @@ class Kubernetes:
         parts = path.strip("/").split("/")
         name = body.get("metadata", {}).get("name", "")
         if method == "POST" and parts[-1] == "secrets":
-            self.secrets[name] = {key: base64.b64decode(value).decode() for key, value in body["data"].items()}
+            self.secrets[name] = {
+                key: base64.b64decode(value).decode() for key, value in body["data"].items()
+            }
         elif method == "POST" and parts[-1] == "jobs":
             self.jobs[name] = body
             self._start(name)
         elif method == "GET" and parts[-1] == "status":
             code = self._processes[parts[-2]].poll()
-            return {"status": {"active": 1} if code is None else {"failed" if code else "succeeded": 1}}
+            return {
+                "status": {"active": 1} if code is None else {"failed" if code else "succeeded": 1}
+            }
         elif method == "GET" and parts[-1] == "pods":
             return {"items": [self._pod(query.partition("job-name%3D")[2])]}
         elif method == "GET" and parts[-1] == "log":
@@ -114,14 +124,28 @@ class Kubernetes:
     def _pod(self, job: str) -> dict[str, Any]:
         code = self._processes[job].poll()
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
-        status = {"name": "snakemake", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}
+        status = {
+            "name": "snakemake",
+            "image": "",
+            "imageID": "",
+            "ready": True,
+            "restartCount": 0,
+            "state": state,
+        }
         return {"metadata": {"name": job}, "status": {"containerStatuses": [status]}}
 
 
 def image_environment(repository: Path, python: str, pip: Path) -> dict[str, str]:
-    """What the image holds: Python, the checkout's code, and a pip that has nothing left to install."""
+    """What the image holds: Python, the checkout's code, and a pip that has nothing left to
+    install.
+    """
     pip.parent.mkdir(parents=True, exist_ok=True)
     pip.write_text("#!/bin/sh\nexit 0\n")
     pip.chmod(0o755)
     path = os.pathsep.join([str(pip.parent), str(Path(python).parent), "/usr/bin", "/bin"])
-    return {"PATH": path, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "HOME": str(pip.parent)}
+    return {
+        "PATH": path,
+        "PYTHONPATH": str(repository),
+        "OMP_NUM_THREADS": "1",
+        "HOME": str(pip.parent),
+    }

@@ -1,4 +1,6 @@
-"""A training step that SLURM interrupts, in every way it has, resumes and ends with the bytes of an undisturbed run."""
+"""A training step that SLURM interrupts, in every way it has, resumes and ends with the bytes of an
+undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -47,17 +49,31 @@ def test_scancel(grid: Grid, scenario: Scenario) -> None:
     scenario(grid, ideal=1)
 
 
-@pytest.mark.parametrize("partition", ["normal", "scavenge"], ids=["with a grace period", "without one"])
+@pytest.mark.parametrize(
+    "partition", ["normal", "scavenge"], ids=["with a grace period", "without one"]
+)
 def test_preemption(grid: Grid, scenario: Scenario, partition: str) -> None:
     """Jobs of a higher partition take both nodes; the step saves and goes on when they are gone."""
     grid.change_profile({"set-resources": {"step": {"slurm_partition": partition}}})
     key = grid.project.keys("step")[1]
     run = grid.snakemake(grid.forget(key))
     process = grid.hold_trainer(key)
-    submit = ["sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--mem=100", "--time=1"]
+    submit = [
+        "sbatch",
+        "--parsable",
+        "--partition=high",
+        "--nodes=2",
+        "--exclusive",
+        "--mem=100",
+        "--time=1",
+    ]
     other = ask(*submit, "--output=/dev/null", "--wrap=sleep 5").strip()
     try:
-        until("the higher job runs", lambda: job_fields(other)["JobState"] in ("RUNNING", "COMPLETED"), 120)
+        until(
+            "the higher job runs",
+            lambda: job_fields(other)["JobState"] in ("RUNNING", "COMPLETED"),
+            120,
+        )
         assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
         run.finish()
     finally:
@@ -71,7 +87,9 @@ def test_preemption(grid: Grid, scenario: Scenario, partition: str) -> None:
 
 
 def test_node_dies(grid: Grid, scenario: Scenario) -> None:
-    """slurmd, slurmstepd and the job are gone at once: SLURM starts the job on the other node, and it resumes."""
+    """slurmd, slurmstepd and the job are gone at once: SLURM starts the job on the other node, and
+    it resumes.
+    """
     key = grid.project.keys("step")[1]
     run = grid.snakemake(grid.forget(key))
     process = grid.hold_trainer(key)
@@ -94,7 +112,9 @@ def test_node_dies(grid: Grid, scenario: Scenario) -> None:
 
 
 def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
-    """Only slurmd dies; the job goes on unseen while SLURM starts it again elsewhere: the older one must give way."""
+    """Only slurmd dies; the job goes on unseen while SLURM starts it again elsewhere: the older one
+    must give way.
+    """
     key = grid.project.keys("step")[1]
     run = grid.snakemake(grid.forget(key))
     survivor = grid.hold_trainer(key)
@@ -104,7 +124,9 @@ def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
     before = lock.read_text()
     try:
         slurmd_of(node).kill()
-        until("SLURM starts the job again", lambda: job_fields(run.job()).get("Restarts") == "1", 120)
+        until(
+            "SLURM starts the job again", lambda: job_fields(run.job()).get("Restarts") == "1", 120
+        )
         until("the new twin takes the lock over", lambda: lock.read_text() != before, 240)
         epoch = grid.epoch(key)
         survivor.resume()
@@ -126,7 +148,9 @@ def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
 def slurmd_of(node: str) -> psutil.Process:
     """The daemon of a node."""
     (found,) = [
-        p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "slurmd" and node in p.info["cmdline"]
+        p
+        for p in psutil.process_iter(["name", "cmdline"])
+        if p.info["name"] == "slurmd" and node in p.info["cmdline"]
     ]
     return found
 

@@ -1,4 +1,6 @@
-"""SIGKILL of the main Snakemake: its jobs go on. A restart waits for them; `kaizen jobs --cancel` ends them first."""
+"""SIGKILL of the main Snakemake: its jobs go on. A restart waits for them; `kaizen jobs --cancel`
+ends them first.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,27 @@ from slurm.driver import Grid, Snakemake, starts, trainers, until
 
 
 def kaizen_jobs(grid: Grid, *arguments: str) -> str:
-    environment = os.environ | {"KAIZEN_STORE": str(grid.project.store.root), "PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {
+        "KAIZEN_STORE": str(grid.project.store.root),
+        "PYTHONPATH": str(REPOSITORY),
+    }
     command = [sys.executable, "-m", "kaizen", "jobs", *arguments]
     done = subprocess.run(
-        command, cwd=grid.project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=grid.project.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 def leave_orphan(grid: Grid, key: str) -> tuple[str, Snakemake, psutil.Process]:
-    """Kill the snakemake of a step that is being made and held still: its target, itself, and the process it left."""
+    """Kill the snakemake of a step that is being made and held still: its target, itself, and the
+    process it left.
+    """
     target = grid.forget(key)
     killed = grid.snakemake(target)
     process = grid.hold_trainer(key)

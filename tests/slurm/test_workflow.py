@@ -22,7 +22,9 @@ def test_smoke_two_jobs(grid: Grid, scenario: Scenario) -> None:
 
 
 def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
-    """Every node through SLURM: the bytes of the local run; independent steps side by side; short jobs in groups."""
+    """Every node through SLURM: the bytes of the local run; independent steps side by side; short
+    jobs in groups.
+    """
     shutil.rmtree(grid.project.store.root)
     run = grid.snakemake()
     run.finish()
@@ -34,7 +36,9 @@ def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
     assert len(steps) == 3
     _, one, other = steps
     assert one.node != other.node
-    assert max(one.began, other.began) < min(one.ended, other.ended), "the two variants train at the same time"
+    assert max(one.began, other.began) < min(one.ended, other.ended), (
+        "the two variants train at the same time"
+    )
     (evaluations,) = [start for start in found if "evaluations" in start.comment]
     assert "reference" in evaluations.comment
     assert len(found) == 7, "shards, replays, three steps, a group of three evaluations, summary"
@@ -45,7 +49,9 @@ def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
 
 
 def test_requested_resources_reach_slurm(grid: Grid) -> None:
-    """What the profile says of the rule `step`, as the controller sees it, and the GPU as the job sees it."""
+    """What the profile says of the rule `step`, as the controller sees it, and the GPU as the job
+    sees it.
+    """
     asked = {
         "slurm_partition": "scavenge",
         "slurm_account": "research",
@@ -67,7 +73,11 @@ def test_requested_resources_reach_slurm(grid: Grid) -> None:
     assert fields["Account"] == "research"
     assert fields["TimeLimit"] == "00:07:00"
     assert fields["Requeue"] == "1"
-    assert "cpu=2" in fields["TRES"] and "mem=777M" in fields["TRES"] and "gres/gpu=1" in fields["TRES"]
+    assert (
+        "cpu=2" in fields["TRES"]
+        and "mem=777M" in fields["TRES"]
+        and "gres/gpu=1" in fields["TRES"]
+    )
     assert fields["Comment"] == f"rule_step_wildcards_{key}"
     assert fields["JobName"].startswith("kaizen_")
     assert fields["WorkDir"] == str(grid.project.root)
@@ -76,7 +86,9 @@ def test_requested_resources_reach_slurm(grid: Grid) -> None:
 
 
 def test_one_step_on_two_nodes(grid: Grid) -> None:
-    """`runtime.hosts`: an allocation of two nodes, a torchrun on each by srun, one step; the first process writes."""
+    """`runtime.hosts`: an allocation of two nodes, a torchrun on each by srun, one step; the first
+    process writes.
+    """
     grid.project.set({"runtime.hosts": 2})
     key = grid.project.keys("step")[0]
     run = grid.snakemake(grid.forget(key))
@@ -86,4 +98,6 @@ def test_one_step_on_two_nodes(grid: Grid) -> None:
     assert start.node == "node[1-2]"
     record = grid.project.store.read_record("step", key)
     assert record["environment"]["processes"] == [2]
-    assert grid.project.nodes().keys() == grid.reference.nodes().keys(), "how many share a step is in no key"
+    assert grid.project.nodes().keys() == grid.reference.nodes().keys(), (
+        "how many share a step is in no key"
+    )

@@ -1,5 +1,5 @@
 # Raw data -> task shards -> replay shards.
-from kaizen.registry import REPLAY_POLICIES
+from kaizen.params.registry import REPLAY_POLICIES
 
 REPLAY_LOOKS_AT_FEATURES = REPLAY_POLICIES[kz.params.replay.policy].features
 

@@ -1,1 +1,3 @@
-"""Replay shards: the few images of earlier tasks that a step may train on again. One policy per file."""
+"""Replay shards: the few images of earlier tasks that a step may train on again. One policy per
+file.
+"""

@@ -9,7 +9,9 @@ from kaizen.data.split import seeded_order
 
 
 def choose(stream: Stream, size: Size) -> list[np.ndarray]:
-    """Rows of each class of each task at random: the first of an order that seed, task and class alone decide."""
+    """Rows of each class of each task at random: the first of an order that seed, task and class
+    alone decide.
+    """
 
     def pick(group: Group, count: int) -> np.ndarray:
         order = seeded_order(len(group.rows), stream.seed, "replay", group.task, group.label)

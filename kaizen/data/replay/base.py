@@ -1,7 +1,9 @@
-"""What a replay policy sees and answers, and the division of a memory's size over tasks and classes.
+"""What a replay policy sees and answers, and the division of a memory's size over tasks and
+classes.
 
-A policy is a function ``choose(stream, size)``, named in `kaizen.registry.REPLAY_POLICIES`. It must keep memories
-nested: what it holds after task k + 1 was held after task k or belongs to task k + 1.
+A policy is a function ``choose(stream, size)``, named in `kaizen.params.registry.REPLAY_POLICIES`.
+It must keep memories nested: what it holds after task k + 1 was held after task k or belongs to
+task k + 1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Features = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a memory is: ``amount`` is a share of the rows (proportion), or images per class or in all (memory).
+    """How large a memory is: ``amount`` is a share of the rows (proportion), or images per class or
+    in all (memory).
 
     Raises KaizenError where the amount cannot be.
     """
@@ -32,11 +35,15 @@ class Size:
     def __post_init__(self) -> None:
         """Check unit and amount."""
         if self.unit not in ("proportion", "per_class", "memory"):
-            raise KaizenError(f"replay.{self.unit} is no size; give replay.proportion, per_class or memory")
+            raise KaizenError(
+                f"replay.{self.unit} is no size; give replay.proportion, per_class or memory"
+            )
         if self.unit == "proportion" and not 0 <= self.amount <= 1:
             raise KaizenError(f"replay.proportion: {self.amount} must be a share between 0 and 1")
         if self.unit != "proportion" and (self.amount < 0 or self.amount != int(self.amount)):
-            raise KaizenError(f"replay.{self.unit}: {self.amount} must be a whole number from 0 upwards")
+            raise KaizenError(
+                f"replay.{self.unit}: {self.amount} must be a whole number from 0 upwards"
+            )
 
     def share(self, rows: int) -> int:
         """The proportion of so many rows, rounded down."""
@@ -52,7 +59,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Task:
-    """An earlier task as its shard describes it: its classes, in its order, and labels int [N], -1 where absent."""
+    """An earlier task as its shard describes it: its classes, in its order, and labels int [N], -1
+    where absent.
+    """
 
     number: int
     classes: tuple[int, ...]
@@ -60,15 +69,20 @@ class Task:
 
 
 def no_features(task: int) -> np.ndarray:
-    """Stand for the features of a node that has no models to compute them with; raises KaizenError."""
-    raise KaizenError("replay.policy: this policy looks at features, but the node names no steps; plan anew")
+    """Stand for the features of a node that has no models to compute them with; raises
+    KaizenError.
+    """
+    raise KaizenError(
+        "replay.policy: this policy looks at features, but the node names no steps; plan anew"
+    )
 
 
 @dataclass(frozen=True)
 class Stream:
     """All that a policy may look at: the tasks so far, in order, the seed, and the rows' features.
 
-    ``features(task)`` gives float32 [N, F], row by row those of the model right after that task was learnt.
+    ``features(task)`` gives float32 [N, F], row by row those of the model right after that task was
+    learnt.
     """
 
     tasks: tuple[Task, ...]
@@ -80,25 +94,33 @@ class Policy(Protocol):
     """Chooses the rows that a memory holds after the tasks of a stream."""
 
     def __call__(self, stream: Stream, size: Size) -> list[np.ndarray]:
-        """For each task the rows of its shard that are kept: int64, ascending, each at most once."""
+        """For each task the rows of its shard that are kept: int64, ascending, each at most
+        once.
+        """
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one class in one task, or (label -1) a task's unlabelled rows: int64 positions, ascending."""
+    """The rows of one class in one task, or (label -1) a task's unlabelled rows: int64 positions,
+    ascending.
+    """
 
     task: int
     label: int
     rows: np.ndarray
 
 
-def choose_by_group(stream: Stream, size: Size, pick: Callable[[Group, int], np.ndarray]) -> list[np.ndarray]:
-    """Choose class by class in each task, ``pick(group, count)`` giving ``count`` of a group's rows.
+def choose_by_group(
+    stream: Stream, size: Size, pick: Callable[[Group, int], np.ndarray]
+) -> list[np.ndarray]:
+    """Choose class by class in each task, ``pick(group, count)`` giving ``count`` of a group's
+    rows.
 
-    Of a class with m labelled rows int(m * proportion) are kept, or images per class divided by the number of tasks
-    that have the class, or (memory // tasks) // classes of the task (fidelity.md §7), each at most m. Unlabelled rows
-    are one further group per task, as their class is not known: a proportion of them, or what the task's classes left
-    of its part. Memories are nested if a smaller pick is part of a larger one.
+    Of a class with m labelled rows int(m * proportion) are kept, or images per class divided by the
+    number of tasks that have the class, or (memory // tasks) // classes of the task (fidelity.md
+    §7), each at most m. Unlabelled rows are one further group per task, as their class is not
+    known: a proportion of them, or what the task's classes left of its part. Memories are nested if
+    a smaller pick is part of a larger one.
     """
     holders = Counter(label for task in stream.tasks for label in task.classes)
     chosen = []
@@ -112,7 +134,11 @@ def choose_by_group(stream: Stream, size: Size, pick: Callable[[Group, int], np.
             elif label == -1:
                 count = min(left, len(rows))
             else:
-                parts = (holders[label],) if size.unit == "per_class" else (len(stream.tasks), len(task.classes))
+                parts = (
+                    (holders[label],)
+                    if size.unit == "per_class"
+                    else (len(stream.tasks), len(task.classes))
+                )
                 quota = int(size.amount) // math.prod(parts)
                 count = min(quota, len(rows))
                 left += quota - count

@@ -10,7 +10,8 @@ from kaizen.data.replay.base import Group, Size, Stream, choose_by_group
 
 
 def choose(stream: Stream, size: Size) -> list[np.ndarray]:
-    """The first rows of each class of each task in herding order, by the features right after the task was learnt.
+    """The first rows of each class of each task in herding order, by the features right after the
+    task was learnt.
 
     Later steps take a shorter part of the same order: nothing is chosen again.
     """
@@ -25,10 +26,12 @@ def choose(stream: Stream, size: Size) -> list[np.ndarray]:
 
 
 def herding_order(features: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` rows of features float [N, F] in herding order: int64 [count], all different.
+    """The first ``count`` rows of features float [N, F] in herding order: int64 [count], all
+    different.
 
-    The k-th row is the one of those left that brings the mean of the first k nearest to the mean of all, features
-    scaled to length 1, means not (as in the authors' code). Of equally near rows the first is taken.
+    The k-th row is the one of those left that brings the mean of the first k nearest to the mean of
+    all, features scaled to length 1, means not (as in the authors' code). Of equally near rows the
+    first is taken.
     """
     vectors = features.astype(np.float64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -36,8 +39,8 @@ def herding_order(features: np.ndarray, count: int) -> np.ndarray:
     mean, total = vectors.mean(axis=0), np.zeros(vectors.shape[1])
     order = np.empty(count, dtype=np.int64)
     for k in range(count):
-        # |mean - (total + x) / (k + 1)|^2 without what is the same for all x, times (k + 1)^2; einsum, unlike BLAS,
-        # sums in the same order whatever the number of threads.
+        # |mean - (total + x) / (k + 1)|^2 without what is the same for all x, times (k + 1)^2;
+        # einsum, unlike BLAS, sums in the same order whatever the number of threads.
         distances = squares - 2 * np.einsum("nf,f->n", vectors, (k + 1) * mean - total)
         distances[order[:k]] = np.inf
         order[k] = distances.argmin()

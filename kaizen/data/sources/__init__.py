@@ -1,11 +1,12 @@
-"""Data sources, a file each; `kaizen.registry.SOURCES` names them. See `kaizen.data.sources.base.Source`."""
+"""Data sources, a file each; `kaizen.params.registry.SOURCES` names them. See
+`kaizen.data.sources.base.Source`.
+"""
 
 from __future__ import annotations
 
-from kaizen import registry
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.params import DatasetParams
+from kaizen.params import DatasetParams, registry
 
 
 def open_source(dataset: DatasetParams) -> Source:

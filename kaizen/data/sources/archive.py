@@ -1,4 +1,6 @@
-"""Datasets that come as one published archive: its checksum is verified before anything in it is read."""
+"""Datasets that come as one published archive: its checksum is verified before anything in it is
+read.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from kaizen.data.sources.base import PARTS, Part, Row, Source
 from kaizen.data.sources.memory import ChecksumMemory
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, sha256_text
-from kaizen.store import main_checkout
+from kaizen.store.store import main_checkout
 
 _PIECE = 1 << 20
 _TIMEOUT_SECONDS = 60
@@ -28,7 +30,9 @@ _TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: file name, address, MD5 as its publisher or torchvision states it, and size in MB."""
+    """A published archive: file name, address, MD5 as its publisher or torchvision states it, and
+    size in MB.
+    """
 
     file: str
     url: str
@@ -51,13 +55,16 @@ Content = dict[str, Images]
 class ArchiveSource(Source):
     """A dataset in one archive, read into memory as a whole; downloaded where it is absent.
 
-    The plan needs no archive: its content is known by its published checksum. One that is there is verified.
+    The plan needs no archive: its content is known by its published checksum. One that is there is
+    verified.
     """
 
     in_memory = True
 
     def __init__(self, archive: Archive, path: str | None) -> None:
-        """``path`` is the archive or the folder that holds it; None: .kaizen/downloads of the checkout."""
+        """``path`` is the archive or the folder that holds it; None: .kaizen/downloads of the
+        checkout.
+        """
         self.archive = archive
         self.path = Path(path).expanduser().absolute() if path else None
         self._loaded: Content = {}
@@ -71,9 +78,13 @@ class ArchiveSource(Source):
         """Read "train", "test" and perhaps "unlabelled"; called once per process."""
 
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
-        """The archive's published checksum for every class; raises KaizenError where a present archive has another."""
+        """The archive's published checksum for every class; raises KaizenError where a present
+        archive has another.
+        """
         self.verify(cache)
-        return {part: [sha256_text(f"md5:{self.archive.md5}")] * len(self.classes) for part in PARTS}
+        return {
+            part: [sha256_text(f"md5:{self.archive.md5}")] * len(self.classes) for part in PARTS
+        }
 
     def verify(self, cache: Path | None) -> None:
         """Raise KaizenError where the archive is present and not as published."""
@@ -82,14 +93,19 @@ class ArchiveSource(Source):
             verify_file(path, self.archive.md5, cache, f"fetch it again from {self.archive.url}")
 
     def rows(self, part: Part) -> list[Row]:
-        """Rows class by class, unlabelled ones last; the index is the position in the part as published."""
+        """Rows class by class, unlabelled ones last; the index is the position in the part as
+        published.
+        """
         content = self._content()
         rows: list[Row] = []
         for name in (part, UNLABELLED_IMAGES) if part == "train" else (part,):
             if name in content:
                 labels, first = content[name].labels, len(rows)
                 order = np.argsort(labels, kind="stable").tolist()
-                rows.extend(Row(first + number, int(labels[number]), f"{name}/{number:06d}") for number in order)
+                rows.extend(
+                    Row(first + number, int(labels[number]), f"{name}/{number:06d}")
+                    for number in order
+                )
         return rows
 
     def read(self, row: Row) -> np.ndarray:
@@ -120,16 +136,21 @@ class ArchiveSource(Source):
         try:
             with open(path, "rb") as file:
                 # The same open file is hashed and read, so it cannot be exchanged in between.
-                _compare(path, _md5(file), self.archive.md5, f"fetch it again from {self.archive.url}")
+                _compare(
+                    path, _md5(file), self.archive.md5, f"fetch it again from {self.archive.url}"
+                )
                 file.seek(0)
                 with tarfile.open(fileobj=file, mode="r:gz") as tar:
                     yield tar
         except (OSError, EOFError, tarfile.TarError, ValueError, KeyError) as error:
-            raise KaizenError(f"{path} cannot be read ({error}); fetch it again from {self.archive.url}") from error
+            raise KaizenError(
+                f"{path} cannot be read ({error}); fetch it again from {self.archive.url}"
+            ) from error
 
 
 def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
-    """A file in an archive; raises KeyError where it is absent and ValueError where it is no regular file.
+    """A file in an archive; raises KeyError where it is absent and ValueError where it is no
+    regular file.
 
     Links are none either: they may lead in circles.
     """
@@ -140,7 +161,9 @@ def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
 
 
 def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
-    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and times."""
+    """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and
+    times.
+    """
 
     def compute() -> str:
         with open(path, "rb") as file:
@@ -149,7 +172,9 @@ def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
     memory = ChecksumMemory(cache, path)
     try:
         status = path.stat()
-        found = memory.checksum("md5", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], compute)
+        found = memory.checksum(
+            "md5", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], compute
+        )
     except OSError as error:
         raise KaizenError(f"{path} cannot be read ({error.strerror}); {mend}") from error
     memory.save()
@@ -157,14 +182,21 @@ def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
 
 
 def download(archive: Archive, folder: Path, wanted: Path | None) -> Path:
-    """Fetch an archive into ``folder``, verified before it appears there; ``wanted``: where the user said it is.
+    """Fetch an archive into ``folder``, verified before it appears there; ``wanted``: where the
+    user said it is.
 
     Raises KaizenError that says how to fetch it by hand.
     """
     target = folder / archive.file
     absent = f"{wanted} holds no {archive.file}; " if wanted else ""
-    print(f"{absent}downloading {archive.url} ({archive.megabytes} MB) to {target}", file=sys.stderr)
-    by_hand = f"fetch it by hand, as with `curl -L -o {target} {archive.url}`, or set dataset.path to where it is"
+    print(
+        f"{absent}downloading {archive.url} ({archive.megabytes} MB) to {target}", file=sys.stderr
+    )
+    by_hand = (
+        f"fetch it by hand, as with `curl -L -o {target} {archive.url}`, or set "
+        "dataset.path "
+        "to where it is"
+    )
     with atomic_path(target) as temporary:
         with open(temporary, "wb") as file:
             for piece in _pieces(archive.url, by_hand):

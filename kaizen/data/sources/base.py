@@ -1,4 +1,6 @@
-"""What a data source offers to the plan (classes, domains, checksums) and to ingestion (rows, their content)."""
+"""What a data source offers to the plan (classes, domains, checksums) and to ingestion (rows, their
+content).
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ UNLABELLED = -1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its position in the dataset's part, its true label (-1: unknown), its path relative to the dataset,
-    and its domain's position in `Source.domains` (0 where there are none)."""
+    """One image: its position in the dataset's part, its true label (-1: unknown), its path
+    relative to the dataset, and its domain's position in `Source.domains` (0 where there are none).
+    """
 
     index: int
     label: int
@@ -28,7 +31,9 @@ class Row:
 
 
 class Source(ABC):
-    """A dataset with a train and a test part. It is pickled to worker processes, so it must be small then."""
+    """A dataset with a train and a test part. It is pickled to worker processes, so it must be
+    small then.
+    """
 
     name: str
     # Its pixels are at hand once the first is read: worker processes would only copy them.
@@ -41,15 +46,17 @@ class Source(ABC):
 
     @property
     def domains(self) -> list[str]:
-        """Domain names in the source's order; none where the dataset is not divided into domains."""
+        """Domain names in the source's order; none where the dataset is not divided into
+        domains.
+        """
         return []
 
     @abstractmethod
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
         """For each part one SHA-256 per class over its content.
 
-        It depends neither on modification times nor on where the data lies. ``cache`` is a folder that
-        remembers checksums by the files' paths, sizes and times of modification and change.
+        It depends neither on modification times nor on where the data lies. ``cache`` is a folder
+        that remembers checksums by the files' paths, sizes and times of modification and change.
         """
 
     def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:
@@ -58,14 +65,17 @@ class Source(ABC):
 
     @abstractmethod
     def rows(self, part: Part) -> list[Row]:
-        """All images of a part in dataset order: class by class in label order, in the source's order within.
+        """All images of a part in dataset order: class by class in label order, in the source's
+        order within.
 
         Images without a class come last.
         """
 
     @abstractmethod
     def read(self, row: Row) -> bytes | np.ndarray:
-        """A row's image: the bytes of its file, or pixels uint8 [H, W, C]; called in worker processes."""
+        """A row's image: the bytes of its file, or pixels uint8 [H, W, C]; called in worker
+        processes.
+        """
 
 
 def names_text(names: Sequence[str]) -> str:

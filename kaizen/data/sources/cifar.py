@@ -1,6 +1,8 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the archives of Python's version, which hold pickles.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the archives of Python's version, which hold
+pickles.
 
-The pickles are read by an unpickler that knows plain values and NumPy arrays only, after the archive was verified.
+The pickles are read by an unpickler that knows plain values and NumPy arrays only, after the
+archive was verified.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from kaizen.params import DatasetParams
 
 _SIDE = 32
 _CIFAR100 = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
-man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
-tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree
+orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum
+rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
+trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
 
@@ -65,10 +68,14 @@ VARIANTS = {
 
 
 class Cifar(ArchiveSource):
-    """CIFAR-10 or CIFAR-100 with its fine labels: 50,000 + 10,000 colour images of 32 x 32 pixels."""
+    """CIFAR-10 or CIFAR-100 with its fine labels: 50,000 + 10,000 colour images of 32 x 32
+    pixels.
+    """
 
     def __init__(self, dataset: DatasetParams) -> None:
-        """``dataset.path`` is the archive or the folder that holds it; where it is absent it will be downloaded."""
+        """``dataset.path`` is the archive or the folder that holds it; where it is absent it will
+        be downloaded.
+        """
         self.name = dataset.source
         super().__init__(VARIANTS[self.name].archive, dataset.path)
 
@@ -82,24 +89,35 @@ class Cifar(ArchiveSource):
         variant = VARIANTS[self.name]
         with self.open() as tar:
             return {
-                part: _joined([_batch(tar, name, variant.labels, len(variant.classes)) for name in names])
+                part: _joined(
+                    [_batch(tar, name, variant.labels, len(variant.classes)) for name in names]
+                )
                 for part, names in variant.members.items()
             }
 
 
 def _joined(batches: list[Images]) -> Images:
-    return Images(np.concatenate([batch.pixels for batch in batches]), np.concatenate([b.labels for b in batches]))
+    return Images(
+        np.concatenate([batch.pixels for batch in batches]),
+        np.concatenate([b.labels for b in batches]),
+    )
 
 
 def _batch(tar: tarfile.TarFile, name: str, key: bytes, classes: int) -> Images:
-    """One batch: "data" uint8 [N, 3072], channel by channel, and a list of labels. Raises ValueError otherwise."""
+    """One batch: "data" uint8 [N, 3072], channel by channel, and a list of labels. Raises
+    ValueError otherwise.
+    """
     try:
         batch = PlainUnpickler(member(tar, name), encoding="bytes").load()
         data, labels = batch[b"data"], np.asarray(batch[key], dtype=np.int64)
     except (pickle.UnpicklingError, AttributeError, TypeError, IndexError, ImportError) as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
     size = 3 * _SIDE * _SIDE
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(labels), size):
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.shape != (len(labels), size)
+    ):
         raise ValueError(f"{name} does not hold {len(labels)} images of {size} bytes")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"{name} holds labels beyond 0 to {classes - 1}")
@@ -125,11 +143,17 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Reads containers, texts, bytes, numbers and NumPy arrays; a pickle that names anything else is refused."""
+    """Reads containers, texts, bytes, numbers and NumPy arrays; a pickle that names anything else
+    is refused.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what may be called; raises UnpicklingError for all else, before anything of it is imported."""
+        """Return what may be called; raises UnpicklingError for all else, before anything of it is
+        imported.
+        """
         try:
             return _KNOWN[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not plain data") from None
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which is not plain data"
+            ) from None

@@ -1,4 +1,6 @@
-"""Scikit-learn's handwritten digits: 1,797 greyscale images of 8 x 8 pixels, 10 classes, without a download."""
+"""Scikit-learn's handwritten digits: 1,797 greyscale images of 8 x 8 pixels, 10 classes, without a
+download.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _LEVELS = 16
 
 
 class Digits(Source):
-    """The images of `sklearn.datasets.load_digits`, with a held-out share of every class as the test part."""
+    """The images of `sklearn.datasets.load_digits`, with a held-out share of every class as the
+    test part.
+    """
 
     name = "digits"
     in_memory = True
@@ -53,7 +57,9 @@ class Digits(Source):
             held_out = min(max(1, round(len(members) * self.test_fraction)), len(members) - 1)
             order = seeded_order(len(members), self.seed, "digits.test", label)
             chosen = order[:held_out] if part == "test" else order[held_out:]
-            rows.extend(Row(int(i), label, f"{self.file.name}/{i:04d}") for i in members[np.sort(chosen)])
+            rows.extend(
+                Row(int(i), label, f"{self.file.name}/{i:04d}") for i in members[np.sort(chosen)]
+            )
         return rows
 
     def read(self, row: Row) -> np.ndarray:
@@ -71,13 +77,17 @@ def _data_file() -> Path:
         )
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if not file.is_file():
-        raise KaizenError(f"{file} is missing from scikit-learn; reinstall it, or use another dataset.source")
+        raise KaizenError(
+            f"{file} is missing from scikit-learn; reinstall it, or use another dataset.source"
+        )
     return file
 
 
 @functools.cache
 def _table(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [1797, 8, 8, 1] and labels int64 [1797]: each line holds 64 values 0..16 and the label."""
+    """Pixels uint8 [1797, 8, 8, 1] and labels int64 [1797]: each line holds 64 values 0..16 and the
+    label.
+    """
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:
             table = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)

@@ -1,4 +1,6 @@
-"""Images of the same classes in several domains: photographs, sketches, … (DomainNet, Office-Home, PACS)."""
+"""Images of the same classes in several domains: photographs, sketches, … (DomainNet, Office-Home,
+PACS).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ _Lists = dict[str, dict[str, list[str]]]
 
 
 class DomainFolder(FileSource):
-    """A folder of domains, divided into train and test by lists as DomainNet publishes them, or by folders.
+    """A folder of domains, divided into train and test by lists as DomainNet publishes them, or by
+    folders.
 
-    With lists (<domain>_train.txt and <domain>_test.txt, lines "<domain>/<class>/<file> <number>") classes come in the
-    order of their numbers, else sorted by name. Not every domain needs every class.
+    With lists (<domain>_train.txt and <domain>_test.txt, lines "<domain>/<class>/<file> <number>")
+    classes come in the order of their numbers, else sorted by name. Not every domain needs every
+    class.
     """
 
     name = "domain_folder"
@@ -42,7 +46,11 @@ class DomainFolder(FileSource):
         super().__init__(dataset)
         entries = scan(self.root, self.layout, "dataset.path: ")
         listed = sorted(
-            {entry.name.removesuffix("_train.txt") for entry in entries if entry.name.endswith("_train.txt")}
+            {
+                entry.name.removesuffix("_train.txt")
+                for entry in entries
+                if entry.name.endswith("_train.txt")
+            }
         )
         self._folders: dict[str, dict[Part, str]] = {}
         self._lists: dict[Part, _Lists] = {}
@@ -52,10 +60,16 @@ class DomainFolder(FileSource):
         else:
             self._domains = sorted(subfolders(self.root, self.layout))
             if not self._domains:
-                raise KaizenError(f"dataset.path: {self.root} holds no domains; expected {self.layout}")
-            self._folders = {domain: train_and_test(self.root / domain, self.layout) for domain in self._domains}
+                raise KaizenError(
+                    f"dataset.path: {self.root} holds no domains; expected {self.layout}"
+                )
+            self._folders = {
+                domain: train_and_test(self.root / domain, self.layout) for domain in self._domains
+            }
             found = {
-                domain: set(class_folders(self.root / domain, self._folders[domain], None, self.layout))
+                domain: set(
+                    class_folders(self.root / domain, self._folders[domain], None, self.layout)
+                )
                 for domain in self._domains
             }
             order = {}
@@ -74,12 +88,17 @@ class DomainFolder(FileSource):
         return list(self._domains)
 
     def groups(self, part: Part) -> list[Group]:
-        """The files of each class, domain by domain; raises KaizenError on an empty class folder or a missing file."""
+        """The files of each class, domain by domain; raises KaizenError on an empty class folder or
+        a missing file.
+        """
         groups = []
         for label, name in enumerate(self._classes):
             for position, domain in enumerate(self._domains):
                 if self._lists:
-                    files = sorted(image_file(self.root, path) for path in self._lists[part][domain].get(name, []))
+                    files = sorted(
+                        image_file(self.root, path)
+                        for path in self._lists[part][domain].get(name, [])
+                    )
                     key = f"{domain}_{part}.txt/{name}"
                 elif name in self._has[domain]:
                     key = f"{domain}/{self._folders[domain][part]}/{name}"
@@ -96,20 +115,25 @@ class DomainFolder(FileSource):
         numbers: dict[str, int] = {}
         for part in PARTS:
             self._lists[part] = {
-                domain: _read_list(self.root / f"{domain}_{part}.txt", domain, numbers) for domain in self._domains
+                domain: _read_list(self.root / f"{domain}_{part}.txt", domain, numbers)
+                for domain in self._domains
             }
         names = {number: name for name, number in sorted(numbers.items(), reverse=True)}
         shared = [name for name, number in numbers.items() if names[number] != name]
         if shared:
             both = names_text([names[numbers[shared[0]]], shared[0]])
-            raise KaizenError(f"the lists in {self.root} give {both} the same number {numbers[shared[0]]}; mend them")
+            raise KaizenError(
+                f"the lists in {self.root} give {both} the same number {numbers[shared[0]]}; mend "
+                "them"
+            )
         untested = sorted(
             {name for lists in self._lists["train"].values() for name in lists}
             ^ {name for lists in self._lists["test"].values() for name in lists}
         )
         if untested:
             raise KaizenError(
-                f"the lists in {self.root} have {names_text(untested)} in one part only; both need the same"
+                f"the lists in {self.root} have {names_text(untested)} in one part only; both need "
+                "the same"
             )
         return {domain: set(self._lists["train"][domain]) for domain in self._domains}, numbers
 
@@ -122,11 +146,13 @@ def _read_list(path: Path, domain: str, numbers: dict[str, int]) -> dict[str, li
         parts = PurePosixPath(text).parts
         if len(parts) != 3 or parts[0] != domain or ".." in parts or not number.isdecimal():
             raise KaizenError(
-                f"{path}: {line[:80]!r} is not {domain}/<class>/<file>, a space and a number; mend that line"
+                f"{path}: {line[:80]!r} is not {domain}/<class>/<file>, a space and a number; mend "
+                "that line"
             )
         if numbers.setdefault(parts[1], int(number)) != int(number):
             raise KaizenError(
-                f"{path}: class {parts[1]!r} has the number {number} here, {numbers[parts[1]]} before; mend the lists"
+                f"{path}: class {parts[1]!r} has the number {number} here, {numbers[parts[1]]} "
+                "before; mend the lists"
             )
         files.setdefault(parts[1], []).append(text)
     if not files:

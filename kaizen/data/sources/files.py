@@ -1,4 +1,6 @@
-"""What the sources that consist of image files share: walking folders, checksums per class, choosing classes."""
+"""What the sources that consist of image files share: walking folders, checksums per class,
+choosing classes.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_file, sha256_text
 from kaizen.params import DatasetParams
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+)
 
 
 class File(NamedTuple):
-    """An image file: its path relative to the dataset, its size in bytes, and its times of modification and change.
+    """An image file: its path relative to the dataset, its size in bytes, and its times of
+    modification and change.
 
-    The first can be set, as tar and rsync do; the second cannot, so a file of the same size and time is still seen.
+    The first can be set, as tar and rsync do; the second cannot, so a file of the same size and
+    time is still seen.
     """
 
     path: str
@@ -34,7 +40,9 @@ class File(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The files of one class in one domain and part, sorted by path; ``key`` names it among all groups."""
+    """The files of one class in one domain and part, sorted by path; ``key`` names it among all
+    groups.
+    """
 
     key: str
     label: int
@@ -43,15 +51,20 @@ class Group(NamedTuple):
 
 
 class FileSource(Source):
-    """A dataset of image files under ``root``; a subclass says which files form which class and domain."""
+    """A dataset of image files under ``root``; a subclass says which files form which class and
+    domain.
+    """
 
     layout: str
 
     def __init__(self, dataset: DatasetParams) -> None:
-        """Note the folder; raises KaizenError where there is none. Files are listed when first needed."""
+        """Note the folder; raises KaizenError where there is none. Files are listed when first
+        needed.
+        """
         if dataset.path is None:
             raise KaizenError(
-                f"dataset.path: null, but {dataset.source} needs the folder that holds {self.layout}; set it"
+                f"dataset.path: null, but {dataset.source} needs the folder that holds "
+                f"{self.layout}; set it"
             )
         self.root = Path(dataset.path).expanduser().absolute()
         self._listed: dict[Part, list[Group]] = {}
@@ -63,13 +76,18 @@ class FileSource(Source):
 
     @abstractmethod
     def groups(self, part: Part) -> list[Group]:
-        """List a part's files, grouped, in the order of labels and then domains; raises KaizenError on faults."""
+        """List a part's files, grouped, in the order of labels and then domains; raises KaizenError
+        on faults.
+        """
 
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
-        """Per class: SHA-256 over sorted relative paths and content hashes; only changed classes are read again."""
+        """Per class: SHA-256 over sorted relative paths and content hashes; only changed classes
+        are read again.
+        """
         return {
             part: [
-                _joined([text for group, text in found if group.label == label]) for label in range(len(self.classes))
+                _joined([text for group, text in found if group.label == label])
+                for label in range(len(self.classes))
             ]
             for part, found in self._group_checksums(cache).items()
         }
@@ -78,16 +96,25 @@ class FileSource(Source):
         """Per domain: SHA-256 over the names and checksums of its classes."""
         return {
             part: [
-                sha256_text(canonical_json([[self.classes[g.label], text] for g, text in found if g.domain == domain]))
+                sha256_text(
+                    canonical_json(
+                        [[self.classes[g.label], text] for g, text in found if g.domain == domain]
+                    )
+                )
                 for domain in range(len(self.domains))
             ]
             for part, found in self._group_checksums(cache).items()
         }
 
     def rows(self, part: Part) -> list[Row]:
-        """Rows class by class, files sorted by relative path; the index is the position in the part."""
+        """Rows class by class, files sorted by relative path; the index is the position in the
+        part.
+        """
         files = ((group, file) for group in self._listing(part) for file in group.files)
-        return [Row(index, group.label, file.path, group.domain) for index, (group, file) in enumerate(files)]
+        return [
+            Row(index, group.label, file.path, group.domain)
+            for index, (group, file) in enumerate(files)
+        ]
 
     def read(self, row: Row) -> bytes:
         """The bytes of the row's file."""
@@ -104,7 +131,12 @@ class FileSource(Source):
         memory = ChecksumMemory(cache, self.root)
         self._checked = {
             part: [
-                (group, memory.checksum(group.key, group.files, functools.partial(self._content, group.files)))
+                (
+                    group,
+                    memory.checksum(
+                        group.key, group.files, functools.partial(self._content, group.files)
+                    ),
+                )
                 for group in self._listing(part)
             ]
             for part in PARTS
@@ -119,7 +151,9 @@ class FileSource(Source):
             try:
                 digest.update(canonical_json([file.path, sha256_file(path)]).encode() + b"\n")
             except OSError as error:
-                raise KaizenError(f"{path} cannot be read ({error.strerror}); mend or remove it") from error
+                raise KaizenError(
+                    f"{path} cannot be read ({error.strerror}); mend or remove it"
+                ) from error
         return digest.hexdigest()
 
 
@@ -128,33 +162,51 @@ def _joined(checksums: list[str]) -> str:
 
 
 def scan(folder: Path, layout: str, prefix: str = "") -> list[os.DirEntry[str]]:
-    """List a folder; every way in which that fails is a KaizenError, which names the layout expected."""
+    """List a folder; every way in which that fails is a KaizenError, which names the layout
+    expected.
+    """
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
     except FileNotFoundError as error:
-        raise KaizenError(f"{prefix}{folder} does not exist; give the folder that holds {layout}") from error
+        raise KaizenError(
+            f"{prefix}{folder} does not exist; give the folder that holds {layout}"
+        ) from error
     except NotADirectoryError as error:
-        raise KaizenError(f"{prefix}{folder} is not a folder; give the folder that holds {layout}") from error
+        raise KaizenError(
+            f"{prefix}{folder} is not a folder; give the folder that holds {layout}"
+        ) from error
     except PermissionError as error:
-        raise KaizenError(f"{prefix}{folder} cannot be listed ({error.strerror}); make it readable for you") from error
+        raise KaizenError(
+            f"{prefix}{folder} cannot be listed ({error.strerror}); make it readable for you"
+        ) from error
     except (OSError, ValueError) as error:
-        raise KaizenError(f"{prefix}{str(folder)!r} cannot be listed: {error}; mend the path or the disk") from error
+        raise KaizenError(
+            f"{prefix}{str(folder)!r} cannot be listed: {error}; mend the path or the disk"
+        ) from error
     for entry in found:
         try:
             entry.name.encode()
         except UnicodeEncodeError as error:
-            raise KaizenError(f"{folder} holds the name {entry.name!r}, which is not UTF-8; rename it") from error
+            raise KaizenError(
+                f"{folder} holds the name {entry.name!r}, which is not UTF-8; rename it"
+            ) from error
     return found
 
 
 def subfolders(folder: Path, layout: str) -> set[str]:
     """The names of a folder's subfolders but the hidden ones."""
-    return {entry.name for entry in scan(folder, layout) if not entry.name.startswith(".") and entry.is_dir()}
+    return {
+        entry.name
+        for entry in scan(folder, layout)
+        if not entry.name.startswith(".") and entry.is_dir()
+    }
 
 
 def image_files(root: Path, folder: str, layout: str) -> list[File]:
-    """All images under ``root/folder``, sorted by path; hidden files and those without an image suffix passed over."""
+    """All images under ``root/folder``, sorted by path; hidden files and those without an image
+    suffix passed over.
+    """
     return sorted(_walk(root, folder, layout, ()))
 
 
@@ -181,33 +233,47 @@ def image_file(root: Path, path: str) -> File:
     try:
         status = os.stat(root / path)
     except OSError as error:
-        raise KaizenError(f"{root / path} cannot be read ({error.strerror}); mend or remove it") from error
+        raise KaizenError(
+            f"{root / path} cannot be read ({error.strerror}); mend or remove it"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise KaizenError(f"{root / path} is not a regular file; remove it")
     return File(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def refuse_empty(root: Path, groups: list[Group], layout: str) -> None:
-    """Raise KaizenError where a class (of a domain) has no image in the part that ``groups`` list."""
+    """Raise KaizenError where a class (of a domain) has no image in the part that ``groups``
+    list.
+    """
     empty = [group.key for group in groups if not group.files]
     if len(empty) == len(groups):
         folder = root / groups[0].key.split("/")[0]
-        raise KaizenError(f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}); expected {layout}")
+        raise KaizenError(
+            f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}); expected {layout}"
+        )
     if empty:
-        raise KaizenError(f"{root} has classes without images: {names_text(empty)}; fill or remove them")
+        raise KaizenError(
+            f"{root} has classes without images: {names_text(empty)}; fill or remove them"
+        )
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file without those that are blank or start with "#"; raises KaizenError."""
+    """The lines of a text file without those that are blank or start with "#"; raises
+    KaizenError.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise KaizenError(f"{what}{path} cannot be read ({reason}); mend the path or the file") from error
+        raise KaizenError(
+            f"{what}{path} cannot be read ({reason}); mend the path or the file"
+        ) from error
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def chosen_classes(found: Collection[str], wanted: list[str] | str | None, where: Path) -> list[str]:
+def chosen_classes(
+    found: Collection[str], wanted: list[str] | str | None, where: Path
+) -> list[str]:
     """The sorted classes of ``found`` that ``dataset.classes`` names: all where it is None.
 
     A text is the name of a list in class_lists/ or the path of a text file with one class a line.
@@ -219,11 +285,14 @@ def chosen_classes(found: Collection[str], wanted: list[str] | str | None, where
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         problem = f"names {names_text(twice)} twice" if twice else "names no class"
-        raise KaizenError(f"dataset.classes: the list {problem}; name each class once, or set it to null for all")
+        raise KaizenError(
+            f"dataset.classes: the list {problem}; name each class once, or set it to null for all"
+        )
     missing = sorted(set(names) - set(found))
     if missing:
         raise KaizenError(
-            f"dataset.classes: {names_text(missing)} not found in {where}; mend the list or add the folders"
+            f"dataset.classes: {names_text(missing)} not found in {where}; mend the list or add "
+            "the folders"
         )
     return sorted(names)
 
@@ -237,7 +306,8 @@ def _class_list(name: str) -> list[str]:
     path = Path(name).expanduser()
     if not path.is_file():
         raise KaizenError(
-            f"dataset.classes: {name!r} is neither a list that comes with Kaizen ({', '.join(known)}) nor a text file; "
+            f"dataset.classes: {name!r} is neither a list that comes with Kaizen "
+            f"({', '.join(known)}) nor a text file; "
             "mend it"
         )
     return read_lines(path, "dataset.classes: ")

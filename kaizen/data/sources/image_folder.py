@@ -21,15 +21,17 @@ from kaizen.params import DatasetParams
 class ImageFolder(FileSource):
     """A folder of image files; classes are the sorted names of train's subfolders, or some of them.
 
-    Files whose name starts with a dot or has no image suffix are passed over; folders inside a class are
-    walked. Symbolic links are followed.
+    Files whose name starts with a dot or has no image suffix are passed over; folders inside a
+    class are walked. Symbolic links are followed.
     """
 
     name = "image_folder"
     layout = "train/<class>/* and test/<class>/* (or val/<class>/*)"
 
     def __init__(self, dataset: DatasetParams) -> None:
-        """Check the layout; raises KaizenError that says what is missing. Files are listed when first needed."""
+        """Check the layout; raises KaizenError that says what is missing. Files are listed when
+        first needed.
+        """
         super().__init__(dataset)
         self._folders = self.part_folders()
         self._classes = class_folders(self.root, self._folders, dataset.classes, self.layout)
@@ -47,7 +49,12 @@ class ImageFolder(FileSource):
         """The files of each class; raises KaizenError on an empty class."""
         folder = self._folders[part]
         groups = [
-            Group(f"{folder}/{name}", label, 0, image_files(self.root, f"{folder}/{name}", self.layout))
+            Group(
+                f"{folder}/{name}",
+                label,
+                0,
+                image_files(self.root, f"{folder}/{name}", self.layout),
+            )
             for label, name in enumerate(self._classes)
         ]
         refuse_empty(self.root, groups, self.layout)
@@ -55,22 +62,31 @@ class ImageFolder(FileSource):
 
 
 def train_and_test(root: Path, layout: str) -> dict[Part, str]:
-    """The folders of the parts: train, and test or val. Raises KaizenError where one is missing or both are there."""
+    """The folders of the parts: train, and test or val. Raises KaizenError where one is missing or
+    both are there.
+    """
     names = {entry.name for entry in scan(root, layout, "dataset.path: ")}
     if "train" not in names:
         raise KaizenError(f"dataset.path: {root} has no folder `train`; expected {layout}")
     held_out = sorted({"test", "val"} & names)
     if not held_out:
-        raise KaizenError(f"dataset.path: {root} has neither a folder `test` nor `val`; expected {layout}")
+        raise KaizenError(
+            f"dataset.path: {root} has neither a folder `test` nor `val`; expected {layout}"
+        )
     if len(held_out) == 2:
         raise KaizenError(
-            f"dataset.path: {root} has both `test` and `val`, and only one can be the test part; rename the other"
+            f"dataset.path: {root} has both `test` and `val`, and only one can be the test part; "
+            "rename the other"
         )
     return {"train": "train", "test": held_out[0]}
 
 
-def class_folders(root: Path, folders: dict[Part, str], wanted: list[str] | str | None, layout: str) -> list[str]:
-    """The sorted class names, which both parts must have; those of ``wanted`` (`dataset.classes`) if given."""
+def class_folders(
+    root: Path, folders: dict[Part, str], wanted: list[str] | str | None, layout: str
+) -> list[str]:
+    """The sorted class names, which both parts must have; those of ``wanted`` (`dataset.classes`)
+    if given.
+    """
     train, test = (subfolders(root / folder, layout) for folder in folders.values())
     if not train:
         raise KaizenError(f"{root / folders['train']} holds no class folders; expected {layout}")
@@ -85,7 +101,8 @@ def class_folders(root: Path, folders: dict[Part, str], wanted: list[str] | str 
     ]
     if problems:
         raise KaizenError(
-            f"dataset.path: the class folders of {root / folders['train']} and {root / folders['test']} differ "
+            f"dataset.path: the class folders of {root / folders['train']} and "
+            f"{root / folders['test']} differ "
             f"({'; '.join(problems)}); both need the same"
         )
     return classes

@@ -1,4 +1,6 @@
-"""ImageNet's folders, train/<WordNet id>/* and val/<WordNet id>/*, or any subset of its classes (ImageNet-100)."""
+"""ImageNet's folders, train/<WordNet id>/* and val/<WordNet id>/*, or any subset of its classes
+(ImageNet-100).
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,28 @@ from kaizen.errors import KaizenError
 
 
 class ImageNet(ImageFolder):
-    """An ImageNet folder; the unlabelled `test` folder that may lie beside the others is passed over."""
+    """An ImageNet folder; the unlabelled `test` folder that may lie beside the others is passed
+    over.
+    """
 
     name = "imagenet"
     layout = "train/<WordNet id>/* and val/<WordNet id>/*"
 
     def part_folders(self) -> dict[Part, str]:
-        """`train` and `val`; raises KaizenError where one is missing or val's images are not sorted into classes."""
+        """`train` and `val`; raises KaizenError where one is missing or val's images are not sorted
+        into classes.
+        """
         names = {entry.name for entry in scan(self.root, self.layout, "dataset.path: ")}
         for folder in ("train", "val"):
             if folder not in names:
-                raise KaizenError(f"dataset.path: {self.root} has no folder `{folder}`; expected {self.layout}")
+                raise KaizenError(
+                    f"dataset.path: {self.root} has no folder `{folder}`; expected {self.layout}"
+                )
         if not any(entry.is_dir() for entry in scan(self.root / "val", self.layout)):
             raise KaizenError(
-                f"dataset.path: {self.root / 'val'} has no class folders; sort the validation images into "
-                "val/<WordNet id>/ first, by ILSVRC2012_validation_ground_truth.txt of the development kit"
+                f"dataset.path: {self.root / 'val'} has no class folders; sort the validation "
+                "images into "
+                "val/<WordNet id>/ first, by ILSVRC2012_validation_ground_truth.txt of the "
+                "development kit"
             )
         return {"train": "train", "test": "val"}

@@ -1,4 +1,6 @@
-"""STL-10 (Coates et al. 2011): 96 x 96 colour images, 5,000 to train and 8,000 to test on, and 100,000 unlabelled."""
+"""STL-10 (Coates et al. 2011): 96 x 96 colour images, 5,000 to train and 8,000 to test on, and
+100,000 unlabelled.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kaizen.data.sources.archive import UNLABELLED_IMAGES, Archive, ArchiveSource, Content, Images, member, verify_file
+from kaizen.data.sources.archive import (
+    UNLABELLED_IMAGES,
+    Archive,
+    ArchiveSource,
+    Content,
+    Images,
+    member,
+    verify_file,
+)
 from kaizen.data.sources.base import PARTS, UNLABELLED
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
@@ -31,9 +41,11 @@ FILES = {
 
 
 class STL10(ArchiveSource):
-    """The binary archive or its folder; with `dataset.unlabelled` the unlabelled images join the train part.
+    """The binary archive or its folder; with `dataset.unlabelled` the unlabelled images join the
+    train part.
 
-    A folder's images stay on disk; an archive's are read into memory: 0.4 GB, and 2.8 GB more if unlabelled.
+    A folder's images stay on disk; an archive's are read into memory: 0.4 GB, and 2.8 GB more if
+    unlabelled.
     """
 
     name = "stl10"
@@ -62,9 +74,13 @@ class STL10(ArchiveSource):
         folder = self._unpacked()
         if folder is not None:
             try:
-                return self._decoded({name: np.memmap(folder / name, np.uint8, "r") for name in self._names()})
+                return self._decoded(
+                    {name: np.memmap(folder / name, np.uint8, "r") for name in self._names()}
+                )
             except (OSError, ValueError) as error:
-                raise KaizenError(f"{folder} cannot be read ({error}); unpack {ARCHIVE.file} again") from error
+                raise KaizenError(
+                    f"{folder} cannot be read ({error}); unpack {ARCHIVE.file} again"
+                ) from error
         with self.open() as tar:
             return self._decoded({name: _bytes(tar, f"{_FOLDER}/{name}") for name in self._names()})
 
@@ -77,16 +93,25 @@ class STL10(ArchiveSource):
         return next((place for place in places if (place / "train_X.bin").is_file()), None)
 
     def _decoded(self, files: dict[str, np.ndarray]) -> Content:
-        """Images are stored column by column and channel by channel, labels from 1. Raises ValueError on odd sizes."""
+        """Images are stored column by column and channel by channel, labels from 1. Raises
+        ValueError on odd sizes.
+        """
         content: Content = {}
         for part in PARTS:
-            pixels, labels = _pixels(files[f"{part}_X.bin"]), files[f"{part}_y.bin"].astype(np.int64) - 1
-            if len(labels) != len(pixels) or not 0 <= labels.min() <= labels.max() < len(self.classes):
+            pixels, labels = (
+                _pixels(files[f"{part}_X.bin"]),
+                files[f"{part}_y.bin"].astype(np.int64) - 1,
+            )
+            if len(labels) != len(pixels) or not 0 <= labels.min() <= labels.max() < len(
+                self.classes
+            ):
                 raise ValueError(f"{part}_y.bin does not hold one label from 1 to 10 per image")
             content[part] = Images(pixels, labels)
         if self.unlabelled:
             pixels = _pixels(files["unlabeled_X.bin"])
-            content[UNLABELLED_IMAGES] = Images(pixels, np.full(len(pixels), UNLABELLED, dtype=np.int64))
+            content[UNLABELLED_IMAGES] = Images(
+                pixels, np.full(len(pixels), UNLABELLED, dtype=np.int64)
+            )
         return content
 
 

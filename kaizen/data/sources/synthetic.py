@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.compute.seeds import derive_seed
 from kaizen.data.sources.base import PARTS, Part, Row, Source
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import DatasetParams
-from kaizen.seeds import derive_seed
 
 # The pattern's cells per side: coarse, so that crops still show it.
 _CELLS = 4
 
 
 class Synthetic(Source):
-    """Each class has a random pattern of 4 x 4 cells, and each image is the mean of its class's pattern and noise.
+    """Each class has a random pattern of 4 x 4 cells, and each image is the mean of its class's
+    pattern and noise.
 
-    An image depends on `dataset.seed`, its part, its label and its number in the class alone, so more classes or more
-    images leave those before as they are.
+    An image depends on `dataset.seed`, its part, its label and its number in the class alone, so
+    more classes or more images leave those before as they are.
     """
 
     name = "synthetic"
@@ -39,7 +40,9 @@ class Synthetic(Source):
         size, channels = self.params.size, self.params.channels
         return {
             part: [
-                sha256_text(canonical_json([self.seed, part, label, self._count(part), size, channels]))
+                sha256_text(
+                    canonical_json([self.seed, part, label, self._count(part), size, channels])
+                )
                 for label in range(self.params.classes)
             ]
             for part in PARTS
@@ -57,7 +60,9 @@ class Synthetic(Source):
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [size, size, channels]."""
         size, channels = self.params.size, self.params.channels
-        pattern = self._bytes(_CELLS * _CELLS * channels, "pattern", row.label).reshape(_CELLS, _CELLS, channels)
+        pattern = self._bytes(_CELLS * _CELLS * channels, "pattern", row.label).reshape(
+            _CELLS, _CELLS, channels
+        )
         cell = np.arange(size) * _CELLS // size
         noise = self._bytes(size * size * channels, "noise", row.path).reshape(size, size, channels)
         return ((pattern[cell[:, None], cell].astype(np.uint16) + noise) >> 1).astype(np.uint8)
@@ -67,5 +72,7 @@ class Synthetic(Source):
 
     def _bytes(self, count: int, *path: str | int) -> np.ndarray:
         """Uniform uint8 [count] from raw draws, which NumPy keeps the same in all versions."""
-        draws = np.random.PCG64(derive_seed(self.seed, "synthetic", *path)).random_raw(-(-count // 8))
+        draws = np.random.PCG64(derive_seed(self.seed, "synthetic", *path)).random_raw(
+            -(-count // 8)
+        )
         return draws.astype("<u8").view(np.uint8)[:count]

@@ -1,4 +1,6 @@
-"""Tiny ImageNet as published: 200 classes of 64 x 64 images; the labelled validation part serves as the test part."""
+"""Tiny ImageNet as published: 200 classes of 64 x 64 images; the labelled validation part serves as
+the test part.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _WORDNET_IDS, _ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
 
 
 class TinyImageNet(FileSource):
-    """The folder `tiny-imagenet-200`; classes are the WordNet ids of wnids.txt, sorted, or some of them."""
+    """The folder `tiny-imagenet-200`; classes are the WordNet ids of wnids.txt, sorted, or some of
+    them.
+    """
 
     name = "tiny_imagenet"
     layout = f"{_WORDNET_IDS}, train/<WordNet id>/images/*, val/images/* and {_ANNOTATIONS}"
@@ -31,7 +35,9 @@ class TinyImageNet(FileSource):
         super().__init__(dataset)
         folders = subfolders(self.root, self.layout)
         if not {"train", "val"} <= folders:
-            raise KaizenError(f"dataset.path: {self.root} lacks `train` or `val`; expected {self.layout}")
+            raise KaizenError(
+                f"dataset.path: {self.root} lacks `train` or `val`; expected {self.layout}"
+            )
         ids = set(read_lines(self.root / _WORDNET_IDS, "dataset.path: "))
         missing = sorted(ids - subfolders(self.root / "train", self.layout))
         if missing or not ids:
@@ -45,13 +51,20 @@ class TinyImageNet(FileSource):
         return list(self._classes)
 
     def groups(self, part: Part) -> list[Group]:
-        """The files of each class; those of the validation part as val_annotations.txt assigns them."""
+        """The files of each class; those of the validation part as val_annotations.txt assigns
+        them.
+        """
         if part == "train":
-            files = {name: image_files(self.root, f"train/{name}", self.layout) for name in self._classes}
+            files = {
+                name: image_files(self.root, f"train/{name}", self.layout) for name in self._classes
+            }
         else:
             files = self._annotated()
         folder = "train" if part == "train" else "val"
-        groups = [Group(f"{folder}/{name}", label, 0, files[name]) for label, name in enumerate(self._classes)]
+        groups = [
+            Group(f"{folder}/{name}", label, 0, files[name])
+            for label, name in enumerate(self._classes)
+        ]
         refuse_empty(self.root, groups, self.layout)
         return groups
 
@@ -63,7 +76,10 @@ class TinyImageNet(FileSource):
             name, _, rest = line.partition("\t")
             wordnet_id = rest.partition("\t")[0]
             if not wordnet_id or "/" in name:
-                raise KaizenError(f"{path}, entry {number}: {line[:80]!r} is not a file's name, a tab and a WordNet id")
+                raise KaizenError(
+                    f"{path}, entry {number}: {line[:80]!r} is not a file's name, a tab and a "
+                    "WordNet id"
+                )
             if wordnet_id in files:
                 files[wordnet_id].append(image_file(self.root, f"val/images/{name}"))
         return {name: sorted(found) for name, found in files.items()}

@@ -1,0 +1,50 @@
+"""Features of earlier tasks' rows from the models of the run that the replay shard is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from kaizen.compute.device import choose_compute
+from kaizen.data.shards import shard_info
+from kaizen.evaluation.features import StepModels
+from kaizen.store.store import Store
+from kaizen.training.reporter import Reporter
+from kaizen.views.decode import load_row_groups
+
+# Fixed, so that the evaluation's batch size reaches no replay shard.
+_BATCH_SIZE = 256
+
+
+class StepFeatures:
+    """Calling it with a task gives the features of its training rows, by the model right after it
+    was learnt.
+    """
+
+    def __init__(self, spec: dict[str, Any], store: Store, reporter: Reporter) -> None:
+        """Take models and shards from a replay node's inputs; ``compute`` tells where the models
+        run.
+        """
+        self.inputs, self.store, self.reporter = spec["inputs"], store, reporter
+        params = spec["params"]
+        self.compute = choose_compute(params["device"], params["precision"], params["threads"])
+        self.models = StepModels(self.inputs, store, self.compute, _BATCH_SIZE)
+
+    def __call__(self, task: int) -> np.ndarray:
+        """Features float32 [N, F] of all rows, in the evaluation's transform; decodes one row group
+        at a time.
+        """
+        name = f"task-{task:02d}.train.parquet"
+        path = self.store.open_file("shards", self.inputs["shards"]["key"], name)
+        model = self.models.load(f"step-{task:02d}")
+        info = shard_info(path)
+        parts, done = [], 0
+        for group in range(len(info.row_groups)):
+            images, _ = load_row_groups(path, self.models.image, 1.0, [group])
+            features, _ = self.models.features(model, torch.from_numpy(images))
+            parts.append(features.cpu().numpy())
+            done += info.row_groups[group]
+            self.reporter.amount(done, info.rows, f"images of task {task} seen")
+        return np.concatenate(parts)

@@ -1,0 +1,205 @@
+"""A step that several processes share, as the job sees it: `torchrun` starts them, the job listens,
+writes and answers.
+
+The job itself computes nothing and imports no torch. It keeps the node's lock, passes on a request
+to stop, replays what the first process reports, and commits what it wrote: `kaizen.jobs.worker` is
+the other side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import kaizen
+from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.files import canonical_json
+from kaizen.store.scheduler import this_slurm_job
+from kaizen.store.store import Store
+from kaizen.training.reporter import Reporter
+
+# A stopped process may finish its batch and save before torchrun kills it; torchrun's own limit is
+# 30 s.
+_SECONDS_TO_SAVE = 120
+_LAST_LINES = 25
+# What a worker may end with, by name; anything else is a fault of the code and shows its traceback.
+_ERRORS: dict[str, type[BaseException]] = {
+    kind.__name__: kind for kind in (KaizenError, NodeFailed, Interrupted, OSError, MemoryError)
+}
+
+
+def train_in_processes(
+    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `kaizen.training.step.run_step`, by ``processes`` processes on each of ``hosts`` hosts,
+    named in spec's local.
+
+    Raises what the first process raised, else what another did, with its number; NodeFailed where
+    one died.
+    """
+    command = launch_command(spec, store.root, building)
+    errors: dict[int, BaseException] = {}
+    result = None
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        with _started(command, spec, stderr) as launcher:
+            for rank, name, arguments in _messages(launcher, stop):
+                if name == "result":
+                    result = arguments
+                elif name in _ERRORS:
+                    errors[rank] = _error(name, arguments, rank)
+                else:
+                    getattr(reporter, name)(*arguments)
+        if errors:
+            raise errors[min(errors)]
+        if result is None:
+            stderr.seek(0)
+            for line in stderr.read().splitlines()[-_LAST_LINES:]:
+                reporter.note(line)
+            raise NodeFailed(
+                "a process of those that share the step died (torchrun ended with "
+                f"{launcher.returncode}); the lines "
+                "above are the last that they wrote; killed for lack of memory? the same command "
+                "goes on from the last "
+                "saved state"
+            )
+    environment, speed = result
+    return environment, speed
+
+
+def launch_command(spec: dict[str, Any], store: Path, building: Path) -> list[str]:
+    """The command that starts the step's processes: `torchrun`, on several hosts once on each, by
+    `srun`.
+
+    Raises KaizenError where there are to be several hosts and this is no job of SLURM.
+    """
+    local = spec["local"]
+    hosts, processes = local["hosts"], local["processes"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    if hosts == 1:
+        command.append("--standalone")
+    else:
+        job = this_slurm_job()
+        if job is None:
+            raise KaizenError(
+                f"runtime.hosts: {hosts} hosts are asked for, but this is no job of SLURM, which "
+                "alone can start "
+                "processes on others; set it to 1, or run `snakemake --profile profiles/slurm`"
+            )
+        endpoint = f"{socket.gethostname()}:{20000 + int(job) % 20000}"
+        cores = processes * spec["params"]["train"]["threads"]
+        srun = [
+            "srun",
+            "--nodes",
+            str(hosts),
+            "--ntasks-per-node",
+            "1",
+            "--cpus-per-task",
+            str(cores),
+        ]
+        command = [*srun, "--kill-on-bad-exit=1", *command]
+        command += [
+            "--nnodes",
+            str(hosts),
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            endpoint,
+            "--rdzv-id",
+            job,
+        ]
+    return [
+        *command,
+        "--module",
+        "kaizen.jobs.worker",
+        canonical_json(spec),
+        str(store),
+        str(building),
+    ]
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when its parent dies: nobody else would end it, and its lock is
+    gone.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _started(
+    command: list[str], spec: dict[str, Any], stderr: IO[str]
+) -> Iterator[subprocess.Popen[str]]:
+    """The running launcher, in a session of its own, so that a terminal's Ctrl-C comes to the job
+    alone.
+    """
+    environment = {
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SECONDS_TO_SAVE),
+        "OMP_NUM_THREADS": str(spec["params"]["train"]["threads"]),
+    } | os.environ
+    code = str(Path(kaizen.__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, environment.get("PYTHONPATH")]))
+    launcher = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        yield launcher
+        launcher.wait()
+    finally:
+        launcher.kill()
+        launcher.wait()
+
+
+def _messages(
+    launcher: subprocess.Popen[str], stop: Callable[[], bool]
+) -> Iterator[tuple[int, str, list[Any]]]:
+    """What the workers tell, as (rank, name, arguments), until all have ended; asks them to stop
+    once ``stop()``.
+    """
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in launcher.stdout or ():
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    told = False
+    while True:
+        if stop() and not told:
+            launcher.terminate()
+            told = True
+        try:
+            line = lines.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        rank, name, arguments = json.loads(line)
+        yield rank, name, arguments
+
+
+def _error(name: str, arguments: list[Any], rank: int) -> BaseException:
+    """The error that a worker ended with; the first worker speaks for all, any other is named."""
+    kind = _ERRORS[name]
+    if rank and issubclass(kind, KaizenError):
+        arguments = [f"process {rank} (from 0): {arguments[0]}"]
+    return kind(*arguments)

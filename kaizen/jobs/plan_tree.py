@@ -1,0 +1,55 @@
+"""`kaizen plan` as a tree on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kaizen.jobs.workflow import Workflow
+    from kaizen.plan.nodes import Node
+
+
+def print_plan(workflow: Workflow) -> None:
+    """Print every run with its nodes: done or to run, and by how many runs a node is shared."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    plan = workflow.plan
+
+    def label(node: Node) -> Text:
+        done = workflow.done(node)
+        text = Text("✓ " if done else "○ ", style="green" if done else "yellow")
+        text.append(node.title, style="" if done else "bold")
+        users = len(plan.users(node.key))
+        text.append(f"  {node.kind} {node.key[:12]}", style="dim")
+        if users > 1:
+            text.append(f"  shared by {users} runs", style="cyan")
+        return text
+
+    console = Console()
+    tree = Tree(Text(f"plan {plan.key[:12]}, store {workflow.store.root}"))
+    tree.add(label(plan.shards))
+    for run in plan.runs:
+        branch = tree.add(Text(run.name, style="bold"))
+        replays = {node.params["task"]: node for node in run.replays}
+        for task, step in enumerate(run.steps):
+            leaf = branch.add(label(step))
+            if task in replays:
+                leaf.add(label(replays[task]))
+        branch.add(label(run.evaluation))
+    for reference in plan.references:
+        branch = tree.add(Text(reference.name, style="bold"))
+        for node in (*reference.steps, reference.evaluation):
+            branch.add(label(node))
+    tree.add(label(plan.summary))
+    console.print(tree)
+    missing = workflow.missing()
+    uses = sum(len(run.steps) for run in plan.runs) + sum(len(ref.steps) for ref in plan.references)
+    steps = sum(node.kind == "step" for node in plan.nodes.values())
+    console.print(
+        f"{len(plan.nodes)} nodes: {len(plan.nodes) - len(missing)} done, {len(missing)} to run "
+        f"(✓ done, ○ to run); {steps} training steps serve {uses} uses",
+        highlight=False,
+        soft_wrap=True,
+    )

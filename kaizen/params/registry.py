@@ -1,0 +1,123 @@
+"""What can be named in the parameters, where it lives, and what belongs to it; one line each.
+
+Nothing is imported until `load` is called, so parameters and plan may read this without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal, NamedTuple
+
+
+class Method(NamedTuple):
+    """An SSL method: its class, and the feature distiller that the paper pairs it with (fidelity.md
+    §5).
+    """
+
+    target: str
+    distiller: str
+
+
+class Distiller(NamedTuple):
+    """A feature distiller: its class, and the paper's weight lambda_f for it (fidelity.md §5)."""
+
+    target: str
+    weight: float
+
+
+class ReplayPolicy(NamedTuple):
+    """A replay policy: its function, and what it needs: the seed, or features from the run's own
+    steps.
+    """
+
+    target: str
+    seeded: bool = False
+    features: bool = False
+
+
+# The parameters of `dataset` that have an effect for some sources only.
+SOURCE_PARAMETERS = ("test_fraction", "seed", "classes", "unlabelled", "synthetic")
+
+
+class DataSource(NamedTuple):
+    """A data source: its class, whether it has a `dataset.path`, and which of `SOURCE_PARAMETERS`
+    it reads.
+    """
+
+    target: str
+    path: Literal["none", "optional", "needed"]
+    reads: tuple[str, ...] = ()
+
+
+SSL_METHODS = {
+    "simclr": Method("kaizen.ssl.simclr:SimCLR", "contrastive"),
+    "mocov2plus": Method("kaizen.ssl.mocov2plus:MoCoV2Plus", "contrastive"),
+    "byol": Method("kaizen.ssl.byol:BYOL", "predictive"),
+    "vicreg": Method("kaizen.ssl.vicreg:VICReg", "predictive_mse"),
+    "barlow_twins": Method("kaizen.ssl.barlow_twins:BarlowTwins", "decorrelative"),
+    "simsiam": Method("kaizen.ssl.simsiam:SimSiam", "predictive"),
+    "nnclr": Method("kaizen.ssl.nnclr:NNCLR", "contrastive"),
+    "swav": Method("kaizen.ssl.swav:SwAV", "prototype"),
+    "dino": Method("kaizen.ssl.dino:DINO", "prototype"),
+}
+
+FEATURE_DISTILLERS = {
+    "contrastive": Distiller("kaizen.distill.contrastive:ContrastiveDistiller", 1.0),
+    "predictive": Distiller("kaizen.distill.predictive:PredictiveDistiller", 1.0),
+    "predictive_mse": Distiller("kaizen.distill.predictive_mse:PredictiveMSEDistiller", 25.0),
+    "decorrelative": Distiller("kaizen.distill.decorrelative:DecorrelativeDistiller", 1.0),
+    "prototype": Distiller("kaizen.distill.prototype:PrototypeDistiller", 1.0),
+}
+
+# The backbones built in, with the packages that they need beyond torch; `TIMM` and a name is any
+# model of timm's.
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "small_resnet": (),
+    "resnet18": ("torchvision",),
+    "resnet50": ("torchvision",),
+}
+TIMM = "timm/"
+
+
+def backbone_packages(backbone: str) -> tuple[str, ...]:
+    """Return the packages whose versions the training of a backbone depends on, beyond torch."""
+    return ("timm",) if backbone.startswith(TIMM) else BACKBONES[backbone]
+
+
+REPLAY_POLICIES = {
+    "first_n": ReplayPolicy("kaizen.data.replay.first_n:choose"),
+    "balanced_random": ReplayPolicy("kaizen.data.replay.balanced_random:choose", seeded=True),
+    "reservoir": ReplayPolicy("kaizen.data.replay.reservoir:choose", seeded=True),
+    "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
+}
+
+SOURCES = {
+    "cifar10": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
+    "cifar100": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
+    "digits": DataSource("kaizen.data.sources.digits:Digits", "none", ("test_fraction", "seed")),
+    "domain_folder": DataSource(
+        "kaizen.data.sources.domain_folder:DomainFolder", "needed", ("classes",)
+    ),
+    "image_folder": DataSource(
+        "kaizen.data.sources.image_folder:ImageFolder", "needed", ("classes",)
+    ),
+    "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", ("classes",)),
+    "stl10": DataSource("kaizen.data.sources.stl10:STL10", "optional", ("unlabelled",)),
+    "synthetic": DataSource(
+        "kaizen.data.sources.synthetic:Synthetic", "none", ("seed", "synthetic")
+    ),
+    "tiny_imagenet": DataSource(
+        "kaizen.data.sources.tiny_imagenet:TinyImageNet", "needed", ("classes",)
+    ),
+}
+
+
+def module_of(target: str) -> str:
+    """Return the module of a target such as "kaizen.ssl.simclr:SimCLR"."""
+    return target.partition(":")[0]
+
+
+def load(target: str) -> Any:
+    """Import the class or function that a target such as "kaizen.ssl.simclr:SimCLR" names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,182 @@
+"""What code a node depends on: a hash over the import closure of its entry modules.
+
+Comments, docstrings and layout do not count, so an edit of them reruns nothing; an edit of a shared
+module reruns all that use it. Registries are left out (adding a method must not invalidate the
+others): the plan names the modules that a registry leads to.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = "kaizen"
+ROOT = Path(__file__).parents[1]
+
+# Modules that say what exists or how a job is started, but compute nothing that ends up in an
+# artefact.
+EXCLUDED = frozenset(
+    {
+        "kaizen",
+        "kaizen.errors",
+        "kaizen.params",
+        "kaizen.params.registry",
+        "kaizen.store.store",
+        "kaizen.store.locks",
+        "kaizen.store.scheduler",
+        "kaizen.files",
+        "kaizen.training.reporter",
+        "kaizen.data.sources",
+    }
+)
+
+_SKIPPED_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
+_STATEMENT_STARTS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+
+
+def code_fingerprint(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
+    """Hash the closure of ``modules`` and the installed versions of ``packages`` (local suffixes
+    left out).
+    """
+    return fingerprint_with(modules, {package: installed_version(package) for package in packages})
+
+
+def fingerprint_with(modules: Iterable[str], versions: Mapping[str, str]) -> str:
+    """As `code_fingerprint`, with ``versions`` (package -> version) in the place of the installed
+    ones.
+    """
+    digest = hashlib.sha256()
+    for module in sorted(closure(modules)):
+        digest.update(f"{module}={_module_hash(module)}\n".encode())
+    for package, version in sorted(versions.items()):
+        digest.update(f"{package}=={version}\n".encode())
+    return digest.hexdigest()
+
+
+def files_of(modules: Iterable[str]) -> set[str]:
+    """The sources of the closure of ``modules``, relative to the folder that holds the package."""
+    paths = (_path(module) for module in closure(modules))
+    return {path.relative_to(ROOT.parent).as_posix() for path in paths if path is not None}
+
+
+def installed_version(package: str) -> str:
+    """The public version of an installed package (2.13.0+cpu -> 2.13.0), or "absent"; imports
+    nothing.
+    """
+    try:
+        return metadata.version(package).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """All modules of this package that ``modules`` import, directly or not, wherever the import
+    stands.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found and not _excluded(module):
+            found.add(module)
+            waiting.extend(_imports(module))
+    return found
+
+
+def _excluded(module: str) -> bool:
+    return module in EXCLUDED or module.startswith("kaizen.params.")
+
+
+def _path(module: str) -> Path | None:
+    """The file of a module of this package, or None when there is none of that name."""
+    base = ROOT.joinpath(*module.split(".")[1:])
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules of this package that one module's source imports, parents included."""
+    path = _path(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module} in {ROOT}")
+    names: set[str] = set()
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            names.update(alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            names.add(statement.module)
+            names.update(f"{statement.module}.{alias.name}" for alias in statement.names)
+    found: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == PACKAGE:
+            found.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return frozenset(name for name in found if _path(name) is not None)
+
+
+@functools.cache
+def _module_hash(module: str) -> str:
+    path = _path(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module} in {ROOT}")
+    return hashlib.sha256(significant_text(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+def significant_text(source: str) -> str:
+    """A source's tokens without comments, docstrings and layout; the same for every Python from
+    3.11 on.
+    """
+    # Not str.splitlines, which also splits at form feeds and the like, where the tokenizer does
+    # not.
+    lines = io.StringIO(source).readlines()
+    parts: list[str] = []
+    statement_starts = True
+    pending_docstring = ""
+    depth = 0
+    f_string_start: tuple[int, int] | None = None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[token.type]
+        # From Python 3.12 on an f-string comes as several tokens: take its text as one, as 3.11
+        # does.
+        if name == "FSTRING_START":
+            depth += 1
+            f_string_start = f_string_start or token.start
+            continue
+        if depth:
+            depth -= name == "FSTRING_END"
+            if depth == 0 and f_string_start:
+                parts.append(_slice(lines, f_string_start, token.end))
+                f_string_start, statement_starts = None, False
+            continue
+        if token.type in _SKIPPED_TOKENS:
+            continue
+        if token.type == tokenize.STRING and statement_starts:
+            pending_docstring, statement_starts = token.string, False
+            continue
+        if pending_docstring:
+            if token.type != tokenize.NEWLINE:
+                parts.append(pending_docstring)
+            pending_docstring = ""
+            if token.type == tokenize.NEWLINE:
+                statement_starts = True
+                continue
+        statement_starts = token.type in _STATEMENT_STARTS
+        parts.append(name if statement_starts else token.string)
+    return "\n".join(parts)
+
+
+def _slice(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The source text between two (line, column) positions."""
+    if start[0] == end[0]:
+        return lines[start[0] - 1][start[1] : end[1]]
+    middle = lines[start[0] : end[0] - 1]
+    return "".join([lines[start[0] - 1][start[1] :], *middle, lines[end[0] - 1][: end[1]]])

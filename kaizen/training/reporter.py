@@ -1,0 +1,162 @@
+"""Progress of a step: a live display on a terminal, plain lines elsewhere, and the log file
+always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from kaizen.files import explain_write_errors
+
+PLAIN_INTERVAL_S = 15.0
+
+
+class Reporter(Protocol):
+    """What a job tells while it runs."""
+
+    def note(self, text: str) -> None:
+        """Tell something that happened once."""
+
+    def epoch(
+        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+    ) -> None:
+        """Tell the state after an epoch: mean loss terms by name, learning rate, speed."""
+
+    def amount(self, done: int, total: int, what: str) -> None:
+        """Tell how many of ``total`` things are done."""
+
+
+class PlainReporter:
+    """Lines: every one into the log, and to the stream at most one in 15 s."""
+
+    def __init__(self, title: str, log: TextIO | None, stream: TextIO | None) -> None:
+        """Write to ``log`` and ``stream``; either may be None."""
+        self.title, self.log, self.stream = title, log, stream
+        self.started = self.last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self._write(text, always=True)
+
+    def epoch(
+        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+    ) -> None:
+        """See `Reporter.epoch`."""
+        losses = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        text = (
+            f"epoch {done}/{total} {losses} lr {lr:.4g} {images_per_second:.0f} "
+            f"images/s{self._left(done, total)}"
+        )
+        self._write(text, always=False)
+
+    def amount(self, done: int, total: int, what: str) -> None:
+        """See `Reporter.amount`."""
+        self._write(f"{done}/{total} {what}{self._left(done, total)}", always=False)
+
+    def _left(self, done: int, total: int) -> str:
+        return f", {_clock((time.monotonic() - self.started) / max(1, done) * (total - done))} left"
+
+    def _write(self, text: str, always: bool) -> None:
+        line = f"{self.title}: {text}"
+        if self.log is not None:
+            try:
+                print(line, file=self.log, flush=True)
+            except OSError as error:
+                # A full disk under the log must not cost the work that the log tells of.
+                self.log = None
+                self._write(
+                    f"the log cannot be written ({error.strerror}) and ends here", always=True
+                )
+        if self.stream is not None and (always or time.monotonic() - self.last >= PLAIN_INTERVAL_S):
+            self.last = time.monotonic()
+            print(line, file=self.stream, flush=True)
+
+
+class LiveReporter:
+    """One bar on a terminal, updated in place, besides the log."""
+
+    def __init__(self, title: str, log: TextIO | None) -> None:
+        """Start the display; `close` ends it."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.plain = PlainReporter(title, log, None)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self.display = Progress(*columns, TextColumn("{task.fields[detail]}"))
+        self.bar = self.display.add_task(title, total=None, detail="")
+        self.display.start()
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self.plain.note(text)
+        self.display.console.print(f"{self.plain.title}: {text}", markup=False, highlight=False)
+
+    def epoch(
+        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+    ) -> None:
+        """See `Reporter.epoch`."""
+        self.plain.epoch(done, total, terms, lr, images_per_second)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
+        self.display.update(
+            self.bar,
+            completed=done,
+            total=total,
+            detail=f"{losses} {images_per_second:.0f} images/s",
+        )
+
+    def amount(self, done: int, total: int, what: str) -> None:
+        """See `Reporter.amount`."""
+        self.plain.amount(done, total, what)
+        self.display.update(self.bar, completed=done, total=total, detail=what)
+
+    def close(self) -> None:
+        """End the display."""
+        self.display.stop()
+
+
+@contextlib.contextmanager
+def reporter(title: str, log: Path | None, stream: TextIO, live: bool) -> Iterator[Reporter]:
+    """A reporter for one job, live where ``live`` and ``stream`` is a terminal; the log file is
+    truncated first.
+
+    Raises KaizenError where the log cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        file: TextIO | None = None
+        if log is not None:
+            with explain_write_errors(log):
+                log.parent.mkdir(parents=True, exist_ok=True)
+                file = open(log, "w", encoding="utf-8")  # noqa: SIM115
+            stack.callback(_close, file)
+        if live and stream.isatty():
+            display = LiveReporter(title, file)
+            stack.callback(display.close)
+            yield display
+        else:
+            yield PlainReporter(title, file, stream)
+
+
+def _close(file: TextIO) -> None:
+    """Close a log; closing tries again to write what a full disk refused."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""From shard rows to augmented views on the device. Nothing that writes."""

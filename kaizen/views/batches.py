@@ -1,0 +1,184 @@
+"""Shuffled batches of shards: resident in memory, or streamed by row groups where they are too
+large.
+
+A batch is a function of (seed, epoch, batch index) alone, so a step resumes in the middle of an
+epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kaizen.compute.seeds import derive_seed
+from kaizen.params import ImageParams
+from kaizen.views.decode import decoded_bytes, load_row_groups, load_shard, row_group_rows
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Rows(Protocol):
+    """The rows of one or several shards, in a new order each time they are gone through."""
+
+    count: int
+
+    def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        """Batches ``start``, ``start`` + 1, … of the order that ``seed`` gives; the last incomplete
+        one is dropped.
+
+        Each is (images uint8 [size, C, H, W], labels int64 [size]).
+        """
+        ...
+
+
+class ResidentRows:
+    """All rows decoded once, on the compute device if they fit there."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        """Take images uint8 [N, C, H, W] and labels int64 [N] (-1: unlabelled), on one device."""
+        self.images = images
+        self.labels = labels
+        self.count = len(labels)
+
+    def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        """See `Rows.batches`."""
+        order = _permutation(self.count, seed).to(self.labels.device)
+        for position in range(start, self.count // size):
+            rows = order[position * size : (position + 1) * size]
+            yield self.images[rows], self.labels[rows]
+
+
+class StreamedRows:
+    """Rows read in pools of whole row groups: groups shuffled, then the rows of each pool; one pool
+    read ahead.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image: ImageParams,
+        fraction: float,
+        pool_bytes: int,
+        device: torch.device,
+    ) -> None:
+        """Open the shards at ``paths``; two pools of ``pool_bytes`` of pixels are in memory at a
+        time.
+        """
+        self.image, self.fraction, self.device = image, fraction, device
+        sizes = [row_group_rows(path, fraction) for path in paths]
+        # Row groups are numbered through all shards.
+        self.groups = [
+            (path, number)
+            for path, rows in zip(paths, sizes, strict=True)
+            for number in range(len(rows))
+        ]
+        self.rows = [count for rows in sizes for count in rows]
+        self.count = sum(self.rows)
+        per_row = sum(decoded_bytes(path, image, fraction) for path in paths) / max(1, self.count)
+        self.pool_rows = max(1, int(pool_bytes / max(1.0, per_row)))
+
+    def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        """See `Rows.batches`; pools that lie wholly before ``start`` are not read."""
+        pools = self._pools(_permutation(len(self.rows), seed).tolist())
+        skip = start * size
+        while pools and self._pool_size(pools[0][1]) <= skip:
+            skip -= self._pool_size(pools.pop(0)[1])
+        carried: Batch | None = None
+        emitted = start
+        with ThreadPoolExecutor(1) as reader:
+            ahead: list[Future[Batch]] = (
+                [reader.submit(self._load, pools[0], seed)] if pools else []
+            )
+            for following in [*pools[1:], None]:
+                if not ahead:
+                    return
+                images, labels = ahead.pop().result()
+                if following is not None:
+                    ahead.append(reader.submit(self._load, following, seed))
+                images, labels, skip = images[skip:], labels[skip:], 0
+                if carried is not None:
+                    images, labels = (
+                        torch.cat([carried[0], images]),
+                        torch.cat([carried[1], labels]),
+                    )
+                whole = len(labels) // size * size
+                for position in range(0, whole, size):
+                    if emitted >= self.count // size:
+                        return
+                    emitted += 1
+                    batch = slice(position, position + size)
+                    yield images[batch].to(self.device), labels[batch].to(self.device)
+                carried = images[whole:], labels[whole:]
+
+    def _pools(self, order: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Consecutive row groups of ``order`` in numbered pools of at most ``pool_rows`` rows."""
+        pools: list[tuple[int, list[int]]] = []
+        for group in order:
+            if pools and self._pool_size(pools[-1][1]) + self.rows[group] <= self.pool_rows:
+                pools[-1][1].append(group)
+            else:
+                pools.append((len(pools), [group]))
+        return pools
+
+    def _pool_size(self, groups: Sequence[int]) -> int:
+        return sum(self.rows[group] for group in groups)
+
+    def _load(self, pool: tuple[int, list[int]], seed: int) -> Batch:
+        """Decode one pool and shuffle its rows."""
+        number, groups = pool
+        of_path: dict[Path, list[int]] = {}
+        for path, group in (self.groups[group] for group in groups):
+            of_path.setdefault(path, []).append(group)
+        images, labels = _joined(
+            load_row_groups(path, self.image, self.fraction, of_path[path]) for path in of_path
+        )
+        order = _permutation(len(labels), derive_seed(seed, "pool", number))
+        return images[order], labels[order]
+
+
+def open_rows(
+    paths: Sequence[Path],
+    image: ImageParams,
+    fraction: float,
+    limit_mb: float,
+    device: torch.device,
+) -> Rows:
+    """Open shards: resident where their decoded pixels take at most ``limit_mb`` MB (10^6 bytes),
+    else streamed.
+    """
+    if sum(decoded_bytes(path, image, fraction) for path in paths) <= limit_mb * 1e6:
+        images, labels = _joined(load_shard(path, image, fraction) for path in paths)
+        return ResidentRows(images.to(device), labels.to(device))
+    return StreamedRows(paths, image, fraction, int(limit_mb * 1e6 / 2), device)
+
+
+def cycle(rows: Rows, size: int, seed: int, start: int, length: int) -> Iterator[Batch]:
+    """Batches ``start`` to ``length`` of going through the rows again and again, each time in a new
+    order.
+    """
+    per_round = rows.count // size
+    while start < length:
+        turn, position = divmod(start, per_round)
+        for batch in rows.batches(size, derive_seed(seed, "round", turn), position):
+            yield batch
+            start += 1
+            if start >= length:
+                return
+
+
+def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Batch:
+    """Images and labels of several parts, one after the other; a single part is not copied."""
+    images, labels = zip(
+        *((torch.from_numpy(x), torch.from_numpy(y)) for x, y in parts), strict=True
+    )
+    return (images[0], labels[0]) if len(images) == 1 else (torch.cat(images), torch.cat(labels))
+
+
+def _permutation(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

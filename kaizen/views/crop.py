@@ -1,0 +1,196 @@
+"""Random resized crops and Gaussian blur as per-sample separable filters: out = W_y @ image @
+W_x^T.
+
+Pixels are float32 tensors that hold whole numbers 0..255, as Pillow's 8-bit images do (fidelity.md
+§8).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+CROP_ATTEMPTS = 10
+CROP_UNIFORMS = 2 * CROP_ATTEMPTS + 2
+# Pillow's 8-bit resampling holds its weights as whole multiples of 2^-22 (Resample.c,
+# PRECISION_BITS).
+_WEIGHT_STEPS = float(1 << 22)
+# Tables of weights up to so many values (16 MiB) are kept: enough for images of 32 x 32, not for 64
+# x 64.
+_TABLE_LIMIT = 1 << 22
+
+
+def round_to_levels(pixels: Tensor) -> Tensor:
+    """Round half up and clamp to 0..255, in place, as Pillow ends each resampling pass."""
+    return pixels.add_(0.5).floor_().clamp_(0.0, 255.0)
+
+
+def sample_boxes(
+    uniforms: Tensor, height: int, width: int, scale: Sequence[float], ratio: Sequence[float]
+) -> Tensor:
+    """Boxes of random resized crops with torchvision's distribution, for all samples at once.
+
+    ``uniforms``: float64 [N, CROP_UNIFORMS] in [0, 1): ten candidate areas, ten candidate ratios,
+    two positions. torchvision's RandomResizedCrop draws (area, log ratio) up to ten times until the
+    crop fits; taking the first of ten candidates that fits is the same. Where none fits: its centre
+    crop with the ratio clamped to the range. Returns int64 [N, 4]: top, left, height, width.
+    """
+    area, log_ratio, position = uniforms.split((CROP_ATTEMPTS, CROP_ATTEMPTS, 2), dim=1)
+    area = (area * (scale[1] - scale[0]) + scale[0]) * (height * width)
+    aspect = (log_ratio * math.log(ratio[1] / ratio[0]) + math.log(ratio[0])).exp()
+    sides = torch.stack((area / aspect, area * aspect), dim=2).sqrt_().round_()
+    limit = torch.tensor((height, width), dtype=uniforms.dtype)
+    fits = ((sides >= 1) & (sides <= limit)).all(dim=2)
+    # argmax among equals is not defined: a count-down makes the first that fits the only maximum.
+    first = (fits * torch.arange(CROP_ATTEMPTS, 0, -1)).argmax(dim=1)
+    sides = sides[torch.arange(len(sides)), first]
+    corner = ((limit - sides + 1) * position).floor_()
+
+    fallback_sides = torch.tensor(_centre_crop(height, width, ratio), dtype=uniforms.dtype)
+    none_fits = ~fits.any(dim=1, keepdim=True)
+    sides = torch.where(none_fits, fallback_sides, sides)
+    corner = torch.where(none_fits, ((limit - fallback_sides) / 2).floor_(), corner)
+    return torch.cat((corner, sides), dim=1).long()
+
+
+def _centre_crop(height: int, width: int, ratio: Sequence[float]) -> tuple[int, int]:
+    """Height and width of the largest crop whose ratio is in range, as torchvision falls back
+    to.
+    """
+    if width / height < ratio[0]:
+        return min(height, round(width / ratio[0])), width
+    if width / height > ratio[1]:
+        return height, min(width, round(height * ratio[1]))
+    return height, width
+
+
+def resize_weights(
+    start: Tensor, length: Tensor, mirrored: Tensor, source: int, target: int
+) -> Tensor:
+    """Weights of Pillow's bicubic resize (a = -0.5, antialiased) of M one-dimensional boxes.
+
+    ``start``, ``length``: int64 [M], the box [start, start + length) of ``source`` pixels; pixels
+    outside of it have no influence, as after a crop. ``mirrored``: bool [M], the output runs
+    backwards. Returns float32 [M, target, source]; rows sum to 1 up to Pillow's rounding of weights
+    to 2^-22. Source: Pillow's precompute_coeffs and normalize_coeffs_8bpc (Resample.c).
+    """
+    device = start.device
+    extent = length.to(torch.float64).view(-1, 1, 1)
+    scale = extent / target
+    stretch = scale.clamp(min=1.0)
+    support = 2.0 * stretch
+    index = torch.arange(target, device=device, dtype=torch.float64).view(1, -1, 1)
+    centre = (torch.where(mirrored.view(-1, 1, 1), target - 1 - index, index) + 0.5) * scale
+    first = (centre - support + 0.5).floor_().clamp_(min=0.0)
+    end = torch.minimum((centre + support + 0.5).floor_(), extent)
+
+    taps = 2 * math.ceil(2.0 * max(source / target, 1.0)) + 1
+    pixel = first + torch.arange(taps, device=device, dtype=torch.float64)
+    weights = _bicubic((pixel + 0.5 - centre) / stretch) * (pixel < end)
+    weights = (
+        weights.div_(weights.sum(dim=2, keepdim=True))
+        .mul_(_WEIGHT_STEPS)
+        .round_()
+        .div_(_WEIGHT_STEPS)
+    )
+
+    # Taps beyond the box have weight 0 and land in the surplus columns, so no two taps share a
+    # place.
+    dense = torch.zeros(len(start), target, source + taps, device=device)
+    place = pixel.long().add_(start.view(-1, 1, 1))
+    return dense.scatter_(2, place, weights.to(torch.float32))[:, :, :source]
+
+
+@functools.lru_cache(maxsize=4)
+def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
+    """Weights of every box, [2 * source**2, target, source], at (mirrored * source + length - 1) *
+    source + start.
+
+    Small images have few boxes, and looking weights up is much faster than computing them.
+    Starts too large for the length hold the last box that fits; they are never asked for.
+    """
+    axes = (torch.arange(2), torch.arange(1, source + 1), torch.arange(source))
+    mirrored, length, start = torch.cartesian_prod(*axes).to(device).unbind(1)
+    start = torch.minimum(start, source - length)
+    return resize_weights(start, length, mirrored.bool(), source, target).contiguous()
+
+
+def _bicubic(x: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel with a = -0.5, zero from 2 on."""
+    x = x.abs().clamp_(max=2.0)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    return torch.where(x < 1.0, near, far)
+
+
+def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> Tensor:
+    """Crop each image to its box, resize it bicubically to size x size, and mirror it where asked.
+
+    ``images``: uint8 or float32 [N, C, H, W]; ``boxes``: int64 [N, 4] (top, left, height, width)
+    and ``mirrored``: bool [N], on the images' device. Returns float32 [N, C, size, size] of whole
+    numbers. Equal to Pillow's crop and resize but for sums that end within float32's rounding of a
+    half: there the level differs by one. Rows come first and are rounded, as in Pillow before 13
+    (the reference's); Pillow 13 takes columns first when it shrinks mostly the height
+    (python-pillow/Pillow#9549), which moves some pixels, on noise by up to 14 levels.
+    """
+    count, channels, height, width = images.shape
+    side = max(height, width)
+    # Both axes in one call: the arithmetic is small, so it is the number of calls that costs.
+    start, length = torch.cat((boxes[:, 0], boxes[:, 1])), torch.cat((boxes[:, 2], boxes[:, 3]))
+    backwards = torch.cat((torch.zeros_like(mirrored), mirrored))
+    if 2 * side**3 * size <= _TABLE_LIMIT:
+        table = _weight_table(side, size, images.device)
+        weights = table[(backwards * side + length - 1) * side + start]
+    else:
+        weights = resize_weights(start, length, backwards, side, size)
+    vertical, horizontal = weights[:count, :, :height], weights[count:, :, :width]
+    pixels = images.to(torch.float32).reshape(count, channels * height, width)
+    rows = round_to_levels(torch.bmm(pixels, horizontal.transpose(1, 2))).view(
+        count, channels, height, size
+    )
+    return round_to_levels(vertical_pass(vertical, rows))
+
+
+def vertical_pass(weights: Tensor, images: Tensor) -> Tensor:
+    """Multiply every channel of image n, [N, C, H, W], from the left by weights n, [N, S, H]: [N,
+    C, S, W].
+    """
+    if images.shape[1] == 1:
+        return torch.bmm(weights, images[:, 0]).unsqueeze(1)
+    return torch.matmul(weights.unsqueeze(1), images)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, sigma_limit: float) -> Tensor:
+    """Blur each image by a true Gaussian of its own sigma, border pixels repeated outwards; rounded
+    to levels.
+
+    ``images``: float32 [N, C, S, S]; ``sigma``: float32 [N] in pixels, at most ``sigma_limit``,
+    whose fourfold is the kernel's half width. Pillow's GaussianBlur approximates the Gaussian by
+    three box blurs: it differs by about one level on average, and by a few levels at hard edges.
+    """
+    count, channels, size, _ = images.shape
+    weights = gaussian_weights(sigma, size, math.ceil(4.0 * sigma_limit))
+    rows = torch.bmm(images.reshape(count, channels * size, size), weights.transpose(1, 2))
+    return round_to_levels(vertical_pass(weights, rows.view(count, channels, size, size)))
+
+
+def gaussian_weights(sigma: Tensor, size: int, radius: int) -> Tensor:
+    """Blur matrices, float32 [N, size, size], of Gaussians cut at ``radius`` pixels on borders that
+    repeat.
+    """
+    here = torch.arange(size, device=sigma.device)
+    there = torch.arange(-radius, size + radius, device=sigma.device)
+    distance = (here.view(-1, 1) - there).to(torch.float32)
+    weights = (
+        (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square()))
+        .exp_()
+        .mul_(distance.abs() <= radius)
+    )
+    weights.div_(weights.sum(dim=2, keepdim=True))
+    # The pixel that a place beyond the border repeats receives its weight.
+    repeats = (there.clamp(0, size - 1).view(-1, 1) == here).to(torch.float32)
+    return weights @ repeats
