@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whatever no module foresaw: a disk that fails, a file that vanished or is not ours.
         where = f"{error.filename}: " if error.filename else ""
         print(
-            f"kaizen: {where}{error.strerror or error}; mend that and run the same command again",
+            f"kaizen: {where}{error.strerror or error}; fix that and run the same command again",
             file=sys.stderr,
         )
         return 2
@@ -405,7 +405,7 @@ def _verify(options: argparse.Namespace) -> None:
             print(f"kaizen: {error}", file=sys.stderr)
     if damaged:
         raise NodeFailed(
-            f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them anew"
+            f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them again"
         )
 
 

@@ -2,7 +2,7 @@
 
 
 class KaizenError(Exception):
-    """Bad input: the message names the file or parameter, what is wrong and how to mend it.
+    """Bad input: the message names the file or parameter, what is wrong and how to fix it.
 
     The command line prints it and exits with ``exit_code`` (2).
     """

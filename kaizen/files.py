@@ -63,7 +63,7 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of a write into a KaizenError that names ``path`` and the mend."""
+    """Turn an OSError of a write into a KaizenError that names ``path`` and the fix."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Bad input of every kind, through the real command: one message that names it and the mend,
+"""Bad input of every kind, through the real command: one message that names it and the fix,
 nothing lost.
 
 A row of `CASES` breaks a copy of a project in one way and says how the command must end and what it
@@ -39,7 +39,7 @@ class Case:
     says: tuple[str, ...]
     command: tuple[str, ...] = ("check",)
     code: int = 2
-    # What a second run of the same command must end with; None: the user has to mend something
+    # What a second run of the same command must end with; None: the user has to fix something
     # first.
     again: int | None = None
 
@@ -163,7 +163,7 @@ PARAMETER_CASES = (
         ("train.weight_decay", "must be a finite number"),
     ),
     Case(
-        "broken YAML", add_line("grid: [simclr"), ("params.yaml", "not valid YAML", "line", "mend")
+        "broken YAML", add_line("grid: [simclr"), ("params.yaml", "not valid YAML", "line", "fix")
     ),
     Case(
         "duplicate key",
@@ -178,12 +178,12 @@ PARAMETER_CASES = (
     Case(
         "a YAML tag that makes objects",
         add_line("x: !!python/object/apply:os.abort []"),
-        ("not valid YAML", "mend"),
+        ("not valid YAML", "fix"),
     ),
     Case(
         "YAML that holds itself",
         add_line("labels: &a {seed: *a}"),
-        ("not valid YAML", "recursive", "mend that line"),
+        ("not valid YAML", "recursive", "fix that line"),
     ),
     Case(
         "a date as a key",
@@ -296,7 +296,7 @@ PARAMETER_CASES = (
     Case(
         "a broken link as an image",
         lambda p: (p.images / "train/ant/gone.png").symlink_to("nowhere"),
-        ("gone.png cannot be read", "mend or remove"),
+        ("gone.png cannot be read", "fix or remove"),
     ),
 )
 
@@ -365,7 +365,7 @@ IMAGE_CASES = (
     Case(
         "no readable image left in a class",
         for_each("test/dog", truncate, dataset__on_corrupt="skip"),
-        ("class 'dog'", "test part", "test/dog/00.png", "mend its images or remove the class"),
+        ("class 'dog'", "test part", "test/dog/00.png", "fix its images or remove the class"),
         ("run",),
     ),
     Case(
@@ -406,7 +406,7 @@ def flip_byte(path: Path, share: float = 0.5) -> None:
     path.write_bytes(data)
 
 
-def record_anew(path: Path) -> None:
+def record_again(path: Path) -> None:
     """Make the node's record agree with a file that was replaced: the hash no longer tells."""
     record = read_json(path.parent / "node.json")
     record["files"][path.name] = {"sha256": sha256_file(path), "size": path.stat().st_size}
@@ -444,7 +444,7 @@ class Malicious:
 
 def pickle_and_record(path: Path) -> None:
     path.write_bytes(pickle.dumps(Malicious(path.parents[2] / "unpickled")))
-    record_anew(path)
+    record_again(path)
 
 
 def wider_and_record(path: Path) -> None:
@@ -455,19 +455,19 @@ def wider_and_record(path: Path) -> None:
         for name, tensor in tensors.items()
     }
     safetensors.torch.save_file(wider, path)
-    record_anew(path)
+    record_again(path)
 
 
 def without_a_tensor(path: Path) -> None:
     tensors = safetensors.torch.load_file(path)
     tensors.pop(min(name for name in tensors if name.startswith("encoder.")))
     safetensors.torch.save_file(tensors, path)
-    record_anew(path)
+    record_again(path)
 
 
 def not_parquet_and_record(path: Path) -> None:
     path.write_bytes(b"PAR1 is not enough")
-    record_anew(path)
+    record_again(path)
 
 
 def other_record(path: Path) -> None:
@@ -477,8 +477,8 @@ def other_record(path: Path) -> None:
 
 
 SHARD, CHECKPOINT, REPLAY = "task-00.train.parquet", "model.safetensors", "replay.parquet"
-ASIDE = ("set aside as", "run", "again to make it anew")
-# Steps 0 anew, which read the shards; steps 1 anew, which read step 0's checkpoint and the replay
+ASIDE = ("set aside as", "run", "to make it again")
+# Steps 0 again, which read the shards; steps 1 again, which read step 0's checkpoint and the replay
 # shard.
 STEP_0, STEP_1 = {"train__lr": 0.5}, {"distill__classifier__weight": 1.0}
 NODE_CASES = (
@@ -609,7 +609,7 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
     check_intact(project, recorded)
     assert not (project.store.root / "unpickled").exists()
     if case.again is None:
-        # As the message says: delete the folder; it is then taken back from results/ or made anew.
+        # As the message says: delete the folder; it is then taken back from results/ or made again.
         for folder in {
             Path(word).parent
             for word in outcome.output.split()
@@ -758,7 +758,7 @@ def test_images_that_change_between_plan_and_job(fresh: Project, tmp_path: Path)
     assert project.nodes() == {}
 
 
-# -- state that is only ever a help: refused with a note, and made anew ------------------------
+# -- state that is only ever a help: refused with a note, and made again ------------------------
 
 
 def resume_states(project: Project) -> dict[str, Callable[[Path], object]]:
@@ -799,7 +799,7 @@ def test_resume_state_that_cannot_be_used_is_no_error(
     assert outcome.code == 0 and "Traceback" not in outcome.output, outcome.output
     assert f"{work / FILE} cannot be used" in outcome.output
     assert "the step starts from its beginning" in outcome.output
-    assert project.nodes() == before, "made anew, it is the same"
+    assert project.nodes() == before, "made again, it is the same"
 
 
 def test_resume_state_of_another_model(finished: Project, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_open_rows_streams_what_is_too_large(shard: Path) -> None:
     assert sorted(indices(large.batches(1, 0, 0))) == list(range(ROWS))
 
 
-def test_cycling_goes_through_the_rows_anew_each_round(rows: Rows) -> None:
+def test_cycling_goes_through_the_rows_again_each_round(rows: Rows) -> None:
     per_round = ROWS // 20
     batches = list(cycle(rows, 20, 11, 0, 3 * per_round + 2))
     assert len(batches) == 3 * per_round + 2

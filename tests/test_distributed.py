@@ -298,7 +298,7 @@ def test_an_impatient_job_leaves_no_process(
 
 class Work:
     """A tiny project with all nodes made by one process, and copies of it where one step is made
-    anew.
+    again.
     """
 
     def __init__(self, root: Path) -> None:

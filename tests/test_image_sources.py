@@ -169,7 +169,7 @@ def test_a_class_in_one_part_only_matters_where_it_is_chosen(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["n1"], r"dataset\.classes: 'n1' not found in .*; mend the list or add the folders"),
+        (["n1"], r"dataset\.classes: 'n1' not found in .*; fix the list or add the folders"),
         (["n01443537", "n01443537"], r"names 'n01443537' twice; name each class once"),
         ([], "names no class"),
         (
@@ -307,9 +307,9 @@ def _line(name: str, line: str) -> Callable[[Path], Any]:
             _line("real_train.txt", "real/bee 0"),
             "'real/bee 0' is not real/<class>/<file>, a space and a number",
         ),
-        (_line("real_train.txt", "real/../0.jpg 0"), "mend that line"),
+        (_line("real_train.txt", "real/../0.jpg 0"), "fix that line"),
         (_line("real_train.txt", "clipart/bee/0.jpg 0"), "is not real/<class>/<file>"),
-        (_line("real_train.txt", "real/bee/0.jpg zero"), "mend that line"),
+        (_line("real_train.txt", "real/bee/0.jpg zero"), "fix that line"),
         (_line("real_train.txt", "real/bee/0.jpg 2"), "'bee' has the number 2 here, 0 before"),
         (
             _line("real_train.txt", "real/dog/0.jpg 0"),

@@ -281,7 +281,7 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
         ):
             cancel(store, here)
         assert ours.poll() is None
-        # The same number, but another process: the snakemake that left word is gone.
+        # The same number, but another process: the snakemake that left its record is gone.
         (left,) = (here / ".kaizen/workflows").glob("*.json")
         left.write_text(json.dumps(json.loads(left.read_text()) | {"started": "1"}))
         jobs, local = cancel(store, here)

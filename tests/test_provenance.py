@@ -195,7 +195,7 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
     assert (
         outcome.code == 2
         and "is not the plan's" in outcome.output
-        and "plans anew" in outcome.output
+        and "plans again" in outcome.output
     )
     assert not project.store.has("summary", summary["key"])
 
@@ -569,7 +569,9 @@ def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
         and "changed since that commit: kaizen/report/cards.py" in printed
     )
     (last,) = printed_commands(printed)
-    assert last.startswith("the code of then was not committed (kaizen/report/cards.py differed")
+    assert last.startswith(
+        "the code at the time was not committed (kaizen/report/cards.py differed"
+    )
 
 
 def test_a_clone_takes_over_how_nodes_were_made(committed: Checkout, tmp_path: Path) -> None:

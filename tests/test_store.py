@@ -147,7 +147,7 @@ def overwrite(path: Path, text: str | None) -> None:
     ],
     ids=["changed", "truncated", "missing"],
 )
-def test_a_file_that_differs_is_refused_by_name_and_its_node_made_anew(
+def test_a_file_that_differs_is_refused_by_name_and_its_node_made_again(
     store: Store, text: str | None, reason: str
 ) -> None:
     commit_fake(store, NODE, FILES)

@@ -22,7 +22,7 @@ from kaizen.params import (
 from kaizen.params.validation import load_params, read_yaml, validate
 
 # What a person might write -> what the message has to say: the key's path or the line, and the
-# mend.
+# fix.
 BAD = {
     "an unknown key": ("train: {epoch: 3}", ["train.epoch", "unknown", "did you mean epochs?"]),
     "an unknown key unlike any other": (
@@ -294,7 +294,7 @@ BAD = {
     "a key that is no text": ("train: {}\n2020-01-01: 3\n", ["line 2", "not a text", "quotes"]),
     "a list": ("- train\n- split\n", ["must hold a mapping of sections", "list"]),
     "a text": ("hello", ["must hold a mapping of sections", "str"]),
-    "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "mend that line"]),
+    "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "fix that line"]),
     "a tab": ("train:\n\tepochs: 3", ["not valid YAML", "line 2"]),
     "an object of Python's": (
         "train: !!python/object:os.system {}",

@@ -198,7 +198,7 @@ def _write(
                 raise KaizenError(
                     f"class {names[label]!r} has no readable image left in its {shard.part} part, "
                     "all were skipped "
-                    f"(the first: {_where(dataset, first)}, {first.reason}); mend its images or "
+                    f"(the first: {_where(dataset, first)}, {first.reason}); fix its images or "
                     "remove the class"
                 )
     sizes = (

@@ -22,7 +22,7 @@ from kaizen.files import atomic_path
 # Pixels of CIFAR-10 shrink by 2 % at level 1 and by at most 4 % at any other, which costs up to
 # seven times the time.
 ZSTD_LEVEL = 1
-_MEND = "delete it and run again: it is made anew"
+_FIX = "delete it and run again: it is made again"
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class ShardWriter:
 @contextlib.contextmanager
 def explain_read_errors(path: Path) -> Iterator[None]:
     """Turn every way in which reading a shard fails into a KaizenError that names it and the
-    mend.
+    fix.
     """
     try:
         yield
     except FileNotFoundError as error:
-        raise KaizenError(f"{path} does not exist; run again: it is made anew") from error
+        raise KaizenError(f"{path} does not exist; run again: it is made again") from error
     except PermissionError as error:
         raise KaizenError(
             f"{path} cannot be read ({error.strerror}); make it readable for you"
@@ -165,7 +165,7 @@ def explain_read_errors(path: Path) -> Iterator[None]:
             "worker thread" in reason
         ):  # Arrow could not start one: the machine lacks memory, the shard nothing
             raise MemoryError(reason) from error
-        raise KaizenError(f"{path} is not a readable shard ({reason}); {_MEND}") from error
+        raise KaizenError(f"{path} is not a readable shard ({reason}); {_FIX}") from error
 
 
 def shard_info(path: Path) -> ShardInfo:
@@ -186,7 +186,7 @@ def verify_shard(path: Path) -> ShardInfo:
         digest.update(table)
     if digest.hexdigest() != info.content_sha256 or digest.rows != info.rows:
         raise KaizenError(
-            f"{path} does not hold what its footer says (content hash differs); {_MEND}"
+            f"{path} does not hold what its footer says (content hash differs); {_FIX}"
         )
     return info
 
@@ -212,7 +212,7 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
     with explain_read_errors(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         if file.schema_arrow.remove_metadata() != SCHEMA:
             raise KaizenError(
-                f"{path} is not a Kaizen shard: its columns are {file.schema_arrow.names}; {_MEND}"
+                f"{path} is not a Kaizen shard: its columns are {file.schema_arrow.names}; {_FIX}"
             )
         yield file
 
@@ -229,12 +229,12 @@ def _info(path: Path, file: pq.ParquetFile) -> ShardInfo:
     if version != SCHEMA_VERSION:
         raise KaizenError(
             f"{path} is not a shard of this version (schema {version}, not {SCHEMA_VERSION}); "
-            f"{_MEND}"
+            f"{_FIX}"
         )
     classes = json.loads(values["classes"])
     if int(values["rows"]) != footer.num_rows:
         raise KaizenError(
-            f"{path} holds {footer.num_rows} rows, not {values['rows']} as its footer says; {_MEND}"
+            f"{path} holds {footer.num_rows} rows, not {values['rows']} as its footer says; {_FIX}"
         )
     return ShardInfo(
         path=path,

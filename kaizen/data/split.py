@@ -126,7 +126,7 @@ def _domain_order(split: SplitParams, domains: Sequence[str]) -> list[int]:
         return _positions("split.domains", split.domains, domains)
     if split.order == "given":
         return list(range(len(domains)))
-    # By name, so that a domain's place does not hang on how many there are before it in the
+    # By name, so that a domain's place does not depend on how many there are before it in the
     # alphabet.
     return sorted(
         range(len(domains)),
@@ -140,8 +140,8 @@ def _positions(path: str, names: Sequence[str], known: Sequence[str]) -> list[in
     for name in names:
         if name not in place:
             close = difflib.get_close_matches(name, known, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known[:20])}"
-            raise KaizenError(f"{path}: {name!r} is not in the dataset; {mend}")
+            fix = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known[:20])}"
+            raise KaizenError(f"{path}: {name!r} is not in the dataset; {fix}")
     return [place[name] for name in names]
 
 

@@ -90,25 +90,25 @@ def check_spec(spec: Any, source: str) -> dict[str, Any]:
     """Return ``spec`` if it is a node's specification; raises KaizenError naming ``source`` and
     what is wrong.
     """
-    mend = "take it from this version's `kaizen plan --json`"
+    fix = "take it from this version's `kaizen plan --json`"
     if not isinstance(spec, dict):
         raise KaizenError(
-            f"{source} is not a node's specification but a {type(spec).__name__}; {mend}"
+            f"{source} is not a node's specification but a {type(spec).__name__}; {fix}"
         )
     for name, kind in _SPEC_FIELDS.items():
         if not isinstance(spec.get(name), kind):
             what = "lacks" if name not in spec else f"has no {kind.__name__} as"
-            raise KaizenError(f"{source} {what} {name!r}; {mend}")
+            raise KaizenError(f"{source} {what} {name!r}; {fix}")
     if spec["kind"] not in _MAKERS:
         raise KaizenError(
-            f"{source}: kind {spec['kind']!r} is unknown, not one of {', '.join(_MAKERS)}; {mend}"
+            f"{source}: kind {spec['kind']!r} is unknown, not one of {', '.join(_MAKERS)}; {fix}"
         )
     for role, parent in spec["inputs"].items():
         if not isinstance(parent, dict) or not {"kind", "key"} <= parent.keys():
-            raise KaizenError(f"{source}: input {role!r} does not name a kind and a key; {mend}")
+            raise KaizenError(f"{source}: input {role!r} does not name a kind and a key; {fix}")
     if record_key(spec) != spec["key"]:
         raise KaizenError(
-            f"{source}: key {spec['key']} is not that of its content, which was altered; {mend}"
+            f"{source}: key {spec['key']} is not that of its content, which was altered; {fix}"
         )
     return spec
 
@@ -155,7 +155,7 @@ def run_node(
 
 @contextlib.contextmanager
 def _explain_lack_of_memory(kind: str) -> Iterator[None]:
-    """Turn every way in which Python, Arrow and torch lack memory into NodeFailed with the mend."""
+    """Turn every way in which Python, Arrow and torch lack memory into NodeFailed with the fix."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -215,7 +215,7 @@ def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:
         raise KaizenError(
             f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan "
             "was made; "
-            "run the same command again, which plans anew"
+            "run the same command again, which plans again"
         )
 
 

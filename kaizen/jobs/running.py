@@ -48,7 +48,7 @@ def nodes_being_made(store: Store) -> list[Making]:
 
 
 def note_workflow(checkout: Path) -> None:
-    """Leave word that this process is a snakemake that may start jobs in ``checkout``; forget those
+    """Record that this process is a snakemake that may start jobs in ``checkout``; forget those
     that are gone.
     """
     living_workflows(checkout)

@@ -92,7 +92,7 @@ class Workflow:
         return cls.from_params(load_params(path, overlays), root)
 
     def register(self) -> None:
-        """Leave word in the store that this checkout needs the plan's nodes, so that no one
+        """Record in the store that this checkout needs the plan's nodes, so that no one
         collects them.
         """
         nodes = [(node.kind, node.key) for node in self.plan.nodes.values()]

@@ -164,12 +164,10 @@ class TimmBackbone(Backbone):
             ) from error
         if not timm.is_model(name):
             close = difflib.get_close_matches(name, timm.list_models(), n=1)
-            mend = (
+            fix = (
                 f"did you mean {TIMM}{close[0]}?" if close else "timm.list_models() names them all"
             )
-            raise KaizenError(
-                f"model.backbone: timm {timm.__version__} has no model {name}; {mend}"
-            )
+            raise KaizenError(f"model.backbone: timm {timm.__version__} has no model {name}; {fix}")
         # Transformers are built for one size; other models take any and know no such argument.
         fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
         sized = {"img_size": size} if fixed else {}

@@ -1,6 +1,6 @@
 """Reading and checking what a person wrote: params.yaml and overlays, refused before any work.
 
-Every problem is named by its key's path, with the value and the mend, all in one message.
+Every problem is named by its key's path, with the value and the fix, all in one message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
 _TIMM_MODEL = re.compile(rf"{TIMM}[A-Za-z0-9_]+")
 
 # pydantic's error types -> what to do about it; the others speak for themselves.
-_MENDS = {
+_FIXES = {
     "missing": "add it",
     "list_type": "write a list, as in [1, 2]",
     "dataclass_type": "write a mapping of its keys",
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise KaizenError(
-                    f"{path}: the key {key!r} in line {line} is not a text; mend it, or put it in "
+                    f"{path}: the key {key!r} in line {line} is not a text; fix it, or put it in "
                     "quotes"
                 )
             if key in lines:
@@ -94,7 +94,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise KaizenError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise KaizenError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}; mend that line"
+            f"{path} is not valid YAML: {' '.join(str(error).split())}; fix that line"
         ) from error
     if values is None:
         return {}
@@ -137,7 +137,7 @@ def _lay_over(document: dict[str, Any], overlay: Mapping[str, Any]) -> None:
 def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """Check types, bounds, unknown keys and combinations; returns the typed parameters.
 
-    Raises KaizenError that lists every problem with its key's path, the value and the mend.
+    Raises KaizenError that lists every problem with its key's path, the value and the fix.
     """
     try:
         text = json.dumps(values, default=str)
@@ -162,7 +162,7 @@ def _typed(text: str) -> tuple[Params | None, list[str]]:
         # Strict JSON mode takes 1 for 1.0 but neither "1" for 1 nor 1.5 for an integer.
         return TypeAdapter(Params).validate_json(text), []
     except ValidationError as error:
-        # What is neither a list nor a text, where both would do, is told once: as no list.
+        # What is neither a list nor a text, where both would do, is reported once: as no list.
         found = [
             p
             for p in error.errors(include_url=False)
@@ -222,21 +222,21 @@ def _listing(where: str, problems: Sequence[str]) -> str:
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
-    """One pydantic error as 'key.path: value: what is wrong; the mend'."""
+    """One pydantic error as 'key.path: value: what is wrong; the fix'."""
     path = ".".join(
         str(part) for part in problem["loc"] if not str(part).startswith(("list[", "constrained-"))
     )
     if problem["type"] == "unexpected_keyword_argument":
         known = _known_keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
-        return f"{path}: unknown key; {mend}"
+        fix = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+        return f"{path}: unknown key; {fix}"
     message = (
         str(problem["msg"]).replace("Input should be", "must be").replace("Input must", "must")
     )
     value = json.dumps(problem["input"], default=str)
-    mend = _MENDS.get(problem["type"], "")
-    return f"{path}: {value[:80]} is not valid: {message}" + (f"; {mend}" if mend else "")
+    fix = _FIXES.get(problem["type"], "")
+    return f"{path}: {value[:80]} is not valid: {message}" + (f"; {fix}" if fix else "")
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

@@ -25,16 +25,14 @@ EXCLUDED = frozenset(
     {
         "kaizen",
         "kaizen.errors",
-        "kaizen.params",
-        "kaizen.params.registry",
-        "kaizen.store.store",
-        "kaizen.store.locks",
-        "kaizen.store.scheduler",
         "kaizen.files",
         "kaizen.training.reporter",
         "kaizen.data.sources",
     }
 )
+
+# Rooms of which the same is true.
+EXCLUDED_ROOMS = ("kaizen.params", "kaizen.store")
 
 _SKIPPED_TOKENS = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 _STATEMENT_STARTS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -90,7 +88,8 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def _excluded(module: str) -> bool:
-    return module in EXCLUDED or module.startswith("kaizen.params.")
+    rooms = {".".join(module.split(".")[:2]), module}
+    return module in EXCLUDED or not rooms.isdisjoint(EXCLUDED_ROOMS)
 
 
 def _path(module: str) -> Path | None:

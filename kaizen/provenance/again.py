@@ -23,8 +23,8 @@ def how_to_make_again(
     packages and kind of machine. Where a commit's params.yaml asks for the node, Snakemake makes
     it; otherwise a plan of it and of all that it was made from is written here (``lineage``,
     parents first) and run there. ``present`` is what the present checkout is (see `Origin.of`),
-    None where its code is another than that of then. There are no commands where the code of then
-    cannot be had again: it was not committed, and the present code is another.
+    None where its code is another than that at the time. There are no commands where the code at
+    the time cannot be had again: it was not committed, and the present code is another.
     """
     name = f"{node.kind}/{node.key}"
     origins = [origin for origin in (node.origin, present or {}) if _has_code(origin)]
@@ -49,14 +49,14 @@ def how_to_make_again(
         why = "is not committed" if depends else "is in no commit that is known"
         return {
             "commands": [write, run],
-            "note": f"with the present code, which is that of then but {why}",
+            "note": f"with the present code, which is that of the time but {why}",
         }
     changed = (
         f" ({', '.join(depends)} differed from commit {node.origin['commit']})" if depends else ""
     )
     return {
         "commands": [],
-        "note": f"the code of then was not committed{changed}, and the present code is another",
+        "note": f"the code at the time was not committed{changed}, and the present code is another",
     }
 
 

@@ -185,5 +185,5 @@ def check_code(spec: dict[str, Any]) -> None:
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
     raise KaizenError(
         f"{spec['title']}: the code in {ROOT} is not the plan's, it was changed since; "
-        f"run the same command again, which plans anew{other}"
+        f"run the same command again, which plans again{other}"
     )

@@ -134,7 +134,7 @@ def _no_subject(text: str, known: Known) -> str:
 
 def _find_number(place: Path, path: str, asked: str) -> tuple[tuple[str, ...], float]:
     """A number of a JSON file by its path, or by the end of it where only one has that; letters'
-    case is not minded.
+    ignoring case.
     """
     numbers = dict(_numbers(read_json(place)))
     wanted = asked.casefold()

@@ -65,7 +65,7 @@ class Garbage:
 
 
 def register(store: Store, checkout: Path, plan: str, nodes: Iterable[NodeName]) -> None:
-    """Leave word that ``checkout`` needs the nodes of its current plan, whose key is ``plan``."""
+    """Record that ``checkout`` needs the nodes of its current plan, whose key is ``plan``."""
     path = _user_file(store, checkout)
     known = _read_user(path)
     place = str(store.root.resolve())
@@ -146,7 +146,7 @@ def delete(garbage: Sequence[Garbage]) -> None:
     """Remove garbage; each entry vanishes by a rename first, so that a kill leaves no half entry
     under a key.
 
-    What another process removed meanwhile is passed over.
+    What another process removed meanwhile is skipped.
     """
     for item in garbage:
         gone = item.path.with_name(f".{item.path.name.lstrip('.')}.{secrets.token_hex(4)}.gone")

@@ -1,4 +1,4 @@
-"""Locks of nodes: one process at a time makes a node, and whoever waits is told for whom.
+"""Locks of nodes: one process at a time makes a node, and whoever waits is told who holds it.
 
 A lock is a file, `<store>/.locks/<kind>-<key>`, that its holder has locked with flock, so that it
 is free again however the holder ends. The file names the holder. It is also the fence: a process

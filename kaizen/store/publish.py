@@ -179,7 +179,7 @@ def take_back(plan: Plan, store: Store, root: Path) -> list[Node]:
     """Put nodes of the plan that the store lacks into it from published trees; returns those taken.
 
     Every file is checked against the manifest and against its node's record, and the record against
-    the key; what does not match is left alone, so that the node is made anew.
+    the key; what does not match is left alone, so that the node is made again.
     """
     # A node that is being made is left to its maker, who may take hours.
     missing = {

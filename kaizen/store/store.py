@@ -190,8 +190,8 @@ class Store:
         if not is_record(record, kind, key):
             aside = self.set_aside(kind, key)
             raise KaizenError(
-                f"{path} is not the record of node {kind} {key}; set aside as {aside}; run again "
-                "to make it anew"
+                f"{path} is not the record of node {kind} {key}; set aside as {aside}; run the "
+                "same command to make it again"
             )
         return record
 
@@ -199,7 +199,7 @@ class Store:
         """The path of a node's file once its hash is checked against the record.
 
         Raises KaizenError that names the file when it is missing or differs; the node is then set
-        aside, so that the next run makes it anew.
+        aside, so that the next run makes it again.
         """
         entry = self.read_record(kind, key)["files"].get(name)
         path = self.folder(kind, key) / name
@@ -212,8 +212,8 @@ class Store:
         if problem:
             aside = self.set_aside(kind, key)
             raise KaizenError(
-                f"{path} {problem}; its node was set aside as {aside}; run the same command again "
-                "to make it anew"
+                f"{path} {problem}; its node was set aside as {aside}; run the same command "
+                "to make it again"
             )
         return path
 

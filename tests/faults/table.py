@@ -98,8 +98,11 @@ _NUMBERS = [
     _number("NaN in a buffer", "model.encoder.…running_var is not finite after epoch 2"),
 ]
 
-_ANEW = "its node was set aside as …; run the same command again to make it anew"
-_RECORD = "…/node.json is not the record of node step …; set aside as …; run again to make it anew"
+_AGAIN = "its node was set aside as …; run the same command to make it again"
+_RECORD = (
+    "…/node.json is not the record of node step …; set aside as …; run the same command to "
+    "make it again"
+)
 _RESUME = "…/resume.safetensors cannot be used ({}); kept as …; the step starts from its beginning"
 _FLIPPED, _TRUNCATED, _ANOTHERS = "with a bit flipped", "truncated", "in the place of another"
 _FILES = {
@@ -119,7 +122,7 @@ def _damage(
 
 _DAMAGE = [
     *(
-        _damage(f"{what} {how}", f"…/{file} {says}; {_ANEW}")
+        _damage(f"{what} {how}", f"…/{file} {says}; {_AGAIN}")
         for what, file in _FILES.items()
         for how, says in (
             (_FLIPPED, "does not match its recorded hash"),

@@ -1,4 +1,4 @@
-"""Disks that are full at the very moment of a write, or read-only: the path and the mend are named,
+"""Disks that are full at the very moment of a write, or read-only: the path and the fix are named,
 nothing is lost.
 
 The disk is a real one, in memory: `inject.fill_disk` fills it just before the write.

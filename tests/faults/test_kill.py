@@ -102,7 +102,7 @@ WORKS = (
 
 
 class Rounds:
-    """Rounds of one work: the state is carried on from kill to kill, and begun anew whenever the
+    """Rounds of one work: the state is carried on from kill to kill, and started again whenever the
     command ends.
     """
 

@@ -73,7 +73,7 @@ def no_features(task: int) -> np.ndarray:
     KaizenError.
     """
     raise KaizenError(
-        "replay.policy: this policy looks at features, but the node names no steps; plan anew"
+        "replay.policy: this policy looks at features, but the node names no steps; plan again"
     )
 
 

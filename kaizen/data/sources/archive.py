@@ -160,7 +160,7 @@ def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
     return tar.extractfile(entry)  # type: ignore[return-value]
 
 
-def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
+def verify_file(path: Path, md5: str, cache: Path | None, fix: str) -> None:
     """Raise KaizenError where a file's MD5 is another; remembered in ``cache`` by path, size and
     times.
     """
@@ -176,9 +176,9 @@ def verify_file(path: Path, md5: str, cache: Path | None, mend: str) -> None:
             "md5", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], compute
         )
     except OSError as error:
-        raise KaizenError(f"{path} cannot be read ({error.strerror}); {mend}") from error
+        raise KaizenError(f"{path} cannot be read ({error.strerror}); {fix}") from error
     memory.save()
-    _compare(path, found, md5, mend)
+    _compare(path, found, md5, fix)
 
 
 def download(archive: Archive, folder: Path, wanted: Path | None) -> Path:
@@ -228,6 +228,6 @@ def _md5(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _compare(where: Path | str, found: str, md5: str, mend: str) -> None:
+def _compare(where: Path | str, found: str, md5: str, fix: str) -> None:
     if found != md5:
-        raise KaizenError(f"{where} is not as published: its MD5 is {found}, not {md5}; {mend}")
+        raise KaizenError(f"{where} is not as published: its MD5 is {found}, not {md5}; {fix}")

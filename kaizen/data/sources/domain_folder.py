@@ -123,7 +123,7 @@ class DomainFolder(FileSource):
         if shared:
             both = names_text([names[numbers[shared[0]]], shared[0]])
             raise KaizenError(
-                f"the lists in {self.root} give {both} the same number {numbers[shared[0]]}; mend "
+                f"the lists in {self.root} give {both} the same number {numbers[shared[0]]}; fix "
                 "them"
             )
         untested = sorted(
@@ -146,13 +146,13 @@ def _read_list(path: Path, domain: str, numbers: dict[str, int]) -> dict[str, li
         parts = PurePosixPath(text).parts
         if len(parts) != 3 or parts[0] != domain or ".." in parts or not number.isdecimal():
             raise KaizenError(
-                f"{path}: {line[:80]!r} is not {domain}/<class>/<file>, a space and a number; mend "
+                f"{path}: {line[:80]!r} is not {domain}/<class>/<file>, a space and a number; fix "
                 "that line"
             )
         if numbers.setdefault(parts[1], int(number)) != int(number):
             raise KaizenError(
                 f"{path}: class {parts[1]!r} has the number {number} here, {numbers[parts[1]]} "
-                "before; mend the lists"
+                "before; fix the lists"
             )
         files.setdefault(parts[1], []).append(text)
     if not files:

@@ -152,7 +152,7 @@ class FileSource(Source):
                 digest.update(canonical_json([file.path, sha256_file(path)]).encode() + b"\n")
             except OSError as error:
                 raise KaizenError(
-                    f"{path} cannot be read ({error.strerror}); mend or remove it"
+                    f"{path} cannot be read ({error.strerror}); fix or remove it"
                 ) from error
         return digest.hexdigest()
 
@@ -182,7 +182,7 @@ def scan(folder: Path, layout: str, prefix: str = "") -> list[os.DirEntry[str]]:
         ) from error
     except (OSError, ValueError) as error:
         raise KaizenError(
-            f"{prefix}{str(folder)!r} cannot be listed: {error}; mend the path or the disk"
+            f"{prefix}{str(folder)!r} cannot be listed: {error}; fix the path or the disk"
         ) from error
     for entry in found:
         try:
@@ -205,7 +205,7 @@ def subfolders(folder: Path, layout: str) -> set[str]:
 
 def image_files(root: Path, folder: str, layout: str) -> list[File]:
     """All images under ``root/folder``, sorted by path; hidden files and those without an image
-    suffix passed over.
+    suffix skipped.
     """
     return sorted(_walk(root, folder, layout, ()))
 
@@ -234,7 +234,7 @@ def image_file(root: Path, path: str) -> File:
         status = os.stat(root / path)
     except OSError as error:
         raise KaizenError(
-            f"{root / path} cannot be read ({error.strerror}); mend or remove it"
+            f"{root / path} cannot be read ({error.strerror}); fix or remove it"
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise KaizenError(f"{root / path} is not a regular file; remove it")
@@ -266,7 +266,7 @@ def read_lines(path: Path, what: str) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise KaizenError(
-            f"{what}{path} cannot be read ({reason}); mend the path or the file"
+            f"{what}{path} cannot be read ({reason}); fix the path or the file"
         ) from error
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -291,7 +291,7 @@ def chosen_classes(
     missing = sorted(set(names) - set(found))
     if missing:
         raise KaizenError(
-            f"dataset.classes: {names_text(missing)} not found in {where}; mend the list or add "
+            f"dataset.classes: {names_text(missing)} not found in {where}; fix the list or add "
             "the folders"
         )
     return sorted(names)
@@ -308,6 +308,6 @@ def _class_list(name: str) -> list[str]:
         raise KaizenError(
             f"dataset.classes: {name!r} is neither a list that comes with Kaizen "
             f"({', '.join(known)}) nor a text file; "
-            "mend it"
+            "fix it"
         )
     return read_lines(path, "dataset.classes: ")

@@ -21,7 +21,7 @@ from kaizen.params import DatasetParams
 class ImageFolder(FileSource):
     """A folder of image files; classes are the sorted names of train's subfolders, or some of them.
 
-    Files whose name starts with a dot or has no image suffix are passed over; folders inside a
+    Files whose name starts with a dot or has no image suffix are skipped; folders inside a
     class are walked. Symbolic links are followed.
     """
 
