@@ -157,7 +157,7 @@ def test_a_file_that_differs_is_refused_by_name_and_its_node_made_again(
         store.open_file(NODE.kind, NODE.key, "model.safetensors")
     message = str(caught.value)
     assert message.startswith(f"{path} {reason}")
-    assert "run the same command again" in message
+    assert "run the same command" in message
     assert not store.has(NODE.kind, NODE.key)
     (aside,) = (store.root / ".damaged").iterdir()
     assert str(aside) in message
