@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from checkout import ALL_NODES, Checkout, new_project
+from project import ALL_NODES, Project, make_checkout
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
@@ -96,9 +96,9 @@ def golden() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A project after its first `dvc repro`, committed and pushed to a local remote."""
-    project = new_project(tmp_path_factory.mktemp("base") / "project")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout after its first `dvc repro`, committed and pushed to a local remote."""
+    project = make_checkout(tmp_path_factory.mktemp("base") / "project")
     project.commit("before the first run")
     project.start_counting()
     output = project.run("dvc", "repro")
@@ -114,6 +114,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.fixture
-def project(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished project."""
-    return finished.copy(tmp_path / "project")
+def project(reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the reproduced project."""
+    return reproduced.copy_with_links(tmp_path / "project")

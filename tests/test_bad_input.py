@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tiny import Outcome, Project, make_project, write_image
+from project import Outcome, Project, make_project, write_image
 
 from kaizen.files import read_json, sha256_file
 from kaizen.training.reporter import reporter

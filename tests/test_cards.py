@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny import Project, make_project
+from project import Project, make_project
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forgetting

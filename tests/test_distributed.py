@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import REPOSITORY, make_params
+from project import Project, make_project
 from safetensors.torch import load_file
 from shared_training import CASES, NORMS, Case, normalise, train
-from tiny import Project, make_project
 from torch import Tensor, nn
 
 from kaizen.compute import distributed
@@ -296,7 +296,7 @@ def test_an_impatient_job_leaves_no_process(
 # -- the real thing ----------------------------------------------------------------------------
 
 
-class Work:
+class SharedStep:
     """A tiny project with all nodes made by one process, and copies of it where one step is made
     again.
     """
@@ -417,12 +417,12 @@ class Work:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    return Work(tmp_path_factory.mktemp("work"))
+def work(tmp_path_factory: pytest.TempPathFactory) -> SharedStep:
+    return SharedStep(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
-def two(work: Work) -> Project:
+def two(work: SharedStep) -> Project:
     """The step made by two processes without interruption."""
     project = work.copy("two")
     errors = work.make(project, 2)
@@ -431,7 +431,7 @@ def two(work: Work) -> Project:
 
 
 @pytest.fixture(scope="module")
-def interrupted(work: Work) -> Project:
+def interrupted(work: SharedStep) -> Project:
     """The step stopped by SIGTERM while two processes trained it."""
     project = work.copy("interrupted")
     job = work.start(project, 2)
@@ -445,7 +445,7 @@ def interrupted(work: Work) -> Project:
     return project
 
 
-def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Project) -> None:
+def test_a_job_of_two_processes_makes_the_node_as_one_does(work: SharedStep, two: Project) -> None:
     assert work.processes(work.alone) == [1]
     assert work.processes(two) == [2]
     assert (work.last_processes(work.alone), work.last_processes(two)) == (1, 2)
@@ -458,7 +458,7 @@ def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Proj
 
 
 def test_an_interrupted_step_ends_with_the_same_bytes(
-    work: Work, two: Project, interrupted: Project
+    work: SharedStep, two: Project, interrupted: Project
 ) -> None:
     project = work.copy("resumed by two", interrupted)
     assert "resumes at epoch" in work.make(project, 2)
@@ -466,7 +466,7 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
     assert work.processes(project) == [2]
 
 
-def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+def test_one_process_goes_on_where_two_were_stopped(work: SharedStep, interrupted: Project) -> None:
     project = work.copy("resumed by one", interrupted)
     errors = work.make(project, 1)
     assert "resumes at epoch" in errors
@@ -476,7 +476,9 @@ def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Pro
 
 
 @pytest.mark.slow
-def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+def test_three_processes_go_on_where_two_were_stopped(
+    work: SharedStep, interrupted: Project
+) -> None:
     """And are stopped too, by a signal to every process at once, as SLURM sends it."""
     project = work.copy("resumed by three", interrupted)
     before = work.state(project).read_bytes()
@@ -494,7 +496,7 @@ def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: P
     assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
 
 
-def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: Work) -> None:
+def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: SharedStep) -> None:
     project = work.copy("killed")
     job = work.start(project, 2)
     work.wait_for_state(project, job)
@@ -509,7 +511,7 @@ def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: Work) ->
 
 
 @pytest.mark.slow
-def test_no_process_outlives_a_killed_job(work: Work) -> None:
+def test_no_process_outlives_a_killed_job(work: SharedStep) -> None:
     project = work.copy("job killed")
     job = work.start(project, 2)
     work.wait_for_state(project, job)
@@ -534,7 +536,7 @@ def test_a_loss_that_is_not_finite_ends_all_with_one_message(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_snakemake_trains_with_two_processes(work: Work) -> None:
+def test_snakemake_trains_with_two_processes(work: SharedStep) -> None:
     project = work.copy("snakemake")
     project.set({"runtime.processes": 2})
     done = project.snakemake("--cores", "2")
@@ -546,7 +548,7 @@ def test_snakemake_trains_with_two_processes(work: Work) -> None:
 
 @pytest.mark.slow
 def test_two_hosts_share_a_step(
-    work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: SharedStep, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other
     as on two hosts.

@@ -13,8 +13,8 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from project import CLASSES, Project, make_project
 from sklearn.linear_model import LogisticRegression
-from tiny import CLASSES, Project, make_project
 
 from kaizen.data.split import class_tasks
 from kaizen.evaluation import run

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
-from tiny import CLASSES, Project, make_project
+from project import CLASSES, Project, make_project
 
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from tiny import CLASSES, Project, make_project
+from project import CLASSES, Project, make_project
 
 from kaizen.data.replay import herding
 from kaizen.data.replay.base import Size, Stream, Task

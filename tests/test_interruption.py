@@ -37,7 +37,7 @@ OVERLAY = {
 }
 
 
-class Work:
+class StepStores:
     """A folder with parameters, and stores beside each other in which one step is made."""
 
     def __init__(self, root: Path, params: Path) -> None:
@@ -84,10 +84,10 @@ class Work:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(tmp_path_factory: pytest.TempPathFactory) -> StepStores:
     """Shards, replay and both steps made without interruption in the store `reference`."""
     params = Path(__file__).parents[1] / "params.yaml"
-    work = Work(tmp_path_factory.mktemp("interruption"), params)
+    work = StepStores(tmp_path_factory.mktemp("interruption"), params)
     for spec in (*work.before, *work.steps):
         work.make(spec, "reference")
     return work
@@ -99,7 +99,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     ids=["killed once", "terminated twice", "killed three times"],
 )
 def test_an_interrupted_step_ends_with_the_same_bytes(
-    work: Work, kill: signal.Signals, epochs: tuple[int, ...]
+    work: StepStores, kill: signal.Signals, epochs: tuple[int, ...]
 ) -> None:
     store = f"{kill.name}-{len(epochs)}"
     step = work.steps[1]
@@ -123,7 +123,7 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
     assert not state.exists(), "a finished step leaves no resume state behind"
 
 
-def test_a_stop_between_batches_saves_that_very_batch(work: Work) -> None:
+def test_a_stop_between_batches_saves_that_very_batch(work: StepStores) -> None:
     """In process, where the moment can be chosen: stopped after every single batch of the first
     epochs.
     """

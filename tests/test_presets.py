@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY, fake_fingerprint
-from tiny import Project
+from project import Project
 
 from kaizen.params import Params
 from kaizen.params.validation import load_params

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
+from project import Project, make_project
 from ssl_models import METHODS
-from tiny import Project, make_project
 
 from kaizen.errors import Interrupted
 from kaizen.jobs.make import run_node

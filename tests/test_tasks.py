@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny import Project, make_project, write_image
+from project import Project, make_project, write_image
 
 from kaizen.data.ingest import ingest
 from kaizen.data.shards import shard_info

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from tiny import Project, make_project
+from project import Project, make_project
 
 from kaizen.compute.device import choose_compute
 from kaizen.params import from_dict

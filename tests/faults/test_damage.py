@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import Project
+from project import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Project
+from project import Project
 
 from faults.table import of_kind
 from faults.warm import Warm
@@ -46,7 +46,7 @@ def half_made(project: Project) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Work:
+class Target:
     """Something to be killed in: how many times, from which state, and the command, which goes on
     where it was.
     """
@@ -94,10 +94,10 @@ def with_garbage(project: Project, warm: Warm) -> None:
 
 
 WORKS = (
-    Work("training", 20, nothing_made, ("run",)),
-    Work("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json")),
-    Work("publishing", 10, unpublished, ("publish",)),
-    Work("garbage collection", 10, with_garbage, ("gc", "--delete")),
+    Target("training", 20, nothing_made, ("run",)),
+    Target("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json")),
+    Target("publishing", 10, unpublished, ("publish",)),
+    Target("garbage collection", 10, with_garbage, ("gc", "--delete")),
 )
 
 
@@ -106,7 +106,7 @@ class Rounds:
     command ends.
     """
 
-    def __init__(self, work: Work, finished: Project, warm: Warm, folder: Path) -> None:
+    def __init__(self, work: Target, finished: Project, warm: Warm, folder: Path) -> None:
         self.work, self.warm, self.folder = work, warm, folder
         self.started = finished.copy(folder / "started")
         work.prepare(self.started, warm)
@@ -170,7 +170,7 @@ def test_there_are_fifty_rounds() -> None:
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_killed_at_random_moments(
-    work: Work, finished: Project, warm: Warm, tmp_path: Path
+    work: Target, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
     """In each round at another moment between the first and the last of an undisturbed run,
     seeded.
@@ -190,7 +190,7 @@ def test_killed_at_random_moments(
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_killed_at_changes_of_the_file_system(
-    work: Work, finished: Project, warm: Warm, tmp_path: Path
+    work: Target, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
     """Between two changes of names, modes or folders, where a half-done change would show: at a
     seeded choice.

@@ -9,13 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import REPOSITORY, Outcome, Project, make_project
+from project import Outcome, Project, make_project
 
 from faults.table import fault
 from faults.warm import Warm
@@ -135,29 +134,8 @@ def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome
     if clock is None:
         pytest.skip("no faketime here (Debian's package faketime)")
     command = [clock, "-f", f"-{years_back}y"] if years_back else []
-    command += [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--cores",
-        "1",
-    ]
-    environment = os.environ | {
-        "KAIZEN_STORE": str(project.store.root),
-        "OMP_NUM_THREADS": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=project.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout + done.stderr)
+    project.variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return project.process(*command, *project.snakemake_command(*arguments))
 
 
 def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
@@ -197,20 +175,10 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
 
 
 def start_snakemake(project: Project) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--cores",
-        "1",
-    ]
-    environment = os.environ | {"KAIZEN_STORE": str(project.store.root), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command,
+        project.snakemake_command(),
         cwd=project.root,
-        env=environment,
+        env=project.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import safetensors
-from tiny import Project
+from project import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm

@@ -9,7 +9,6 @@ how fast the machine is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 import psutil
 import safetensors
 import yaml
-from tiny import REPOSITORY, Project
+from project import REPOSITORY, Project
 
 from kaizen.store.store import RUN_RECORD
 
@@ -172,11 +171,7 @@ class Grid:
     def snakemake(self, *arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> Snakemake:
         """Start Snakemake with the profile."""
         root = self.project.root
-        environment = os.environ | {
-            "KAIZEN_STORE": str(self.project.store.root),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(REPOSITORY),
-        }
+        environment = self.project.environment()
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
         command += ["--directory", str(root), "--profile", str(self.profile), *arguments]
         run = Snakemake(command, root, environment, root / f"snakemake-{len(self.running)}.log")
