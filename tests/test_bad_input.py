@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from project import Outcome, Project, make_project, write_image
+from project import Outcome, Project, write_image
 
 from kaizen.files import read_json, sha256_file
 from kaizen.training.reporter import reporter
@@ -42,22 +42,6 @@ class Case:
     # What a second run of the same command must end with; None: the user has to fix something
     # first.
     again: int | None = None
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which nothing has been run."""
-    return make_project(tmp_path_factory.mktemp("fresh") / "project")
-
-
-@pytest.fixture(scope="module")
-def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same after its first run."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    outcome = project.kaizen("run")
-    assert outcome.code == 0, outcome.output
-    assert len(project.nodes()) == 9 and not project.leftovers()
-    return project
 
 
 def check_message(outcome: Outcome, code: int, says: tuple[str, ...], where: str = "") -> None:
