@@ -6,9 +6,12 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.plan.nodes import JOB_COMMAND
-from kaizen.jobs.running import note_workflow
-from kaizen.jobs.workflow import use_this_environment, workflow_of_config
+from kaizen.jobs.running import record_workflow
+from kaizen.jobs.workflow import (
+    JOB_COMMAND,
+    use_this_environment,
+    workflow_of_config,
+)
 
 min_version("9.0")
 
@@ -18,7 +21,7 @@ configfile: "params.yaml"
 
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
-    note_workflow(Path.cwd())
+    record_workflow(Path.cwd())
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;

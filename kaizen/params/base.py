@@ -1,15 +1,10 @@
-"""What the parameters' classes are made of: bounded types, documented fields, and their way from
-and to JSON.
-"""
+"""What the parameters' classes are made of: bounded types, documented fields."""
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 try:
     from pydantic import Field
@@ -32,8 +27,6 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-T = TypeVar("T")
 
 
 def doc(text: str, default: Any) -> Any:
@@ -58,33 +51,3 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
-
-
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build a parameter dataclass, nested ones included, from JSON that was checked before.
-
-    Raises TypeError on an unknown key: such JSON did not come from this version's plan.
-    """
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            name: _build(hints[name], value) if name in hints else value
-            for name, value in values.items()
-        }
-    )
-
-
-def _build(hint: Any, value: Any) -> Any:
-    """Turn a mapping into the dataclass that its type hint names; leave everything else as it
-    is.
-    """
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
-        hint = members[0] if members and value is not None else hint
-    if typing.get_origin(hint) is dict:
-        return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
-    return (
-        from_dict(hint, value)
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        else value
-    )

@@ -29,8 +29,8 @@ BackboneName = Annotated[
 
 
 @dataclass(frozen=True)
-class ModelParams:
-    """Backbone and classifier."""
+class NetworkParams:
+    """Backbone and classifier of a step: what its network is built from."""
 
     __pydantic_config__ = STRICT
 
@@ -47,6 +47,14 @@ class ModelParams:
         "resnet18/50: 3x3 stride 1 without pooling, or 7x7 stride 2 with pooling", "cifar"
     )
     classifier_hidden: list[Count] = doc("hidden layers of the classifier (the paper: 1000)", [128])
+
+
+@dataclass(frozen=True)
+class ModelParams(NetworkParams):
+    """Backbone and classifier over the whole stream."""
+
+    __pydantic_config__ = STRICT
+
     classifier_head: Literal["fixed", "growing"] = doc(
         "fixed: a logit for every class of the stream from the start (the paper); growing: for the "
         "classes seen so far",
@@ -55,16 +63,13 @@ class ModelParams:
 
 
 @dataclass(frozen=True)
-class TrainParams:
+class OptimisationParams:
     """Optimisation of one step (fidelity.md §3)."""
 
     __pydantic_config__ = STRICT
 
     epochs: Count = doc("epochs per task", 30)
     batch_size: Annotated[int, Field(ge=2)] = doc("task images per batch", 32)
-    replay_batch_size: Count = doc(
-        "replay images added to each batch (at most; the shard may be smaller)", 32
-    )
     data_fraction: Fraction = doc(
         "share of each task's rows that is trained on, evenly spaced", 1.0
     )
@@ -87,6 +92,17 @@ class TrainParams:
     )
     stream_above_mb: Positive = doc(
         "decoded pixels above this stream from the shard instead of staying in memory", 4096.0
+    )
+
+
+@dataclass(frozen=True)
+class TrainParams(OptimisationParams):
+    """Optimisation of every step; the replay batch is that of steps that replay."""
+
+    __pydantic_config__ = STRICT
+
+    replay_batch_size: Count = doc(
+        "replay images added to each batch (at most; the shard may be smaller)", 32
     )
 
 

@@ -1,0 +1,15 @@
+"""The names of the files that shards lie in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Part = Literal["train", "test"]
+
+TASKS_FILE = "tasks.json"
+REPLAY_FILE = "replay.parquet"
+
+
+def shard_file(task: int, part: str) -> str:
+    """The file of a task's shard, as in "task-00.train.parquet"."""
+    return f"task-{task:02d}.{part}.parquet"
