@@ -8,8 +8,8 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 try:
     from pydantic import Field
@@ -22,8 +22,8 @@ except (
         return None
 
 
-# Every class's __pydantic_config__.
-STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+# What pydantic refuses in every class: unknown keys, a text for a number, NaN and infinity.
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -36,9 +36,16 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 
 
-def doc(text: str, default: Any) -> Any:
-    """A dataclass field with a default (copied when it is a list or mapping) and a description for
-    the schema.
+@dataclass_transform(frozen_default=True)
+def parameters(kind: type[T]) -> type[T]:
+    """Make a class of parameters: a frozen dataclass, which pydantic checks strictly."""
+    kind.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(kind)
+
+
+def doc(default: Any, text: str) -> Any:
+    """A field with a default (copied when it is a list or mapping) and a description for the
+    schema.
     """
     metadata = {"description": text}
     if isinstance(default, list | dict):
