@@ -62,10 +62,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _preset(options: argparse.Namespace) -> None:
-    from kaizen.params.validation import adopt, load_params
+    from kaizen.params.reading import write_overlays
+    from kaizen.params.validation import load_params
 
     load_params(options.params, options.names)
-    adopt(options.params, options.names)
+    write_overlays(options.params, options.names)
 
 
 def _schema(options: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
 from kaizen.params import DatasetParams, Params
-from kaizen.params.validation import load_params, read_yaml, validate
+from kaizen.params.reading import read_yaml
+from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.plan.nodes import DatasetFacts, Node, Plan

@@ -81,13 +81,22 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     )
 
 
+def section_class(hint: Any) -> Any:
+    """The class of an optional section, from a type hint such as ``Section | None``; any other hint
+    as it is.
+    """
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
+        return members[0] if members else hint
+    return hint
+
+
 def _build(hint: Any, value: Any) -> Any:
     """Turn a mapping into the dataclass that its type hint names; leave everything else as it
     is.
     """
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
-        hint = members[0] if members and value is not None else hint
+    if value is not None:
+        hint = section_class(hint)
     if typing.get_origin(hint) is dict:
         return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
     return (

@@ -19,7 +19,7 @@ from kaizen.params.base import (
 )
 from kaizen.params.registry import REPLAY_POLICIES, SOURCES
 
-# Checked by kaizen/params/validation.py, so that a source or policy needs no second list here; the
+# Checked by kaizen/params/checks.py, so that a source or policy needs no second list here; the
 # schema names them.
 SourceName = Annotated[str, Field(json_schema_extra={"enum": list(SOURCES)})]
 PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIES)})]

@@ -15,7 +15,7 @@ from kaizen.params.base import (
 )
 from kaizen.params.registry import FEATURE_DISTILLERS
 
-# Checked by kaizen/params/validation.py; the schema names the distillers for editors.
+# Checked by kaizen/params/checks.py; the schema names the distillers for editors.
 DistillerName = Annotated[str, Field(json_schema_extra={"enum": ["auto", *FEATURE_DISTILLERS]})]
 
 

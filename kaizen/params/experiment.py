@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from kaizen.params.base import Count, Field, Fraction, NonNegative, Positive, Seed, doc, parameters
 from kaizen.params.registry import SSL_METHODS
 
-# Checked by kaizen/params/validation.py, so that a method needs no second list here; the schema
+# Checked by kaizen/params/checks.py, so that a method needs no second list here; the schema
 # names them for editors.
 MethodName = Annotated[str, Field(json_schema_extra={"enum": list(SSL_METHODS)})]
 

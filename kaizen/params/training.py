@@ -16,7 +16,7 @@ from kaizen.params.base import (
 )
 from kaizen.params.registry import BACKBONES, TIMM
 
-# Checked by kaizen/params/validation.py; the schema names the backbones for editors.
+# Checked by kaizen/params/checks.py; the schema names the backbones for editors.
 BackboneName = Annotated[
     str,
     Field(
