@@ -1,4 +1,13 @@
 # The experiment of params.yaml. `kaizen plan` shows its nodes; kaizen/plan/build.py says how they come about.
+#
+#   raw data ─> shards ─> step 0 ──> step 1 ──> step 2 …      each step of a run also reads its own task's shard
+#                 │         │        ↑   │      ↑   │
+#                 └─────────┼── replay 1 ┼─ replay 2│         rows of the earlier tasks' shards; the policy herding
+#                           │            │          │         also looks at the features of the steps before
+#                           └────────────┴──────────┴─> evaluation ────────┐   one per run; all test shards
+#                    specialists (steps without a prior) ─> reference ──────┴─> summary ─> publish
+#
+# The edges come with the plan (`kz.inputs`). A rule says what one kind of node asks of the machine.
 import sys
 from pathlib import Path
 
@@ -33,6 +42,7 @@ wildcard_constraints:
     key="[0-9a-f]{32}",
 
 
+include: "workflow/rules/node.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

@@ -520,14 +520,15 @@ def test_other_parameters_than_the_commits_come_as_a_plan(
 ) -> None:
     project = Checkout(tmp_path / "project")
     subprocess.run(["cp", "--archive", str(committed.root), str(project.root)], check=True)
-    with (project.root / "kaizen/cli.py").open("a") as file:
+    with (project.root / "kaizen/cli/__init__.py").open("a") as file:
         file.write("# a change that no result depends on\n")
     project.run(sys.executable, "-m", "kaizen", "run", "--overlay", "more.yaml")
     folder = "results/evaluations/simclr-no_distill-seed0"
     printed = project.run(sys.executable, "-m", "kaizen", "explain", folder)
     commit = project.run("git", "rev-parse", "HEAD").strip()
-    assert "clean in all that this depends on (uncommitted were: kaizen/cli.py)" in in_one_line(
-        printed
+    assert (
+        "clean in all that this depends on (uncommitted were: kaizen/cli/__init__.py)"
+        in in_one_line(printed)
     )
     assert "current plan no" in printed and "--overlay more.yaml" in printed
     write, make = printed_commands(printed)

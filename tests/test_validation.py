@@ -19,7 +19,9 @@ from kaizen.params import (
     from_dict,
     merge,
 )
-from kaizen.params.validation import load_params, read_yaml, validate
+from kaizen.params.messages import known_keys
+from kaizen.params.reading import read_yaml
+from kaizen.params.validation import load_params, validate
 
 # What a person might write -> what the message has to say: the key's path or the line, and the
 # fix.
@@ -331,6 +333,15 @@ def test_all_problems_are_told_at_once() -> None:
         validate({"grid": {"seeds": [1, 1]}, "dataset": {"path": "x"}})
     assert "grid.seeds" in str(caught.value)
     assert "dataset.path" in str(caught.value)
+
+
+def test_every_section_knows_its_keys() -> None:
+    """What an unknown key is compared with: the keys of its own section, wherever that is."""
+    assert known_keys([]) == [field.name for field in dataclasses.fields(Params)]
+    assert known_keys(["ssl", "simclr"]) == ["projector_hidden", "projector_out", "temperature"]
+    assert known_keys(["distill", "feature", "prototype"]) == ["temperature"]
+    switches = ["feature_distill", "classifier_distill", "replay", "joint"]
+    assert known_keys(["variants", "mine"]) == switches
 
 
 def test_values_that_are_no_json_are_refused() -> None:

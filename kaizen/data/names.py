@@ -1,4 +1,4 @@
-"""The names of the files that shards lie in."""
+"""The names of the files that nodes consist of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ Part = Literal["train", "test"]
 
 TASKS_FILE = "tasks.json"
 REPLAY_FILE = "replay.parquet"
+CHECKPOINT = "model.safetensors"
+HISTORY_FILE = "history.parquet"
+ACCURACY_FILE = "accuracy.json"
+CONFUSION_FILE = "confusion.parquet"
 
 
 def shard_file(task: int, part: str) -> str:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute
+from kaizen.data.names import CHECKPOINT
 from kaizen.models.feature_classifier import FeatureClassifier, load_weights, read_checkpoint
-from kaizen.models.trained import CHECKPOINT, step_spec, untrained_model
+from kaizen.models.trained import untrained_model
 from kaizen.plan.roles import step_roles
-from kaizen.plan.specs import StepSpec
+from kaizen.plan.specs import StepSpec, step_spec
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.views.augment import evaluation_transform

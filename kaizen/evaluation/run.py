@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute, choose_compute
-from kaizen.data.names import shard_file
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, shard_file
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.metrics import READERS
@@ -67,7 +67,7 @@ def run_evaluation(
             reporter.amount(number + 1, len(steps), "steps evaluated")
         repeat = len(tasks) // len(steps)
         result["matrices"] = {reader: [row[reader] for row in rows] * repeat for reader in READERS}
-        write_confusion(confusion * repeat, building / "confusion.parquet")
+        write_confusion(confusion * repeat, building / CONFUSION_FILE)
     else:
         of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
         # Those that know the classes of a task before it is learnt.
@@ -85,7 +85,7 @@ def run_evaluation(
             if specialists
             else None
         )
-    write_json(building / "accuracy.json", result)
+    write_json(building / ACCURACY_FILE, result)
     return Made(compute.describe())
 
 

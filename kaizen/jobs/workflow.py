@@ -20,7 +20,8 @@ from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
 from kaizen.jobs.raw_data import dataset_facts
 from kaizen.params import Params
-from kaizen.params.validation import load_params, read_yaml, validate
+from kaizen.params.reading import read_yaml
+from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.plan.job import Job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kaizen.data.names import CHECKPOINT
 from kaizen.errors import KaizenError
 from kaizen.models.feature_classifier import (
     FeatureClassifier,
@@ -12,10 +13,8 @@ from kaizen.models.feature_classifier import (
     read_checkpoint,
 )
 from kaizen.params import ImageParams
-from kaizen.plan.specs import StepSpec, read_spec
-from kaizen.store.records import RECORD, Record, read_record
-
-CHECKPOINT = "model.safetensors"
+from kaizen.plan.specs import StepSpec, step_spec
+from kaizen.store.records import RECORD, read_record
 
 
 def untrained_model(step: StepSpec) -> FeatureClassifier:
@@ -30,14 +29,6 @@ def untrained_model(step: StepSpec) -> FeatureClassifier:
     )
     model.labels = step.logits
     return model
-
-
-def step_spec(record: Record) -> StepSpec:
-    """What a step was trained with, from its record; raises KaizenError where it is no step's."""
-    spec = read_spec(record.id.kind, record.params, f"the record of {record.id}")
-    if not isinstance(spec, StepSpec):
-        raise KaizenError(f"{record.id} is no training step; name a folder with a model")
-    return spec
 
 
 def load_model(folder: Path) -> tuple[FeatureClassifier, ImageParams]:

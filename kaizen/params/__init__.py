@@ -8,10 +8,9 @@ builds them from JSON that was checked before.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
-from kaizen.params.base import STRICT, doc, merge, section
+from kaizen.params.base import doc, merge, parameters, section
 from kaizen.params.data import (
     AugmentParams,
     DatasetParams,
@@ -104,17 +103,15 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@parameters
 class Params:
     """The whole of params.yaml."""
-
-    __pydantic_config__ = STRICT
 
     dataset: DatasetParams = section(DatasetParams)
     split: SplitParams = section(SplitParams)
     labels: LabelsParams = section(LabelsParams)
     replay: ReplayParams = section(ReplayParams)
-    variants: dict[str, VariantParams] = doc("further variants by name", {})
+    variants: dict[str, VariantParams] = doc({}, "further variants by name")
     grid: GridParams = section(GridParams)
     image: ImageParams = section(ImageParams)
     augment: AugmentParams = section(AugmentParams)
@@ -123,10 +120,10 @@ class Params:
     distill: DistillParams = section(DistillParams)
     train: TrainParams = section(TrainParams)
     per_method: dict[str, dict[str, Any]] = doc(
+        {},
         "what an SSL method has otherwise: by its name, sections augment, distill, model and train "
         "to lay over the "
         "common ones",
-        {},
     )
     evaluation: EvaluationParams = section(EvaluationParams)
     report: ReportParams = section(ReportParams)

@@ -1,10 +1,15 @@
-"""What the parameters' classes are made of: bounded types, documented fields."""
+"""What the parameters' classes are made of: bounded types, documented fields, and their way from
+and to JSON.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 try:
     from pydantic import Field
@@ -17,8 +22,8 @@ except (
         return None
 
 
-# Every class's __pydantic_config__.
-STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+# What pydantic refuses in every class: unknown keys, a text for a number, NaN and infinity.
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -28,10 +33,19 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+T = TypeVar("T")
 
-def doc(text: str, default: Any) -> Any:
-    """A dataclass field with a default (copied when it is a list or mapping) and a description for
-    the schema.
+
+@dataclass_transform(frozen_default=True)
+def parameters(kind: type[T]) -> type[T]:
+    """Make a class of parameters: a frozen dataclass, which pydantic checks strictly."""
+    kind.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(kind)
+
+
+def doc(default: Any, text: str) -> Any:
+    """A field with a default (copied when it is a list or mapping) and a description for the
+    schema.
     """
     metadata = {"description": text}
     if isinstance(default, list | dict):
@@ -51,3 +65,13 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def section_class(hint: Any) -> Any:
+    """The class of an optional section, from a type hint such as ``Section | None``; any other hint
+    as it is.
+    """
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
+        return members[0] if members else hint
+    return hint

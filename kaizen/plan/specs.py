@@ -30,6 +30,7 @@ from kaizen.params.registry import FEATURE_DISTILLERS
 from kaizen.params.typed import from_dict, to_dict
 from kaizen.plan.point import Point
 from kaizen.store.node_id import Kind
+from kaizen.store.records import Record
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -230,6 +231,14 @@ def read_spec(kind: Kind, params: Mapping[str, Any], source: str) -> Spec:
         raise KaizenError(
             f"{source}: {error}; take it from this version's `kaizen plan --json`"
         ) from None
+
+
+def step_spec(record: Record) -> StepSpec:
+    """What a step was trained with, from its record; raises KaizenError where it is no step's."""
+    spec = read_spec(record.id.kind, record.params, f"the record of {record.id}")
+    if not isinstance(spec, StepSpec):
+        raise KaizenError(f"{record.id} is no training step; name a folder with a model")
+    return spec
 
 
 def spec_json(spec: Spec) -> dict[str, Any]:

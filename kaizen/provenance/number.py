@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kaizen.data.names import ACCURACY_FILE
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS, READERS
 from kaizen.files import read_json
@@ -68,7 +69,7 @@ def _series(node: KnownNode, known: Known) -> list[Series]:
 
     def accuracy(role: str) -> dict[str, Any]:
         evaluation = known.node(node.record.inputs[role])
-        path = known.file(evaluation, "accuracy.json") if evaluation else None
+        path = known.file(evaluation, ACCURACY_FILE) if evaluation else None
         if path is None:
             raise KaizenError(f"{role} is lost")
         content: dict[str, Any] = read_json(path)

@@ -15,13 +15,12 @@ from typing import Any
 import safetensors
 
 from kaizen import files
-from kaizen.data.names import TASKS_FILE
+from kaizen.data.names import CHECKPOINT, TASKS_FILE
 from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
-from kaizen.models.trained import CHECKPOINT, step_spec
 from kaizen.plan.job import Job
 from kaizen.plan.point import size_text
 from kaizen.plan.roles import PRIOR, REPLAY, SHARDS
-from kaizen.plan.specs import RunEntry, StepSpec, SummarySpec
+from kaizen.plan.specs import RunEntry, StepSpec, SummarySpec, step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
 from kaizen.report.series import (

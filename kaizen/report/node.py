@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE
 from kaizen.evaluation.confusion import Counts, read_confusion
 from kaizen.evaluation.metrics import Reference, RunResult
 from kaizen.files import read_json
@@ -33,11 +34,11 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
 
     runs, references = read_results(
         spec,
-        lambda role: read_json(file(role, "accuracy.json")),
-        lambda role: read_confusion(file(role, "confusion.parquet")),
+        lambda role: read_json(file(role, ACCURACY_FILE)),
+        lambda role: read_confusion(file(role, CONFUSION_FILE)),
     )
     histories = [
-        History(run.point, read_steps([file(role, "history.parquet") for role in run.steps]))
+        History(run.point, read_steps([file(role, HISTORY_FILE) for role in run.steps]))
         for run in spec.runs
         if run.history
     ]

@@ -15,12 +15,11 @@ from torch import Tensor
 from kaizen.compute import distributed
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.names import REPLAY_FILE, shard_file
+from kaizen.data.names import CHECKPOINT, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
 from kaizen.models.feature_classifier import load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
-from kaizen.models.trained import CHECKPOINT
 from kaizen.plan import roles
 from kaizen.plan.job import Job
 from kaizen.plan.specs import StepSpec
@@ -197,5 +196,5 @@ def _write_results(student: ContinualModel, progress: Progress, building: Path) 
     }
     save_tensors(building / CHECKPOINT, tensors)
     columns = {name: [row[name] for row in progress.history] for name in progress.history[0]}
-    with atomic_path(building / "history.parquet") as temporary:
+    with atomic_path(building / HISTORY_FILE) as temporary:
         pq.write_table(pa.table(columns), temporary)

@@ -1,0 +1,97 @@
+"""YAML files of parameters: read, and written so that their comments stay."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaizen.errors import KaizenError
+from kaizen.files import write_text, yaml_float
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises KaizenError on a missing file, bad syntax, a key given twice or
+    no mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader(path))
+    except FileNotFoundError as error:
+        raise KaizenError(
+            f"{path} does not exist; run in the project's folder or name the file with --params"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KaizenError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise KaizenError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}; fix that line"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
+    return values
+
+
+def _strict_loader(path: Path) -> Any:
+    """A class that loads the YAML file ``path`` and names it where a key is wrong."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise KaizenError(
+                    f"{path}: the key {key!r} in line {line} is not a text; fix it, or put it in "
+                    "quotes"
+                )
+            if key in lines:
+                raise KaizenError(
+                    f"{path}: the key {key!r} stands twice, in lines {lines[key]} and {line}; keep "
+                    "one"
+                )
+            lines[key] = line
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return Loader
+
+
+def write_overlays(path: Path, overlays: Sequence[Path]) -> None:
+    """Write overlays into a parameters' file, atomically; comments and order of what is there stay.
+
+    Raises KaizenError where the file cannot be read or written.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        float,
+        lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", yaml_float(value)),
+    )
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for overlay in overlays:
+        _lay_over(document, read_yaml(overlay))
+    text = io.StringIO()
+    yaml.dump(document, text)
+    write_text(path, text.getvalue())
+
+
+def _lay_over(document: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    """As `merge`, in place, so that a document keeps its comments."""
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(document.get(key), dict):
+            _lay_over(document[key], value)
+        else:
+            document[key] = value
