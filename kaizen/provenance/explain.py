@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.names import CHECKPOINT, HISTORY_FILE, TASKS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
@@ -31,10 +32,10 @@ _KINDS = {
     Kind.SUMMARY: "summary of all runs",
 }
 _FILES = {
-    "model.safetensors": "model",
-    "history.parquet": "loss terms of every epoch",
-    "node.json": "record",
-    "tasks.json": "list of the tasks",
+    CHECKPOINT: "model",
+    HISTORY_FILE: "loss terms of every epoch",
+    RECORD: "record",
+    TASKS_FILE: "list of the tasks",
     "metrics.json": "metrics",
     "report.md": "report",
 }
