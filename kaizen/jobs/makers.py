@@ -81,7 +81,8 @@ def _replay(
         environment |= features.compute.describe()
     size = Size(spec.unit, spec.size)
     out = building / REPLAY_FILE
-    make_replay(store.folder(shards), spec.task, spec.policy, size, spec.seed, out, features)
+    seed = spec.seed or 0
+    make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
     return Made(environment)
 
 

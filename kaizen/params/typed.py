@@ -39,13 +39,13 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 def to_dict(value: Any) -> dict[str, Any]:
     """The JSON of a dataclass as `from_dict` takes it, without the fields that are not set.
 
-    A field is not set where its class gives it a default and it has that; the fields of nested
+    A field is not set where it is None and its class gives it that default. The fields of nested
     classes, which hold parameters, are all there: a default that changes must change keys.
     """
     return {
         field.name: as_json(getattr(value, field.name))
         for field in dataclasses.fields(value)
-        if _is_required(field) or getattr(value, field.name) != _default(field)
+        if field.default is not None or getattr(value, field.name) is not None
     }
 
 
@@ -63,12 +63,6 @@ def as_json(value: Any) -> Any:
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     missing = dataclasses.MISSING
     return field.default is missing and field.default_factory is missing
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def _at(path: str, name: object) -> str:

@@ -137,7 +137,7 @@ class DataNodes:
             size=size,
             task=task,
             classes=draft.tasks[:task],
-            seed=replay.seed if policy.seeded else 0,
+            seed=replay.seed if policy.seeded else None,
             compute=compute_of(steps) if policy.features else None,
         )
         inputs: dict[str, Node[Spec]] = {roles.SHARDS: self.shards}

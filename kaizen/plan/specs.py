@@ -86,7 +86,7 @@ class ReplaySpec:
     size: float | int
     task: int
     classes: list[list[int]]
-    seed: int = 0
+    seed: int | None = None
     compute: ComputeSpec | None = None
 
 
@@ -97,7 +97,8 @@ class StepSpec:
 
     ``logits`` are the labels that a growing classifier has logits for, in their order; the last
     ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
-    ``ssl`` is the method's own class of `kaizen.params.SSLParams`.
+    ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
+    has no use for: distillation without a prior step, replay without a replay shard.
     """
 
     method: str
@@ -111,12 +112,12 @@ class StepSpec:
     train: OptimisationParams
     stem_padding_2: bool
     logits: list[int] | None = None
-    new_logits: int = 0
+    new_logits: int | None = None
     feature_distill: FeatureDistillParams | None = None
     classifier_distill: ClassifierDistillParams | None = None
-    teacher_train_mode: bool = False
-    replay_batch_size: int = 0
-    longest_loader: bool = False
+    teacher_train_mode: bool | None = None
+    replay_batch_size: int | None = None
+    longest_loader: bool | None = None
 
     def __post_init__(self) -> None:
         """Give the method's parameters their class; raises TypeError where they are another's."""

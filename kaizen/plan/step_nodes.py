@@ -95,7 +95,7 @@ def _growing(
         spec,
         logits=before + new,
         num_classes=len(before + new),
-        new_logits=len(new) if prior else 0,
+        new_logits=len(new) if prior else None,
     )
 
 

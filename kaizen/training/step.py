@@ -79,11 +79,11 @@ def run_step(
             read_checkpoint(path),
             path,
             may_lack=("distiller.",),
-            new_logits=params.new_logits,
+            new_logits=params.new_logits or 0,
         )
         if params.feature_distill or params.classifier_distill:
             teacher = compute.place(
-                frozen_copy(student, params.teacher_train_mode, params.new_logits)
+                frozen_copy(student, bool(params.teacher_train_mode), params.new_logits or 0)
             )
     student.ssl.start_task()
     student = compute.place(student)
@@ -156,7 +156,9 @@ def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute)
             f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
             f"{', '.join(map(str, params.tasks))}; at least 2 are needed: raise it"
         )
-    data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
+    data = StepData(
+        task, min(train.batch_size, task.count), longest_loader=bool(params.longest_loader)
+    )
     if "replay" in files:
         replay = rows("replay", 1.0)
         # A proportion of a small class may round to no image at all: the step is then one without
@@ -164,7 +166,7 @@ def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute)
         if replay.count:
             data.replay, data.replay_batch_size = (
                 replay,
-                min(params.replay_batch_size, replay.count),
+                min(params.replay_batch_size or 0, replay.count),
             )
     if data.rows < distributed.count():
         raise KaizenError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tiny import Outcome
+from project import Outcome
 
 
 @dataclass(frozen=True)
