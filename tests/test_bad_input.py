@@ -699,7 +699,7 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
     outcome = project.kaizen(*node_command(project, spec))
     assert outcome.code == 2 and "Traceback" not in outcome.output
     for words in (
-        f"prior (step {prior}) is not in {project.store.root}",
+        f"prior (step/{prior}) is not in {project.store.root}",
         "run `snakemake` to make it",
     ):
         assert words in outcome.output

@@ -169,7 +169,9 @@ def test_arrays_are_accepted_and_kept_as_floats():
 def test_malformed_matrices_are_refused(matrices, message):
     with pytest.raises(KaizenError, match=message) as caught:
         run(matrices)
-    assert "simclr-kaizen-replay10pct-seed0" in str(caught.value) and "run again" in str(caught.value)
+    assert "simclr-kaizen-replay10pct-seed0" in str(caught.value) and "run again" in str(
+        caught.value
+    )
 
 
 def test_the_confusion_of_another_number_of_steps_is_refused():
