@@ -189,7 +189,7 @@ PARAMETER_CASES = (
     Case(
         "a date as a key",
         add_line("2026-01-01: 1"),
-        ("params.yaml", "2026", "is not a text", "quotes"),
+        ("params.yaml", "2026", "is a date to one version of YAML", "quotes"),
     ),
     Case("no mapping", written("- 1\n"), ("params.yaml", "must hold a mapping of sections")),
     Case("not UTF-8", written(b"\xff\xfe\x00"), ("params.yaml", "cannot be read")),
