@@ -37,6 +37,12 @@ if workflow.is_main_process:
 kz = workflow_of_config(workflow.config_settings, Path.cwd())
 
 
+# Braces in the checkout's path are none of a pattern's.
+ENVIRONMENT = f"{workflow.basedir}/workflow/envs/kaizen.yaml".replace(
+    "{", "{{"
+).replace("}", "}}")
+
+
 wildcard_constraints:
     key="[0-9a-f]{32}",
 

@@ -311,6 +311,17 @@ def test_one_seed_one_variant_one_task(tmp_path):
     assert "one seed" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_variants_are_told_apart_on_a_narrow_terminal(summary, width):
+    console = Console(file=io.StringIO(), width=width, _environ={})
+    print_table(json.loads((summary[0] / "metrics_full.json").read_text()), [], console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= max(width, 78)
+    assert "…" not in text
+    letters = re.sub(r"[^A-Za-z]", "", text)
+    assert "CaSSLe" in letters and "replay" in letters
+
+
 def test_terminal_table(summary):
     out, _, _, metrics = summary
     console = Console(

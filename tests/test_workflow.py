@@ -201,3 +201,13 @@ def test_a_finished_workflow_shows_its_edges_on_request(project: Project) -> Non
     graph = project.snakemake("--config", "edges=true", "--dag").good()
     assert graph.count("->") > sum(ALL_NODES.values())
     assert project.jobs() == {}
+
+
+def test_braces_in_the_path_of_a_checkout_are_no_wildcards(
+    project: Project, tmp_path: Path
+) -> None:
+    copy = project.copy_with_links(tmp_path / "a{b} {{c}}")
+    copy.set({"report.title": "other"})
+    copy.snakemake().good()
+    assert copy.jobs() == {"summary": 1}
+    copy.check_nothing_stale()

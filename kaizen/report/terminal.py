@@ -36,11 +36,14 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         else "% of the test images; one seed"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Method")
-    table.add_column("Variant")
+    # Folded, where a terminal is narrow: cut to "Ka…", all variants would look alike.
+    table.add_column("Method", overflow="fold", min_width=6)
+    table.add_column("Variant", overflow="fold", min_width=8)
     for metric in HEADLINE:
         arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
-        table.add_column(f"{METRIC_SHORT[metric]} {arrow}", justify="right", no_wrap=True)
+        table.add_column(
+            f"{METRIC_SHORT[metric]} {arrow}", justify="right", overflow="fold", min_width=5
+        )
     for method, entries in in_order(metrics):
         name = method_label(method)
         for key, row in cells(entries, "classifier", HEADLINE).items():
