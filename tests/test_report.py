@@ -319,7 +319,7 @@ def test_variants_are_told_apart_on_a_narrow_terminal(summary, width):
     assert max(map(len, text.splitlines())) <= max(width, 78)
     assert "…" not in text
     letters = re.sub(r"[^A-Za-z]", "", text)
-    assert "CaSSLe" in letters and "replay" in letters
+    assert "CaSSLe" in letters and "replay" in letters and "FT" in letters
 
 
 def test_terminal_table(summary):

@@ -12,6 +12,8 @@ from kaizen.report.tables import Metrics, cells, in_order
 if TYPE_CHECKING:
     from rich.console import Console
 
+_NARROW = 64  # columns
+
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
     """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then
@@ -36,8 +38,11 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         else "% of the test images; one seed"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    # Folded, where a terminal is narrow: cut to "Ka…", all variants would look alike.
-    table.add_column("Method", overflow="fold", min_width=6)
+    # Where a terminal is narrow a method is a line of its own, and texts are folded: cut to "Ka…"
+    # all variants would look alike.
+    narrow = console.width < _NARROW
+    if not narrow:
+        table.add_column("Method")
     table.add_column("Variant", overflow="fold", min_width=8)
     for metric in HEADLINE:
         arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
@@ -48,7 +53,10 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         name = method_label(method)
         for key, row in cells(entries, "classifier", HEADLINE).items():
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
-            table.add_row(Text(name), Text(str(entries[key]["label"])), *texts)
+            if narrow and name:
+                table.add_row(Text(name, style="bold"))
+            label = Text(str(entries[key]["label"]))
+            table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
         table.add_section()
     console.print(table)
