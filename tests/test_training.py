@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from tiny import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
