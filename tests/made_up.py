@@ -8,7 +8,8 @@ import numpy as np
 
 from kaizen.evaluation.metrics import READERS, Reference, RunResult
 from kaizen.report.classes import Classes
-from kaizen.report.losses import TERMS, History
+from kaizen.report.losses import History
+from kaizen.training.terms import TERMS
 
 TASKS = 3
 EPOCHS = 4

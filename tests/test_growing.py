@@ -24,10 +24,11 @@ from kaizen.models.feature_classifier import build_feature_classifier, load_weig
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
-from kaizen.training.step import _logit_of_label
+from kaizen.training.step import logit_positions
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
+from kaizen.training.terms import TERMS
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -49,7 +50,7 @@ def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def objective(logits: list[int] | None, classifier_weight: float | None = None) -> Objective:
-    return Objective(None, classifier_weight, 1.0, False, _logit_of_label(logits, COMPUTE))
+    return Objective(None, classifier_weight, 1.0, False, logit_positions(logits, COMPUTE))
 
 
 def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from kaizen.data.labels import labelled
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import PARTS, UNLABELLED, Part, Row
+from kaizen.data.sources.base import PARTS, Part, Row
 from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
