@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaizen.evaluation.metrics import READERS, Reference, RunResult
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History
 from kaizen.training.terms import TERMS

@@ -22,7 +22,8 @@ from scipy import stats
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import write_confusion
-from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
+from kaizen.evaluation.metrics import METRICS, continual_accuracy
+from kaizen.evaluation.results import READERS, RunResult
 from kaizen.params import ReportParams
 from kaizen.report import canvas, tables
 from kaizen.report.losses import History, loss_terms, read_steps

@@ -269,6 +269,14 @@ def _evaluation(
     return run_evaluation(spec, store, building, reporter), {}
 
 
+def _reference(
+    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Result:
+    from kaizen.evaluation.run import run_reference
+
+    return run_reference(spec, store, building, reporter), {}
+
+
 def _summary(
     spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Result:
@@ -287,6 +295,6 @@ _MAKERS = {
     "replay": _replay,
     "step": _step,
     "evaluation": _evaluation,
-    "reference": _evaluation,
+    "reference": _reference,
     "summary": _summary,
 }

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import METRICS, READERS
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import READERS
 from kaizen.files import read_json
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.subject import Subject

@@ -15,7 +15,8 @@ from typing import Any
 import safetensors
 
 from kaizen import files
-from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
+from kaizen.evaluation.metrics import METRICS, run_metrics
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
 from kaizen.report.series import (

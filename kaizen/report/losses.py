@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.evaluation.metrics import UPPER_BOUND
+from kaizen.evaluation.results import UPPER_BOUND
 from kaizen.report import canvas
 from kaizen.report.series import Series, method_label
 from kaizen.report.tables import Row

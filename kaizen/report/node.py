@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.evaluation.confusion import Counts, read_confusion
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.files import read_json
 from kaizen.params import ReportParams, from_dict
 from kaizen.report.cards import write_cards
