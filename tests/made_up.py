@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaizen.evaluation.metrics import READERS, Reference, RunResult
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.plan.point import Point
 from kaizen.report.classes import Classes
-from kaizen.report.losses import TERMS, History
+from kaizen.report.losses import History
+from kaizen.training.terms import TERMS
 
 TASKS = 3
 EPOCHS = 4

@@ -20,8 +20,8 @@ from kaizen.data.split import class_tasks
 from kaizen.evaluation import run
 from kaizen.evaluation.confusion import read_confusion
 from kaizen.evaluation.features import StepModels
-from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.results import READERS
 from kaizen.models.feature_classifier import (
     FeatureClassifier,
     build_feature_classifier,

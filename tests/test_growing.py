@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 from project import CLASSES, Project, make_project
 
@@ -25,10 +25,11 @@ from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.plan.job import read_job
 from kaizen.ssl.base import Moment
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
-from kaizen.training.step import _logit_of_label
+from kaizen.training.step import logit_positions
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
+from kaizen.training.terms import TERMS
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -50,7 +51,7 @@ def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def objective(logits: list[int] | None, classifier_weight: float | None = None) -> Objective:
-    return Objective(None, classifier_weight, 1.0, False, _logit_of_label(logits, COMPUTE))
+    return Objective(None, classifier_weight, 1.0, False, logit_positions(logits, COMPUTE))
 
 
 def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> None:

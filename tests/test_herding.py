@@ -15,7 +15,7 @@ from PIL import Image
 from project import CLASSES, Project, make_project
 
 from kaizen.data.replay import herding
-from kaizen.data.replay.base import Size, Stream, Task
+from kaizen.data.replay.base import ReplayStream, Size, Task
 from kaizen.data.replay.herding import herding_order
 from kaizen.data.split import class_tasks
 from kaizen.models.feature_classifier import build_feature_classifier, load_weights
@@ -73,7 +73,7 @@ def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
         asked.append(task)
         return values[task]
 
-    rows = herding.choose(Stream(tuple(tasks), 0, features), Size("proportion", 0.25))
+    rows = herding.choose(ReplayStream(tuple(tasks), 0, features), Size("proportion", 0.25))
     for task, counts in ((0, {0: 4, 1: 4, -1: 2}), (1, {2: 5, -1: 5})):
         expected: list[int] = []
         for label, count in counts.items():

@@ -7,7 +7,7 @@ import pytest
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation import metrics
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.plan.point import Point
 
 # Three tasks. Task 2 (the second) is lost completely at the last step, task 1 in parts.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
@@ -23,11 +22,12 @@ from scipy import stats
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import write_confusion
-from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
+from kaizen.evaluation.metrics import METRICS, continual_accuracy
+from kaizen.evaluation.results import READERS, RunResult
 from kaizen.params import ReportParams
 from kaizen.plan.point import Point
 from kaizen.report import canvas, tables
-from kaizen.report.losses import TERMS, History, loss_terms, read_steps
+from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
 from kaizen.report.series import group
 from kaizen.report.summary import write_summary
@@ -35,6 +35,7 @@ from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -539,13 +540,10 @@ def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
 
 
 def test_the_terms_are_those_of_the_objective():
-    source = (REPOSITORY / "kaizen/training/objective.py").read_text()
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("TERM")
-    }
-    assert (tuple(TERMS), TERMS) == (values["TERMS"], values["TERM_NAMES"])
+    from kaizen.training.objective import Objective
+
+    assert TERMS == tuple(TERM_TEXTS) == ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
+    assert tuple(Objective(0.7, 2.5, 1.0, False).weights) == TERMS
 
 
 def test_the_report_does_without_torch():

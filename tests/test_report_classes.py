@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up import CLASSES, IMAGES, TASKS, THREE, grid
 
-from kaizen.evaluation.metrics import RunResult
+from kaizen.evaluation.results import RunResult
 from kaizen.plan.point import Point
 from kaizen.report import canvas, maps
 from kaizen.report.classes import Classes, per_class_rows, shares

@@ -9,7 +9,7 @@ import pytest
 from made_up import THREE, grid, histories
 from scipy import stats
 
-from kaizen.evaluation.metrics import READERS
+from kaizen.evaluation.results import READERS
 from kaizen.report import canvas, losses, tables
 from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.series import group

@@ -106,6 +106,14 @@ def _evaluation(
     return run_evaluation(job, store, building, reporter)
 
 
+def _reference(
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.evaluation.run import run_reference
+
+    return run_reference(job, store, building, reporter)
+
+
 def _summary(
     job: Job[SummarySpec], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Made:
@@ -124,6 +132,6 @@ MAKERS: dict[Kind, Maker] = {
     Kind.REPLAY: _replay,
     Kind.STEP: _step,
     Kind.EVALUATION: _evaluation,
-    Kind.REFERENCE: _evaluation,
+    Kind.REFERENCE: _reference,
     Kind.SUMMARY: _summary,
 }

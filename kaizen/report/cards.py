@@ -16,7 +16,8 @@ import safetensors
 
 from kaizen import files
 from kaizen.data.names import CHECKPOINT, TASKS_FILE
-from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
+from kaizen.evaluation.metrics import METRICS, run_metrics
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.plan.job import Job
 from kaizen.plan.point import size_text
 from kaizen.plan.roles import PRIOR, REPLAY, SHARDS

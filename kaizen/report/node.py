@@ -8,7 +8,7 @@ from typing import Any
 
 from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE
 from kaizen.evaluation.confusion import Counts, read_confusion
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.files import read_json
 from kaizen.params.typed import as_json
 from kaizen.plan.job import Job

@@ -43,7 +43,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     narrow = console.width < _NARROW
     if not narrow:
         table.add_column("Method")
-    table.add_column("Variant", overflow="fold", min_width=8)
+    table.add_column("Variant", overflow="fold", min_width=7)
     for metric in HEADLINE:
         arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
         table.add_column(

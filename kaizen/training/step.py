@@ -67,8 +67,8 @@ def run_step(
     reporter.note(f"{processes}{compute.device.type}, {precision}, {params.train.threads} threads")
     # A damaged node is set aside by one process only.
     with distributed.first_alone():
-        files = _input_files(params, job.inputs, store)
-    data = _step_data(params, files, compute)
+        files = input_files(params, job.inputs, store)
+    data = step_data(params, files, compute)
     student = student_for(params)
     teacher: ContinualModel | None = None
     if "prior" in files:
@@ -97,7 +97,7 @@ def run_step(
         augment=TwoViewAugment(params.augment, params.image),
         objective=Objective(
             feature_weight=params.feature_distill.weight if params.feature_distill else None,
-            logit_of_label=_logit_of_label(params.logits, compute),
+            logit_of_label=logit_positions(params.logits, compute),
             classifier_weight=params.classifier_distill.weight
             if params.classifier_distill
             else None,
@@ -129,7 +129,7 @@ def run_step(
     )
 
 
-def _input_files(
+def input_files(
     params: StepSpec, inputs: Mapping[str, NodeId], store: Store
 ) -> dict[str, list[Path]]:
     """The files that the step reads of each of its inputs, their hashes checked."""
@@ -143,7 +143,7 @@ def _input_files(
     }
 
 
-def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
+def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
     train = params.train
 
@@ -177,7 +177,7 @@ def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute)
     return data
 
 
-def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
+def logit_positions(logits: list[int] | None, compute: Compute) -> Tensor | None:
     """The position of each label among ``logits``, int64 [largest label + 1]; None where they are
     the same.
 
