@@ -15,24 +15,26 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.plan.nodes import JOB_COMMAND
-from kaizen.jobs.running import note_workflow
-from kaizen.jobs.workflow import use_this_environment, workflow_of_config
+from kaizen.jobs.running import record_workflow
+from kaizen.jobs.workflow import (
+    JOB_COMMAND,
+    use_this_environment,
+    workflow_of_config,
+)
 
 min_version("9.0")
 
-
-configfile: "params.yaml"
-
+# Kaizen reads it itself, strictly. Named here, Snakemake takes it along to where jobs run.
+workflow.configfiles.append("params.yaml")
 
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
-    note_workflow(Path.cwd())
+    record_workflow(Path.cwd())
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(config, Path.cwd())
+kz = workflow_of_config(workflow.config_settings, Path.cwd())
 
 
 wildcard_constraints:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from checkout import ALL_NODES, Checkout, new_project
+from project import ALL_NODES, Project, make_checkout
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
@@ -59,11 +59,11 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
         "data.txt": f"made for {node.title}\n",
         "figures/a.csv": f"x\n{node.key}\n",
     }
-    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+    with store.lock(node.id), store.building(node.id) as building:
         for name, text in contents.items():
             (building / name).parent.mkdir(parents=True, exist_ok=True)
             (building / name).write_text(text, encoding="utf-8")
-        store.commit(node.spec(), building, {"torch": "9.9"}, {"seconds": 1.5})
+        store.commit(node.job().to_json(), building, {"torch": "9.9"}, {"seconds": 1.5})
 
 
 def tree(folder: Path) -> list[str]:
@@ -96,9 +96,9 @@ def golden() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A project after its first `dvc repro`, committed and pushed to a local remote."""
-    project = new_project(tmp_path_factory.mktemp("base") / "project")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout after its first `dvc repro`, committed and pushed to a local remote."""
+    project = make_checkout(tmp_path_factory.mktemp("base") / "project")
     project.commit("before the first run")
     project.start_counting()
     output = project.run("dvc", "repro")
@@ -114,6 +114,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.fixture
-def project(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished project."""
-    return finished.copy(tmp_path / "project")
+def project(reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the reproduced project."""
+    return reproduced.copy_with_links(tmp_path / "project")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny import Project, make_project
+from project import Project, make_project
 
 HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "matplotlib", "snakemake", "dvc", "rich")
 

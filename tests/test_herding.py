@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from tiny import CLASSES, Project, make_project
+from project import CLASSES, Project, make_project
 
 from kaizen.data.replay import herding
 from kaizen.data.replay.base import Size, Stream, Task
@@ -20,6 +20,7 @@ from kaizen.data.replay.herding import herding_order
 from kaizen.data.split import class_tasks
 from kaizen.models.feature_classifier import build_feature_classifier, load_weights
 from kaizen.params import ModelParams
+from kaizen.store.node_id import NodeId
 
 TASKS = class_tasks(len(CLASSES), 4, 5)
 
@@ -150,9 +151,9 @@ def test_the_record_tells_where_the_features_were_computed(project: Project) -> 
 def test_a_damaged_model_is_named_and_set_aside(project: Project, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "copy")
     last = copy.keys("replay")[-1]
-    inputs = json.loads(copy.store.record("replay", last).read_text())["inputs"]
+    inputs = json.loads(copy.store.record_path(NodeId.of("replay", last)).read_text())["inputs"]
     copy.set({"replay.memory": [6]})
-    broken = copy.store.folder("step", inputs["step-00"]["key"]) / "model.safetensors"
+    broken = copy.store.folder(NodeId.of("step", inputs["step-00"]["key"])) / "model.safetensors"
     data = bytearray(broken.read_bytes())
     data[-1] ^= 1
     broken.write_bytes(data)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tiny import write_image
+from project import write_image
 
 from kaizen.data.image_files import decode_file, shrink
 from kaizen.data.ingest import ingest

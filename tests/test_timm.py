@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import FACTS, make_params, make_plan
-from tiny import make_project
+from project import make_project
 from torch import Tensor, nn
 
 from kaizen.compute.seeding import seeded

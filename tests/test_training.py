@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tiny import REPOSITORY, Project, make_project
+from project import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams

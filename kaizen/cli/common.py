@@ -77,7 +77,19 @@ def preset_file(name: str) -> Path:
 
 
 def workflow_of(options: argparse.Namespace) -> Workflow:
-    """Plan the experiment that the options name; raises KaizenError where it is wrong."""
+    """Plan the experiment that the options name, and make its store ready.
+
+    Raises KaizenError where it is wrong.
+    """
+    workflow = planned(options)
+    workflow.prepare_store()
+    return workflow
+
+
+def planned(options: argparse.Namespace) -> Workflow:
+    """Plan the experiment that the options name, and change nothing; raises KaizenError where it is
+    wrong.
+    """
     from kaizen.jobs.workflow import Workflow
 
     return Workflow.from_files(options.params, options.overlay, Path.cwd())
@@ -85,7 +97,8 @@ def workflow_of(options: argparse.Namespace) -> Workflow:
 
 def open_store(chosen: Path | None = None) -> Store:
     """Open the store in the folder ``chosen``, or else the one that belongs to this checkout."""
-    from kaizen.store.store import Store, default_store
+    from kaizen.store.places import default_store
+    from kaizen.store.store import Store
 
     store = Store(chosen.absolute() if chosen else default_store(Path.cwd()))
     store.follow_sharing()

@@ -45,7 +45,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _gc(options: argparse.Namespace) -> None:
-    from kaizen.store.garbage import collect, forget, parse_size, users
+    from kaizen.store.garbage import collect, parse_size
+    from kaizen.store.users import forget, users
 
     workflow = workflow_of(options)
     keep = parse_size(options.keep) if options.keep else None
@@ -66,11 +67,12 @@ def _verify(options: argparse.Namespace) -> None:
     from kaizen.errors import NodeFailed
 
     workflow = workflow_of(options)
-    nodes = [(node.kind, node.key) for node in workflow.plan.nodes.values() if workflow.done(node)]
+    store = workflow.store
+    planned_nodes = [node for node in workflow.layout.nodes if store.has(node)]
     damaged = 0
-    for kind, key in list(workflow.store.entries()) if options.all else nodes:
+    for node in list(store.entries()) if options.all else planned_nodes:
         try:
-            workflow.store.check(kind, key)
+            store.check(node)
         except KaizenError as error:
             damaged += 1
             print(f"kaizen: {error}", file=sys.stderr)
@@ -99,5 +101,5 @@ def _jobs(options: argparse.Namespace) -> None:
     for making in nodes_being_made(store):
         print(f"{making}, in {making.holder.folder}")
     for job in slurm_jobs(checkout):
-        nodes = ", ".join(f"{kind} {key}" for kind, key in job.nodes) or "no node"
-        print(f"SLURM job {job.number} {job.state.lower()}: {nodes}")
+        targets = ", ".join(job.targets) or "no node"
+        print(f"SLURM job {job.number} {job.state.lower()}: {targets}")

@@ -63,7 +63,8 @@ def _explain(options: argparse.Namespace) -> None:
     from kaizen.provenance.known import Known
     from kaizen.provenance.origin import Origin
     from kaizen.provenance.show import print_explanation
-    from kaizen.store.store import Store, default_store
+    from kaizen.store.places import default_store
+    from kaizen.store.store import Store
 
     root = Path.cwd()
     known = Known.at(root, Store(default_store(root)))
@@ -82,15 +83,13 @@ def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
     """Write the plan that makes ``asked`` again to ``plan_file``."""
     from kaizen.files import write_json
     from kaizen.provenance.again import make_plan
-    from kaizen.provenance.explain import Lineage
+    from kaizen.provenance.lineage import Lineage
     from kaizen.provenance.subject import find_subject
 
     subject = find_subject(asked, known)
-    node = known.node(subject.kind, subject.key)
+    node = known.node(subject.node)
     if node is None:
-        raise KaizenError(
-            f"the record of {subject.kind}/{subject.key} is not here; `dvc pull` may help"
-        )
+        raise KaizenError(f"the record of {subject.node} is not here; `dvc pull` may help")
     line = Lineage(node, known)
     write_json(plan_file, make_plan(line.nodes, line.lost))
     print(
@@ -105,7 +104,7 @@ def _current_plan(
     """The present parameters and their plan's keys; None where they are wrong, or the raw data is
     not at hand.
     """
-    from kaizen.jobs.workflow import dataset_facts
+    from kaizen.jobs.raw_data import dataset_facts
     from kaizen.params.validation import load_params
     from kaizen.plan.build import build_plan
     from kaizen.plan.fingerprint import code_fingerprint

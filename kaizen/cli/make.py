@@ -14,6 +14,7 @@ from kaizen.errors import Interrupted, KaizenError
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
+    from kaizen.plan.job import Job
 
 
 def add_commands(commands: Commands) -> None:
@@ -60,51 +61,57 @@ def add_commands(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from kaizen.jobs.make import StopRequest, check_spec, run_node
-    from kaizen.provenance.origin import add_origin
+    from kaizen.jobs.make import run_job
+    from kaizen.jobs.stop import StopRequest
     from kaizen.training.reporter import reporter
 
+    workflow = None
     if options.plan:
-        from kaizen.files import read_json
-
-        workflow = None
-        plan = read_json(options.plan)
-        specs = plan.get("nodes") if isinstance(plan, dict) else None
-        if not isinstance(specs, list):
-            raise KaizenError(f"{options.plan} is not a plan; write one with `kaizen plan --json`")
-        specs = [
-            check_spec(spec, f"{options.plan}: node {number}") for number, spec in enumerate(specs)
-        ]
-        add_origin(specs, Path.cwd())
+        jobs = _jobs_of_file(options.plan)
     else:
         workflow = workflow_of(options)
         workflow.register()
-        specs = [workflow.specification(node) for node in workflow.plan.nodes.values()]
+        jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
     store = open_store(options.store)
-    _check_device(spec for spec in specs if not store.has(spec["kind"], spec["key"]))
+    _check_device(job for job in jobs if not store.has(job.id))
     stop = StopRequest()
     stop.listen()
-    for spec in specs:
-        if store.has(spec["kind"], spec["key"]):
+    for job in jobs:
+        if store.has(job.id):
             continue
-        stop.now_making(spec["kind"])
-        log = Path("logs") / spec["kind"] / f"{spec['key']}.log"
-        with reporter(spec["title"], log, sys.stderr, live=True) as job:
-            run_node(spec, store, job, stop)
+        stop.now_making(job.id.kind)
+        log = Path("logs") / job.id.kind / f"{job.id.key}.log"
+        with reporter(job.title, log, sys.stderr, live=True) as told:
+            run_job(job, store, told, stop)
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
     if workflow is not None and store.root == workflow.store.root:
         _publish_and_show(workflow)
 
 
-def _check_device(specs: Iterable[dict[str, Any]]) -> None:
-    """Raise KaizenError where a node of ``specs`` asks for a GPU that this machine lacks, before
-    any is made.
+def _jobs_of_file(path: Path) -> list[Job[Any]]:
+    """The jobs of a plan that `kaizen plan --json` or `kaizen explain --plan` wrote."""
+    from kaizen.files import read_json
+    from kaizen.plan.job import read_job
+    from kaizen.provenance.origin import with_origin
+
+    plan = read_json(path)
+    found = plan.get("nodes") if isinstance(plan, dict) else None
+    if not isinstance(found, list):
+        raise KaizenError(f"{path} is not a plan; write one with `kaizen plan --json`")
+    jobs = [read_job(value, f"{path}: node {number}") for number, value in enumerate(found)]
+    return with_origin(jobs, Path.cwd())
+
+
+def _check_device(jobs: Iterable[Job[Any]]) -> None:
+    """Raise KaizenError where one of ``jobs`` asks for a GPU that this machine lacks, before any is
+    run.
     """
-    if any(
-        "cuda" in (spec["params"].get("device"), spec["params"].get("train", {}).get("device"))
-        for spec in specs
-    ):
+    from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec
+
+    specs = (job.spec for job in jobs)
+    wanted = (s.compute for s in specs if isinstance(s, StepSpec | ReplaySpec | EvaluationSpec))
+    if any(compute is not None and compute.device == "cuda" for compute in wanted):
         from kaizen.compute.device import choose_compute
 
         choose_compute("cuda", "float32", 1)
@@ -116,9 +123,9 @@ def _publish(options: argparse.Namespace) -> None:
     from kaizen.params.validation import validate
 
     if options.values:
-        workflow = Workflow.from_params(
-            validate(parse_json("--values", options.values), "--values"), Path.cwd()
-        )
+        values = validate(parse_json("--values", options.values), "--values")
+        workflow = Workflow.from_params(values, Path.cwd())
+        workflow.prepare_store()
     else:
         workflow = workflow_of(options)
     missing = workflow.missing()
@@ -141,28 +148,29 @@ def _publish(options: argparse.Namespace) -> None:
 def _publish_and_show(workflow: Workflow) -> None:
     from kaizen.store.publish import publish
 
-    publish(workflow.plan, workflow.store, workflow.root)
+    publish(workflow.layout, workflow.store, workflow.root)
     print_results()
 
 
 def _node(options: argparse.Namespace) -> None:
-    from kaizen.files import canonical_json, read_json, write_json
-    from kaizen.jobs.make import StopRequest, check_spec, run_node
+    from kaizen.files import read_json, write_json
+    from kaizen.jobs.make import run_job
+    from kaizen.jobs.stop import StopRequest
+    from kaizen.plan.job import read_job
     from kaizen.training.reporter import reporter
 
-    text = options.spec
-    if text.startswith("@"):
-        text = canonical_json(read_json(Path(text[1:])))
-    spec = check_spec(parse_json("--spec", text), "--spec")
+    text: str = options.spec
+    value = read_json(Path(text[1:])) if text.startswith("@") else parse_json("--spec", text)
+    job = read_job(value, "--spec")
     stop = StopRequest()
-    stop.now_making(spec["kind"])
+    stop.now_making(job.id.kind)
     stop.listen()
-    with reporter(spec["title"], options.log, sys.stderr, live=False) as job:
+    with reporter(job.title, options.log, sys.stderr, live=False) as told:
         try:
-            made = run_node(spec, open_store(options.store), job, stop)
+            made = run_job(job, open_store(options.store), told, stop)
         except KaizenError as error:
-            job.note(str(error))
+            told.note(str(error))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
-            write_json(options.receipt, {"kind": spec["kind"], "key": spec["key"]})
-        job.note("done" if made else "was done already")
+            write_json(options.receipt, job.id.to_json())
+        told.note("done" if made else "was done already")

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from kaizen.cli.common import Commands, add_params, preset_file, workflow_of
+from kaizen.cli.common import Commands, add_params, planned, preset_file, workflow_of
 
 SCHEMA = Path("workflow/schemas/params.schema.json")
 
@@ -42,7 +42,7 @@ def _plan(options: argparse.Namespace) -> None:
     workflow = workflow_of(options)
     if options.json:
         nodes = [
-            workflow.specification(node) | {"done": workflow.done(node)}
+            workflow.job(node).to_json() | {"done": workflow.done(node)}
             for node in workflow.plan.nodes.values()
         ]
         print(
@@ -58,7 +58,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    workflow_of(options)
+    planned(options)
 
 
 def _preset(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.data.labels import labelled
+from kaizen.data.names import TASKS_FILE, shard_file
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
@@ -81,7 +82,7 @@ def ingest(
         for shard in shards:
             entry = entries[shard.task]
             writer = ShardWriter(
-                out / f"task-{shard.task:02d}.{shard.part}.parquet",
+                out / shard_file(shard.task, shard.part),
                 dataset=source.name,
                 part=shard.part,
                 task=shard.task,
@@ -103,7 +104,7 @@ def ingest(
         "num_classes": len(names),
         "tasks": entries,
     }
-    write_json(out / "tasks.json", summary)
+    write_json(out / TASKS_FILE, summary)
     return summary
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts
+from kaizen.plan.point import Point
 
 Matrix = Sequence[Sequence[float]]
 
@@ -37,23 +38,18 @@ UPPER_BOUND = "joint"
 class RunResult:
     """One run's accuracy matrices: reader (one of READERS) -> T x T, values 0..1.
 
-    ``replay_size`` is None for a variant without replay. Any T x T sequence or array is accepted
-    and kept as tuples of floats. ``confusion`` holds the classifier's counts after each step, or
-    nothing where they are not known. Raises KaizenError where a matrix is not square, not finite or
-    outside 0..1.
+    Any T x T sequence or array is accepted and kept as tuples of floats. ``confusion`` holds the
+    classifier's counts after each step, or nothing where they are not known. Raises KaizenError
+    where a matrix is not square, not finite or outside 0..1.
     """
 
-    method: str
-    variant: str
-    replay_size: float | int | None
-    replay_unit: Literal["proportion", "per_class", "images"]
-    seed: int
+    point: Point
     matrices: Mapping[str, Matrix]
     confusion: Sequence[Counts] = ()
 
     def __post_init__(self) -> None:
         """Check the matrices and turn them into tuples."""
-        where = f"run {self.method}/{self.variant}, seed {self.seed}"
+        where = f"run {self.point.name}"
         matrices = {}
         for reader, matrix in self.matrices.items():
             rows = tuple(
@@ -86,7 +82,7 @@ class RunResult:
         """Whether the run is joint training: one model of all tasks, whose accuracies stand in
         every row.
         """
-        return self.variant == UPPER_BOUND
+        return self.point.variant == UPPER_BOUND
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute, choose_compute
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, shard_file
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
-from kaizen.params import EvaluationParams, from_dict
+from kaizen.plan.job import Job
+from kaizen.plan.roles import SHARDS, step_roles
+from kaizen.plan.specs import EvaluationSpec
+from kaizen.store.made import Made
+from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
 from kaizen.views.decode import load_shard
@@ -37,22 +42,20 @@ class Images:
 
 
 def run_evaluation(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter
-) -> dict[str, Any]:
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter
+) -> Made:
     """Write ``accuracy.json``: for an evaluation a T x T matrix per reader, row t after step t,
     column i on task i; for references the specialists' accuracies S_i and the random network's R_i.
     An evaluation also writes ``confusion.parquet``, the classifier's
     (`kaizen.evaluation.confusion`).
-
-    Returns the environment for the record.
     """
-    params = spec["params"]
-    compute = choose_compute(params["device"], params["precision"], params["threads"])
-    evaluator = Evaluator(spec, store, compute)
-    steps = sorted(role for role in spec["inputs"] if role.startswith("step-"))
-    tasks = range(len(params["tasks"]))
+    wanted = job.spec.compute
+    compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
+    evaluator = Evaluator(job, store, compute)
+    steps = step_roles(job.inputs)
+    tasks = range(len(job.spec.tasks))
     result: dict[str, Any] = {}
-    if spec["kind"] == "evaluation":
+    if job.id.kind is Kind.EVALUATION:
         rows, confusion = [], []
         for number, role in enumerate(steps):
             # A single model of several tasks is joint training: it has seen them all, and stands
@@ -64,7 +67,7 @@ def run_evaluation(
             reporter.amount(number + 1, len(steps), "steps evaluated")
         repeat = len(tasks) // len(steps)
         result["matrices"] = {reader: [row[reader] for row in rows] * repeat for reader in READERS}
-        write_confusion(confusion * repeat, building / "confusion.parquet")
+        write_confusion(confusion * repeat, building / CONFUSION_FILE)
     else:
         of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
         # Those that know the classes of a task before it is learnt.
@@ -82,20 +85,21 @@ def run_evaluation(
             if specialists
             else None
         )
-    write_json(building / "accuracy.json", result)
-    return compute.describe()
+    write_json(building / ACCURACY_FILE, result)
+    return Made(compute.describe())
 
 
 class Evaluator:
     """Reads the shards once and measures model after model on them."""
 
-    def __init__(self, spec: dict[str, Any], store: Store, compute: Compute) -> None:
+    def __init__(self, job: Job[EvaluationSpec], store: Store, compute: Compute) -> None:
         """Decode the training rows that probe and kNN learn from, and all test rows."""
-        self.spec, self.store, self.compute = spec, store, compute
-        self.params = from_dict(EvaluationParams, spec["params"]["evaluation"])
-        self.classes = spec["params"]["num_classes"]
-        self.models = StepModels(spec["inputs"], store, compute, self.params.batch_size)
-        tasks = range(len(spec["params"]["tasks"]))
+        self.store, self.compute = store, compute
+        self.shards = job.inputs[SHARDS]
+        self.params = job.spec.evaluation
+        self.classes = job.spec.num_classes
+        self.models = StepModels(job.inputs, store, compute, self.params.batch_size)
+        tasks = range(len(job.spec.tasks))
         train = [self._shard(task, "train", self.params.probe_fraction) for task in tasks]
         self.tests = [self._shard(task, "test", 1.0) for task in tasks]
         images, labels = (
@@ -110,8 +114,7 @@ class Evaluator:
         self.train_tasks = torch.cat(of_task)[labelled]
 
     def _shard(self, task: int, part: str, fraction: float) -> Images:
-        key = self.spec["inputs"]["shards"]["key"]
-        path = self.store.open_file("shards", key, f"task-{task:02d}.{part}.parquet")
+        path = self.store.open_file(self.shards, shard_file(task, part))
         images, labels = load_shard(path, self.models.image, fraction)
         return Images(torch.from_numpy(images), torch.from_numpy(labels))
 

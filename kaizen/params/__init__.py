@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from kaizen.params.base import doc, from_dict, merge, parameters, section
+from kaizen.params.base import doc, merge, parameters, section
 from kaizen.params.data import (
     AugmentParams,
     DatasetParams,
@@ -19,6 +19,7 @@ from kaizen.params.data import (
     JitterParams,
     LabelsParams,
     ReplayParams,
+    ReplayUnit,
     SplitParams,
     SyntheticParams,
 )
@@ -49,7 +50,15 @@ from kaizen.params.methods import (
     SwAVParams,
     VICRegParams,
 )
-from kaizen.params.training import ModelParams, ReferenceCompatParams, RuntimeParams, TrainParams
+from kaizen.params.training import (
+    ModelParams,
+    NetworkParams,
+    OptimisationParams,
+    ReferenceCompatParams,
+    RuntimeParams,
+    TrainParams,
+)
+from kaizen.params.typed import from_dict
 
 __all__ = [
     "VARIANTS",
@@ -71,10 +80,13 @@ __all__ = [
     "MoCoV2PlusParams",
     "ModelParams",
     "NNCLRParams",
+    "NetworkParams",
+    "OptimisationParams",
     "Params",
     "PrototypeDistillParams",
     "ReferenceCompatParams",
     "ReplayParams",
+    "ReplayUnit",
     "ReportParams",
     "RuntimeParams",
     "SSLParams",

@@ -67,20 +67,6 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build a parameter dataclass, nested ones included, from JSON that was checked before.
-
-    Raises TypeError on an unknown key: such JSON did not come from this version's plan.
-    """
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            name: _build(hints[name], value) if name in hints else value
-            for name, value in values.items()
-        }
-    )
-
-
 def section_class(hint: Any) -> Any:
     """The class of an optional section, from a type hint such as ``Section | None``; any other hint
     as it is.
@@ -89,18 +75,3 @@ def section_class(hint: Any) -> Any:
         members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
         return members[0] if members else hint
     return hint
-
-
-def _build(hint: Any, value: Any) -> Any:
-    """Turn a mapping into the dataclass that its type hint names; leave everything else as it
-    is.
-    """
-    if value is not None:
-        hint = section_class(hint)
-    if typing.get_origin(hint) is dict:
-        return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
-    return (
-        from_dict(hint, value)
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        else value
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from kaizen.params.base import (
@@ -23,6 +24,9 @@ from kaizen.params.registry import REPLAY_POLICIES, SOURCES
 # schema names them.
 SourceName = Annotated[str, Field(json_schema_extra={"enum": list(SOURCES)})]
 PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIES)})]
+
+# Replay sizes are shares of each class, images of each class, or images in all.
+ReplayUnit = Literal["proportion", "per_class", "memory"]
 
 
 @parameters
@@ -147,11 +151,15 @@ class ReplayParams:
     )
     seed: Seed = doc(0, "balanced_random, reservoir: which images are drawn")
 
-    def sizes(self) -> dict[str, list[float]]:
+    def sizes(self) -> dict[ReplayUnit, list[float]]:
         """The sizes that are given by unit: proportion, per_class or memory; valid parameters have
         one unit.
         """
-        units = {"proportion": self.proportion, "per_class": self.per_class, "memory": self.memory}
+        units: dict[ReplayUnit, Sequence[float] | None] = {
+            "proportion": self.proportion,
+            "per_class": self.per_class,
+            "memory": self.memory,
+        }
         return {unit: list(sizes) for unit, sizes in units.items() if sizes is not None}
 
 

@@ -28,8 +28,8 @@ BackboneName = Annotated[
 
 
 @parameters
-class ModelParams:
-    """Backbone and classifier."""
+class NetworkParams:
+    """Backbone and classifier of a step: what its network is built from."""
 
     backbone: BackboneName = doc(
         "small_resnet",
@@ -44,6 +44,12 @@ class ModelParams:
         "cifar", "resnet18/50: 3x3 stride 1 without pooling, or 7x7 stride 2 with pooling"
     )
     classifier_hidden: list[Count] = doc([128], "hidden layers of the classifier (the paper: 1000)")
+
+
+@parameters
+class ModelParams(NetworkParams):
+    """Backbone and classifier over the whole stream."""
+
     classifier_head: Literal["fixed", "growing"] = doc(
         "fixed",
         "fixed: a logit for every class of the stream from the start (the paper); growing: for the "
@@ -52,14 +58,11 @@ class ModelParams:
 
 
 @parameters
-class TrainParams:
+class OptimisationParams:
     """Optimisation of one step (fidelity.md §3)."""
 
     epochs: Count = doc(30, "epochs per task")
     batch_size: Annotated[int, Field(ge=2)] = doc(32, "task images per batch")
-    replay_batch_size: Count = doc(
-        32, "replay images added to each batch (at most; the shard may be smaller)"
-    )
     data_fraction: Fraction = doc(
         1.0, "share of each task's rows that is trained on, evenly spaced"
     )
@@ -82,6 +85,15 @@ class TrainParams:
     )
     stream_above_mb: Positive = doc(
         4096.0, "decoded pixels above this stream from the shard instead of staying in memory"
+    )
+
+
+@parameters
+class TrainParams(OptimisationParams):
+    """Optimisation of every step; the replay batch is that of steps that replay."""
+
+    replay_batch_size: Count = doc(
+        32, "replay images added to each batch (at most; the shard may be smaller)"
     )
 
 

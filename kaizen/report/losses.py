@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.evaluation.metrics import UPPER_BOUND
+from kaizen.plan.point import Point
 from kaizen.report import canvas
 from kaizen.report.series import Series, method_label
 from kaizen.report.tables import Row
@@ -47,11 +48,7 @@ class History:
     A term that a step does not have is 0 in every epoch.
     """
 
-    method: str
-    variant: str
-    replay_size: float | int | None
-    replay_unit: str
-    seed: int
+    point: Point
     steps: tuple[tuple[dict[str, float], ...], ...]
 
     def curve(self, term: str, step: int) -> list[float]:
@@ -227,9 +224,8 @@ def _bounds(histories: Sequence[History]) -> list[int]:
 
 def _history_of(one: Series, histories: Sequence[History]) -> History | None:
     """The first history of a series' runs."""
-    identity = (one.method, one.variant, one.replay_size, one.replay_unit)
     for history in histories:
-        if (history.method, history.variant, history.replay_size, history.replay_unit) == identity:
+        if history.point.series == one.identity:
             return history
     return None
 
@@ -246,7 +242,7 @@ def _rows(traced: Sequence[Traced]) -> list[Row]:
     return [
         {
             **one.columns(),
-            "seed": history.seed,
+            "seed": history.point.seed,
             "step": step,
             "epoch": epoch,
             "term": term,

@@ -60,7 +60,7 @@ def result_rows(series: Sequence[Series]) -> list[Row]:
     return [
         {
             **one.columns(),
-            "seed": run.seed,
+            "seed": run.point.seed,
             "reader": reader,
             "metric": metric,
             "value": values[reader][metric],
@@ -79,7 +79,7 @@ def accuracy_rows(series: Sequence[Series]) -> list[Row]:
     return [
         {
             **one.columns(),
-            "seed": run.seed,
+            "seed": run.point.seed,
             "reader": reader,
             "step": step,
             "task": task,

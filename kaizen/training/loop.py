@@ -16,7 +16,7 @@ from kaizen.compute.device import Compute
 from kaizen.compute.seeds import derive_seed
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.models.shared import encoder_parameters
-from kaizen.params import TrainParams
+from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
 from kaizen.training.objective import TERM_NAMES, TERMS, Objective
@@ -80,7 +80,7 @@ class Step:
     data: StepData
     augment: TwoViewAugment
     objective: Objective
-    train: TrainParams
+    train: OptimisationParams
     seed: int
     compute: Compute
     work: Path
@@ -295,7 +295,7 @@ class Step:
         return progress
 
 
-def parameter_groups(student: ContinualModel, train: TrainParams) -> list[ParameterGroup]:
+def parameter_groups(student: ContinualModel, train: OptimisationParams) -> list[ParameterGroup]:
     """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
     classifier has no decay.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tiny import Project, make_project
+from project import Project, make_project
 
 from faults.warm import Warm
 

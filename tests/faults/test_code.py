@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from project import REPOSITORY
 from test_archives import batches, opened, publish, write_cifar
-from tiny import REPOSITORY
 
 from faults.table import fault
 from kaizen.data.sources.cifar import PlainUnpickler

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tiny import Project, mounted
+from project import Project, mounted
 
 from faults.table import fault
 from faults.warm import Warm

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import Project
+from project import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm

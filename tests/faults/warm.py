@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny import REPOSITORY, Outcome, Project
+from project import REPOSITORY, Outcome, Project
 
 # What commands and jobs import when they begin.
 _IMPORTED = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.names import shard_file
 from kaizen.data.replay.base import Features, Policy, Size, Stream, Task, no_features
 from kaizen.data.shards import ShardInfo, ShardWriter, iter_row_groups, read_table, shard_info
 from kaizen.errors import KaizenError
@@ -40,7 +41,7 @@ def make_replay(
             f"a replay shard holds earlier tasks' images, and task {task} has none; ask for task 1 "
             "or later"
         )
-    sources = [shard_info(shards / f"task-{earlier:02d}.train.parquet") for earlier in range(task)]
+    sources = [shard_info(shards / shard_file(earlier, "train")) for earlier in range(task)]
     choose: Policy = registry.load(registry.REPLAY_POLICIES[policy].target)
     chosen = choose(Stream(tuple(_task(info) for info in sources), seed, features), size)
     # With splits by data or domain a class is in several tasks.
