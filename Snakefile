@@ -4,8 +4,8 @@
 #                 │         │        ↑   │      ↑   │
 #                 └─────────┼── replay 1 ┼─ replay 2│         rows of the earlier tasks' shards; the policy herding
 #                           │            │          │         also looks at the features of the steps before
-#                           └────────────┴──────────┴─> evaluation ────────┐   one per run; all test shards
-#                    specialists (steps without a prior) ─> reference ──────┴─> summary ─> publish
+#                           └────────────┴──────────┴─> evaluation ───────┐    one per run; all test shards
+#                    specialists (steps without a prior) ─> reference ────┴─> summary ─> publish
 #
 # The edges come with the plan (`kz.inputs`). A rule says what one kind of node asks of the machine.
 import sys

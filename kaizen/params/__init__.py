@@ -1,4 +1,5 @@
-"""Every parameter of an experiment: names, types, bounds, defaults and meaning.
+"""What can be asked for: every parameter with its type, bounds, default and meaning, what can be
+named, and the checks of what a person wrote. No torch, and nothing that acts on a value.
 
 The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
 pydantic checks them where a person wrote the values (`kaizen.params.validation`). `from_dict`
