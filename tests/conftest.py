@@ -61,11 +61,11 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
         "data.txt": f"made for {node.title}\n",
         "figures/a.csv": f"x\n{node.key}\n",
     }
-    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+    with store.lock(node.id), store.building(node.id) as building:
         for name, text in contents.items():
             (building / name).parent.mkdir(parents=True, exist_ok=True)
             (building / name).write_text(text, encoding="utf-8")
-        store.commit(node.spec(), building, {"torch": "9.9"}, {"seconds": 1.5})
+        store.commit(node.job().to_json(), building, {"torch": "9.9"}, {"seconds": 1.5})
 
 
 def tree(folder: Path) -> list[str]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaizen.evaluation.metrics import READERS, Reference, RunResult
+from kaizen.evaluation.results import READERS, Reference, RunResult
+from kaizen.plan.point import Point
 from kaizen.report.classes import Classes
-from kaizen.report.losses import TERMS, History
+from kaizen.report.losses import History
+from kaizen.training.terms import TERMS
 
 TASKS = 3
 EPOCHS = 4
@@ -53,11 +55,7 @@ def grid(
 ):
     runs = [
         RunResult(
-            method,
-            variant,
-            size,
-            unit,
-            seed,
+            Point(method, variant, size, unit, seed),
             {reader: matrix(keep + min(size or 0, 0.5) / 10, seed) for reader in READERS},
             confusion(matrix(keep + min(size or 0, 0.5) / 10, seed)),
         )
@@ -80,21 +78,27 @@ def history(run):
     """
 
     def value(term, step, epoch):
-        has = {"L_FE_KD": run.variant != "no_distill", "L_C_KD": run.variant == "kaizen"}
+        has = {
+            "L_FE_KD": run.point.variant != "no_distill",
+            "L_C_KD": run.point.variant == "kaizen",
+        }
         if term.endswith("KD") and not (step and has[term]):
             return 0.0
-        own = len(run.variant) + (run.replay_size or 0) if step else 0
+        own = len(run.point.variant) + (run.point.replay_size or 0) if step else 0
         return 3.0 + step / 2 + own / 50 + 0.5**epoch
 
     steps = tuple(
         tuple({t: value(t, step, e) for t in TERMS} for e in range(EPOCHS))
         for step in range(run.tasks)
     )
-    return History(run.method, run.variant, run.replay_size, run.replay_unit, run.seed, steps)
+    return History(
+        run.point,
+        steps,
+    )
 
 
 def histories(runs):
-    return [history(run) for run in runs if run.seed == 0]
+    return [history(run) for run in runs if run.point.seed == 0]
 
 
 THREE = (("kaizen", 0.9), ("cassle", 0.3), ("no_distill", 0.2))

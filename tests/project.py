@@ -32,7 +32,9 @@ from PIL import Image
 
 from kaizen import cli
 from kaizen.files import read_json, sha256_file
-from kaizen.store.store import KINDS, RECORD, RUN_RECORD, Store, record_key
+from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.records import RECORD, RUN_RECORD, record_key
+from kaizen.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -267,23 +269,17 @@ class Project:
 
     # -- what is there -------------------------------------------------------------------------
 
-    def nodes(self) -> dict[tuple[str, str], str]:
-        """The finished nodes, (kind, key) -> SHA-256 of their record, each checked against its
-        files.
-        """
+    def nodes(self) -> dict[NodeId, str]:
+        """The finished nodes with the SHA-256 of their record, each checked against its files."""
         found = {}
-        for kind, key in self.store.entries():
-            record = self.store.read_record(kind, key)
-            for name in record["files"]:
-                self.store.open_file(kind, key, name)
-            found[kind, key] = sha256_file(self.store.record(kind, key))
+        for node in self.store.entries():
+            self.store.check(node)
+            found[node] = sha256_file(self.store.record_path(node))
         return found
 
     def keys(self, kind: str) -> list[str]:
         """The keys of the finished nodes of a kind, in the order in which they were made."""
-        records = [
-            self.store.record(kind, key) for found, key in self.store.entries() if found == kind
-        ]
+        records = [self.store.record_path(n) for n in self.store.entries() if n.kind == kind]
         return [
             record.parent.name
             for record in sorted(records, key=lambda record: record.stat().st_mtime_ns)
@@ -294,7 +290,7 @@ class Project:
         a record.
         """
         found = [path for folder in (self.store.root, self.root) for path in folder.rglob("*.tmp")]
-        for kind in KINDS:
+        for kind in Kind:
             found += [
                 path for path in (self.store.root / kind).glob("*") if not (path / RECORD).is_file()
             ]
@@ -322,7 +318,7 @@ class Project:
         wherever they are now.
         """
         counts: Counter[str] = Counter()
-        for kind in KINDS:
+        for kind in Kind:
             for path in (self.store.root / kind).glob(f"*/{RUN_RECORD}"):
                 counts[kind] += made_since(path, self.since)
         return {kind: count for kind, count in counts.items() if count}

@@ -78,19 +78,14 @@ CASES = [
 ]
 
 
-class Recorded:
+@dataclass(frozen=True)
+class Recorded(Objective):
     """An objective that remembers the terms of every batch."""
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.terms: list[Tensor] = []
-        self.feature_weight, self.classifier_weight = (
-            objective.feature_weight,
-            objective.classifier_weight,
-        )
+    terms: list[Tensor] = field(default_factory=list)
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
-        total, terms = self.objective(*arguments)
+        total, terms = super().__call__(*arguments)
         self.terms.append(terms)
         return total, terms
 
@@ -136,21 +131,21 @@ def train(case: Case, work: Path) -> Tensors:
     params = TrainParams(
         **({"epochs": 2, "batch_size": 64, "warmup_epochs": 0, "lr": 0.5} | case.train)
     )
-    objective = Recorded(Objective(distill.weight, 2.0, 1.0, params.classifier_gradient))
+    objective = Recorded(distill.weight, 2.0, 1.0, params.classifier_gradient)
     augment = RecordedAugment(double)
     step = Step(
-        student,
-        teacher,
-        data,
-        augment,
-        objective,
-        params,
-        5,
-        compute,
-        work,
-        1,
-        PlainReporter("", None, None),
-    )  # type: ignore[arg-type]
+        student=student,
+        teacher=teacher,
+        data=data,
+        augment=augment,
+        objective=objective,
+        train=params,
+        seed=5,
+        compute=compute,
+        work=work,
+        save_every_epochs=1,
+        reporter=PlainReporter("", None, None),
+    )
     step.run()
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (

@@ -41,7 +41,7 @@ def batches(source: str) -> dict[str, dict[bytes, Any]]:
     per batch or more.
     """
     generator = np.random.default_rng(0)
-    members = cifar.VARIANTS[source].members
+    members = cifar.ARCHIVES[source].members
     key = b"labels" if source == "cifar10" else b"fine_labels"
     found = {}
     for name in members["train"] + members["test"]:
@@ -67,9 +67,9 @@ def publish(
     if source == "stl10":
         monkeypatch.setattr(stl10, "ARCHIVE", Archive(stl10.ARCHIVE.file, url, md5, 1))
     else:
-        variant = cifar.VARIANTS[source]
-        archive = Archive(variant.archive.file, url, md5, 1)
-        monkeypatch.setitem(cifar.VARIANTS, source, variant._replace(archive=archive))
+        packed = cifar.ARCHIVES[source]
+        archive = Archive(packed.archive.file, url, md5, 1)
+        monkeypatch.setitem(cifar.ARCHIVES, source, packed._replace(archive=archive))
 
 
 def python2_pickle(value: Any, end: bytes = b".") -> bytes:
@@ -112,7 +112,7 @@ def python2_pickle(value: Any, end: bytes = b".") -> bytes:
 def write_cifar(
     folder: Path, source: str, content: dict[str, Any] | None = None, python: int = 3
 ) -> Path:
-    path = folder / cifar.VARIANTS[source].archive.file
+    path = folder / cifar.ARCHIVES[source].archive.file
     folder.mkdir(parents=True, exist_ok=True)
     pickled = python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
     with tarfile.open(path, "w:gz") as tar:
@@ -142,7 +142,7 @@ def test_cifar_rows_are_the_archives_images(
     publish(monkeypatch, source, path)
     found = opened(source, path)
     assert len(found.classes) == CLASSES[source] == len(set(found.classes))
-    for part, names in cifar.VARIANTS[source].members.items():
+    for part, names in cifar.ARCHIVES[source].members.items():
         key = b"labels" if source == "cifar10" else b"fine_labels"
         data = np.concatenate([content[name][b"data"] for name in names])
         labels = np.concatenate([content[name][key] for name in names])

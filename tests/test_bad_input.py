@@ -24,6 +24,7 @@ import torch
 from project import Outcome, Project, write_image
 
 from kaizen.files import read_json, sha256_file
+from kaizen.store.node_id import NodeId
 from kaizen.training.reporter import reporter
 from kaizen.training.resume import FILE, Progress, save_resume
 
@@ -57,15 +58,15 @@ def check_message(outcome: Outcome, code: int, says: tuple[str, ...], where: str
         assert output.count("kaizen: ") == 1, f"{where}: not one message\n{output}"
 
 
-def check_intact(project: Project, before: dict[tuple[str, str], str]) -> None:
+def check_intact(project: Project, before: dict[NodeId, str]) -> None:
     """Nodes that were finished before are as they were, unless set aside as damaged; nothing is
     half made.
     """
     aside = [path.name for path in (project.store.root / ".damaged").glob("*")]
     now = project.nodes()
-    for (kind, key), digest in before.items():
-        if not any(name.startswith(f"{kind}-{key}-") for name in aside):
-            assert now.get((kind, key)) == digest, f"{kind} {key} was lost or changed"
+    for node, digest in before.items():
+        if not any(name.startswith(f"{node.file_name}-") for name in aside):
+            assert now.get(node) == digest, f"{node} was lost or changed"
     assert project.leftovers() == []
 
 
@@ -172,7 +173,7 @@ PARAMETER_CASES = (
     Case(
         "a date as a key",
         add_line("2026-01-01: 1"),
-        ("params.yaml", "2026", "is not a text", "quotes"),
+        ("params.yaml", "2026", "is a date to one version of YAML", "quotes"),
     ),
     Case("no mapping", written("- 1\n"), ("params.yaml", "must hold a mapping of sections")),
     Case("not UTF-8", written(b"\xff\xfe\x00"), ("params.yaml", "cannot be read")),
@@ -381,7 +382,7 @@ def test_images(case: Case, fresh: Project, tmp_path: Path) -> None:
 
 def node_file(project: Project, kind: str, name: str, number: int = 0) -> Path:
     """A file of the node of a kind that was made as the ``number``-th."""
-    return project.store.folder(kind, project.keys(kind)[number]) / name
+    return project.store.folder(NodeId.of(kind, project.keys(kind)[number])) / name
 
 
 def flip_byte(path: Path, share: float = 0.5) -> None:
@@ -587,7 +588,7 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
     project = finished.copy(tmp_path / "project")
     before = project.nodes()
     case.breaks(project)
-    recorded = {(kind, key): sha256_file(project.store.record(kind, key)) for kind, key in before}
+    recorded = {node: sha256_file(project.store.record_path(node)) for node in before}
     outcome = project.kaizen("run")
     check_message(outcome, 2, case.says, case.name)
     check_intact(project, recorded)
@@ -603,8 +604,8 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
     after = project.nodes()
-    assert {node: after[node] for node in before if node[0] != "summary"} == {
-        node: digest for node, digest in before.items() if node[0] != "summary"
+    assert {node: after[node] for node in before if node.kind != "summary"} == {
+        node: digest for node, digest in before.items() if node.kind != "summary"
     }
     assert project.leftovers() == []
 
@@ -677,12 +678,12 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
     shutil.rmtree(project.root / "results")
     spec = spec_of(project, "step", 1)
     prior = project.keys("step")[0]
-    shutil.rmtree(project.store.folder("step", prior))
+    shutil.rmtree(project.store.folder(NodeId.of("step", prior)))
     before = project.nodes()
     outcome = project.kaizen(*node_command(project, spec))
     assert outcome.code == 2 and "Traceback" not in outcome.output
     for words in (
-        f"prior (step {prior}) is not in {project.store.root}",
+        f"prior (step/{prior}) is not in {project.store.root}",
         "run `snakemake` to make it",
     ):
         assert words in outcome.output
@@ -774,9 +775,9 @@ def test_resume_state_that_cannot_be_used_is_no_error(
     project = finished.copy(tmp_path / "project")
     before = project.nodes()
     key = project.keys("step")[0]
-    shutil.rmtree(project.store.folder("step", key))
+    shutil.rmtree(project.store.folder(NodeId.of("step", key)))
     shutil.rmtree(project.root / "results")
-    work = project.store.work_folder("step", key)
+    work = project.store.work_folder(NodeId.of("step", key))
     work.mkdir(parents=True)
     resume_states(project)[name](work)
     outcome = project.kaizen("run")
@@ -789,12 +790,12 @@ def test_resume_state_that_cannot_be_used_is_no_error(
 def test_resume_state_of_another_model(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     key = project.keys("step")[0]
-    compute = read_json(project.store.record("step", key))["environment"]
+    compute = read_json(project.store.record_path(NodeId.of("step", key)))["environment"]
     described = {name: compute[name] for name in ("device", "device_name", "precision", "threads")}
-    shutil.rmtree(project.store.folder("step", key))
+    shutil.rmtree(project.store.folder(NodeId.of("step", key)))
     shutil.rmtree(project.root / "results")
     before = project.nodes()
-    work = project.store.work_folder("step", key)
+    work = project.store.work_folder(NodeId.of("step", key))
     save_resume(
         work,
         {"model.x": torch.zeros(1)},
@@ -830,7 +831,7 @@ def test_damaged_manifest_is_no_error(text: bytes, finished: Project, tmp_path: 
     before, nodes = manifest.read_bytes(), project.nodes()
     summary = project.keys("summary")[0]
     manifest.write_bytes(text.replace(b"KEY", summary.encode()))
-    shutil.rmtree(project.store.folder("summary", summary))
+    shutil.rmtree(project.store.folder(NodeId.of("summary", summary)))
     outcome = project.kaizen("run")
     assert outcome.code == 0, outcome.output
     assert manifest.read_bytes() == before and project.nodes() == nodes

@@ -51,7 +51,7 @@ def stamps(project: Project) -> dict[Path, tuple[int, int, int]]:
     """Inode, size and time of the last writing of every file of the store's nodes and of DVC's
     cache.
     """
-    nodes = [project.store.folder(kind, key) for kind, key in project.store.entries()]
+    nodes = [project.store.folder(node) for node in project.store.entries()]
     files = [*cache_objects(project), *(path for node in nodes for path in node.rglob("*"))]
     return {path: (s.st_ino, s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()]}
 
@@ -62,9 +62,8 @@ def check_whole(project: Project, before: dict[Path, tuple[int, int, int]]) -> N
     """
     project.check_nothing_stale()
     store = project.store
-    for kind, key in store.entries():
-        for name in store.read_record(kind, key)["files"]:
-            store.open_file(kind, key, name)
+    for node in store.entries():
+        store.check(node)
     for path in cache_objects(project):
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         assert path.parent.name + path.name.removesuffix(".dir") == digest

@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 from project import CLASSES, Project, make_project
 
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
-from kaizen.jobs.make import run_node
+from kaizen.jobs.make import run_job
 from kaizen.models.feature_classifier import build_feature_classifier, load_weights
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
+from kaizen.plan.job import read_job
 from kaizen.ssl.base import Moment
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
-from kaizen.training.step import _logit_of_label
+from kaizen.training.step import logit_positions
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
+from kaizen.training.terms import TERMS
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -49,7 +51,7 @@ def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def objective(logits: list[int] | None, classifier_weight: float | None = None) -> Objective:
-    return Objective(None, classifier_weight, 1.0, False, _logit_of_label(logits, COMPUTE))
+    return Objective(None, classifier_weight, 1.0, False, logit_positions(logits, COMPUTE))
 
 
 def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> None:
@@ -244,7 +246,7 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     spec = next(
         spec for spec in specs if spec["kind"] == "evaluation" and "step-01" in spec["inputs"]
     )
-    evaluator = Evaluator(spec, Store(project.store.root), COMPUTE)
+    evaluator = Evaluator(read_job(spec, "the plan"), Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
     with torch.no_grad():
         model.classifier[-1].bias.fill_(-1e30)
@@ -264,15 +266,16 @@ def test_a_growing_step_resumes_at_any_batch_to_the_same_bytes(
         for s in specs
         if s["kind"] == "step" and "prior" in s["inputs"] and "replay" in s["inputs"]
     )
-    folder = again.store.folder("step", step["key"])
+    job = read_job(step, "the plan")
+    folder = again.store.folder(job.id)
     expected = {
         path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
     }
     shutil.rmtree(folder)
     for _ in range(7):
         with pytest.raises(Interrupted, match="the same command resumes it"):
-            run_node(step, again.store, PlainReporter("test", None, None), stop=lambda: True)
-    run_node(step, again.store, PlainReporter("test", None, None))
+            run_job(job, again.store, PlainReporter("test", None, None), stop=lambda: True)
+    run_job(job, again.store, PlainReporter("test", None, None))
     assert {
         path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
     } == expected

@@ -7,7 +7,8 @@ import pytest
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation import metrics
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
+from kaizen.plan.point import Point
 
 # Three tasks. Task 2 (the second) is lost completely at the last step, task 1 in parts.
 A = [
@@ -25,18 +26,15 @@ SPECIALISTS = [0.95, 0.9, 0.9]
 RANDOM = [0.5, 0.4, 0.1]
 
 
-def run(matrices=None, seed=0, **changes):
+def run(matrices=None, seed=0, confusion=(), **changes):
     values = {
         "method": "simclr",
         "variant": "kaizen",
         "replay_size": 0.1,
         "replay_unit": "proportion",
     }
-    return RunResult(
-        **{**values, **changes},
-        seed=seed,
-        matrices={"classifier": A} if matrices is None else matrices,
-    )
+    point = Point(**{**values, **changes}, seed=seed)
+    return RunResult(point, {"classifier": A} if matrices is None else matrices, confusion)
 
 
 def test_continual_and_final_accuracy():
@@ -171,7 +169,9 @@ def test_arrays_are_accepted_and_kept_as_floats():
 def test_malformed_matrices_are_refused(matrices, message):
     with pytest.raises(KaizenError, match=message) as caught:
         run(matrices)
-    assert "simclr/kaizen, seed 0" in str(caught.value) and "run again" in str(caught.value)
+    assert "simclr-kaizen-replay10pct-seed0" in str(caught.value) and "run again" in str(
+        caught.value
+    )
 
 
 def test_the_confusion_of_another_number_of_steps_is_refused():

@@ -21,7 +21,7 @@ from kaizen.params import Params
 from kaizen.params.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import closure, code_fingerprint
-from kaizen.plan.nodes import JOB_COMMAND, DatasetFacts, Plan
+from kaizen.plan.nodes import DatasetFacts, Plan
 
 VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
 BASE = {"grid.variants": VARIANTS}
@@ -107,9 +107,11 @@ def places(plan: Plan) -> dict[str, str]:
     """The place of every node in a plan with one method, size and seed -> its key."""
     found = {"shards": plan.shards.key, "summary": plan.summary.key}
     for run in plan.runs:
-        found |= {f"step/{run.variant}/{task}": step.key for task, step in enumerate(run.steps)}
+        found |= {
+            f"step/{run.point.variant}/{task}": step.key for task, step in enumerate(run.steps)
+        }
         found |= {f"replay/{task}": replay.key for task, replay in enumerate(run.replays, start=1)}
-        found[f"evaluation/{run.variant}"] = run.evaluation.key
+        found[f"evaluation/{run.point.variant}"] = run.evaluation.key
     for reference in plan.references:
         found |= {f"specialist/{task}": step.key for task, step in enumerate(reference.steps)}
         found["reference"] = reference.evaluation.key
@@ -195,11 +197,11 @@ def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
     before = make_plan(both)
     after = make_plan(both | {"per_method.byol": {"train": {"lr": 0.7}, "augment": {"flip": 0.5}}})
     keys = [
-        [step.key for run in plan.runs if run.method == "simclr" for step in run.steps]
+        [step.key for run in plan.runs if run.point.method == "simclr" for step in run.steps]
         for plan in (before, after)
     ]
     assert keys[0] == keys[1]
-    trained = [run.steps[1].params for run in after.runs]
+    trained = [run.steps[1].job().to_json()["params"] for run in after.runs]
     assert [(step["train"]["lr"], step["augment"]["flip"]) for step in trained] == [
         (2.0, 0.0),
         (0.7, 0.5),
@@ -208,7 +210,10 @@ def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
 
 def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> None:
     plan = make_plan({"grid.methods": list(SSL_METHODS), "grid.variants": ["kaizen"]})
-    found = {run.method: run.steps[1].params["feature_distill"] for run in plan.runs}
+    found = {
+        run.point.method: run.steps[1].job().to_json()["params"]["feature_distill"]
+        for run in plan.runs
+    }
     assert {name: entry["distiller"] for name, entry in found.items()} == {
         name: method.distiller for name, method in SSL_METHODS.items()
     }
@@ -222,22 +227,28 @@ def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> 
 def test_joint_training_is_one_step_on_all_tasks() -> None:
     plan = make_plan({"grid.variants": ["joint", "kaizen"]})
     joint = plan.runs[0]
-    assert len(joint.steps) == 1 and joint.steps[0].params["tasks"] == [0, 1, 2, 3, 4]
+    assert len(joint.steps) == 1 and joint.steps[0].job().to_json()["params"]["tasks"] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert set(joint.steps[0].identities) == {f"task-{task:02d}" for task in range(5)}
     assert not joint.replays and joint.name == "simclr-joint-seed0"
 
 
 def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -> None:
     plan = make_plan({"model.classifier_head": "growing", "grid.variants": ["kaizen", "joint"]})
-    tasks = plan.runs[0].evaluation.params["tasks"]
+    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
     for task, step in enumerate(plan.runs[0].steps):
-        assert step.params["logits"] == [
+        assert step.job().to_json()["params"]["logits"] == [
             label for classes in tasks[: task + 1] for label in classes
         ]
-        assert step.params["num_classes"] == len(step.params["logits"])
-        assert step.params.get("new_logits", 2) == 2
-    assert [step.params["logits"] for step in plan.references[0].steps] == tasks
-    assert sorted(plan.runs[1].steps[0].params["logits"]) == list(range(10))
+        assert step.job().to_json()["params"]["num_classes"] == len(step.spec.logits or [])
+        assert step.job().to_json()["params"].get("new_logits", 2) == 2
+    assert [step.job().to_json()["params"]["logits"] for step in plan.references[0].steps] == tasks
+    assert sorted(plan.runs[1].steps[0].job().to_json()["params"]["logits"]) == list(range(10))
 
 
 @pytest.mark.parametrize("policy", ["balanced_random", "reservoir"])
@@ -280,7 +291,7 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
         "grid.seeds": [0, 1],
     }
     plan = make_plan(HERDING | own)
-    runs = {(run.variant, run.seed): run for run in plan.runs}
+    runs = {(run.point.variant, run.point.seed): run for run in plan.runs}
     one, other = runs["kaizen", 0], runs["soft", 0]
     assert one.replays[0] is other.replays[0]
     assert not {node.key for node in one.replays[1:]} & {node.key for node in other.replays}
@@ -294,7 +305,8 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
         assert replay.identities.keys() - steps.keys() == {
             f"task-{earlier:02d}" for earlier in range(task)
         }
-        assert replay.params["device"] == "auto" and "seed" not in replay.params
+        assert replay.spec.compute is not None and replay.spec.compute.device == "auto"
+        assert "seed" not in replay.job().to_json()["params"]
     # 1 shards, 1 summary; per seed step 0, 2 x 4 steps, 1 + 2 x 3 replays, 4 specialists, 2
     # evaluations, 1 reference.
     assert len(plan.nodes) == 2 + 2 * (1 + 8 + 7 + 4 + 2 + 1)
@@ -307,13 +319,13 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
         policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0]
         for policy in REPLAY_POLICIES
     }
-    assert len({node.code for node in shards.values()}) == len(REPLAY_POLICIES)
+    assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
         own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
         packages = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
-        assert node.code == fake_fingerprint(own, packages)
+        assert node.code_hash == fake_fingerprint(own, packages)
         others = {f"kaizen.data.replay.{name}" for name in REPLAY_POLICIES.keys() - {policy}}
         assert not others & closure(own)
         assert ("kaizen.models.feature_classifier" in closure(own)) is (policy == "herding")
@@ -331,7 +343,7 @@ def test_where_the_raw_data_lie_is_no_part_of_any_key() -> None:
         for path in ("/a", "/b/c")
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert tuple(plan.shards.local["dataset"]["path"] for plan in (one, two)) == ("/a", "/b/c")
+    assert tuple(plan.shards.local.path for plan in (one, two)) == ("/a", "/b/c")
 
 
 def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> None:
@@ -340,7 +352,7 @@ def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> N
         make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes))
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert two.shards.local["dataset"]["classes"] == list(FACTS.classes)
+    assert two.shards.local.classes == list(FACTS.classes)
 
 
 def test_parameters_of_the_split_that_have_no_effect_are_part_of_no_key() -> None:
@@ -437,8 +449,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
 def test_a_split_by_data_depends_on_all_images_and_on_how_they_are_dealt() -> None:
     split = BASE | {"split.by": "data", "split.tasks": 2}
     before = make_plan(split)
-    assert before.runs[0].evaluation.params["tasks"] == [list(range(10))] * 2
-    assert before.runs[0].steps[0].params["num_classes"] == 10
+    assert before.runs[0].evaluation.job().to_json()["params"]["tasks"] == [list(range(10))] * 2
+    assert before.runs[0].steps[0].job().to_json()["params"]["num_classes"] == 10
     assert changed(before, make_plan(split | {"split.seed": 1})) == matching(before, ["*"])
     train = ("new images", *FACTS.train[1:])
     assert changed(before, make_plan(split, dataclasses.replace(FACTS, train=train))) == matching(
@@ -459,7 +471,7 @@ def test_unlabelled_images_are_spread_by_the_seed_over_all_tasks() -> None:
 
 
 def test_the_same_tasks_have_the_same_steps_however_they_are_asked_for() -> None:
-    order = make_plan(BASE).runs[0].evaluation.params["tasks"]
+    order = make_plan(BASE).runs[0].evaluation.job().to_json()["params"]["tasks"]
     equal, sizes = make_plan(BASE), make_plan(BASE | {"split.sizes": [2] * 5})
     names = make_plan(
         BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]}
@@ -532,7 +544,7 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
 @pytest.mark.parametrize("task", range(5))
 def test_other_training_images_of_one_class_reach_its_task_and_what_comes_after(task: int) -> None:
     before = make_plan(BASE)
-    label = before.runs[0].evaluation.params["tasks"][task][1]
+    label = before.runs[0].evaluation.job().to_json()["params"]["tasks"][task][1]
     train = tuple(
         "new images" if other == label else checksum for other, checksum in enumerate(FACTS.train)
     )
@@ -555,7 +567,7 @@ def test_other_test_images_reach_no_training() -> None:
 
 def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     before = make_plan(BASE)
-    first = before.runs[0].evaluation.params["tasks"][0][0]
+    first = before.runs[0].evaluation.job().to_json()["params"]["tasks"][0][0]
     classes = tuple(
         "new name" if label == first else name for label, name in enumerate(FACTS.classes)
     )
@@ -571,11 +583,11 @@ def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
 
 def test_runs_share_what_they_have_in_common() -> None:
     plan = make_plan(BASE | {"replay.proportion": [0.0, 0.1, 0.2], "grid.seeds": [0, 1]})
-    assert len({run.steps[0].key for run in plan.runs if run.seed == 0}) == 1
+    assert len({run.steps[0].key for run in plan.runs if run.point.seed == 0}) == 1
     assert len({run.steps[0].key for run in plan.runs}) == 2
     for reference in plan.references:
         assert reference.steps[0].key in {
-            run.steps[0].key for run in plan.runs if run.seed == reference.seed
+            run.steps[0].key for run in plan.runs if run.point.seed == reference.seed
         }
     by_name = {run.name: run for run in plan.runs}
     empty, none = (
@@ -591,7 +603,7 @@ def test_runs_share_what_they_have_in_common() -> None:
     assert len(plan.nodes) == 1 + 8 + 2 * (1 + 5 * 4 + 4 + 5 + 1) + 1
     assert plan.users(empty.evaluation.key) == [empty.name, none.name]
     assert sorted(plan.users(empty.steps[0].key)) == sorted(
-        [run.name for run in plan.runs if run.seed == 1] + ["simclr-specialist-seed1"]
+        [run.name for run in plan.runs if run.point.seed == 1] + ["simclr-specialist-seed1"]
     )
 
 
@@ -616,16 +628,20 @@ def test_step_zero_and_specialists_know_nothing_of_distillation_and_replay() -> 
         "longest_loader",
     }
     for step in (*(run.steps[0] for run in plan.runs), *plan.references[0].steps):
-        assert not optional & step.params.keys()
-        assert "replay_batch_size" not in step.params["train"]
+        assert not optional & step.job().to_json()["params"].keys()
+        assert "replay_batch_size" not in step.job().to_json()["params"]["train"]
         assert step.inputs.keys() == {"shards"}
-    assert optional <= plan.runs[0].steps[1].params.keys()
+    assert optional <= plan.runs[0].steps[1].job().to_json()["params"].keys()
     for run in plan.runs:
         for task, step in enumerate(run.steps[1:], start=1):
             assert step.inputs["prior"] is run.steps[task - 1]
-            assert ("replay" in step.inputs) == (run.variant == "kaizen")
-            assert ("feature_distill" in step.params) == (run.variant != "no_distill")
-            assert ("classifier_distill" in step.params) == run.variant.startswith("kaizen")
+            assert ("replay" in step.inputs) == (run.point.variant == "kaizen")
+            assert ("feature_distill" in step.job().to_json()["params"]) == (
+                run.point.variant != "no_distill"
+            )
+            assert (
+                "classifier_distill" in step.job().to_json()["params"]
+            ) == run.point.variant.startswith("kaizen")
 
 
 def test_without_specialists_the_reference_needs_step_zero_only() -> None:
@@ -637,23 +653,23 @@ def test_a_key_is_the_hash_of_all_that_a_node_depends_on() -> None:
     node = make_plan(BASE).runs[0].steps[2]
     depends = {
         "kind": "step",
-        "params": node.params,
-        "code": node.code,
-        "inputs": {
+        "params": node.job().to_json()["params"],
+        "code": node.code_hash,
+        "key_version": 1,
+        "identities": {
             "prior": node.inputs["prior"].key,
             "replay": node.inputs["replay"].key,
             "task-02": node.identities["task-02"],
         },
-        "command": JOB_COMMAND,
     }
     text = json.dumps(depends, sort_keys=True, separators=(",", ":"))
     assert node.key == hashlib.sha256(text.encode()).hexdigest()[:32]
-    spec = json.loads(json.dumps(node.spec()))
+    spec = json.loads(json.dumps(node.job().to_json()))
     assert spec["inputs"]["replay"] == {"kind": "replay", "key": node.inputs["replay"].key}
     local = ("save_every_epochs", "processes", "hosts")
     assert [spec["local"][name] for name in local] == [10, 1, 1]
     # What the code is, for whoever wants to compute its fingerprint again.
-    assert fake_fingerprint(*map(tuple, spec["local"]["code"].values())) == node.code
+    assert fake_fingerprint(*map(tuple, spec["local"]["code"].values())) == node.code_hash
 
 
 def test_nodes_come_after_their_inputs() -> None:
@@ -696,8 +712,8 @@ def test_the_plan_is_pure() -> None:
     one, two = make_plan(BASE), make_plan(BASE)
     assert list(one.nodes) == list(two.nodes)
     assert one.key == two.key
-    assert [node.spec() for node in one.nodes.values()] == [
-        node.spec() for node in two.nodes.values()
+    assert [node.job().to_json() for node in one.nodes.values()] == [
+        node.job().to_json() for node in two.nodes.values()
     ]
 
 
@@ -734,8 +750,35 @@ def test_another_process_elsewhere_gets_the_same_keys_without_torch(tmp_path: Pa
 def test_the_real_fingerprint_finds_the_code_of_every_kind_of_node() -> None:
     facts = DatasetFacts(FACTS.classes, FACTS.train, FACTS.test)
     plan = build_plan(make_params(BASE), facts, code_fingerprint)
-    codes = {node.kind: node.code for node in plan.nodes.values()}
+    codes = {str(node.kind): node.code_hash for node in plan.nodes.values()}
     assert codes.keys() == {"shards", "replay", "step", "evaluation", "reference", "summary"}
     assert codes["evaluation"] == codes["reference"]
     assert len(set(codes.values())) == 5
     assert places(plan) == places(build_plan(make_params(BASE), facts, code_fingerprint))
+
+
+def test_the_keys_of_a_fixed_plan_are_these() -> None:
+    """For made-up code and data: another key here would make every result of every user again.
+
+    Where that is meant, say so in CHANGELOG.md; where only the layout of a node's files changed,
+    raise `KEY_VERSION`.
+    """
+    plan = make_plan()
+    found = {
+        "shards": plan.shards.key,
+        "replay": plan.runs[0].replays[0].key,
+        "step 0": plan.runs[0].steps[0].key,
+        "step 1": plan.runs[0].steps[1].key,
+        "evaluation": plan.runs[0].evaluation.key,
+        "reference": plan.references[0].evaluation.key,
+        "summary": plan.summary.key,
+    }
+    assert found == {
+        "shards": "8943986ef8049b1dc98c4f2ae7a4773a",
+        "replay": "4d404c2bcc8fc35396df72878c7a44ba",
+        "step 0": "1cd5e60ad1e6baa72117605f32251213",
+        "step 1": "ed41168290c83e04747b6ac5e31b488d",
+        "evaluation": "9926762696f5b2bbeab7f23d096e36ac",
+        "reference": "011211a2dfbb28152c56c2428e7333bc",
+        "summary": "74babbc2bfc175e9a27de165b4c71db8",
+    }

@@ -19,6 +19,7 @@ from kaizen.evaluation.metrics import continual_accuracy
 from kaizen.files import read_json, sha256_file
 from kaizen.provenance import git, origin
 from kaizen.provenance.show import duration
+from kaizen.store.node_id import NodeId
 
 KAIZEN = "results/models/simclr-kaizen-replay25pct-seed0"
 
@@ -143,14 +144,14 @@ def test_changed_files_are_those_that_differ_from_the_commit(
 
 def test_a_nodes_run_tells_how_it_was_made(finished: Project) -> None:
     key = finished.keys("step")[0]
-    run = finished.store.read_run("step", key)
+    run = finished.store.read_run_record(NodeId.of("step", key))
     assert run is not None
     assert {"began", "seconds", "host", "pid", "processes", "title", "local"} <= run.keys()
     assert run["local"]["code"]["modules"][0] == "kaizen.training.step"
     assert set(run["local"]["versions"]) == {"numpy", "pillow", "torch"}
     # This project's parameters lie in no repository, or in another than the code.
     assert run["local"]["origin"]["params_committed"] is False
-    record = finished.store.record("step", key).read_text()
+    record = finished.store.record_path(NodeId.of("step", key)).read_text()
     assert "origin" not in record and "versions" not in record, (
         "what differs from run to run stays out of the record"
     )
@@ -188,7 +189,7 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
     summary = nodes[-1]
     summary["local"]["code"]["modules"].append("kaizen.training.schedule")
-    shutil.rmtree(project.store.folder("summary", summary["key"]))
+    shutil.rmtree(project.store.folder(NodeId.of("summary", summary["key"])))
     (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
     outcome = project.kaizen("run", "--plan", "plan.json")
     assert (
@@ -196,7 +197,7 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
         and "is not the plan's" in outcome.output
         and "plans again" in outcome.output
     )
-    assert not project.store.has("summary", summary["key"])
+    assert not project.store.has(NodeId.of("summary", summary["key"]))
 
 
 # -- explaining --------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> No
     assert (data["source"], data["path"], len(data["checksums"])) == ("image_folder", "images", 8)
     keys = {record["key"], *(entry["key"] for entry in record["inputs"].values())}
     runs = [
-        finished.store.read_run(kind, key) or {} for kind, key in finished.nodes() if key in keys
+        finished.store.read_run_record(node) or {} for node in finished.nodes() if node.key in keys
     ]
     times = [max(run["seconds"], run.get("training_seconds", 0.0)) for run in runs]
     assert found["wall_time"] == {"seconds": pytest.approx(sum(times)), "nodes": 4, "unknown": 0}
@@ -264,7 +265,7 @@ def test_a_node_is_found_by_its_key_the_beginning_of_it_and_its_path_in_the_stor
     finished: Project,
 ) -> None:
     key = finished.keys("step")[0]
-    place = finished.store.folder("step", key)
+    place = finished.store.folder(NodeId.of("step", key))
     for asked in (
         key,
         f"step/{key[:10]}",
@@ -520,14 +521,15 @@ def test_other_parameters_than_the_commits_come_as_a_plan(
     committed: Project, tmp_path: Path
 ) -> None:
     project = committed.copy_with_links(tmp_path / "project")
-    with (project.root / "kaizen/cli.py").open("a") as file:
+    with (project.root / "kaizen/cli/__init__.py").open("a") as file:
         file.write("# a change that no result depends on\n")
     project.run(sys.executable, "-m", "kaizen", "run", "--overlay", "more.yaml")
     folder = "results/evaluations/simclr-no_distill-seed0"
     printed = project.run(sys.executable, "-m", "kaizen", "explain", folder)
     commit = project.run("git", "rev-parse", "HEAD").strip()
-    assert "clean in all that this depends on (uncommitted were: kaizen/cli.py)" in in_one_line(
-        printed
+    assert (
+        "clean in all that this depends on (uncommitted were: kaizen/cli/__init__.py)"
+        in in_one_line(printed)
     )
     assert "current plan no" in printed and "--overlay more.yaml" in printed
     write, make = printed_commands(printed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
@@ -23,16 +22,20 @@ from scipy import stats
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import write_confusion
-from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
+from kaizen.evaluation.metrics import METRICS, continual_accuracy
+from kaizen.evaluation.results import READERS, RunResult
 from kaizen.params import ReportParams
+from kaizen.plan.point import Point
 from kaizen.report import canvas, tables
-from kaizen.report.losses import TERMS, History, loss_terms, read_steps
+from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
 from kaizen.report.series import group
 from kaizen.report.summary import write_summary
 from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -69,7 +72,11 @@ def test_metrics_json_holds_the_classifiers_means(summary):
         "cassle",
         "no_distill",
     }
-    of_seeds = [r for r in runs if (r.method, r.variant, r.replay_size) == ("byol", "kaizen", 0.05)]
+    of_seeds = [
+        r
+        for r in runs
+        if (r.point.method, r.point.variant, r.point.replay_size) == ("byol", "kaizen", 0.05)
+    ]
     values = [continual_accuracy(r.matrices["classifier"]) for r in of_seeds]
     found = headline["byol"]["kaizen_replay_5%"]
     assert set(found) == {"CA", "FA", "F", "FT"}
@@ -120,7 +127,15 @@ def test_tidy_tables_are_complete(summary):
         for reader, values in run.matrices.items():
             for step in range(TASKS):
                 for task in range(TASKS):
-                    key = (run.method, run.variant, run.replay_size, run.seed, reader, step, task)
+                    key = (
+                        run.point.method,
+                        run.point.variant,
+                        run.point.replay_size,
+                        run.point.seed,
+                        reader,
+                        step,
+                        task,
+                    )
                     assert by_identity[key] == values[step][task]
     assert all(row["replay_unit"] is None for row in accuracy if row["variant"] == "cassle")
 
@@ -196,8 +211,8 @@ def test_figures_show_something_and_are_not_clipped(summary, name):
 def test_bars_are_as_high_as_the_accuracy(tmp_path):
     """Heights in pixels of two bars, found by their colours; one of them is 100 %."""
     full, half = ({"classifier": [[value]]} for value in (1.0, 0.4))
-    kaizen = RunResult("simclr", "kaizen", 0.1, "proportion", 0, full)
-    runs = [kaizen, RunResult("simclr", "cassle", None, "proportion", 0, half)]
+    kaizen = RunResult(Point("simclr", "kaizen", 0.1, "proportion", 0), full)
+    runs = [kaizen, RunResult(Point("simclr", "cassle", None, "proportion", 0), half)]
     write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
     pixels = np.asarray(Image.open(tmp_path / "figures/accuracy_bars.png").convert("RGB")).astype(
         int
@@ -228,7 +243,7 @@ def test_figure_data(summary):
     of_seeds = [
         run.matrices["classifier"]
         for run in runs
-        if (run.method, run.variant) == ("byol", "cassle")
+        if (run.point.method, run.point.variant) == ("byol", "cassle")
     ]
     assert float(cells[3]["accuracy"]) == pytest.approx(np.mean(of_seeds, axis=0)[2][0])
     with open(out / "figures/accuracy_over_steps.csv", newline="") as file:
@@ -255,7 +270,13 @@ def test_same_input_same_bytes(tmp_path):
     for name, order in (("a", 1), ("b", -1)):
         # seeds in another order are the same grid
         ordered = sorted(
-            runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed)
+            runs,
+            key=lambda run: (
+                run.point.method,
+                run.point.variant,
+                run.point.replay_size or 0,
+                order * run.point.seed,
+            ),
         )
         out = tmp_path / name
         write_summary(
@@ -270,7 +291,7 @@ def test_same_input_same_bytes(tmp_path):
 
 
 def test_one_seed_one_variant_one_task(tmp_path):
-    runs = [RunResult("simclr", "mine", None, "proportion", 7, {"classifier": [[0.5]]})]
+    runs = [RunResult(Point("simclr", "mine", None, "proportion", 7), {"classifier": [[0.5]]})]
     metrics = write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "simclr": {"mine": {"CA": 0.5, "FA": 0.5}}
@@ -289,6 +310,17 @@ def test_one_seed_one_variant_one_task(tmp_path):
         {"Method": "SimCLR", "Variant": "mine", "CA": "50.0", "FA": "50.0"}
     ]
     assert "one seed" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_variants_are_told_apart_on_a_narrow_terminal(summary, width):
+    console = Console(file=io.StringIO(), width=width, _environ={})
+    print_table(json.loads((summary[0] / "metrics_full.json").read_text()), [], console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= max(width, 78)
+    assert "…" not in text
+    letters = re.sub(r"[^A-Za-z]", "", text)
+    assert "CaSSLe" in letters and "replay" in letters and "FT" in letters
 
 
 def test_terminal_table(summary):
@@ -351,7 +383,7 @@ def test_a_grid_with_holes_is_drawn(tmp_path):
     kept = [
         run
         for run in runs
-        if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")
+        if (run.point.method, run.point.variant) != ("byol", "cassle") and run.matrices.pop("knn")
     ]
     report = ReportParams(formats=["png"])
     metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
@@ -369,13 +401,15 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         (
             [
                 runs[0],
-                RunResult("simclr", "cassle", None, "proportion", 1, {"classifier": [[0.5]]}),
+                RunResult(
+                    Point("simclr", "cassle", None, "proportion", 1), {"classifier": [[0.5]]}
+                ),
             ],
             [],
             "has 1 tasks",
         ),
         (
-            [RunResult("simclr", "cassle", None, "proportion", 1, {"knn": [[0.5]]})],
+            [RunResult(Point("simclr", "cassle", None, "proportion", 1), {"knn": [[0.5]]})],
             [],
             "the readers knn",
         ),
@@ -420,9 +454,16 @@ def test_loss_terms_data(summary):
             for row in csv.DictReader(file)
         }
     expected = {
-        (run.method, run.variant, str(run.replay_size or ""), step, epoch, term): value
+        (
+            run.point.method,
+            run.point.variant,
+            str(run.point.replay_size or ""),
+            step,
+            epoch,
+            term,
+        ): value
         for run in runs
-        if run.seed == 0
+        if run.point.seed == 0
         for step, epochs in enumerate(history(run).steps)
         for epoch, terms in enumerate(epochs)
         for term, value in terms.items()
@@ -485,11 +526,11 @@ def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
 
 
 def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
-    run = RunResult("simclr", "no_distill", None, "proportion", 0, {"classifier": [[0.5]]})
+    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
     traced = History(
-        "simclr", "no_distill", None, "proportion", 0, (tuple(v | absent for v in values),)
+        Point("simclr", "no_distill", None, "proportion", 0), (tuple(v | absent for v in values),)
     )
     figure, rows = loss_terms(group([run], []), [traced], "t")
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
@@ -499,13 +540,10 @@ def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
 
 
 def test_the_terms_are_those_of_the_objective():
-    source = (REPOSITORY / "kaizen/training/objective.py").read_text()
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("TERM")
-    }
-    assert (tuple(TERMS), TERMS) == (values["TERMS"], values["TERM_NAMES"])
+    from kaizen.training.objective import Objective
+
+    assert TERMS == tuple(TERM_TEXTS) == ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
+    assert tuple(Objective(0.7, 2.5, 1.0, False).weights) == TERMS
 
 
 def test_the_report_does_without_torch():
@@ -520,9 +558,9 @@ def test_the_report_does_without_torch():
 
 def finish(store, node, fill):
     """Put a node into the store with the files that ``fill`` writes into its folder."""
-    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+    with store.lock(node.id), store.building(node.id) as building:
         fill(building)
-        store.commit(node.spec(), building, {}, {})
+        store.commit(node.job().to_json(), building, {}, {})
 
 
 def write_history(path, epochs):
@@ -562,10 +600,10 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
     store = Store(tmp_path / "store")
     results = {}
     for run in plan.runs:
-        unit = "proportion" if run.replay_size is not None else None
         accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
         results[run.name] = RunResult(
-            run.method, run.variant, run.replay_size, unit, run.seed, accuracies
+            run.point,
+            accuracies,
         )
         content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
         counts = [{(label, step): step + 1 for label in range(10)} for step in range(5)]
@@ -576,18 +614,18 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
 
         finish(store, run.evaluation, fill)
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
-            if not store.has(node.kind, node.key):
+            if not store.has(node.id):
                 # The summary has no use for the other seeds' histories.
                 finish(
                     store,
                     node,
-                    lambda folder, e=epochs if run.seed == 4 else None: write_step(folder, e),
+                    lambda folder, e=epochs if run.point.seed == 4 else None: write_step(folder, e),
                 )
     part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
         | {"train": part, "test": part}
-        for task, labels in enumerate(plan.runs[0].evaluation.params["tasks"])
+        for task, labels in enumerate(plan.runs[0].evaluation.job().to_json()["params"]["tasks"])
     ]
     stream = {
         "dataset": "made up",
@@ -605,7 +643,8 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
             reference.evaluation,
             lambda folder, text=content: (folder / "accuracy.json").write_text(text),
         )
-    spec = json.loads(json.dumps(plan.summary.spec()))
+    job = plan.summary.job().through_json()
+    spec = job.to_json()
     steps = {run.name: run.steps for run in plan.runs}
     assert {role: node for role, node in spec["inputs"].items() if role.startswith("step-")} == {
         f"step-{name}-{task:02d}": {"kind": "step", "key": node.key}
@@ -613,7 +652,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         for task, node in enumerate(nodes)
     }
     assert [point["history"] for point in spec["params"]["runs"]] == [True, False] * 3
-    run_summary(spec, store, tmp_path / "out")
+    run_summary(job, store, tmp_path / "out")
     with open(tmp_path / "out/figures/loss_terms.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["variant"], row["replay_size"], row["seed"]) for row in rows} == {
@@ -622,7 +661,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         ("cassle", "", "4"),
     }
     per_class = parse_csv(tmp_path / "out/per_class.csv")
-    tasks = plan.runs[0].evaluation.params["tasks"]
+    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
     assert len(per_class) == len(plan.runs) * 5 * 10
     assert all(row["label"] in tasks[row["task"]] for row in per_class)
     assert all(row["class"] == f"class {row['label']}" for row in per_class)
@@ -634,8 +673,8 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")
     ]
     assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]
-    damaged = store.folder("step", plan.runs[0].steps[3].key) / "history.parquet"
+    damaged = store.folder(NodeId.of("step", plan.runs[0].steps[3].key)) / "history.parquet"
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with pytest.raises(KaizenError, match=re.escape(str(damaged))):
-        run_summary(spec, store, tmp_path / "again")
+        run_summary(job, store, tmp_path / "again")

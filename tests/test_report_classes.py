@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from made_up import CLASSES, IMAGES, TASKS, THREE, grid
 
-from kaizen.evaluation.metrics import RunResult
+from kaizen.evaluation.results import RunResult
+from kaizen.plan.point import Point
 from kaizen.report import canvas, maps
 from kaizen.report.classes import Classes, per_class_rows, shares
 from kaizen.report.series import group
@@ -32,11 +33,7 @@ def of_classes(count, per_task):
     tasks = tuple(tuple(labels[start : start + per_task]) for start in range(0, count, per_task))
     steps = [{(label, label): 3 for label in range(count)}] * len(tasks)
     run = RunResult(
-        "simclr",
-        "kaizen",
-        None,
-        "proportion",
-        0,
+        Point("simclr", "kaizen", None, "proportion", 0),
         {"classifier": [[1.0] * len(tasks)] * len(tasks)},
         steps,
     )
@@ -64,12 +61,16 @@ def test_accuracy_per_class():
         for step, counts in enumerate(run.confusion):
             for label in ORDER:
                 expected = counts.get((label, label), 0) / IMAGES
-                assert found[run.variant, run.seed, step, label] == pytest.approx(expected)
+                assert found[run.point.variant, run.point.seed, step, label] == pytest.approx(
+                    expected
+                )
 
 
 def test_a_class_without_images_has_no_accuracy():
     counts = {(0, 0): 1, (0, 2): 3, (1, 2): 5}
-    run = RunResult("simclr", "kaizen", None, "proportion", 0, {"classifier": [[0.1]]}, [counts])
+    run = RunResult(
+        Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.1]]}, [counts]
+    )
     rows = per_class_rows(group([run], []), Classes(("a", "b", "c"), ((2, 1, 0),)))
     assert [(row["class"], row["accuracy"]) for row in rows] == [("b", 0.0), ("a", 0.25)]
     nan = float("nan")
@@ -98,7 +99,9 @@ def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
         "",
     ]
     of_seeds = [
-        run.confusion[-1] for run in runs if (run.method, run.variant) == ("byol", "cassle")
+        run.confusion[-1]
+        for run in runs
+        if (run.point.method, run.point.variant) == ("byol", "cassle")
     ]
     expected = np.array(
         [[np.mean([c.get((y, p), 0) / IMAGES for c in of_seeds]) for p in ORDER] for y in ORDER]
@@ -155,7 +158,7 @@ def test_classes_that_every_task_has_are_not_divided():
 
 def test_without_confusion_there_is_no_figure():
     runs, classes = of_classes(4, 2)
-    blind = RunResult("simclr", "kaizen", None, "proportion", 0, {"classifier": [[0.5]]})
+    blind = RunResult(Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.5]]})
     assert maps.confusion_matrix(group([blind], []), classes, "t") is None
     assert maps.confusion_matrix(group(runs, []), None, "t") is None
     assert per_class_rows(group([blind], []), classes) == []

@@ -9,7 +9,7 @@ import pytest
 from made_up import THREE, grid, histories
 from scipy import stats
 
-from kaizen.evaluation.metrics import READERS
+from kaizen.evaluation.results import READERS
 from kaizen.report import canvas, losses, tables
 from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.series import group
@@ -31,13 +31,14 @@ def values(runs, references, variant, reader, metric, size=None):
         if (one.method, one.variant, one.replay_size) == ("simclr", variant, size)
     ]
     return {
-        run.seed: of_run[reader][metric] for run, of_run in zip(one.runs, one.metrics, strict=True)
+        run.point.seed: of_run[reader][metric]
+        for run, of_run in zip(one.runs, one.metrics, strict=True)
     }
 
 
 def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds():
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2, 3), (0.05, 0.1))
-    kept = [run for run in runs if (run.variant, run.seed) != ("cassle", 2)]
+    kept = [run for run in runs if (run.point.variant, run.point.seed) != ("cassle", 2)]
     rows = difference_rows(group(kept, references))
     pairs = list(
         itertools.combinations(

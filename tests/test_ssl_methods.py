@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from ssl_models import (
     LATER,
     METHODS,

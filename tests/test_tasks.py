@@ -21,6 +21,7 @@ from kaizen.data.shards import shard_info
 from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
+from kaizen.store.node_id import NodeId
 
 CLASSES = ("bee", "cat", "dog", "fox")
 DOMAINS = ("clipart", "real", "sketch")
@@ -197,7 +198,7 @@ def run(project: Project) -> dict[str, Any]:
 def accuracies(project: Project) -> list[np.ndarray]:
     """The classifier's matrix of every run."""
     files = [
-        project.store.open_file("evaluation", key, "accuracy.json")
+        project.store.open_file(NodeId.of("evaluation", key), "accuracy.json")
         for key in project.keys("evaluation")
     ]
     return [
@@ -208,7 +209,7 @@ def accuracies(project: Project) -> list[np.ndarray]:
 
 def replayed(project: Project) -> list[dict[str, Any]]:
     (key,) = project.keys("replay")
-    path = project.store.open_file("replay", key, "replay.parquet")
+    path = project.store.open_file(NodeId.of("replay", key), "replay.parquet")
     found: list[dict[str, Any]] = pq.read_table(path, columns=["label", "path"]).to_pylist()
     return found
 

@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from project import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
 from kaizen.training.loop import StepData
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.student import build_model, frozen_copy
+from kaizen.training.terms import TERMS
 from kaizen.views.batches import ResidentRows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
@@ -101,6 +102,15 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
     assert named["L_C_KD"] == pytest.approx(sum(per_view) / 2, rel=1e-5)
     weighted = named["L_FE_CT"] + 0.7 * named["L_FE_KD"] + named["L_C_CT"] + 2.5 * named["L_C_KD"]
     assert total.item() == pytest.approx(weighted, rel=1e-6)
+
+
+def test_the_joint_loss_is_the_same_sum_of_tensors_and_of_numbers() -> None:
+    values = {"L_FE_CT": 1.0, "L_FE_KD": 10.0, "L_C_CT": 100.0, "L_C_KD": 1000.0}
+    for weights, expected in (((0.5, 2.0), 2106.0), ((None, 2.0), 2101.0), ((0.5, None), 106.0)):
+        objective = Objective(*weights, 1.0, False)
+        assert objective.total(values) == expected
+        tensors = {name: torch.tensor(value) for name, value in values.items()}
+        assert objective.total(tensors).item() == expected
 
 
 def gradients(objective: Objective, labels: torch.Tensor) -> dict[str, torch.Tensor]:

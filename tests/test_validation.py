@@ -19,7 +19,9 @@ from kaizen.params import (
     from_dict,
     merge,
 )
-from kaizen.params.validation import load_params, read_yaml, validate
+from kaizen.params.messages import known_keys
+from kaizen.params.reading import read_yaml
+from kaizen.params.validation import load_params, validate
 
 # What a person might write -> what the message has to say: the key's path or the line, and the
 # fix.
@@ -43,9 +45,9 @@ BAD = {
         ["train.epochs", '"many"', "must be a valid integer"],
     ),
     "a number in quotes": ("train: {lr: '0.1'}", ["train.lr", '"0.1"', "must be a valid number"]),
-    "a number without its dot, which YAML takes for text": (
-        "train: {weight_decay: 1e-5}",
-        ["train.weight_decay", '"1e-5"'],
+    "a number that two versions of YAML read differently": (
+        "split: {seed: 010}",
+        ["params.yaml, line 1: 010 is 8 to one version of YAML and 10 to another", "write 8"],
     ),
     "a fraction for a whole number": (
         "train: {batch_size: 1.5}",
@@ -291,7 +293,8 @@ BAD = {
         "split: {tasks: 5}\nsplit: {seed: 1}\n",
         ["'split' stands twice", "lines 1 and 2"],
     ),
-    "a key that is no text": ("train: {}\n2020-01-01: 3\n", ["line 2", "not a text", "quotes"]),
+    "a key that is no text": ("train: {}\n2020: 3\n", ["line 2", "not a text", "quotes"]),
+    "a key that is a date": ("train: {}\n2020-01-01: 3\n", ["line 2", "a date", "quotes"]),
     "a list": ("- train\n- split\n", ["must hold a mapping of sections", "list"]),
     "a text": ("hello", ["must hold a mapping of sections", "str"]),
     "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "fix that line"]),
@@ -331,6 +334,15 @@ def test_all_problems_are_told_at_once() -> None:
         validate({"grid": {"seeds": [1, 1]}, "dataset": {"path": "x"}})
     assert "grid.seeds" in str(caught.value)
     assert "dataset.path" in str(caught.value)
+
+
+def test_every_section_knows_its_keys() -> None:
+    """What an unknown key is compared with: the keys of its own section, wherever that is."""
+    assert known_keys([]) == [field.name for field in dataclasses.fields(Params)]
+    assert known_keys(["ssl", "simclr"]) == ["projector_hidden", "projector_out", "temperature"]
+    assert known_keys(["distill", "feature", "prototype"]) == ["temperature"]
+    switches = ["feature_distill", "classifier_distill", "replay", "joint"]
+    assert known_keys(["variants", "mine"]) == switches
 
 
 def test_values_that_are_no_json_are_refused() -> None:

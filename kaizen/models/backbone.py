@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
-from kaizen.params import ModelParams
+from kaizen.params import NetworkParams
 from kaizen.params.registry import TIMM
 
 
@@ -25,7 +25,7 @@ class Backbone(nn.Module):
 
 
 def build_backbone(
-    model: ModelParams, channels: int, stem_padding_2: bool = False, image_size: int | None = None
+    model: NetworkParams, channels: int, stem_padding_2: bool = False, image_size: int | None = None
 ) -> Backbone:
     """Build the backbone that ``model`` names, for images of ``channels`` channels, untrained and
     on the CPU.

@@ -17,7 +17,7 @@ from kaizen.compute.seeds import derive_seed
 from kaizen.errors import KaizenError
 from kaizen.models.backbone import Backbone, build_backbone
 from kaizen.models.heads import classifier
-from kaizen.params import ModelParams
+from kaizen.params import NetworkParams
 
 
 class FeatureClassifier(nn.Module):
@@ -45,7 +45,7 @@ class FeatureClassifier(nn.Module):
 
 
 def build_feature_classifier(
-    model: ModelParams,
+    model: NetworkParams,
     channels: int,
     num_classes: int,
     seed: int,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kaizen.params.typed import as_json
+from kaizen.plan.point import size_text
+from kaizen.plan.specs import SummarySpec
 from kaizen.report.markdown import bullets, nested_lines, plain, table
-from kaizen.report.series import size_label
 from kaizen.report.tables import ABSENT
 
 _PARTS = ("train", "test")
@@ -18,9 +20,9 @@ and were not checked. The licence of the images is the source's: state it here b
 """  # noqa: E501
 
 
-def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
-    """The Markdown page; ``params`` are the summary's, ``stream`` is what tasks.json holds."""
-    data, tasks = params["data"], stream["tasks"]
+def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
+    """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds."""
+    tasks = stream["tasks"]
     by = {
         "class": "some of the classes",
         "data": "a part of every class's images",
@@ -47,7 +49,7 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
             ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width")),
         ),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
-        ("Replay", _replay(params)),
+        ("Replay", _replay(spec)),
     ]
     sections = {
         "What it is": bullets(facts),
@@ -82,7 +84,7 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
         "for, the "
         "raw data's checksums and the command that makes it again. How its images were read and "
         "labelled:\n\n"
-        f"```yaml\n{nested_lines(data)}```\n",
+        f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
         "How to read "
         "it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
         "import pyarrow.parquet as pq\n\nrows = "
@@ -112,14 +114,15 @@ def _range(name: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return str(min(found)) if min(found) == max(found) else f"{min(found)} to {max(found)}"
 
 
-def _replay(params: Mapping[str, Any]) -> str:
+def _replay(spec: SummarySpec) -> str:
     """The policy and the sizes that the runs have."""
-    points = [
-        (point["replay_size"], point["replay_unit"])
-        for point in params["runs"]
-        if point["replay_size"]
-    ]
-    sizes = ", ".join(size_label(size, unit) for size, unit in dict.fromkeys(points))
+    sizes = dict.fromkeys(
+        size_text(run.point.replay_size, run.point.replay_unit)
+        for run in spec.runs
+        if run.point.replay_size
+    )
     return (
-        f"{params['context']['replay_policy']}, {sizes} of the earlier tasks" if sizes else "none"
+        f"{spec.context.replay_policy}, {', '.join(sizes)} of the earlier tasks"
+        if sizes
+        else "none"
     )

@@ -22,7 +22,7 @@ from kaizen.report.series import (
     Series,
     method_label,
     metric_label,
-    size_label,
+    size_text,
 )
 from kaizen.report.tables import Row, write_csv
 
@@ -179,7 +179,7 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
         grid[row][1].axhline(0, color=canvas.INK, linewidth=0.8)
         grid[row][1].set_ylabel("Percentage points")
     units = {unit for unit, _ in sizes}
-    labels = [size_label(size, unit) for unit, size in sizes]
+    labels = [size_text(size, unit) for unit, size in sizes]
     for axes in grid[-1]:
         axes.set_xticks(
             range(len(sizes)), labels if len(units) > 1 else [label.split()[0] for label in labels]

@@ -14,7 +14,7 @@ from kaizen.distill.base import FeatureDistiller
 from kaizen.models.backbone import Backbone
 from kaizen.models.feature_classifier import FeatureClassifier, build_feature_classifier
 from kaizen.models.heads import without_last_outputs
-from kaizen.params import FeatureDistillParams, ModelParams, registry
+from kaizen.params import FeatureDistillParams, NetworkParams, registry
 from kaizen.ssl.base import SSLMethod
 
 
@@ -35,7 +35,7 @@ class ContinualModel(FeatureClassifier):
 
 
 def build_model(
-    model: ModelParams,
+    model: NetworkParams,
     channels: int,
     num_classes: int,
     method: str,

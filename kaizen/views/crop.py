@@ -107,8 +107,8 @@ def resize_weights(
 
 @functools.lru_cache(maxsize=4)
 def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
-    """Weights of every box, [2 * source**2, target, source], at (mirrored * source + length - 1) *
-    source + start.
+    """Weights of every box: float32 [2, source, source, target, source], by whether it is mirrored
+    (0 or 1), its length - 1 and its start.
 
     Small images have few boxes, and looking weights up is much faster than computing them.
     Starts too large for the length hold the last box that fits; they are never asked for.
@@ -116,7 +116,8 @@ def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
     axes = (torch.arange(2), torch.arange(1, source + 1), torch.arange(source))
     mirrored, length, start = torch.cartesian_prod(*axes).to(device).unbind(1)
     start = torch.minimum(start, source - length)
-    return resize_weights(start, length, mirrored.bool(), source, target).contiguous()
+    weights = resize_weights(start, length, mirrored.bool(), source, target)
+    return weights.reshape(2, source, source, target, source)
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     backwards = torch.cat((torch.zeros_like(mirrored), mirrored))
     if 2 * side**3 * size <= _TABLE_LIMIT:
         table = _weight_table(side, size, images.device)
-        weights = table[(backwards * side + length - 1) * side + start]
+        weights = table[backwards.long(), length - 1, start]
     else:
         weights = resize_weights(start, length, backwards, side, size)
     vertical, horizontal = weights[:count, :, :height], weights[count:, :, :width]

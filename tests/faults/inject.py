@@ -125,14 +125,20 @@ def not_finite(where: str, value: str, batch: int) -> None:
     elif where.startswith("gradient of "):
         step = loop.SGD.step
 
-        def with_gradient(self: Any, lrs: Any) -> None:
+        def with_gradient(self: Any, rates: Any) -> None:
             if now():
-                self._parameters[where.removeprefix("gradient of ")].grad.view(-1)[0] = float(value)
-            step(self, lrs)
+                parameters = {
+                    f"{group.name}.{name}": parameter
+                    for group in self.groups
+                    for name, parameter in group.parameters
+                }
+                gradient = parameters[where.removeprefix("gradient of ")].grad
+                gradient.view(-1)[0] = float(value)
+            step(self, rates)
 
         loop.SGD.step = with_gradient  # type: ignore[method-assign]
     else:
-        update = loop.Step._update
+        update = loop.Step.update
 
         def with_buffer(self: Any, *arguments: Any) -> Any:
             if now():
@@ -141,7 +147,7 @@ def not_finite(where: str, value: str, batch: int) -> None:
                 )
             return update(self, *arguments)
 
-        loop.Step._update = with_buffer  # type: ignore[method-assign]
+        loop.Step.update = with_buffer  # type: ignore[method-assign]
 
 
 def limit_memory(megabytes: int) -> None:

@@ -18,6 +18,7 @@ from project import Project
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
+from kaizen.store.node_id import NodeId
 from kaizen.store.publish import PROVENANCE
 
 
@@ -83,11 +84,11 @@ def with_garbage(project: Project, warm: Warm) -> None:
     project.set({"train.momentum": 0.9})
     garbage = set(project.nodes()) - needed
     assert len(garbage) == 5
-    for kind, key in garbage:
-        (project.store.root / kind / f".{key}.1.abcd.tmp" / "figures").mkdir(parents=True)
+    for node in garbage:
+        (project.store.root / node.kind / f".{node.key}.1.abcd.tmp" / "figures").mkdir(parents=True)
         for place in (
-            project.store.work_folder(kind, key),
-            project.store.root / ".damaged" / f"{kind}-{key}-ab",
+            project.store.work_folder(node),
+            project.store.root / ".damaged" / f"{node.file_name}-ab",
         ):
             place.mkdir(parents=True)
             (place / "resume.safetensors").write_bytes(b"state")
@@ -142,7 +143,7 @@ class Rounds:
             self.end()
             self.project = self._copy()
 
-    def _needed_nodes(self) -> dict[tuple[str, str], str]:
+    def _needed_nodes(self) -> dict[NodeId, str]:
         """Those of the plan; all nodes are checked by hash."""
         return {
             node: digest for node, digest in self.project.nodes().items() if node in self.needed

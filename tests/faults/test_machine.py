@@ -19,6 +19,7 @@ from project import Outcome, Project, make_project
 from faults.table import fault
 from faults.warm import Warm
 from kaizen.files import read_json
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import RUN_RECORD
 
 YEAR = 365 * 24 * 3600
@@ -44,7 +45,7 @@ def test_no_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     outcome = project.snakemake()
     fault("no GPU, with snakemake").check(outcome)
-    assert {kind for kind, _ in project.nodes()} == {
+    assert {str(node.kind) for node in project.nodes()} == {
         "shards",
         "replay",
     } and project.leftovers() == []
@@ -145,17 +146,18 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     # The last step is missing: it, its evaluation and the summary are made from parents that lie in
     # the future.
     step = max(
-        project.keys("step"), key=lambda key: len(project.store.read_record("step", key)["inputs"])
+        project.keys("step"),
+        key=lambda key: len(project.store.read_record(NodeId.of("step", key)).inputs),
     )
     evaluation, summary = project.keys("evaluation")[0], project.keys("summary")[0]
     for kind, key in (("step", step), ("evaluation", evaluation), ("summary", summary)):
-        shutil.rmtree(project.store.folder(kind, key))
+        shutil.rmtree(project.store.folder(NodeId.of(kind, key)))
     shutil.rmtree(project.root / "results")
     outcome = snakemake(project, years_back=1)
     fault("clock set back by a year").check(outcome)
     assert project.nodes() == nodes
     began = {
-        key: read_json(project.store.folder(kind, key) / RUN_RECORD)["began"] for kind, key in nodes
+        node.key: read_json(project.store.folder(node) / RUN_RECORD)["began"] for node in nodes
     }
     assert {key for key, moment in began.items() if moment < time.time() - YEAR / 2} == {
         step,

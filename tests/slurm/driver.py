@@ -24,6 +24,7 @@ import safetensors
 import yaml
 from project import REPOSITORY, Project
 
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import RUN_RECORD
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Grid:
 
     def forget(self, key: str) -> str:
         """Remove a finished step; returns its receipt, the target that makes it again."""
-        shutil.rmtree(self.project.store.folder("step", key))
+        shutil.rmtree(self.project.store.folder(NodeId.of("step", key)))
         return f".kaizen/receipts/step/{key}.json"
 
     def snakemake(self, *arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> Snakemake:
@@ -180,7 +181,7 @@ class Grid:
 
     def epoch(self, key: str) -> int:
         """The epoch of a step's saved state; 0 without one."""
-        state = self.project.store.work_folder("step", key) / "resume.safetensors"
+        state = self.project.store.work_folder(NodeId.of("step", key)) / "resume.safetensors"
         try:
             with safetensors.safe_open(state, "pt") as file:
                 return json.loads(file.metadata()["state"])["progress"]["epoch"]

@@ -22,7 +22,7 @@ from kaizen.data.sources.base import PARTS, Part, Row, Source
 from kaizen.data.sources.memory import ChecksumMemory
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, sha256_text
-from kaizen.store.store import main_checkout
+from kaizen.store.places import main_checkout
 
 _PIECE = 1 << 20
 _TIMEOUT_SECONDS = 60

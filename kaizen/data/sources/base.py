@@ -14,8 +14,6 @@ import numpy as np
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
-# The label of a training image whose class is not known.
-UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True)

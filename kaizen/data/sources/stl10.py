@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.archive import (
     UNLABELLED_IMAGES,
     Archive,
@@ -18,7 +19,7 @@ from kaizen.data.sources.archive import (
     member,
     verify_file,
 )
-from kaizen.data.sources.base import PARTS, UNLABELLED
+from kaizen.data.sources.base import PARTS
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
