@@ -32,7 +32,7 @@ def decode_file(data: bytes) -> np.ndarray:
                 ImageOps.exif_transpose(image, in_place=True)
             except MemoryError:
                 raise
-            except Exception:  # damaged EXIF data say nothing about the pixels
+            except Exception:  # noqa: S110 - damaged EXIF data say nothing about the pixels
                 pass
             pixels = to_pixels(_eight_bit(image))
     except MemoryError:
