@@ -28,6 +28,9 @@ YEAR = 365 * 24 * 3600
 # -- no GPU ------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(
+    "no GPU, in one process", "no GPU, with a plan made elsewhere", "no GPU, with snakemake"
+)
 def test_no_gpu(
     fresh: Project, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +66,7 @@ def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("encoding", ["file", "raw"])
+@pytest.mark.rows("no memory for ingestion")
 def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
     """40 images of 12 MB of pixels each, 480 MB: no more than a chunk and a row group are in
     memory.
@@ -95,6 +99,7 @@ def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
     assert project.nodes() == nodes
 
 
+@pytest.mark.rows("no memory for a step")
 def test_training_streams(warm: Warm, tmp_path: Path) -> None:
     """A shard of 66 MB of pixels, with and without the room for it."""
     synthetic = {"classes": 4, "train": 1200, "test": 2, "size": 96, "channels": 3}
@@ -139,6 +144,7 @@ def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome
     return project.process(*command, *project.snakemake_command(*arguments))
 
 
+@pytest.mark.rows("clock set back by a year")
 def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     nodes = project.nodes()
@@ -200,6 +206,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.rows("two snakemakes in two checkouts with one store")
 def test_two_snakemakes_with_one_store(fresh: Project, finished: Project, tmp_path: Path) -> None:
     one, two = (fresh.copy(tmp_path / name) for name in ("one", "two"))
     two = Project(two.root, one.store.root)
@@ -221,6 +228,7 @@ def test_two_snakemakes_with_one_store(fresh: Project, finished: Project, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.rows("two snakemakes in one checkout", "a snakemake that was killed has left its lock")
 def test_two_snakemakes_in_one_checkout_and_a_lock_that_is_left(
     fresh: Project, finished: Project, tmp_path: Path
 ) -> None:
