@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -488,54 +489,84 @@ def panel_lines(axes):
     }
 
 
-def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
+EVERYONE = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
+# The panels' titles, and who has a line in each.
+PANELS = [
+    (r"$\mathcal{L}_{FE}^{CT}$ self-supervised loss", EVERYONE),
+    (r"$\mathcal{L}_{FE}^{KD}$ feature distillation", {"Kaizen", "CaSSLe"}),
+    (r"$\mathcal{L}_{C}^{CT}$ classifier cross-entropy", EVERYONE),
+    (r"$\mathcal{L}_{C}^{KD}$ classifier distillation", {"Kaizen"}),
+]
+
+
+@pytest.fixture(scope="module")
+def losses() -> tuple[Any, list[Any], list[Any]]:
+    """The panels of two methods' loss terms, one after the other, their series and runs."""
     runs, _ = grid(("simclr", "byol"), THREE)
     series = group(runs, [])
     with canvas.style():
         figure, _ = loss_terms(series, histories(runs), "t")
-    names = [
-        "self-supervised loss",
-        "feature distillation",
-        "classifier cross-entropy",
-        "classifier distillation",
-    ]
-    parts = [("FE", "CT"), ("FE", "KD"), ("C", "CT"), ("C", "KD")]
-    titles = [
-        rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}"
-        for (a, b), name in zip(parts, names, strict=True)
-    ]
-    assert [axes.get_title() for axes in figure.axes] == titles * 2
-    assert all(axes.title.get_parse_math() for axes in figure.axes)
-    everyone = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
-    shown = [everyone, {"Kaizen", "CaSSLe"}, everyone, {"Kaizen"}]
+    return figure.axes, series, runs
+
+
+def test_every_loss_term_has_a_panel(losses) -> None:
+    panels, _, _ = losses
+    assert [axes.get_title() for axes in panels] == [title for title, _ in PANELS] * 2
+    assert all(axes.title.get_parse_math() for axes in panels)
+
+
+def test_a_panel_has_the_variants_that_have_its_term_in_their_colours(losses) -> None:
+    panels, series, _ = losses
     colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
-    for axes, labels in zip(figure.axes, shown * 2, strict=True):
-        lines = panel_lines(axes)
-        assert {label: colour for label, (colour, _) in lines.items()} == {
-            label: colours[label] for label in labels
-        }
+    for axes, (_, labels) in zip(panels, PANELS * 2, strict=True):
+        found = {label: colour for label, (colour, _) in panel_lines(axes).items()}
+        assert found == {label: colours[label] for label in labels}
+
+
+def test_the_panels_show_all_epochs_of_all_tasks(losses) -> None:
+    panels, _, _ = losses
+    for axes in panels:
         assert axes.get_xlim() == (0, TASKS * EPOCHS)
         assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
-        for label, (_, points) in lines.items():
+        for label, (_, points) in panel_lines(axes).items():
             first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
             assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
+
+
+def test_a_line_is_drawn_through_the_values_of_the_history(losses) -> None:
+    panels, _, runs = losses
     of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [
+    assert panel_lines(panels[1])["CaSSLe"][1][:, 1].tolist() == [
         e["L_FE_KD"] for e in of_cassle[EPOCHS:]
     ]
 
 
-def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
+@pytest.fixture
+def two_terms() -> tuple[Any, list[dict[str, Any]]]:
+    """Figure and rows of a run with two of the terms: one is negative once, the other spans
+    magnitudes.
+    """
     run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History(
-        Point("simclr", "no_distill", None, "proportion", 0), (tuple(v | absent for v in values),)
-    )
-    figure, rows = loss_terms(group([run], []), [traced], "t")
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    traced = History(run.point, (tuple(v | absent for v in values),))
+    return loss_terms(group([run], []), [traced], "t")
+
+
+def test_terms_that_nobody_has_take_no_panel(two_terms) -> None:
+    figure, rows = two_terms
+    assert len(figure.axes) == 2
     assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
     assert list(panel_lines(figure.axes[0])) == ["No distillation"]
+
+
+def test_positive_terms_over_magnitudes_get_a_logarithm(two_terms) -> None:
+    figure, _ = two_terms
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+
+
+def test_without_a_history_there_is_no_figure_of_losses() -> None:
+    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     assert loss_terms(group([run], []), [], "t") is None
 
 

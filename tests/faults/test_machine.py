@@ -28,30 +28,36 @@ YEAR = 365 * 24 * 3600
 # -- no GPU ------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows(
-    "no GPU, in one process", "no GPU, with a plan made elsewhere", "no GPU, with snakemake"
-)
-def test_no_gpu(
-    fresh: Project, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def without_gpu(fresh: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that wants a GPU, on a machine that has none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     project = fresh.copy(tmp_path / "project")
     project.set({"train.device": "cuda"})
-    fault("no GPU, in one process").check(warm.kaizen(project, "run"))
-    assert not list(project.store.entries()), "found out before the shards are made"
-    (project.root / "plan.json").write_text(project.kaizen("plan", "--json").output)
-    fault("no GPU, with a plan made elsewhere").check(
-        warm.kaizen(project, "run", "--plan", "plan.json")
-    )
-    assert not list(project.store.entries())
-    # The machine that plans may lack a GPU where the jobs' have one: with snakemake the step itself
-    # finds out.
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    outcome = project.snakemake()
-    fault("no GPU, with snakemake").check(outcome)
-    assert {str(node.kind) for node in project.nodes()} == {
-        "shards",
-        "replay",
-    } and project.leftovers() == []
+    return project
+
+
+@pytest.mark.rows("no GPU, in one process")
+def test_no_gpu_in_one_process(without_gpu: Project, warm: Warm) -> None:
+    fault("no GPU, in one process").check(warm.kaizen(without_gpu, "run"))
+    assert not list(without_gpu.store.entries()), "found out before the shards are made"
+
+
+@pytest.mark.rows("no GPU, with a plan made elsewhere")
+def test_no_gpu_with_a_plan_made_elsewhere(without_gpu: Project, warm: Warm) -> None:
+    plan = without_gpu.kaizen("plan", "--json").output
+    (without_gpu.root / "plan.json").write_text(plan)
+    outcome = warm.kaizen(without_gpu, "run", "--plan", "plan.json")
+    fault("no GPU, with a plan made elsewhere").check(outcome)
+    assert not list(without_gpu.store.entries())
+
+
+@pytest.mark.rows("no GPU, with snakemake")
+def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
+    """The machine that plans may lack a GPU where the jobs' have one: the step itself finds out."""
+    fault("no GPU, with snakemake").check(without_gpu.snakemake())
+    assert {str(node.kind) for node in without_gpu.nodes()} == {"shards", "replay"}
+    assert without_gpu.leftovers() == []
 
 
 # -- memory ------------------------------------------------------------------------------------
