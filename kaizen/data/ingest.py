@@ -66,7 +66,9 @@ def ingest(
     ]
     for entry, domain in zip(entries, stream.domains, strict=False):
         entry["domain"] = source.domains[domain]
-    read = ReadImages(source, dataset.encoding, dataset.raw_limit, dataset.resize)
+    read = ReadImages(
+        source, dataset.encoding, dataset.raw_limit, dataset.resize, dataset.bit_depth
+    )
     reader = ChunkReader(read, 1 if source.in_memory else workers)
     done = 0
 

@@ -165,8 +165,10 @@ def _explain_lack_of_memory(kind: str) -> Iterator[None]:
         )
         if not lacking:
             raise
+        # What read it named the image (kaizen.data.reading, kaizen.views.decode).
+        at = f" (at {error})" if str(error).startswith("the image ") else ""
         raise NodeFailed(
-            f"out of memory; {_LESS_MEMORY[kind]}, and run the same command again"
+            f"out of memory; {_LESS_MEMORY[kind]}, and run the same command again{at}"
         ) from error
 
 

@@ -76,6 +76,11 @@ class DatasetParams:
     raw_limit: Count = doc(
         "encoding auto: an image of at most so many bytes of pixels is stored raw", 16384
     )
+    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = doc(
+        "bits of grey pixels that files store in 16 without saying how many they are, as cameras' "
+        "12; null: 16, and files with values below 4096 only are refused",
+        None,
+    )
     resize: Count | None = doc(
         "larger images are shrunk to this many pixels on the shorter side when ingested; null: "
         "kept as they are",

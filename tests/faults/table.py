@@ -187,7 +187,7 @@ _BAD_IMAGE = (
     "set dataset.on_corrupt: skip"
 )
 _TOO_LARGE = "Image size (…) exceeds limit of …"
-_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"
+_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM, AVIF"
 _IMAGES = [
     Fault("Images", name, NOTHING, _BAD_IMAGE.format(reason), 2)
     for name, reason in (
