@@ -74,6 +74,7 @@ REACH: dict[str, list[str]] = {
 CHANGES: dict[str, dict[str, Any]] = {
     "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
     "dataset.resize": {"dataset.resize": 4},
+    "dataset.bit_depth": {"dataset.bit_depth": 12},
     "split.tasks": {"split.tasks": 2},
     "split.sizes": {"split.sizes": [3, 1, 1, 2, 3]},
     "split.classes": {"split.classes": [[f"class {label}"] for label in range(5)]},

@@ -197,6 +197,7 @@ def _shards(
         local["workers"],
         building,
         lambda done, total: reporter.amount(done, total, "images ingested"),
+        params["found"],
     )
     _check_unchanged(dataset, spec)
     images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
@@ -213,7 +214,8 @@ def _check_unchanged(dataset: DatasetParams, spec: dict[str, Any]) -> None:
     facts = dataset_facts(dataset, Path.cwd())
     found = facts.identities()
     changed = any(found.get(name) != checksum for name, checksum in spec["identities"].items())
-    if changed or list(facts.classes) != spec["params"]["classes"]:
+    params = spec["params"]
+    if changed or (list(facts.classes), facts.found) != (params["classes"], params["found"]):
         raise KaizenError(
             f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan "
             "was made; "

@@ -102,6 +102,8 @@ class _Builder:
             "split": effective_split(self.params.split, dataset.unlabelled),
             "labels": self._labels(),
             "classes": list(self.facts.classes),
+            # tasks.json holds it; steps do not depend on it.
+            "found": self.facts.found,
         }
         self._ingest_code = (
             ("kaizen.data.ingest", registry.module_of(registry.SOURCES[dataset.source].target)),
@@ -419,6 +421,7 @@ class _Builder:
                 },
                 "labels": self._labels(),
             },
+            "found": self.facts.found,
         }
         code = (("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
         identities = self._test_identities()

@@ -36,6 +36,8 @@ class DatasetFacts:
     domains: tuple[str, ...] = ()
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
+    # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
+    found: dict[str, Any] = field(default_factory=dict)
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""
