@@ -99,7 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print them as JSON, with every node's specification"
     )
     command(
-        "check", _check, "Check the parameters and the data they name; print nothing but problems."
+        "check",
+        _check,
+        "Check the parameters and the data they name; tell what the images are, what the network "
+        "will see, and what was left out.",
     )
     sub = command(
         "run",
@@ -269,7 +272,8 @@ def _adopt(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    _workflow(options)
+    for line in _workflow(options).describe():
+        print(line)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM") + (
 )
 # 12 bits in 16 would leave 16 of 256 levels or fewer: too dark to be meant, unless it is declared.
 _FEWEST_VALUES = 4096
+# The side that samples are brought to, and the pixels beyond which none is taken.
+_SAMPLE, _SAMPLE_LIMIT = 32, 16_000_000
 # Longer than so many times their width, pictures are cropped before they are resized.
 _THIN = 8
 _GREY_MODES = ("1", "L", "LA", "La")
@@ -37,15 +40,11 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header | None:
     """The header of an image file, without decoding its pixels; None where it cannot be read."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _opened(path) as image:
             width, height = image.size
-            # Orientations 5 to 8 are turned by a quarter; Pillow gives a TIFF's size turned.
-            if image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in (
-                5,
-                6,
-                7,
-                8,
-            ):
+            # A TIFF's size is turned already; of a PNG without EXIF Pillow would decode all.
+            turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+            if turned and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
                 width, height = height, width
             grey = image.mode in _GREY_MODES or image.mode.startswith(("I", "F"))
             return Header(height, width, 1 if grey else 3)
@@ -53,6 +52,37 @@ def read_header(path: Path) -> Header | None:
         raise
     except Exception:  # Pillow's decoders raise nearly anything on damaged files
         return None
+
+
+def _opened(path: Path) -> Image.Image:
+    """An image file's header read; its size is judged by who decodes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
+
+
+def sample_pixels(path: Path) -> np.ndarray | None:
+    """About a thousand of an image's pixels as RGB, uint8 [N, 3]; None where it cannot be read, or
+    only at length.
+    """
+    try:
+        with _opened(path) as image:
+            image.draft("RGB", (_SAMPLE, _SAMPLE))  # a JPEG decodes to an eighth of its size
+            if image.width * image.height > _SAMPLE_LIMIT:
+                return None
+            picture = _eight_bit(image, path.read_bytes(), None).convert("RGB")
+            picture.thumbnail((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST)
+            return np.asarray(picture).reshape(-1, 3)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's decoders raise nearly anything on damaged files
+        return None
+
+
+def has_colour(pixels: np.ndarray) -> bool:
+    """Whether pixels uint8 [N, 3] are more than grey in three channels, with JPEG's noise."""
+    spread = pixels.max(axis=1).astype(int) - pixels.min(axis=1)
+    return bool((spread > 24).mean() > 0.002)
 
 
 def decode_file(data: bytes, bit_depth: int | None = None) -> np.ndarray:

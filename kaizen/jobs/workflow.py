@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources import open_source
+from kaizen.data.sources.base import Source
 from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
@@ -34,13 +36,10 @@ from kaizen.store.store import Store, default_store, main_checkout
 MAX_ARGUMENT = 64 * 1024
 
 
-def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
-    """Names and checksums of the raw data, remembered under .kaizen by size and times.
-
-    Raises KaizenError where the data are absent or badly laid out.
-    """
+def open_data(dataset: DatasetParams) -> Source:
+    """As `open_source`; where data are absent that DVC tracks, the KaizenError says so."""
     try:
-        source = open_source(dataset)
+        return open_source(dataset)
     except KaizenError as error:
         folder = Path(dataset.path).expanduser() if dataset.path else None
         tracked = tracked_by_dvc(folder) if folder and not folder.exists() else None
@@ -52,6 +51,15 @@ def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
             "it: "
             f"`dvc checkout {file}` takes it from DVC's cache, `dvc pull {file}` from the remote"
         ) from error
+
+
+def dataset_facts(dataset: DatasetParams, root: Path, source: Source | None = None) -> DatasetFacts:
+    """Names and checksums of the raw data, remembered under .kaizen by size and times.
+
+    ``source`` is the dataset's, if it is open already. Raises KaizenError where the data are
+    absent, badly laid out, or hold what cannot be meant.
+    """
+    source = source or open_data(dataset)
     cache = main_checkout(root) / ".kaizen" / "checksums"
     classes, domains = source.checksums(cache), source.domain_checksums(cache)
     return DatasetFacts(
@@ -75,14 +83,18 @@ class Workflow:
     root: Path
     edges: bool = False
     only: Node | None = None
+    source: Source | None = None
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
         """Plan an experiment in the checkout ``root`` and take back finished nodes that the store
         lacks.
         """
-        plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
-        workflow = cls(params, plan, Store(default_store(root)), root)
+        source = open_data(params.dataset)
+        facts = dataset_facts(params.dataset, root, source)
+        refuse_loss_of_colour(source, params.image)
+        plan = build_plan(params, facts, code_fingerprint)
+        workflow = cls(params, plan, Store(default_store(root)), root, source=source)
         workflow.store.follow_sharing()
         take_back(plan, workflow.store, root)
         return workflow
@@ -91,6 +103,14 @@ class Workflow:
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
         """As `from_params`, from params.yaml and overlays."""
         return cls.from_params(load_params(path, overlays), root)
+
+    def describe(self) -> list[str]:
+        """What the images are, what the network will see, and what was left out: lines for
+        `kaizen check`.
+        """
+        if self.source is None:
+            return []
+        return describe(self.source, self.params.image, self.plan.facts.found)
 
     def register(self) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one

@@ -189,6 +189,9 @@ class ImageParams:
         1.0,
     )
     channels: Literal[1, 3] = doc("1 greyscale, 3 colour; images are converted", 1)
+    drop_colour: bool = doc(
+        "channels 1: train on colour images in grey; false: they are refused", False
+    )
     mean: list[float] = doc("mean per channel, of pixels in 0..1", [0.305])
     std: list[Positive] = doc("standard deviation per channel", [0.376])
 

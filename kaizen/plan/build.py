@@ -286,7 +286,12 @@ class _Builder:
             "num_classes": len(self.facts.classes),
             "ssl": dataclasses.asdict(getattr(params.ssl, method)),
             "model": model,
-            "image": dataclasses.asdict(params.image),
+            # That grey is meant permits what channels does, and changes nothing itself.
+            "image": {
+                name: value
+                for name, value in dataclasses.asdict(params.image).items()
+                if name != "drop_colour"
+            },
             "augment": dataclasses.asdict(params.augment),
             "train": train,
             "stem_padding_2": compat.stem_padding_2,

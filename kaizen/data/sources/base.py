@@ -90,9 +90,9 @@ class Source(ABC):
         """
         return {}
 
-    def looks(self, most: int) -> Looks | None:
-        """What the images look like, from at most ``most`` of them; None: that is not known before
-        they are read.
+    def looks(self, most: int, decoded: int) -> Looks | None:
+        """What the images look like, from at most ``most`` of them, of which at most ``decoded``
+        are decoded; None: that is not known before they are read.
         """
         return None
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kaizen.data.sources.base import PARTS, Part, Row, Source, names_text
+from kaizen.data.image_files import has_colour, read_header, sample_pixels
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source, names_text
 from kaizen.data.sources.copies import Files, copies
 from kaizen.data.sources.memory import ChecksumMemory
 from kaizen.data.sources.walk import SUFFIXES, UNNAMED, File, Walk
@@ -119,6 +120,34 @@ class FileSource(Source):
             "skipped": {part: self._walks[part].summary() for part in PARTS},
             "copies": copies(self.root, parts["train"], parts["test"], self.classes),
         }
+
+    def looks(self, most: int, decoded: int) -> Looks | None:
+        """From the headers of evenly spaced files; None where none of them can be read."""
+        paths = [f.path for part in PARTS for group in self._listing(part) for f in group.files]
+        chosen = (
+            [paths[i * len(paths) // most] for i in range(most)] if most < len(paths) else paths
+        )
+        headers = [read_header(self.root / path) for path in chosen]
+        found = [(path, header) for path, header in zip(chosen, headers, strict=True) if header]
+        if not found:
+            return None
+        step = max(1, len(found) // max(1, decoded))
+        samples = [(path, sample_pixels(self.root / path)) for path, _ in found[::step][:decoded]]
+        pixels = {path: values for path, values in samples if values is not None}
+        coloured = (path for path, values in pixels.items() if has_colour(values))
+        channels = 3 if any(header.channels == 3 for _, header in found) else 1
+        joined = [values[:, :channels] for values in pixels.values()] or [np.empty((0, channels))]
+        values = np.concatenate(joined)
+        return Looks(
+            len(paths),
+            len(found),
+            (min(h.height for _, h in found), max(h.height for _, h in found)),
+            (min(h.width for _, h in found), max(h.width for _, h in found)),
+            sum(header.channels == 3 for _, header in found),
+            next(coloured, None),
+            tuple((values.mean(axis=0) / 255).tolist()) if len(values) else (),
+            tuple((values.std(axis=0) / 255).tolist()) if len(values) else (),
+        )
 
     def _files(self, part: Part, cache: Path | None) -> Files:
         groups = self._group_checksums(cache)[part]
