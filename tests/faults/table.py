@@ -212,6 +212,11 @@ _IMAGES = [
             "pixels of 32 bits",
             "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits",
         ),
+        (
+            "data of 12 bits in 16",
+            "its 16-bit pixels are at most … of 65535, nearly black: if the data have fewer bits, "
+            "say so by dataset.bit_depth, else convert it to 8 bits",
+        ),
     )
 ]
 
