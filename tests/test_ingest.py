@@ -69,6 +69,7 @@ def test_shards_hold_the_images_of_their_tasks(root: Path, tmp_path: Path) -> No
                 "rows": 2 * count,
                 "labelled": 2 * count,
                 "skipped": 0,
+                "colour": 2 * count,
                 "content_sha256": info.content_sha256,
                 "height": [8, 8],
                 "width": [8, 8],

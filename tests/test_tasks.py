@@ -271,7 +271,7 @@ def test_an_experiment_on_synthetic_images(tmp_path: Path) -> None:
     project = make_project(tmp_path, changes)
     tasks = run(project)
     assert [task["train"] | {"content_sha256": ""} for task in tasks["tasks"]] == [
-        {"rows": rows, "labelled": rows // 2, "skipped": 0, "content_sha256": ""}
+        {"rows": rows, "labelled": rows // 2, "skipped": 0, "colour": rows, "content_sha256": ""}
         | {"height": [8, 8], "width": [8, 8]}
         for rows in (18, 12)
     ]

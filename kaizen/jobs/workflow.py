@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.looks import describe, refuse_loss_of_colour
+from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
-from kaizen.jobs.raw_data import dataset_facts
+from kaizen.jobs.raw_data import dataset_facts, open_data
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
 from kaizen.params.scalars import resolved
@@ -57,12 +59,16 @@ class Workflow:
     root: Path
     edges: bool = False
     only: Node[Spec] | None = None
+    source: Source | None = None
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
         """Plan an experiment in the checkout ``root``; changes nothing there and in the store."""
-        plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
-        return cls(params, plan, Store(default_store(root)), root)
+        source = open_data(params.dataset)
+        facts = dataset_facts(params.dataset, root, source)
+        refuse_loss_of_colour(source, params.image)
+        plan = build_plan(params, facts, code_fingerprint)
+        return cls(params, plan, Store(default_store(root)), root, source=source)
 
     @classmethod
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
@@ -78,6 +84,14 @@ class Workflow:
         """Make files as the store is shared, and take back finished nodes that it lacks."""
         self.store.follow_sharing()
         take_back(self.layout.nodes, self.store, self.root)
+
+    def describe(self) -> list[str]:
+        """What the images are, what the network will see, and what was left out: lines for
+        `kaizen check`.
+        """
+        if self.source is None:
+            return []
+        return describe(self.source, self.params.image, self.plan.facts.found)
 
     def register(self) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects

@@ -48,7 +48,9 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
             "Image sizes",
             ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width")),
         ),
+        *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
+        *_found(stream),
         ("Replay", _replay(spec)),
     ]
     sections = {
@@ -92,6 +94,34 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
+
+
+def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """How many of the images are stored in colour."""
+    counts = {part: sum(entry.get("colour", 0) for entry in parts[part]) for part in _PARTS}
+    return [("In colour", f"{counts['train']} for training, {counts['test']} for testing")]
+
+
+def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was left out before ingestion, and which images stand there more than once."""
+    if "skipped" not in stream:
+        return []
+    left_out = {
+        part: "; ".join(
+            f"{entry['count']} {plain(entry['what'])} (the first: {plain(entry['first'])})"
+            for entry in stream["skipped"][part]
+        )
+        for part in _PARTS
+    }
+    copies = "; ".join(
+        f"{entry['count']} {plain(entry['what'])} (such as {plain(entry['first'])})"
+        for entry in stream["copies"]
+    )
+    return [
+        ("Left out of the training part", left_out["train"] or "nothing"),
+        ("Left out of the test part", left_out["test"] or "nothing"),
+        ("Images that stand there more than once", copies or "none"),
+    ]
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.sources.base import PARTS, Part, Row, Source
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import DatasetParams
 
@@ -56,6 +56,13 @@ class Synthetic(Source):
             for label, name in enumerate(self.classes)
             for number in range(count)
         ]
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """As the parameters say."""
+        count = self.params.classes * (self.params.train + self.params.test)
+        side = (self.params.size, self.params.size)
+        colour = count if self.params.channels == 3 else 0
+        return Looks(count, count, side, side, colour, "all of them" if colour else None)
 
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [size, size, channels]."""
