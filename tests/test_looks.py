@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import project
 import pytest
-import tiny
 from PIL import Image
 
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.params import DatasetParams, ImageParams
+from kaizen.params import DatasetParams, InputParams
 
 COLOUR: dict[str, Any] = {"channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 
@@ -37,17 +37,17 @@ def test_colour_is_not_lost_unless_asked_for(tmp_path: Path) -> None:
         match=r"image\.channels: 1, but images are in colour .*train/cat/0\.png.*set "
         r"image\.channels: 3 .*\[0\.784, 0\.392, 0\.196\].*image\.drop_colour: true",
     ):
-        refuse_loss_of_colour(source, ImageParams())
-    refuse_loss_of_colour(source, ImageParams(drop_colour=True))
-    refuse_loss_of_colour(source, ImageParams(**COLOUR))
+        refuse_loss_of_colour(source, InputParams())
+    refuse_loss_of_colour(source, InputParams(drop_colour=True))
+    refuse_loss_of_colour(source, InputParams(**COLOUR))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_has_no_colour_to_lose_however_it_is_stored(tmp_path: Path, channels: int) -> None:
     ramp = np.arange(600).reshape(20, 30, 1).repeat(channels, axis=2) % 256
     source = folder(tmp_path, pixels=ramp if channels == 3 else ramp[..., 0])
-    refuse_loss_of_colour(source, ImageParams())
-    assert ("grey in all that were decoded" in describe(source, ImageParams(), {})[0]) == (
+    refuse_loss_of_colour(source, InputParams())
+    assert ("grey in all that were decoded" in describe(source, InputParams(), {})[0]) == (
         channels == 3
     )
 
@@ -59,14 +59,14 @@ def test_other_sources_know_their_colour(name: str, refused: bool) -> None:
     source = open_source(DatasetParams(source=name))
     if refused:
         with pytest.raises(KaizenError, match=r"image\.drop_colour"):
-            refuse_loss_of_colour(source, ImageParams())
-    refuse_loss_of_colour(source, ImageParams(**(COLOUR if refused else {})))
+            refuse_loss_of_colour(source, InputParams())
+    refuse_loss_of_colour(source, InputParams(**(COLOUR if refused else {})))
 
 
 def test_check_tells_what_the_images_are_and_what_is_seen(tmp_path: Path) -> None:
     source = folder(tmp_path)
     Image.new("L", (400, 40), 7).save(tmp_path / "train" / "cat" / "0.png")
-    image = ImageParams(size=32, load_size=36, **COLOUR)
+    image = InputParams(size=32, load_size=36, **COLOUR)
     lines = describe(
         open_source(DatasetParams(source="image_folder", path=str(tmp_path))), image, {}
     )
@@ -75,14 +75,14 @@ def test_check_tells_what_the_images_are_and_what_is_seen(tmp_path: Path) -> Non
         " -> 32 x 32 RGB, from 36 x 36, normalised by mean [0.5, 0.5, 0.5], std [0.25, 0.25, 0.25]"
     )
     assert lines[1].startswith("image.mean: [0.5, 0.5, 0.5] is far from these images'; set image")
-    assert "null takes images of one size only" in describe(source, ImageParams(**COLOUR), {})[0]
+    assert "null takes images of one size only" in describe(source, InputParams(**COLOUR), {})[0]
 
 
 def test_check_tells_what_was_left_out_and_what_stands_twice(tmp_path: Path) -> None:
-    project = tiny.make_project(tmp_path)
+    project = project.make_project(tmp_path)
     before = project.kaizen("check")
     assert before.output.startswith("72 images: RGB, 8 x 8 px, mean [")
-    tiny.write_image(project.images / "train/ant/@eaDir/0.png/thumb.png", 1)
+    project.write_image(project.images / "train/ant/@eaDir/0.png/thumb.png", 1)
     (project.images / "test/ant/10.png").write_bytes(
         (project.images / "train/ant/00.png").read_bytes()
     )
