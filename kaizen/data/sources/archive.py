@@ -111,7 +111,8 @@ class ArchiveSource(Source):
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [H, W, C]."""
         name, _, number = row.path.partition("/")
-        return self._content()[name].pixels[int(number)]
+        pixels: np.ndarray = self._content()[name].pixels[int(number)]
+        return pixels
 
     def _content(self) -> Content:
         if not self._loaded:
