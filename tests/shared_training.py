@@ -78,19 +78,14 @@ CASES = [
 ]
 
 
-class Recorded:
+@dataclass(frozen=True)
+class Recorded(Objective):
     """An objective that remembers the terms of every batch."""
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.terms: list[Tensor] = []
-        self.feature_weight, self.classifier_weight = (
-            objective.feature_weight,
-            objective.classifier_weight,
-        )
+    terms: list[Tensor] = field(default_factory=list)
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
-        total, terms = self.objective(*arguments)
+        total, terms = super().__call__(*arguments)
         self.terms.append(terms)
         return total, terms
 
@@ -136,7 +131,7 @@ def train(case: Case, work: Path) -> Tensors:
     params = TrainParams(
         **({"epochs": 2, "batch_size": 64, "warmup_epochs": 0, "lr": 0.5} | case.train)
     )
-    objective = Recorded(Objective(distill.weight, 2.0, 1.0, params.classifier_gradient))
+    objective = Recorded(distill.weight, 2.0, 1.0, params.classifier_gradient)
     augment = RecordedAugment(double)
     step = Step(
         student,
@@ -150,8 +145,9 @@ def train(case: Case, work: Path) -> Tensors:
         work,
         1,
         PlainReporter("", None, None),
-    )  # type: ignore[arg-type]
+    )
     step.run()
+    assert augment.first is not None
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (
         ("weights", student.state_dict()),
@@ -211,10 +207,13 @@ def normalise(name: str) -> Tensors:
         x = batch[own].requires_grad_()
         y = norm(x)
         (y * weights[own]).pow(2).sum().backward()
+        assert x.grad is not None
         found |= {f"{turn}.output": y.detach(), f"{turn}.gradient": x.grad}
     distributed.sum_gradients(norm.parameters())
     found |= {f"weights.{key}": value.detach() for key, value in norm.state_dict().items()}
-    found |= {f"gradients.{key}": value.grad for key, value in norm.named_parameters()}
+    for key, value in norm.named_parameters():
+        assert value.grad is not None
+        found[f"gradients.{key}"] = value.grad
     return {key: value.contiguous() for key, value in found.items()}
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from pillow_images import generator, noise, per_image, rows_then_columns
 from torch import Tensor
 
@@ -57,7 +57,9 @@ def only(**changes: object) -> AugmentParams:
         (only(solarize=[1.0, 0.0]), lambda image: ImageOps.solarize(image, 128)),
     ],
 )
-def test_single_operations_through_the_view(augment: AugmentParams, expected: Callable) -> None:
+def test_single_operations_through_the_view(
+    augment: AugmentParams, expected: Callable[[Image.Image], Image.Image]
+) -> None:
     images = noise(6, 3, 32, 32)
     view = TwoViewAugment(augment, COLOUR)(images, 0, generator())
     assert view.dtype == torch.float32 and view.is_contiguous(memory_format=torch.channels_last)

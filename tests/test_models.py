@@ -7,10 +7,10 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from ssl_models import Features
 from torch import nn
 
 from kaizen.compute.precision import full_precision, widened
@@ -203,9 +203,7 @@ def test_classifier(hidden: list[int], kinds: str) -> None:
 
 def test_simclr_and_distiller_heads() -> None:
     """The heads of fidelity.md §4 and §5, with the paper's sizes."""
-    method = SimCLR(
-        SimCLRParams(projector_hidden=4096, projector_out=256), SimpleNamespace(feature_dim=512)
-    )
+    method = SimCLR(SimCLRParams(projector_hidden=4096, projector_out=256), Features(512))
     assert method.projection_dim == 256
     assert [type(m) for m in method.projector] == [nn.Linear, nn.ReLU, nn.Linear]
     assert _count(method) == 513 * 4096 + 4097 * 256
@@ -222,7 +220,12 @@ def test_simclr_and_distiller_heads() -> None:
     ]
 
     distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=2048), method)
-    assert [type(m) for m in distiller.predictor] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert [type(m) for m in distiller.predictor.children()] == [
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.ReLU,
+        nn.Linear,
+    ]
     assert _count(distiller) == 257 * 2048 + 2 * 2048 + 2049 * 256
 
 

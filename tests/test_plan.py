@@ -321,8 +321,8 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
     }
     assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
-        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
-        packages = ("numpy", "pillow")
+        own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages: tuple[str, ...] = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         assert node.code_hash == fake_fingerprint(own, packages)

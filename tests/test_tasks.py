@@ -19,6 +19,7 @@ from project import Project, make_project, write_image
 from kaizen.data.ingest import ingest
 from kaizen.data.shards import shard_info
 from kaizen.data.sources import open_source
+from kaizen.data.sources.base import Part
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
 from kaizen.store.node_id import NodeId
@@ -56,11 +57,12 @@ def test_a_split_by_data_deals_every_class_out_to_all_tasks(tmp_path: Path) -> N
     assert summary["split"] == "data"
     assert [task["classes"] for task in summary["tasks"]] == [list(range(6))] * 4
     source = open_source(SYNTHETIC)
-    for part, count in (("train", 14), ("test", 5)):
+    counts: tuple[tuple[Part, int], ...] = (("train", 14), ("test", 5))
+    for part, count in counts:
         found = rows(tmp_path, 4, part)
         assert sorted(row["path"] for task in found for row in task) == sorted(
             row.path for row in source.rows(part)
-        )  # type: ignore[arg-type]
+        )
         for task, of_task in enumerate(found):
             sizes = Counter(row["label"] for row in of_task)
             assert set(sizes) == set(range(6)) and set(sizes.values()) <= {
@@ -149,7 +151,7 @@ class WithUnlabelled:
         return getattr(self.source, name)
 
     def rows(self, part: str) -> list[Any]:
-        found = self.source.rows(part)
+        found: list[Any] = self.source.rows(part)
         extra = [
             type(found[0])(len(found) + number, -1, f"unlabelled/{number}") for number in range(10)
         ]

@@ -382,7 +382,9 @@ def test_whole_numbers_may_stand_for_others() -> None:
     params = validate(
         {"train": {"lr": 1, "min_lr": 0}, "replay": {"proportion": [0, 1]}, "image": {"std": [1]}}
     )
-    values = (params.train.lr, params.train.min_lr, *params.replay.proportion, *params.image.std)
+    proportions = params.replay.proportion
+    assert proportions is not None
+    values = (params.train.lr, params.train.min_lr, *proportions, *params.image.std)
     assert values == (1.0, 0.0, 0.0, 1.0, 1.0)
     assert {type(value) for value in values} == {float}
 
