@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from kaizen.params import AugmentParams, ImageParams, JitterParams
 from kaizen.views import crop
 from kaizen.views.augment import UNIFORMS, TwoViewAugment, evaluation_transform
 
-WHOLE = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
+WHOLE: dict[str, Any] = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
 COLOUR = ImageParams(size=32, channels=3, mean=[0.4914, 0.4822, 0.4465], std=[0.247, 0.243, 0.261])
 GREY = ImageParams(size=16, channels=1)
 FULL = AugmentParams(
@@ -43,9 +44,9 @@ def assert_whole_levels(view: Tensor, image: ImageParams, expected: Tensor) -> N
     torch.testing.assert_close(levels(view, image), expected.double(), rtol=0, atol=1e-3)
 
 
-def only(**changes: object) -> AugmentParams:
+def only(**changes: Any) -> AugmentParams:
     """No crop and no operation but the named one."""
-    return replace(AugmentParams(**WHOLE), **changes)  # type: ignore[arg-type]
+    return replace(AugmentParams(**WHOLE), **changes)
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     spec = next(
         spec for spec in specs if spec["kind"] == "evaluation" and "step-01" in spec["inputs"]
     )
-    evaluator = Evaluator(spec, Store(project.store.root), COMPUTE)
+    evaluator = Evaluator(read_job(spec, "the plan"), Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
     last = model.classifier[-1]
     assert isinstance(last, nn.Linear) and model.labels is not None

@@ -233,7 +233,8 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
     classes = ["bee", "Cat", "ant"] if listed else ["Cat", "ant", "bee"]
     assert source.classes == classes
     folder = {"train": "" if listed else "train/", "test": "" if listed else "test/"}
-    for part, images in (("train", (0, 1, 2)), ("test", (3,))):
+    numbers: dict[Part, tuple[int, ...]] = {"train": (0, 1, 2), "test": (3,)}
+    for part, images in numbers.items():
         expected = [
             (label, position, f"{domain}/{folder[part]}{name}/{image}.jpg")
             for label, name in enumerate(classes)
@@ -241,7 +242,7 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
             for image in images
             if (domain, name) != ("sketch", "ant")
         ]
-        rows = source.rows(part)  # type: ignore[arg-type]
+        rows = source.rows(part)
         assert [(row.label, row.domain, row.path) for row in rows] == expected
         assert [row.index for row in rows] == list(range(len(rows)))
     assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [
@@ -364,9 +365,9 @@ def test_synthetic_images_depend_on_class_and_number_alone() -> None:
         synthetic(classes=3, train=9, test=2, size=10).checksums(None),
     )
     assert same == other["test"] and other["train"] != small.checksums(None)["train"]
-    assert synthetic(size=7, channels=1).read(
-        synthetic(size=7, channels=1).rows("train")[0]
-    ).shape == (7, 7, 1)  # type: ignore[union-attr]
+    grey = synthetic(size=7, channels=1)
+    pixels = grey.read(grey.rows("train")[0])
+    assert isinstance(pixels, np.ndarray) and pixels.shape == (7, 7, 1)
 
 
 def test_synthetic_classes_can_be_told_apart() -> None:

@@ -7,7 +7,7 @@ import resource
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -55,8 +55,8 @@ def random_pixels(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
-    settings = {
+def write(path: Path, records: list[Record], **options: Any) -> ShardWriter:
+    settings: dict[str, Any] = {
         "dataset": "d",
         "part": "train",
         "task": 1,
@@ -64,7 +64,7 @@ def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
         "class_names": ["é", 'b"'],
         **options,
     }
-    with ShardWriter(path, **settings) as writer:  # type: ignore[arg-type]
+    with ShardWriter(path, **settings) as writer:
         for row in records:
             writer.write(row)
     return writer

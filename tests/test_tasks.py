@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -123,11 +123,13 @@ def test_classes_that_no_task_names_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["class", "data", "domain"])
-def test_kept_labels_are_stratified_and_nested_in_every_split(by: str, tmp_path: Path) -> None:
+def test_kept_labels_are_stratified_and_nested_in_every_split(
+    by: Literal["class", "data", "domain"], tmp_path: Path
+) -> None:
     dataset = SYNTHETIC
     if by == "domain":
         dataset = DatasetParams(source="domain_folder", path=str(write_domains(tmp_path / "data")))
-    split = SplitParams(3, by=by)  # type: ignore[arg-type]
+    split = SplitParams(3, by=by)
     kept: list[list[set[int]]] = []
     for fraction in (1.0, 0.5, 0.2):
         ingest(dataset, split, LabelsParams(fraction), 1, tmp_path / str(fraction))
@@ -160,13 +162,13 @@ class WithUnlabelled:
 
 @pytest.mark.parametrize("by", ["class", "data"])
 def test_images_without_a_class_are_spread_over_the_tasks(
-    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by: Literal["class", "data"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "kaizen.data.ingest.open_source", lambda dataset: WithUnlabelled(open_source(dataset))
     )
     for seed in (1, 2):
-        split = SplitParams(3, seed, by=by, order="given")  # type: ignore[arg-type]
+        split = SplitParams(3, seed, by=by, order="given")
         summary = ingest(SYNTHETIC, split, LabelsParams(), 1, tmp_path / str(seed))
     one, two = (
         [

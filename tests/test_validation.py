@@ -347,9 +347,13 @@ def test_every_section_knows_its_keys() -> None:
 def test_values_that_are_no_json_are_refused() -> None:
     circular: list[Any] = []
     circular.append(circular)
-    for values in ({datetime.date(2020, 1, 1): 3}, {"grid": {"seeds": circular}}):
+    cases: tuple[dict[Any, Any], ...] = (
+        {datetime.date(2020, 1, 1): 3},
+        {"grid": {"seeds": circular}},
+    )
+    for values in cases:
         with pytest.raises(KaizenError, match=r"params\.yaml: .*write plain mappings"):
-            validate(values)  # type: ignore[arg-type]
+            validate(values)
 
 
 @pytest.mark.parametrize(
