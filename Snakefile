@@ -24,9 +24,8 @@ from kaizen.jobs.workflow import (
 
 min_version("9.0")
 
-
-configfile: "params.yaml"
-
+# Kaizen reads it itself, strictly. Named here, Snakemake takes it along to where jobs run.
+workflow.configfiles.append("params.yaml")
 
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
@@ -35,7 +34,13 @@ if workflow.is_main_process:
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(config, Path.cwd())
+kz = workflow_of_config(workflow.config_settings, Path.cwd())
+
+
+# Braces in the checkout's path are none of a pattern's.
+ENVIRONMENT = f"{workflow.basedir}/workflow/envs/kaizen.yaml".replace(
+    "{", "{{"
+).replace("}", "}}")
 
 
 wildcard_constraints:

@@ -190,7 +190,7 @@ PARAMETER_CASES = (
     Case(
         "a date as a key",
         add_line("2026-01-01: 1"),
-        ("params.yaml", "2026", "is not a text", "quotes"),
+        ("params.yaml", "2026", "is a date to one version of YAML", "quotes"),
     ),
     Case("no mapping", written("- 1\n"), ("params.yaml", "must hold a mapping of sections")),
     Case("not UTF-8", written(b"\xff\xfe\x00"), ("params.yaml", "cannot be read")),
@@ -701,7 +701,7 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
     outcome = project.kaizen(*node_command(project, spec))
     assert outcome.code == 2 and "Traceback" not in outcome.output
     for words in (
-        f"prior (step {prior}) is not in {project.store.root}",
+        f"prior (step/{prior}) is not in {project.store.root}",
         "run `snakemake` to make it",
     ):
         assert words in outcome.output

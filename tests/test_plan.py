@@ -755,3 +755,30 @@ def test_the_real_fingerprint_finds_the_code_of_every_kind_of_node() -> None:
     assert codes["evaluation"] == codes["reference"]
     assert len(set(codes.values())) == 5
     assert places(plan) == places(build_plan(make_params(BASE), facts, code_fingerprint))
+
+
+def test_the_keys_of_a_fixed_plan_are_these() -> None:
+    """For made-up code and data: another key here would make every result of every user again.
+
+    Where that is meant, say so in CHANGELOG.md; where only the layout of a node's files changed,
+    raise `KEY_VERSION`.
+    """
+    plan = make_plan()
+    found = {
+        "shards": plan.shards.key,
+        "replay": plan.runs[0].replays[0].key,
+        "step 0": plan.runs[0].steps[0].key,
+        "step 1": plan.runs[0].steps[1].key,
+        "evaluation": plan.runs[0].evaluation.key,
+        "reference": plan.references[0].evaluation.key,
+        "summary": plan.summary.key,
+    }
+    assert found == {
+        "shards": "8943986ef8049b1dc98c4f2ae7a4773a",
+        "replay": "4d404c2bcc8fc35396df72878c7a44ba",
+        "step 0": "1cd5e60ad1e6baa72117605f32251213",
+        "step 1": "ed41168290c83e04747b6ac5e31b488d",
+        "evaluation": "9926762696f5b2bbeab7f23d096e36ac",
+        "reference": "011211a2dfbb28152c56c2428e7333bc",
+        "summary": "74babbc2bfc175e9a27de165b4c71db8",
+    }

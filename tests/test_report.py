@@ -331,6 +331,18 @@ def test_one_seed_one_variant_one_task(tmp_path: Path) -> None:
     assert "one seed" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_variants_are_told_apart_on_a_narrow_terminal(summary: Summary, width: int) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, _environ={})
+    print_table(json.loads((summary.out / "metrics_full.json").read_text()), [], console)
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= max(width, 78)
+    assert "…" not in text
+    letters = re.sub(r"[^A-Za-z]", "", text)
+    assert "CaSSLe" in letters and "replay" in letters and "FT" in letters
+
+
 def test_terminal_table(summary: Summary) -> None:
     out, _, _, metrics = summary
     shown = io.StringIO()

@@ -226,10 +226,11 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-HOLD = (
-    "with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):\n"
-    "    print('held', flush=True)\n    time.sleep(600)"
-)
+HOLD = """
+with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):
+    print('held', flush=True)
+    time.sleep(600)
+"""
 COUNT = """
 path = Path(sys.argv[2])
 for _ in range(40):

@@ -45,9 +45,9 @@ BAD = {
         ["train.epochs", '"many"', "must be a valid integer"],
     ),
     "a number in quotes": ("train: {lr: '0.1'}", ["train.lr", '"0.1"', "must be a valid number"]),
-    "a number without its dot, which YAML takes for text": (
-        "train: {weight_decay: 1e-5}",
-        ["train.weight_decay", '"1e-5"'],
+    "a number that two versions of YAML read differently": (
+        "split: {seed: 010}",
+        ["params.yaml, line 1: 010 is 8 to one version of YAML and 10 to another", "write 8"],
     ),
     "a fraction for a whole number": (
         "train: {batch_size: 1.5}",
@@ -293,7 +293,8 @@ BAD = {
         "split: {tasks: 5}\nsplit: {seed: 1}\n",
         ["'split' stands twice", "lines 1 and 2"],
     ),
-    "a key that is no text": ("train: {}\n2020-01-01: 3\n", ["line 2", "not a text", "quotes"]),
+    "a key that is no text": ("train: {}\n2020: 3\n", ["line 2", "not a text", "quotes"]),
+    "a key that is a date": ("train: {}\n2020-01-01: 3\n", ["line 2", "a date", "quotes"]),
     "a list": ("- train\n- split\n", ["must hold a mapping of sections", "list"]),
     "a text": ("hello", ["must hold a mapping of sections", "str"]),
     "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "fix that line"]),

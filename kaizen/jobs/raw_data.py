@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from kaizen.data.sources import open_source
@@ -16,8 +17,9 @@ from kaizen.store.places import main_checkout
 def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
     """Names and checksums of the raw data, remembered under .kaizen by size and times.
 
-    Raises KaizenError where the data are absent or badly laid out.
+    Raises KaizenError where the data are absent or badly laid out, or the locale is not UTF-8.
     """
+    _check_locale()
     try:
         source = open_source(dataset)
     except KaizenError as error:
@@ -41,3 +43,15 @@ def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
         tuple(domains["train"]),
         tuple(domains["test"]),
     )
+
+
+def _check_locale() -> None:
+    """Raise KaizenError where names of files would be other names than elsewhere, with other
+    keys.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() != "utf-8":
+        raise KaizenError(
+            f"the locale's encoding is {encoding}, in which names of classes would be other names; "
+            "set PYTHONUTF8=1 in the environment, or LC_ALL=C.UTF-8, and run again"
+        )

@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
 from kaizen.jobs.raw_data import dataset_facts
-from kaizen.params import Params
-from kaizen.params.reading import read_yaml
+from kaizen.params import Params, merge
+from kaizen.params.reading import PARAMS, read_files
+from kaizen.params.scalars import resolved
 from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
@@ -204,21 +205,25 @@ def use_this_environment(checkout: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
 
 
-def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
-    """As `Workflow.from_params`, from Snakemake's merged configuration, ready to run; for the
-    Snakefile.
+def workflow_of_config(settings: Any, root: Path) -> Workflow:
+    """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
+    the Snakefile.
 
-    Bad parameters end the program with one message and exit code 2, before any job.
+    Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
+    equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
+    and exit code 2, before any job.
     """
-    values = dict(config)
-    given = root / "params.yaml"
-    edges = str(values.pop("edges", "false")).lower() == "true"
-    only = str(values.pop("node", ""))
     try:
-        if given.is_file():
-            # Snakemake's own reading takes the last of two equal keys.
-            read_yaml(given)
-        workflow = Workflow.from_params(validate(values), root)
+        given = resolved(dict(settings.config))
+        edges = str(given.pop("edges", "false")).lower() == "true"
+        only = str(given.pop("node", ""))
+        overlays = [Path(file) for file in settings.configfiles]
+        files = overlays if settings.replace_workflow_config else [root / PARAMS, *overlays]
+        if overlays and not files[0].exists():
+            files = overlays
+        values = read_files(files)
+        named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
+        workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
         workflow.prepare_store()
         workflow.register()
         workflow.only = _node_named(only, workflow.plan) if only else None

@@ -9,6 +9,19 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_text, yaml_float
+from kaizen.params.base import merge
+from kaizen.params.scalars import agreed_scalar
+
+# The file that says what is wanted.
+PARAMS = "params.yaml"
+
+
+def read_files(paths: Sequence[Path]) -> dict[str, Any]:
+    """Read YAML files and lay each over those before it: mappings merge, all else replaces."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = merge(values, read_yaml(path))
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -18,12 +31,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader(path))
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run in the project's folder or name the file with --params"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise KaizenError(
+            f"{path} cannot be read: it is not UTF-8 ({error}); save it in that encoding"
+        ) from error
+    except OSError as error:
         raise KaizenError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise KaizenError(
@@ -41,12 +58,29 @@ def _strict_loader(path: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is without types
-        """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+        """SafeLoader that refuses a key given twice, of which YAML would silently take the last,
+        and what two versions of YAML read differently (`kaizen.params.scalars`).
+        """
+
+        def compose_scalar_node(self, anchor: Any) -> Any:
+            """A scalar's node, which remembers whether it has neither quotes nor a tag."""
+            event = self.peek_event()
+            node = super().compose_scalar_node(anchor)
+            node.is_plain = event.tag is None and event.style is None
+            return node
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            """The value of a node; raises KaizenError naming file and line."""
+            value = super().construct_object(node, deep)
+            if getattr(node, "is_plain", False):
+                return agreed_scalar(node.value, value, f"{path}, line {node.start_mark.line + 1}")
+            return value
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
+                key_node.is_plain = False
                 continue
             key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):

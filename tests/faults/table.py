@@ -100,7 +100,7 @@ _NUMBERS = [
 
 _AGAIN = "its node was set aside as …; run the same command to make it again"
 _RECORD = (
-    "…/node.json is not the record of node step …; set aside as …; run the same command to "
+    "…/node.json is not the record of node step/…; set aside as …; run the same command to "
     "make it again"
 )
 _RESUME = "…/resume.safetensors cannot be used ({}); kept as …; the step starts from its beginning"
