@@ -53,7 +53,7 @@ def make_plan(changes: Mapping[str, Any] | None = None, facts: DatasetFacts = FA
     return build_plan(make_params(changes), facts, fake_fingerprint)
 
 
-def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None) -> None:
+def commit_fake(store: Store, node: Node[Any], files: Mapping[str, str] | None = None) -> None:
     """Finish a node with the given files (name -> text), or with one in a folder of its own."""
     contents = files or {
         "data.txt": f"made for {node.title}\n",

@@ -147,6 +147,7 @@ def train(case: Case, work: Path) -> Tensors:
         reporter=PlainReporter("", None, None),
     )
     step.run()
+    assert augment.first is not None
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (
         ("weights", student.state_dict()),
@@ -206,10 +207,13 @@ def normalise(name: str) -> Tensors:
         x = batch[own].requires_grad_()
         y = norm(x)
         (y * weights[own]).pow(2).sum().backward()
+        assert x.grad is not None
         found |= {f"{turn}.output": y.detach(), f"{turn}.gradient": x.grad}
     distributed.sum_gradients(norm.parameters())
     found |= {f"weights.{key}": value.detach() for key, value in norm.state_dict().items()}
-    found |= {f"gradients.{key}": value.grad for key, value in norm.named_parameters()}
+    for key, value in norm.named_parameters():
+        assert value.grad is not None
+        found[f"gradients.{key}"] = value.grad
     return {key: value.contiguous() for key, value in found.items()}
 
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -629,10 +630,11 @@ def test_files_of_finished_nodes(case: Case, finished: Project, tmp_path: Path) 
 # -- specifications of nodes, and other arguments ----------------------------------------------
 
 
-def spec_of(project: Project, kind: str, number: int = -1) -> dict[str, object]:
+def spec_of(project: Project, kind: str, number: int = -1) -> dict[str, Any]:
     """The specification of a node of the current plan; by default the last of its kind."""
     plan = json.loads(project.kaizen("plan", "--json").output)
-    return [node for node in plan["nodes"] if node["kind"] == kind][number]
+    specs: list[dict[str, Any]] = [node for node in plan["nodes"] if node["kind"] == kind]
+    return specs[number]
 
 
 def node_command(
@@ -649,7 +651,7 @@ def node_command(
 
 
 PLAN_JSON = "kaizen plan --json"
-SPEC_CASES: dict[str, tuple[Callable[[dict[str, object]], object], tuple[str, ...]]] = {
+SPEC_CASES: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]] = {
     "not JSON": (lambda spec: "{'kind': 'shards'}", ("--spec is not JSON", PLAN_JSON)),
     "a list": (lambda spec: [spec], ("--spec", "but a list", PLAN_JSON)),
     "without inputs": (
@@ -671,7 +673,7 @@ SPEC_CASES: dict[str, tuple[Callable[[dict[str, object]], object], tuple[str, ..
     "altered": (
         lambda spec: spec | {"params": spec["params"] | {"seed": 9}},
         ("--spec: key", "altered", PLAN_JSON),
-    ),  # type: ignore[operator]
+    ),
 }
 
 

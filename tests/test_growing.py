@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from project import CLASSES, Project, make_project
+from torch import nn
 
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
@@ -137,7 +138,10 @@ def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> N
         student, teacher, views_of(), labels, COMPUTE, START
     )
     total.backward()
-    (weight, bias) = (student.classifier[-1].weight.grad, student.classifier[-1].bias.grad)
+    last = student.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    weight, bias = last.weight.grad, last.bias.grad
+    assert weight is not None and bias is not None
     # Nothing in the batch speaks of the new logits.
     assert weight[3:].abs().sum() == bias[3:].abs().sum() == 0
     assert all(row.abs().sum() > 0 for row in weight[:3])
@@ -248,8 +252,10 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     )
     evaluator = Evaluator(read_job(spec, "the plan"), Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Linear) and model.labels is not None
     with torch.no_grad():
-        model.classifier[-1].bias.fill_(-1e30)
+        last.bias.fill_(-1e30)
     seen = set(model.labels)
     assert len(seen) == 2
     for predicted in evaluator.predictions(model, [0])["classifier"]:

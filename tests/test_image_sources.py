@@ -9,7 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ from project import write_image
 from kaizen.data.image_files import decode_file, shrink
 from kaizen.data.ingest import ingest
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import Source
+from kaizen.data.sources.base import Part, Source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
 from kaizen.params.registry import SOURCE_PARAMETERS, SOURCES, load
@@ -30,11 +30,11 @@ IDS = ("n01443537", "n01629819", "n02123045")
 
 
 def opened(source: str, path: Path, **options: Any) -> Source:
-    return open_source(DatasetParams(source=source, path=str(path), **options))  # type: ignore[arg-type]
+    return open_source(DatasetParams(source=source, path=str(path), **options))
 
 
-def paths(source: Source, part: str) -> list[tuple[int, str]]:
-    return [(row.label, row.path) for row in source.rows(part)]  # type: ignore[arg-type]
+def paths(source: Source, part: Part) -> list[tuple[int, str]]:
+    return [(row.label, row.path) for row in source.rows(part)]
 
 
 @pytest.fixture
@@ -233,7 +233,8 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
     classes = ["bee", "Cat", "ant"] if listed else ["Cat", "ant", "bee"]
     assert source.classes == classes
     folder = {"train": "" if listed else "train/", "test": "" if listed else "test/"}
-    for part, images in (("train", (0, 1, 2)), ("test", (3,))):
+    numbers: dict[Part, tuple[int, ...]] = {"train": (0, 1, 2), "test": (3,)}
+    for part, images in numbers.items():
         expected = [
             (label, position, f"{domain}/{folder[part]}{name}/{image}.jpg")
             for label, name in enumerate(classes)
@@ -241,7 +242,7 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
             for image in images
             if (domain, name) != ("sketch", "ant")
         ]
-        rows = source.rows(part)  # type: ignore[arg-type]
+        rows = source.rows(part)
         assert [(row.label, row.domain, row.path) for row in rows] == expected
         assert [row.index for row in rows] == list(range(len(rows)))
     assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [
@@ -344,13 +345,13 @@ def test_synthetic_images_depend_on_class_and_number_alone() -> None:
         synthetic(classes=3, train=4, test=2, size=10),
         synthetic(classes=5, train=9, test=3, size=10),
     )
-    by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}  # type: ignore[arg-type]
+    by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}
     assert (
         len(by_path) == 5 * 12
         and len({np.asarray(pixels).tobytes() for pixels in by_path.values()}) == 60
     )
     for part in ("train", "test"):
-        for row in small.rows(part):  # type: ignore[arg-type]
+        for row in small.rows(part):
             pixels = small.read(row)
             assert (
                 isinstance(pixels, np.ndarray)
@@ -364,9 +365,9 @@ def test_synthetic_images_depend_on_class_and_number_alone() -> None:
         synthetic(classes=3, train=9, test=2, size=10).checksums(None),
     )
     assert same == other["test"] and other["train"] != small.checksums(None)["train"]
-    assert synthetic(size=7, channels=1).read(
-        synthetic(size=7, channels=1).rows("train")[0]
-    ).shape == (7, 7, 1)  # type: ignore[union-attr]
+    grey = synthetic(size=7, channels=1)
+    pixels = grey.read(grey.rows("train")[0])
+    assert isinstance(pixels, np.ndarray) and pixels.shape == (7, 7, 1)
 
 
 def test_synthetic_classes_can_be_told_apart() -> None:
@@ -412,17 +413,18 @@ def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(
     large = Image.open(root / "train" / "a" / "large.png")
     expected = np.asarray(large.resize((20, 30), Image.Resampling.BICUBIC))
     split = SplitParams(1)
-    for encoding, limit, encodings in (
+    cases: tuple[tuple[Literal["auto", "file"], int, list[str]], ...] = (
         ("auto", 16384, ["raw"] * 3),
         ("auto", 1500, ["raw", "file", "file"]),
         ("file", 1, ["file"] * 3),
-    ):
+    )
+    for encoding, limit, encodings in cases:
         dataset = DatasetParams(
             source="image_folder",
             path=str(root),
             resize=20,
             encoding=encoding,
-            raw_limit=limit,  # type: ignore[arg-type]
+            raw_limit=limit,
         )
         ingest(dataset, split, LabelsParams(), 1, tmp_path / "out")
         rows = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import project
 import pytest
 from PIL import Image
+from project import make_project, write_image
 
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources import open_source
@@ -79,10 +79,10 @@ def test_check_tells_what_the_images_are_and_what_is_seen(tmp_path: Path) -> Non
 
 
 def test_check_tells_what_was_left_out_and_what_stands_twice(tmp_path: Path) -> None:
-    project = project.make_project(tmp_path)
+    project = make_project(tmp_path)
     before = project.kaizen("check")
     assert before.output.startswith("72 images: RGB, 8 x 8 px, mean [")
-    project.write_image(project.images / "train/ant/@eaDir/0.png/thumb.png", 1)
+    write_image(project.images / "train/ant/@eaDir/0.png/thumb.png", 1)
     (project.images / "test/ant/10.png").write_bytes(
         (project.images / "train/ant/00.png").read_bytes()
     )

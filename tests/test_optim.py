@@ -86,7 +86,8 @@ def test_against_plain_loop(lars: bool, momentum: float) -> None:
             gradients[0].zero_()  # zero gradient: no decay under LARS
         _set(parameters, gradients)
         optimiser.step(LRS)
-        assert all(torch.equal(p.grad, g) for p, g in zip(parameters, gradients, strict=True))  # type: ignore[arg-type]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            assert parameter.grad is not None and torch.equal(parameter.grad, gradient)
         steps.append([g.numpy() for g in gradients])
     expected = _plain_steps(start, steps, lars, momentum)
     for parameter, value in zip(parameters, expected, strict=True):

@@ -324,8 +324,8 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
     }
     assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
-        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
-        packages = ("numpy", "pillow")
+        own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages: tuple[str, ...] = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         assert node.code_hash == fake_fingerprint(own, packages)
@@ -443,7 +443,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
     split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]}
     before = make_plan(split, DOMAIN_FACTS)
     checksums = (f"{part} c", "new images", f"{part} s")
-    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **{f"{part}_domains": checksums}))
+    changes: dict[str, Any] = {f"{part}_domains": checksums}
+    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **changes))
     trained = ["step/*/2", "specialist/2"] if part == "train" else []
     expected = [*trained, "shards", "evaluation/*", "reference", "summary"]
     assert changed(before, after) == matching(before, expected)
@@ -577,10 +578,8 @@ def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     train = tuple(
         "new images" if label == first else checksum for label, checksum in enumerate(FACTS.train)
     )
-    renamed, retaken = (
-        dataclasses.replace(FACTS, **{name: value})
-        for name, value in (("classes", classes), ("train", train))
-    )
+    renamed = dataclasses.replace(FACTS, classes=classes)
+    retaken = dataclasses.replace(FACTS, train=train)
     assert changed(before, make_plan(BASE, renamed)) == changed(before, make_plan(BASE, retaken))
 
 

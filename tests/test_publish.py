@@ -290,7 +290,7 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
 # -- taking back -------------------------------------------------------------------------------
 
 
-def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> None:
+def assert_same_nodes(one: Store, two: Store, but: tuple[Node[Any], ...] = ()) -> None:
     """Two stores hold the same nodes of the plan, every file right, without ``but`` in the
     second.
     """

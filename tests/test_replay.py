@@ -356,7 +356,7 @@ def test_random_choice_is_uniform() -> None:
 
 def test_a_fixed_reservoir_holds_the_rows_with_the_smallest_keys() -> None:
     tasks = [[0] * 30, [1] * 5 + [-1] * 20, [2] * 40]
-    keys = {}
+    keys: dict[tuple[int, int], int] = {}
     for task, row_labels in enumerate(tasks):
         drawn = seeded_keys(len(row_labels), 4, "replay", "reservoir", task)
         keys |= {(task, row): int(key) for row, key in enumerate(drawn)}

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,8 +106,8 @@ DOMAINS = ["clipart", "quickdraw", "real", "sketch"]
 
 
 def test_domains_come_listed_given_or_shuffled() -> None:
-    def domains(known: list[str] = DOMAINS, **options: object) -> list[str]:
-        stream = make_stream(SplitParams(by="domain", **options), NAMES, known)  # type: ignore[arg-type]
+    def domains(known: list[str] = DOMAINS, **options: Any) -> list[str]:
+        stream = make_stream(SplitParams(by="domain", **options), NAMES, known)
         assert stream.classes == [list(range(10))] * len(stream.domains)
         return [known[position] for position in stream.domains]
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ssl_models import METHODS, forward, optimizer, update
 from torch import Tensor
 
+from kaizen.data.sources.base import Part
 from kaizen.data.sources.digits import Digits
 from kaizen.models.backbone import Backbone
 from kaizen.params import AugmentParams, DatasetParams, ImageParams, ModelParams, SSLParams
@@ -71,7 +72,7 @@ class Images(NamedTuple):
     labels: Tensor
 
 
-def images(part: str, every: int) -> Images:
+def images(part: Part, every: int) -> Images:
     """Digits, uint8 [N, 1, 8, 8], and their labels."""
     source = Digits(DatasetParams())
     rows = source.rows(part)[::every]

@@ -247,7 +247,8 @@ def _alpha_is_padding(image: Image.Image) -> bool:
 def _tag(image: Image.Image, number: int) -> int | None:
     """The first value of a TIFF's tag; None where it has none."""
     value = image.tag_v2.get(number)  # type: ignore[attr-defined]
-    return value[0] if isinstance(value, tuple) and value else value
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else None
 
 
 def shrink(array: np.ndarray, side: int) -> np.ndarray:

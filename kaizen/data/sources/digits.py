@@ -68,7 +68,8 @@ class Digits(Source):
 
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [8, 8, 1]: the values 0..16 scaled to 0..255."""
-        return _table(self.file)[0][row.index]
+        pixels: np.ndarray = _table(self.file)[0][row.index]
+        return pixels
 
 
 def _data_file() -> Path:

@@ -72,7 +72,8 @@ class Synthetic(Source):
         )
         cell = np.arange(size) * _CELLS // size
         noise = self._bytes(size * size * channels, "noise", row.path).reshape(size, size, channels)
-        return ((pattern[cell[:, None], cell].astype(np.uint16) + noise) >> 1).astype(np.uint8)
+        mixed: np.ndarray = (pattern[cell[:, None], cell].astype(np.uint16) + noise) >> 1
+        return mixed.astype(np.uint8)
 
     def _count(self, part: Part) -> int:
         return self.params.train if part == "train" else self.params.test
