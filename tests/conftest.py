@@ -4,7 +4,7 @@ small text files.
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("KAIZEN_SHARED", REPOSITORY.parent / "shared"))
+# The reference implementation's numbers; README.md there says how they were made.
+GOLDEN = REPOSITORY / "tests" / "golden"
 FACTS = DatasetFacts(
     classes=tuple(f"class {label}" for label in range(10)),
     train=tuple(f"train checksum {label}" for label in range(10)),
@@ -66,6 +67,11 @@ def commit_fake(store: Store, node: Node[Any], files: Mapping[str, str] | None =
         store.commit(node.job().to_json(), building, {"torch": "9.9"}, {"seconds": 1.5})
 
 
+def golden_reference(part: str) -> Any:
+    """One part of the reference's numbers that are no losses: lars, class_tasks, …"""
+    return json.loads((GOLDEN / "reference.json").read_text(encoding="utf-8"))[part]
+
+
 def tree(folder: Path) -> list[str]:
     """All files under a folder, hidden ones included."""
     return sorted(
@@ -81,17 +87,12 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
-    """The reference's losses, inputs and gradients (README.md beside the file); skips where they
-    are not at hand.
-    """
+    """The reference's losses, inputs and gradients by name (tests/golden/README.md)."""
     # Here and not above: plans are tested without torch.
     import numpy as np
     import torch
 
-    path = SHARED / "golden" / "losses.npz"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(GOLDEN / "losses.npz", allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
 
 

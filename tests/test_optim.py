@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import golden_reference
 from torch import Tensor, nn
 
 from kaizen.errors import KaizenError
 from kaizen.training.optim import SGD, ParameterGroup
 
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
 LRS = {"encoder": 0.4, "classifier": 0.05}
 
 
@@ -112,10 +109,7 @@ def test_lars_with_learning_rate_zero_changes_nothing() -> None:
 
 
 def test_lars_golden() -> None:
-    path = SHARED / "golden" / "reference.json"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    golden = json.loads(path.read_text())["lars"]
+    golden = golden_reference("lars")
     config = golden["config"]
     parameters = [nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in golden["init"]]
     second = config["group2"]

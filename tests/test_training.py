@@ -267,6 +267,7 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
             "image.channels": 1,
             "image.mean": [0.5],
             "image.std": [0.25],
+            "image.drop_colour": True,
             "image.load_size": 6,
         },
         {
