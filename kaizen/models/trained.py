@@ -9,6 +9,7 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.models.feature_classifier import (
+    Architecture,
     FeatureClassifier,
     build_feature_classifier,
     load_weights,
@@ -25,14 +26,15 @@ def untrained_model(step: Mapping[str, Any]) -> FeatureClassifier:
     weights, on the CPU.
     """
     image = from_dict(ImageParams, step["image"])
-    model = build_feature_classifier(
-        from_dict(ModelParams, step["model"]),
-        image.channels,
-        step["num_classes"],
-        step["seed"],
-        step["stem_padding_2"],
-        image.size,
+    architecture = Architecture(
+        model=from_dict(ModelParams, step["model"]),
+        channels=image.channels,
+        logits=step["num_classes"],
+        seed=step["seed"],
+        stem_padding_2=step["stem_padding_2"],
+        image_size=image.size,
     )
+    model = build_feature_classifier(architecture)
     model.labels = step.get("logits")
     return model
 

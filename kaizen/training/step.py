@@ -18,7 +18,7 @@ from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
-from kaizen.models.feature_classifier import load_weights, read_checkpoint
+from kaizen.models.feature_classifier import Architecture, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.params import (
     AugmentParams,
@@ -72,17 +72,15 @@ class StepParams:
 def student_for(params: StepParams) -> ContinualModel:
     """The student that the parameters describe, with its initial weights."""
     ssl_params = getattr(from_dict(SSLParams, {params.method: params.ssl}), params.method)
-    return build_model(
-        params.model,
-        params.image.channels,
-        params.num_classes,
-        params.method,
-        ssl_params,
-        params.feature_distill,
-        params.seed,
-        params.stem_padding_2,
-        params.image.size,
+    architecture = Architecture(
+        model=params.model,
+        channels=params.image.channels,
+        logits=params.num_classes,
+        seed=params.seed,
+        stem_padding_2=params.stem_padding_2,
+        image_size=params.image.size,
     )
+    return build_model(architecture, params.method, ssl_params, params.feature_distill)
 
 
 def run_step(
