@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kaizen.models.backbone import Backbone
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import ModelParams, SSLParams, TrainParams, registry
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 from kaizen.training.loop import parameter_groups
@@ -73,7 +74,8 @@ def small_ssl_params(method: str, **changes: Any) -> Any:
 def small_model(method: str, seed: int = 0, **changes: Any) -> Any:
     """A model in train mode, its method at the start of a task."""
     ssl = small_ssl_params(method, **changes)
-    model = build_model(ModelParams(width=4, classifier_hidden=[8]), 3, 5, method, ssl, None, seed)
+    parts = ModelParams(width=4, classifier_hidden=[8])
+    model = build_model(Architecture(model=parts, channels=3, logits=5, seed=seed), method, ssl)
     model.ssl.start_task()
     return model.train()
 

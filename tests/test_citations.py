@@ -201,7 +201,7 @@ def test_a_citation_that_leads_nowhere_is_found(text: str, wrong: list[str]) -> 
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("`kaizen/nowhere.py`, data.md", []),
+        ("`kaizen/errors.py`, data.md", []),
         ("beside it: (test_split.py).", []),
         ("kaizen/gone.py and [x](gone.md)", ["kaizen/gone.py", "gone.md"]),
         ("results/models/a/README.md, cards/<run>.md, tests/test_*.py, path.md5", []),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kaizen.compute.seeding import seeded
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.prototype import PrototypeDistiller
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import (
     DecorrelativeDistillParams,
     DINOParams,
@@ -146,7 +147,8 @@ def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: 
     }
     rates = {}
     for name, params in distillers.items():
-        student = build_model(ModelParams(width=4), 1, 2, "simclr", SimCLRParams(), params, seed=0)
+        architecture = Architecture(model=ModelParams(width=4), channels=1, logits=2, seed=0)
+        student = build_model(architecture, "simclr", SimCLRParams(), params)
         groups = parameter_groups(student, TrainParams(lr=2.0, batch_size=256))
         rates[name] = {group.name: group.lr for group in groups}
     assert rates["predictive"]["distiller"] == 2.0 * factor

@@ -21,7 +21,7 @@ from torch import nn
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.jobs.make import run_job
-from kaizen.models.feature_classifier import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import Architecture, build_feature_classifier, load_weights
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.plan.job import read_job
@@ -41,7 +41,8 @@ def model_of(logits: int, seed: int = 0, hidden: tuple[int, ...] = (8,)) -> Cont
     ssl = SimCLRParams(projector_hidden=16, projector_out=8)
     distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
     model = ModelParams(width=4, classifier_hidden=list(hidden))
-    return build_model(model, 3, logits, "simclr", ssl, distill, seed)
+    architecture = Architecture(model=model, channels=3, logits=logits, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,8 +190,9 @@ def predictions(project: Project, variant: str, step: int) -> dict[int, list[int
     """
     folder = published(project, variant, f"step-{step:02d}")
     params = json.loads((folder / "node.json").read_text())["params"]
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(params["logits"]), seed=0
+        Architecture(model=parts, channels=3, logits=len(params["logits"]), seed=0)
     )
     load_weights(model, safetensors.torch.load_file(folder / "model.safetensors"), folder)
     model.eval()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from project import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
 from kaizen.ssl.simclr import SimCLR
@@ -34,15 +35,10 @@ START = Moment(0, 1, 0)
 
 def small_model(seed: int = 0) -> Any:
     ssl = SimCLRParams(projector_hidden=16, projector_out=8, temperature=0.3)
-    return build_model(
-        ModelParams(width=4, classifier_hidden=[8]),
-        3,
-        5,
-        "simclr",
-        ssl,
-        FeatureDistillParams(distiller="contrastive", predictor_hidden=12),
-        seed,
-    )
+    model = ModelParams(width=4, classifier_hidden=[8])
+    distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
+    architecture = Architecture(model=model, channels=3, logits=5, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def batch(seed: int = 0, count: int = 6) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
