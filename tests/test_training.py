@@ -191,38 +191,31 @@ def test_bfloat16_is_chosen_by_the_cpus_flags(tmp_path: Path) -> None:
     assert cpu_computes_bfloat16(tmp_path / "absent") is False
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny experiment, finished."""
-    project = make_project(tmp_path_factory.mktemp("training") / "project")
-    outcome = project.kaizen("run")
-    assert outcome.code == 0, outcome.output
-    return project
-
-
 def published(project: Project, pattern: str) -> Path:
     (path,) = project.root.glob(f"results/models/{pattern}")
     return path
 
 
-def test_the_checkpoint_carries_all_that_the_next_step_needs(project: Project) -> None:
-    first = safetensors.torch.load_file(published(project, "*kaizen*/step-00/model.safetensors"))
-    second = safetensors.torch.load_file(published(project, "*kaizen*/step-01/model.safetensors"))
+def test_the_checkpoint_carries_all_that_the_next_step_needs(finished: Project) -> None:
+    first = safetensors.torch.load_file(published(finished, "*kaizen*/step-00/model.safetensors"))
+    second = safetensors.torch.load_file(published(finished, "*kaizen*/step-01/model.safetensors"))
     parts = {name.split(".")[0] for name in first}
     assert parts == {"encoder", "classifier", "ssl"}
     assert {name.split(".")[0] for name in second} == parts | {"distiller"}
     assert set(first) < set(second)
-    record = json.loads(published(project, "*kaizen*/step-01/node.json").read_text())
+    record = json.loads(published(finished, "*kaizen*/step-01/node.json").read_text())
     assert (
         record["environment"]["precision"] == "float32" and record["environment"]["device"] == "cpu"
     )
-    prior = json.loads(published(project, "*kaizen*/step-00/node.json").read_text())
+    prior = json.loads(published(finished, "*kaizen*/step-00/node.json").read_text())
     assert record["inputs"]["prior"]["key"] == prior["key"]
 
 
-def test_the_history_names_every_term_and_a_variant_has_its_own_only(project: Project) -> None:
-    kaizen = pq.read_table(published(project, "*kaizen*/step-01/history.parquet")).to_pydict()
-    baseline = pq.read_table(published(project, "*no_distill*/step-01/history.parquet")).to_pydict()
+def test_the_history_names_every_term_and_a_variant_has_its_own_only(finished: Project) -> None:
+    kaizen = pq.read_table(published(finished, "*kaizen*/step-01/history.parquet")).to_pydict()
+    baseline = pq.read_table(
+        published(finished, "*no_distill*/step-01/history.parquet")
+    ).to_pydict()
     assert set(kaizen) == {"epoch", "L", "L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD", "lr"}
     assert kaizen["epoch"] == [0, 1]
     assert min(kaizen["L_FE_KD"] + kaizen["L_C_KD"]) > 0
@@ -235,17 +228,17 @@ def test_the_history_names_every_term_and_a_variant_has_its_own_only(project: Pr
 
 
 def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
-    project: Project, tmp_path: Path
+    finished: Project, tmp_path: Path
 ) -> None:
     again = make_project(tmp_path / "again")
     assert again.kaizen("run").code == 0
     manifest = "results/manifest.json"
-    assert (again.root / manifest).read_bytes() == (project.root / manifest).read_bytes()
+    assert (again.root / manifest).read_bytes() == (finished.root / manifest).read_bytes()
     other = make_project(tmp_path / "other", {"grid.seeds": [1], "grid.variants": ["no_distill"]})
     assert other.kaizen("run").code == 0
     one, two = (
         published(p, "*no_distill*/step-00/model.safetensors").read_bytes()
-        for p in (project, other)
+        for p in (finished, other)
     )
     assert one != two
 
@@ -336,11 +329,11 @@ def test_the_training_package_runs_without_pydantic_snakemake_dvc_or_yaml(tmp_pa
         assert (bare.store.root / name).read_bytes() == (project.store.root / name).read_bytes()
 
 
-def test_the_schedule_is_applied_per_epoch(project: Project) -> None:
+def test_the_schedule_is_applied_per_epoch(finished: Project) -> None:
     """The learning rates in the history are the schedule's, which tests/test_schedule.py checks."""
     from kaizen.training.schedule import learning_rate, scaled_lr
 
-    history = pq.read_table(published(project, "*kaizen*/step-00/history.parquet")).to_pydict()
+    history = pq.read_table(published(finished, "*kaizen*/step-00/history.parquet")).to_pydict()
     base = scaled_lr(2.0, 8)
     assert history["lr"] == [learning_rate(epoch, base, 2, 0, 0.003, 0.0) for epoch in (0, 1)]
 

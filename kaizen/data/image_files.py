@@ -105,7 +105,7 @@ def decode_file(data: bytes, bit_depth: int | None = None) -> np.ndarray:
                 ImageOps.exif_transpose(image, in_place=True)
             except MemoryError:
                 raise
-            except Exception:  # damaged EXIF data say nothing about the pixels
+            except Exception:  # noqa: S110 - damaged EXIF data say nothing about the pixels
                 pass
             pixels = to_pixels(_eight_bit(image, data, bit_depth))
     except MemoryError:

@@ -31,7 +31,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))
+        # The loader is a SafeLoader.
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))  # noqa: S506
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run in the project's folder or name the file with --params"

@@ -7,7 +7,7 @@ archive was verified.
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - for an unpickler that makes plain values only
 import tarfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
