@@ -19,6 +19,26 @@ in them is a matter of the source; Kaizen knows nothing of it and changes nothin
 and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
 """  # noqa: E501
 
+_READING = """\
+The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's bytes, or pixels:
+
+```python
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+rows = pq.read_table("data/shards/task-00.train.parquet").to_pylist()
+row = rows[0]
+if row["encoding"] == "raw":
+    shape = row["height"], row["width"], row["channels"]
+    pixels = np.frombuffer(row["image"], np.uint8).reshape(shape)  # [H, W, C]
+else:
+    pixels = np.asarray(Image.open(io.BytesIO(row["image"])))
+```
+"""  # noqa: E501
+
 
 def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
     """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds."""
@@ -87,10 +107,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
         "raw data's checksums and the command that makes it again. How its images were read and "
         "labelled:\n\n"
         f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
-        "How to read "
-        "it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
-        "import pyarrow.parquet as pq\n\nrows = "
-        'pq.read_table("data/shards/task-00.train.parquet")\n```\n',
+        "How to read it": _READING,
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
