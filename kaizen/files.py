@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -107,6 +108,19 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name beside ``path`` for a file that is to be renamed to it; it names host and
+    process.
+    """
+    name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    return path.with_name(name)
+
+
+def is_temporary(name: str, final: str) -> bool:
+    """Whether ``name`` is one that `temporary_beside` makes for a file named ``final``."""
+    return re.fullmatch(rf"\.{re.escape(final)}\.[^/]+\.\d+\.[0-9a-f]{{8}}\.tmp", name) is not None
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
@@ -114,11 +128,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises KaizenError where the disk is full or the folder cannot be written.
     """
-    host = socket.gethostname()
-    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, host)
+        _remove_leftovers(path, socket.gethostname())
         try:
             yield temporary
             with open(temporary, "rb") as file:

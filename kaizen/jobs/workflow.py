@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
-from kaizen.store.layout import MANIFEST, Layout
+from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
 from kaizen.store.store import Store
@@ -59,9 +60,15 @@ class Workflow:
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
-        """Plan an experiment in the checkout ``root``; changes nothing there and in the store."""
+        """Plan an experiment in the checkout ``root``; changes nothing there and in the store.
+
+        Raises KaizenError where the parameters, the data, or the places of either are wrong.
+        """
+        store = Store(default_store(root))
+        raw = Path(params.dataset.path).expanduser().absolute() if params.dataset.path else None
+        check_places(root, store.root, raw)
         plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
-        return cls(params, plan, Store(default_store(root)), root)
+        return cls(params, plan, store, root)
 
     @classmethod
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
@@ -192,6 +199,14 @@ class Workflow:
         if nothing_to_run and is_published(self.layout, self.store, self.root):
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
+
+
+def write_marker(path: Path, plan: str) -> None:
+    """Write what `Workflow.publication` asks for, and remove the earlier ones beside it."""
+    for old in path.parent.glob("*.json"):
+        if re.fullmatch(r"[0-9a-f]{8,64}-\d+-\d+", old.stem):
+            old.unlink(missing_ok=True)
+    write_json(path, {"plan": plan})
 
 
 def use_this_environment(checkout: str) -> None:

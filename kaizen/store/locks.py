@@ -116,11 +116,12 @@ def hold(
     tell: Callable[[str], None] = lambda text: None,
     stop: Callable[[], bool] = lambda: False,
     title: str = "",
+    doing: str = "making the same node",
 ) -> Iterator[NodeLock]:
     """Hold the lock at ``path``; waits for a holder that is alive, after telling who it is and what
     can be done.
 
-    ``title`` is what others are told of the work.
+    ``title`` is what others are told of the work, ``doing`` what they are told that they wait for.
 
     Fences a holder that the scheduler has given up: an earlier start of this very job, which was
     requeued, or a job that is over. Raises KaizenError where the file cannot be written,
@@ -143,7 +144,7 @@ def hold(
                     tell(f"takes over from {holder}, which its scheduler has given up")
                     _write(path, own)
                 elif is_new:
-                    tell(_waiting_for(holder, path))
+                    tell(_waiting_for(holder, path, doing))
                 last_announced = holder.token
         if stop():
             raise Interrupted(
@@ -167,9 +168,9 @@ def _may_take_over(holder: Holder, job: ClusterJob | None) -> bool:
     return holder.job is not None and (holder.job == job or is_over(holder.job))
 
 
-def _waiting_for(holder: Holder, path: Path) -> str:
+def _waiting_for(holder: Holder, path: Path, doing: str) -> str:
     return (
-        f"waits for {holder}, which is making the same node; `kaizen jobs` lists all such. If it "
+        f"waits for {holder}, which is {doing}; `kaizen jobs` lists all such. If it "
         f"is gone (a host that died, a file system without locks), remove {path}"
     )
 
