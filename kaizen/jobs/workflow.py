@@ -85,11 +85,11 @@ class Workflow:
         self.store.follow_sharing()
         take_back(self.layout.nodes, self.store, self.root)
 
-    def register(self) -> None:
+    def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects
-        them.
+        them; ``firm`` where they are to be made, see `kaizen.store.users`.
         """
-        register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes)
+        register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes, firm)
 
     def done(self, node: Node[Spec]) -> bool:
         """Whether a node is finished."""
@@ -219,9 +219,9 @@ def use_this_environment(checkout: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
 
 
-def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
+def workflow_of_config(config: Mapping[str, Any], root: Path, is_job: bool = False) -> Workflow:
     """As `Workflow.from_params`, from Snakemake's merged configuration, ready to run; for the
-    Snakefile.
+    Snakefile, which may be read for a dry run, and is read again by a cluster's jobs (``is_job``).
 
     Bad parameters end the program with one message and exit code 2, before any job.
     """
@@ -235,7 +235,8 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
             read_yaml(given)
         workflow = Workflow.from_params(validate(values), root)
         workflow.prepare_store()
-        workflow.register()
+        if not is_job:
+            workflow.register(firm=False)
         workflow.only = _node_named(only, workflow.plan) if only else None
     except KaizenError as error:
         print(f"kaizen: {error}", file=sys.stderr)
