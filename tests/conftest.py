@@ -5,6 +5,7 @@ small text files, finished projects.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("KAIZEN_SHARED", REPOSITORY.parent / "shared"))
+# The reference implementation's numbers; README.md there says how they were made.
+GOLDEN = REPOSITORY / "tests" / "golden"
 FACTS = DatasetFacts(
     classes=tuple(f"class {label}" for label in range(10)),
     train=tuple(f"train checksum {label}" for label in range(10)),
@@ -55,7 +57,7 @@ def make_plan(changes: Mapping[str, Any] | None = None, facts: DatasetFacts = FA
     return build_plan(make_params(changes), facts, fake_fingerprint)
 
 
-def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None) -> None:
+def commit_fake(store: Store, node: Node[Any], files: Mapping[str, str] | None = None) -> None:
     """Finish a node with the given files (name -> text), or with one in a folder of its own."""
     contents = files or {
         "data.txt": f"made for {node.title}\n",
@@ -66,6 +68,11 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
             (building / name).parent.mkdir(parents=True, exist_ok=True)
             (building / name).write_text(text, encoding="utf-8")
         store.commit(node.job().to_json(), building, {"torch": "9.9"}, {"seconds": 1.5})
+
+
+def golden_reference(part: str) -> Any:
+    """One part of the reference's numbers that are no losses: lars, class_tasks, …"""
+    return json.loads((GOLDEN / "reference.json").read_text(encoding="utf-8"))[part]
 
 
 def tree(folder: Path) -> list[str]:
@@ -107,7 +114,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     # pytest-xdist's own groups (--dist loadgroup, 3.8) do nothing with pytest 9.2.
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFile(LoadFileScheduling):
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
             return "one by one" if Path(file).name in ONE_BY_ONE else file
@@ -147,17 +154,12 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
-    """The reference's losses, inputs and gradients (README.md beside the file); skips where they
-    are not at hand.
-    """
+    """The reference's losses, inputs and gradients by name (tests/golden/README.md)."""
     # Here and not above: plans are tested without torch.
     import numpy as np
     import torch
 
-    path = SHARED / "golden" / "losses.npz"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(GOLDEN / "losses.npz", allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from kaizen.compute import distributed
 from kaizen.compute.device import choose_compute
 from kaizen.errors import NodeFailed
+from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
@@ -115,9 +116,8 @@ def train(case: Case, work: Path) -> Tensors:
         distiller=name, weight=FEATURE_DISTILLERS[name].weight, predictor_hidden=12
     )
     model = ModelParams(width=4, classifier_hidden=[8])
-    student = build_model(
-        model, 3, CLASSES, case.method, small_ssl_params(case.method), distill, seed=3
-    )
+    architecture = Architecture(model=model, channels=3, logits=CLASSES, seed=3)
+    student = build_model(architecture, case.method, small_ssl_params(case.method), distill)
     if double:
         student = student.double()
     teacher = compute.place(frozen_copy(student, case.teacher_train_mode))
@@ -147,6 +147,7 @@ def train(case: Case, work: Path) -> Tensors:
         reporter=PlainReporter("", None, None),
     )
     step.run()
+    assert augment.first is not None
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (
         ("weights", student.state_dict()),
@@ -206,10 +207,13 @@ def normalise(name: str) -> Tensors:
         x = batch[own].requires_grad_()
         y = norm(x)
         (y * weights[own]).pow(2).sum().backward()
+        assert x.grad is not None
         found |= {f"{turn}.output": y.detach(), f"{turn}.gradient": x.grad}
     distributed.sum_gradients(norm.parameters())
     found |= {f"weights.{key}": value.detach() for key, value in norm.state_dict().items()}
-    found |= {f"gradients.{key}": value.grad for key, value in norm.named_parameters()}
+    for key, value in norm.named_parameters():
+        assert value.grad is not None
+        found[f"gradients.{key}"] = value.grad
     return {key: value.contiguous() for key, value in found.items()}
 
 

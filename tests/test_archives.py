@@ -114,7 +114,9 @@ def write_cifar(
 ) -> Path:
     path = folder / cifar.ARCHIVES[source].archive.file
     folder.mkdir(parents=True, exist_ok=True)
-    pickled = python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
+    pickled: Callable[[Any], bytes] = (
+        python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
+    )
     with tarfile.open(path, "w:gz") as tar:
         for name, batch in (content or batches(source)).items():
             add(tar, name, batch if isinstance(batch, bytes) else pickled(batch))
@@ -129,7 +131,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(source: str, path: Path | None, **options: Any) -> Source:
-    return open_source(DatasetParams(source=source, path=str(path) if path else None, **options))  # type: ignore[arg-type]
+    return open_source(DatasetParams(source=source, path=str(path) if path else None, **options))
 
 
 @pytest.mark.parametrize("source", ["cifar10", "cifar100"])
@@ -180,7 +182,11 @@ def test_another_archive_is_refused_before_anything_in_it_is_read(
     path = write_cifar(tmp_path / "data", "cifar10")
     monkeypatch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("the archive was opened"))
     monkeypatch.setattr(cifar.PlainUnpickler, "load", lambda _: pytest.fail("a pickle was read"))
-    for use in (lambda source: source.checksums(None), lambda source: source.rows("train")):
+    uses: tuple[Callable[[Source], object], ...] = (
+        lambda source: source.checksums(None),
+        lambda source: source.rows("train"),
+    )
+    for use in uses:
         with pytest.raises(
             KaizenError,
             match=r"is not as published: its MD5 is \w+, not c58f30108f718f92721af3b95e74349a",
@@ -359,7 +365,7 @@ def test_stl10_rows_are_the_files_images(
 ) -> None:
     source = opened("stl10", tmp_path / place)
     for part in ("train", "test"):
-        rows = source.rows(part)  # type: ignore[arg-type]
+        rows = source.rows(part)
         labels = [value - 1 for value in stl10_files[f"{part}_y.bin"]]
         assert [(row.label, row.index) for row in rows] == sorted(
             (label, i) for i, label in enumerate(labels)

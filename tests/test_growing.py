@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from project import CLASSES, Project, make_project
+from torch import nn
 
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.jobs.make import run_job
-from kaizen.models.feature_classifier import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import Architecture, build_feature_classifier, load_weights
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.plan.job import read_job
@@ -40,7 +41,8 @@ def model_of(logits: int, seed: int = 0, hidden: tuple[int, ...] = (8,)) -> Cont
     ssl = SimCLRParams(projector_hidden=16, projector_out=8)
     distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
     model = ModelParams(width=4, classifier_hidden=list(hidden))
-    return build_model(model, 3, logits, "simclr", ssl, distill, seed)
+    architecture = Architecture(model=model, channels=3, logits=logits, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,7 +139,10 @@ def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> N
         student, teacher, views_of(), labels, COMPUTE, START
     )
     total.backward()
-    (weight, bias) = (student.classifier[-1].weight.grad, student.classifier[-1].bias.grad)
+    last = student.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    weight, bias = last.weight.grad, last.bias.grad
+    assert weight is not None and bias is not None
     # Nothing in the batch speaks of the new logits.
     assert weight[3:].abs().sum() == bias[3:].abs().sum() == 0
     assert all(row.abs().sum() > 0 for row in weight[:3])
@@ -185,8 +190,9 @@ def predictions(project: Project, variant: str, step: int) -> dict[int, list[int
     """
     folder = published(project, variant, f"step-{step:02d}")
     params = json.loads((folder / "node.json").read_text())["params"]
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(params["logits"]), seed=0
+        Architecture(model=parts, channels=3, logits=len(params["logits"]), seed=0)
     )
     load_weights(model, safetensors.torch.load_file(folder / "model.safetensors"), folder)
     model.eval()
@@ -248,8 +254,10 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     )
     evaluator = Evaluator(read_job(spec, "the plan"), Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Linear) and model.labels is not None
     with torch.no_grad():
-        model.classifier[-1].bias.fill_(-1e30)
+        last.bias.fill_(-1e30)
     seen = set(model.labels)
     assert len(seen) == 2
     for predicted in evaluator.predictions(model, [0])["classifier"]:

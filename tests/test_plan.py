@@ -219,8 +219,8 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
     }
     assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
-        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
-        packages = ("numpy", "pillow")
+        own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages: tuple[str, ...] = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         assert node.code_hash == fake_fingerprint(own, packages)
@@ -338,7 +338,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
     split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]}
     before = make_plan(split, DOMAIN_FACTS)
     checksums = (f"{part} c", "new images", f"{part} s")
-    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **{f"{part}_domains": checksums}))
+    changes: dict[str, Any] = {f"{part}_domains": checksums}
+    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **changes))
     trained = ["step/*/2", "specialist/2"] if part == "train" else []
     expected = [*trained, "shards", "evaluation/*", "reference", "summary"]
     assert changed(before, after) == matching(before, expected)
@@ -472,10 +473,8 @@ def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     train = tuple(
         "new images" if label == first else checksum for label, checksum in enumerate(FACTS.train)
     )
-    renamed, retaken = (
-        dataclasses.replace(FACTS, **{name: value})
-        for name, value in (("classes", classes), ("train", train))
-    )
+    renamed = dataclasses.replace(FACTS, classes=classes)
+    retaken = dataclasses.replace(FACTS, train=train)
     assert changed(before, make_plan(BASE, renamed)) == changed(before, make_plan(BASE, retaken))
 
 
@@ -672,11 +671,11 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "summary": plan.summary.key,
     }
     assert found == {
-        "shards": "8943986ef8049b1dc98c4f2ae7a4773a",
-        "replay": "4d404c2bcc8fc35396df72878c7a44ba",
-        "step 0": "1cd5e60ad1e6baa72117605f32251213",
-        "step 1": "ed41168290c83e04747b6ac5e31b488d",
-        "evaluation": "9926762696f5b2bbeab7f23d096e36ac",
-        "reference": "011211a2dfbb28152c56c2428e7333bc",
-        "summary": "74babbc2bfc175e9a27de165b4c71db8",
+        "shards": "22511f8e0e8ddca7f3c901656bcfb269",
+        "replay": "75a754eac88e99d347333498b9586c02",
+        "step 0": "5e6a268a71a26dad5df6f657d69dee1d",
+        "step 1": "8150a572fcf3d966f175d23f3e18f961",
+        "evaluation": "786e5abc52d6bfc9b8d62cadb3595c2e",
+        "reference": "1ccb8968f8f6581546e96d406a70e2e7",
+        "summary": "82e6fe5e065abfe78f73dea4493876d6",
     }

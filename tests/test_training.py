@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from project import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
+from kaizen.ssl.simclr import SimCLR
 from kaizen.training.loop import StepData
 from kaizen.training.objective import Objective
 from kaizen.training.student import build_model, frozen_copy
@@ -33,31 +35,26 @@ START = Moment(0, 1, 0)
 
 def small_model(seed: int = 0) -> Any:
     ssl = SimCLRParams(projector_hidden=16, projector_out=8, temperature=0.3)
-    return build_model(
-        ModelParams(width=4, classifier_hidden=[8]),
-        3,
-        5,
-        "simclr",
-        ssl,
-        FeatureDistillParams(distiller="contrastive", predictor_hidden=12),
-        seed,
-    )
+    model = ModelParams(width=4, classifier_hidden=[8])
+    distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
+    architecture = Architecture(model=model, channels=3, logits=5, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def batch(seed: int = 0, count: int = 6) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    views = tuple(torch.randn(count, 3, 8, 8, generator=generator) for _ in range(2))
-    return views, torch.tensor([0, 1, 2, -1, 4, 1])[:count]
+    first, second = (torch.randn(count, 3, 8, 8, generator=generator) for _ in range(2))
+    return (first, second), torch.tensor([0, 1, 2, -1, 4, 1])[:count]
 
 
 def cosine_cross_entropy(
     rows: torch.Tensor, columns: torch.Tensor, positives: list[int], skip_self: bool, t: float
 ) -> float:
     """Mean of -log softmax(cosine / t)[positive], row by row in plain Python."""
-    rows, columns = rows.double().detach().numpy(), columns.double().detach().numpy()
+    a, b = rows.double().detach().numpy(), columns.double().detach().numpy()
     total = 0.0
-    for i, row in enumerate(rows):
-        scores = [row @ c / np.linalg.norm(row) / np.linalg.norm(c) / t for c in columns]
+    for i, row in enumerate(a):
+        scores = [row @ c / np.linalg.norm(row) / np.linalg.norm(c) / t for c in b]
         kept = [score for j, score in enumerate(scores) if not (skip_self and j == i)]
         total += np.log(np.sum(np.exp(kept))) - scores[positives[i]]
     return total / len(rows)
@@ -83,6 +80,7 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
         cosine_cross_entropy(z, z, partner, True, 0.3), rel=1e-5
     )
     p = torch.cat([student.distiller.predictor(student.ssl.projector(f)) for f in features])
+    assert isinstance(teacher.ssl, SimCLR)
     f = torch.cat([teacher.ssl.projector(teacher.encoder(view)) for view in views])
     same = list(range(2 * count))
     both = cosine_cross_entropy(p, f, same, False, 0.2) + cosine_cross_entropy(
@@ -107,7 +105,8 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
 def test_the_joint_loss_is_the_same_sum_of_tensors_and_of_numbers() -> None:
     values = {"L_FE_CT": 1.0, "L_FE_KD": 10.0, "L_C_CT": 100.0, "L_C_KD": 1000.0}
     for weights, expected in (((0.5, 2.0), 2106.0), ((None, 2.0), 2101.0), ((0.5, None), 106.0)):
-        objective = Objective(*weights, 1.0, False)
+        feature, classifier = weights
+        objective = Objective(feature, classifier, 1.0, False)
         assert objective.total(values) == expected
         tensors = {name: torch.tensor(value) for name, value in values.items()}
         assert objective.total(tensors).item() == expected
@@ -257,6 +256,7 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
             "image.channels": 1,
             "image.mean": [0.5],
             "image.std": [0.25],
+            "image.drop_colour": True,
             "image.load_size": 6,
         },
         {

@@ -372,9 +372,13 @@ def test_every_section_knows_its_keys() -> None:
 def test_values_that_are_no_json_are_refused() -> None:
     circular: list[Any] = []
     circular.append(circular)
-    for values in ({datetime.date(2020, 1, 1): 3}, {"grid": {"seeds": circular}}):
+    cases: tuple[dict[Any, Any], ...] = (
+        {datetime.date(2020, 1, 1): 3},
+        {"grid": {"seeds": circular}},
+    )
+    for values in cases:
         with pytest.raises(KaizenError, match=r"params\.yaml: .*write plain mappings"):
-            validate(values)  # type: ignore[arg-type]
+            validate(values)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +411,9 @@ def test_whole_numbers_may_stand_for_others() -> None:
     params = validate(
         {"train": {"lr": 1, "min_lr": 0}, "replay": {"proportion": [0, 1]}, "image": {"std": [1]}}
     )
-    values = (params.train.lr, params.train.min_lr, *params.replay.proportion, *params.image.std)
+    proportions = params.replay.proportion
+    assert proportions is not None
+    values = (params.train.lr, params.train.min_lr, *proportions, *params.image.std)
     assert values == (1.0, 0.0, 0.0, 1.0, 1.0)
     assert {type(value) for value in values} == {float}
 

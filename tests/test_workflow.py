@@ -20,7 +20,7 @@ from pathlib import Path
 from project import ALL_NODES, Project, made_since, make_checkout
 
 from kaizen.files import read_json
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.records import RUN_RECORD
 
 
 def test_repeating_runs_nothing(project: Project) -> None:

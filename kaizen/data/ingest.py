@@ -45,12 +45,14 @@ def ingest(
     workers: int,
     out: Path,
     progress: Progress | None = None,
+    found: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what
     tasks.json holds.
 
-    ``progress(done, total)`` is called in images. A skipped image counts as drawn when
-    ``labels.fraction`` is applied; test images always keep their label. Raises KaizenError on a bad
+    ``progress(done, total)`` is called in images. ``found`` is what `Source.found` gave the plan;
+    None: asked for here. A skipped image counts as drawn when ``labels.fraction`` is applied; test
+    images always keep their label. Raises KaizenError on a bad
     source or split, on a corrupt image (``on_corrupt`` "stop"), and where skipping leaves a class
     empty; NodeFailed where a worker process was killed.
     """
@@ -71,7 +73,9 @@ def ingest(
     if stream.by == "domain":
         for entry, domain in zip(entries, stream.domains, strict=True):
             entry["domain"] = source.domains[domain]
-    read = ReadImages(source, dataset.encoding, dataset.raw_limit, dataset.resize)
+    read = ReadImages(
+        source, dataset.encoding, dataset.raw_limit, dataset.resize, dataset.bit_depth
+    )
     reader = ChunkReader(read, 1 if source.in_memory else workers)
     done = 0
 
@@ -106,6 +110,7 @@ def ingest(
         "split": stream.by,
         "classes": names,
         "num_classes": len(names),
+        **(source.found(None) if found is None else found),
         "tasks": entries,
     }
     write_json(out / TASKS_FILE, summary)
@@ -167,13 +172,14 @@ def _write(
 ) -> dict[str, Any]:
     """Write one shard from the chunks that hold its rows.
 
-    Returns how many rows are labelled and were skipped, and the smallest and largest height and
-    width of its images.
+    Returns how many rows are labelled, were skipped and are in colour, and the smallest and largest
+    height and width of its images.
     """
     skipped: list[Corrupt] = []
     kept = dict.fromkeys(sorted({row.label for row in shard.rows} - {UNLABELLED}), 0)
     with_label = 0
     heights, widths = set[int](), set[int]()
+    colour = 0
     with writer:
         for keep, outcome in _outcomes(shard, chunks, advance):
             if isinstance(outcome, Corrupt):
@@ -189,6 +195,7 @@ def _write(
             with_label += bool(keep)
             heights.add(outcome.height)
             widths.add(outcome.width)
+            colour += outcome.channels == 3
             writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
         for label, count in kept.items():
             if not count:
@@ -204,7 +211,7 @@ def _write(
         if heights
         else {}
     )
-    return {"labelled": with_label, "skipped": len(skipped), **sizes}
+    return {"labelled": with_label, "skipped": len(skipped), "colour": colour, **sizes}
 
 
 def _outcomes(

@@ -1,5 +1,4 @@
-"""The metrics of continual learning as functions of an accuracy matrix (architecture.md,
-"Metrics").
+"""The metrics of continual learning as functions of an accuracy matrix (fidelity.md §13).
 
 A is T x T: ``A[t][i]`` is the accuracy (0..1) on task i's test images after step t, for all i, also
 i > t, arg max over all classes of the stream. Indices are 0-based here; the formulas in the
@@ -42,8 +41,8 @@ def final_accuracy(a: Matrix) -> float:
 def forgetting(a: Matrix) -> float | None:
     """F = 1/(T-1) sum_{i<T} max_t (A[t,i] - A[T,i]); None for one task.
 
-    The maximum runs over all steps t, as the architecture defines it: also over t < i, before task
-    i was seen. For a classifier an unseen class scores about 0, so this equals the more common
+    The maximum runs over all steps t, as fidelity.md §13 defines it: also over t < i, before task i
+    was seen. For a classifier an unseen class scores about 0, so this equals the more common
     maximum over t >= i; a probe on all tasks may score best before task i is learnt, and losing
     that counts too. t = T is among the steps, so F is never negative (backward transfer is the
     signed figure).

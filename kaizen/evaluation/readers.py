@@ -41,7 +41,8 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
 
     optimizer.step(closure)
     with torch.no_grad():
-        return classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        predicted: Tensor = classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        return predicted
 
 
 def nearest_neighbours(

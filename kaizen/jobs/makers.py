@@ -39,6 +39,7 @@ def _shards(
         job.local.workers,
         building,
         lambda done, total: reporter.amount(done, total, "images ingested"),
+        job.spec.found,
     )
     _check_unchanged(dataset, job)
     images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
@@ -57,7 +58,7 @@ def _check_unchanged(dataset: DatasetParams, job: Job[ShardsSpec]) -> None:
     facts = dataset_facts(dataset, Path.cwd())
     found = facts.identities()
     changed = any(found.get(name) != checksum for name, checksum in job.identities.items())
-    if changed or list(facts.classes) != job.spec.classes:
+    if changed or (list(facts.classes), facts.found) != (job.spec.classes, job.spec.found):
         raise KaizenError(
             f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan "
             "was made; run the same command again, which plans again"

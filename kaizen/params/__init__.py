@@ -16,6 +16,7 @@ from kaizen.params.data import (
     AugmentParams,
     DatasetParams,
     ImageParams,
+    InputParams,
     JitterParams,
     LabelsParams,
     ReplayParams,
@@ -75,6 +76,7 @@ __all__ = [
     "FeatureDistillParams",
     "GridParams",
     "ImageParams",
+    "InputParams",
     "JitterParams",
     "LabelsParams",
     "MoCoV2PlusParams",
@@ -114,7 +116,7 @@ class Params:
     replay: ReplayParams = section(ReplayParams)
     variants: dict[str, VariantParams] = doc({}, "further variants by name")
     grid: GridParams = section(GridParams)
-    image: ImageParams = section(ImageParams)
+    image: InputParams = section(InputParams)
     augment: AugmentParams = section(AugmentParams)
     model: ModelParams = section(ModelParams)
     ssl: SSLParams = section(SSLParams)

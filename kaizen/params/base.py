@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 try:
-    from pydantic import Field
+    from pydantic import Field as Field
 except (
     ImportError
 ):  # a training job on a bare GPU machine: its parameters were checked when planned

@@ -58,7 +58,7 @@ def _strict_loader(path: Path) -> Any:
     """A class that loads the YAML file ``path`` and names it where a key is wrong."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is without types
         """SafeLoader that refuses a key given twice, of which YAML would silently take the last,
         and what two versions of YAML read differently (`kaizen.params.scalars`).
         """
@@ -95,7 +95,8 @@ def _strict_loader(path: Path) -> Any:
                     "one"
                 )
             lines[key] = line
-        return loader.construct_mapping(node, deep=True)
+        values: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+        return values
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     return Loader

@@ -42,12 +42,15 @@ class ShardsSpec:
 
     ``dataset`` and ``labels`` lack what does not decide the shards' content; see
     `ShardsSpec.dataset_params`. ``classes`` are the names of all classes in label order.
+    ``found`` is what the source left out (`kaizen.data.sources.base.Source.found`): tasks.json
+    holds it, and steps do not depend on it.
     """
 
     dataset: dict[str, Any]
     split: dict[str, Any]
     labels: dict[str, Any]
     classes: list[str]
+    found: dict[str, Any]
 
     def dataset_params(self, path: str | None, classes: list[str] | str | None) -> DatasetParams:
         """The dataset, which lies at ``path``; parameters that its source does not read have their
@@ -205,6 +208,7 @@ class SummarySpec:
     tasks: list[list[int]]
     context: Context
     data: DataFacts
+    found: dict[str, Any]
 
 
 Spec = ShardsSpec | ReplaySpec | StepSpec | EvaluationSpec | SummarySpec

@@ -9,6 +9,7 @@ from typing import Any
 from kaizen.params import (
     VARIANTS,
     FeatureDistillParams,
+    ImageParams,
     NetworkParams,
     OptimisationParams,
     Params,
@@ -48,7 +49,7 @@ def plan_step(
         num_classes=len(draft.facts.classes),
         ssl=getattr(params.ssl, method),
         model=narrowed(params.model, NetworkParams),
-        image=params.image,
+        image=narrowed(params.image, ImageParams),
         augment=params.augment,
         train=narrowed(params.train, OptimisationParams),
         stem_padding_2=params.reference_compat.stem_padding_2,

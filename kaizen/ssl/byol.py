@@ -60,7 +60,8 @@ class BYOL(SSLMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Let the momentum network follow."""

@@ -62,4 +62,5 @@ class SimSiam(SSLMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections

@@ -90,7 +90,8 @@ class SwAV(PrototypeMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections
 
     def before_update(self, moment: Moment, encoder: nn.Module) -> None:
         """Let the prototypes rest in a task's first epochs."""

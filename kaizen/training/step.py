@@ -18,7 +18,7 @@ from kaizen.compute.seeds import derive_seed
 from kaizen.data.names import CHECKPOINT, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
-from kaizen.models.feature_classifier import load_weights, read_checkpoint
+from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.plan import roles
 from kaizen.plan.job import Job
@@ -38,17 +38,8 @@ from kaizen.views.batches import Rows, open_rows
 
 def student_for(params: StepSpec) -> ContinualModel:
     """The student that the parameters describe, with its initial weights."""
-    return build_model(
-        params.model,
-        params.image.channels,
-        params.num_classes,
-        params.method,
-        params.ssl,
-        params.feature_distill,
-        params.seed,
-        params.stem_padding_2,
-        params.image.size,
-    )
+    architecture = architecture_of(params)
+    return build_model(architecture, params.method, params.ssl, params.feature_distill)
 
 
 def run_step(

@@ -107,8 +107,7 @@ def resize_weights(
 
 @functools.lru_cache(maxsize=4)
 def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
-    """Weights of every box: float32 [2, source, source, target, source], by whether it is mirrored
-    (0 or 1), its length - 1 and its start.
+    """Weights of every box, float32 [2 * source**2, target, source], at its `_table_row`.
 
     Small images have few boxes, and looking weights up is much faster than computing them.
     Starts too large for the length hold the last box that fits; they are never asked for.
@@ -116,8 +115,14 @@ def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
     axes = (torch.arange(2), torch.arange(1, source + 1), torch.arange(source))
     mirrored, length, start = torch.cartesian_prod(*axes).to(device).unbind(1)
     start = torch.minimum(start, source - length)
-    weights = resize_weights(start, length, mirrored.bool(), source, target)
-    return weights.reshape(2, source, source, target, source)
+    return resize_weights(start, length, mirrored.bool(), source, target).contiguous()
+
+
+def _table_row(start: Tensor, length: Tensor, mirrored: Tensor, source: int) -> Tensor:
+    """Where `_weight_table` has each of M boxes, int64 [M]: it goes through the starts of every
+    length, not mirrored and then mirrored.
+    """
+    return (mirrored * source + length - 1) * source + start
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -145,7 +150,7 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     backwards = torch.cat((torch.zeros_like(mirrored), mirrored))
     if 2 * side**3 * size <= _TABLE_LIMIT:
         table = _weight_table(side, size, images.device)
-        weights = table[backwards.long(), length - 1, start]
+        weights = table[_table_row(start, length, backwards, side)]
     else:
         weights = resize_weights(start, length, backwards, side, size)
     vertical, horizontal = weights[:count, :, :height], weights[count:, :, :width]

@@ -275,7 +275,8 @@ def test_a_member_that_claims_more_than_there_is(
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
         info = entry(MEMBER, size=1 << 40)
-        tar.fileobj.write(info.tobuf() + bytes(512))  # type: ignore[union-attr]
+        assert tar.fileobj is not None
+        tar.fileobj.write(info.tobuf() + bytes(512))
     path.write_bytes(file.getvalue())
     publish(monkeypatch, "cifar10", path)
     with pytest.raises(KaizenError) as caught:

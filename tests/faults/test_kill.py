@@ -18,8 +18,8 @@ from project import Project
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
+from kaizen.store.layout import PROVENANCE
 from kaizen.store.node_id import NodeId
-from kaizen.store.publish import PROVENANCE
 
 
 def published(project: Project) -> dict[str, str]:

@@ -20,7 +20,7 @@ from faults.table import fault
 from faults.warm import Warm
 from kaizen.files import read_json
 from kaizen.store.node_id import NodeId
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.records import RUN_RECORD
 
 YEAR = 365 * 24 * 3600
 

@@ -15,6 +15,7 @@ def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
 
     def pick(group: ClassRows, count: int) -> np.ndarray:
         order = seeded_order(len(group.rows), stream.seed, "replay", group.task, group.label)
-        return group.rows[order[:count]]
+        chosen: np.ndarray = group.rows[order[:count]]
+        return chosen
 
     return choose_by_group(stream, size, pick)

@@ -20,7 +20,8 @@ def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
     def pick(group: ClassRows, count: int) -> np.ndarray:
         if count == len(group.rows):
             return group.rows
-        return group.rows[herding_order(features(group.task)[group.rows], count)]
+        chosen: np.ndarray = group.rows[herding_order(features(group.task)[group.rows], count)]
+        return chosen
 
     return choose_by_group(stream, size, pick)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.data.sources.archive import Archive, ArchiveSource, Content, Images, member
-from kaizen.data.sources.base import Part
+from kaizen.data.sources.base import Looks, Part
 from kaizen.params import DatasetParams
 
 _SIDE = 32
@@ -83,6 +83,10 @@ class Cifar(ArchiveSource):
     def classes(self) -> list[str]:
         """The published names in label order."""
         return list(ARCHIVES[self.name].classes)
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """As published."""
+        return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, "all of them")
 
     def load(self) -> Content:
         """Read both parts out of the archive; nothing is written to disk."""
