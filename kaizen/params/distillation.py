@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from kaizen.params.base import STRICT, Field, NonNegative, NonNegativeInt, Positive, doc, section
+from kaizen.params.base import (
+    STRICT,
+    Field,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Temperature,
+    doc,
+    section,
+)
 from kaizen.params.registry import FEATURE_DISTILLERS
 
 # Checked by kaizen/params/validation.py; the schema names the distillers for editors.
@@ -18,7 +27,7 @@ class ContrastiveDistillParams:
 
     __pydantic_config__ = STRICT
 
-    temperature: Positive = doc("of the softmax over all projections", 0.2)
+    temperature: Temperature = doc("of the softmax over all projections", 0.2)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class PrototypeDistillParams:
 
     __pydantic_config__ = STRICT
 
-    temperature: Positive = doc("of both softmaxes over prototypes", 0.1)
+    temperature: Temperature = doc("of both softmaxes over prototypes", 0.1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,10 @@ class ClassifierDistillParams:
     __pydantic_config__ = STRICT
 
     weight: NonNegative = doc("lambda_c", 2.0)
-    temperature: Positive = doc("softens teacher and student alike; 1 in the paper", 1.0)
+    # Beyond 1e9 even float64 hardly tells the softened predictions apart.
+    temperature: Annotated[float, Field(ge=1e-30, le=1e9)] = doc(
+        "softens teacher and student alike; 1 in the paper", 1.0
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from kaizen.params.base import (
     NonNegativeInt,
     Positive,
     Probability,
+    Temperature,
     doc,
     section,
 )
@@ -24,7 +25,7 @@ class SimCLRParams:
 
     projector_hidden: Count = doc("width of the projector's hidden layer (the paper: 4096)", 256)
     projector_out: Count = doc("size of the projection (the paper: 256)", 64)
-    temperature: Positive = doc("NT-Xent temperature", 0.2)
+    temperature: Temperature = doc("NT-Xent temperature", 0.2)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class MoCoV2PlusParams:
 
     projector_hidden: Count = doc("width of the projector's hidden layer (the paper: 2048)", 256)
     projector_out: Count = doc("size of the projection (the paper: 256)", 64)
-    temperature: Positive = doc("of the softmax over the positive and the queue", 0.2)
+    temperature: Temperature = doc("of the softmax over the positive and the queue", 0.2)
     queue_size: Count = doc("keys in each view's queue of negatives (the paper: 65536)", 1024)
     momentum_base: Probability = doc("momentum network: coefficient at a task's first step", 0.99)
     momentum_final: Probability = doc("and at its last", 0.999)
@@ -101,7 +102,7 @@ class NNCLRParams:
     projector_hidden: Count = doc("width of the projector's hidden layers (CaSSLe: 2048)", 256)
     projector_out: Count = doc("size of the projection (CaSSLe: 256)", 64)
     predictor_hidden: Count = doc("width of the predictor's hidden layer (CaSSLe: 4096)", 256)
-    temperature: Positive = doc("of the softmax over the batch", 0.2)
+    temperature: Temperature = doc("of the softmax over the batch", 0.2)
     queue_size: Count = doc("projections among which neighbours are sought (CaSSLe: 65536)", 1024)
 
 
@@ -114,9 +115,9 @@ class SwAVParams:
     projector_hidden: Count = doc("width of the projector's hidden layer (CaSSLe: 2048)", 256)
     projector_out: Count = doc("size of the projection (CaSSLe: 128)", 64)
     prototypes: Count = doc("number of prototypes (CaSSLe: 3000)", 100)
-    temperature: Positive = doc("of the softmax over prototypes", 0.1)
+    temperature: Temperature = doc("of the softmax over prototypes", 0.1)
     sinkhorn_iterations: Count = doc("rounds of Sinkhorn-Knopp", 3)
-    sinkhorn_epsilon: Positive = doc("sharpness of the assignments", 0.05)
+    sinkhorn_epsilon: Temperature = doc("sharpness of the assignments", 0.05)
     queue_size: NonNegativeInt = doc(
         "earlier projections that take part in the assignment (CaSSLe: 3840)", 256
     )
@@ -135,11 +136,11 @@ class DINOParams:
     projector_hidden: Count = doc("width of the head's hidden layers (CaSSLe: 2048)", 256)
     projector_out: Count = doc("size of the head's bottleneck, the projection (CaSSLe: 256)", 64)
     prototypes: Count = doc("outputs of the last layer (CaSSLe: 4096)", 256)
-    student_temperature: Positive = doc("of the student's softmax", 0.1)
-    teacher_temperature_start: Positive = doc(
+    student_temperature: Temperature = doc("of the student's softmax", 0.1)
+    teacher_temperature_start: Temperature = doc(
         "of the momentum network's softmax at a task's start", 0.04
     )
-    teacher_temperature: Positive = doc("and after the warm-up", 0.07)
+    teacher_temperature: Temperature = doc("and after the warm-up", 0.07)
     teacher_temperature_warmup_epochs: NonNegativeInt = doc(
         "epochs of linear warm-up of that temperature", 50
     )
