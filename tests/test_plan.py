@@ -68,6 +68,7 @@ REACH: dict[str, list[str]] = {
     "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
     "reference_compat.stem_padding_2": TRAINED,
     "reference_compat.epoch_length": REHEARSED,
+    "reference_compat.simsiam_predictor_warmup": TRAINED,
     "runtime": [],
 }
 # What to change where halving, adding one, negating and the other choice would not do.
@@ -163,6 +164,8 @@ def other_value(hint: Any, value: Any) -> Any:
 def base_for(path: str) -> dict[str, Any]:
     """An experiment in which a parameter of a method or distiller has an effect."""
     *_, owner, _ = ["", "", *path.split(".")]
+    if path == "reference_compat.simsiam_predictor_warmup":
+        return BASE | {"grid.methods": ["simsiam"]}
     for method, entry in SSL_METHODS.items():
         if path.startswith("ssl.") and owner == method:
             return BASE | {"grid.methods": [method]}

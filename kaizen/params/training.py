@@ -125,3 +125,8 @@ class ReferenceCompatParams:
     epoch_length: bool = doc(
         "an epoch is as long as the longer of the task and replay loaders", False
     )
+    simsiam_predictor_warmup: bool = doc(
+        "SimSiam's predictor, whose rate is not scheduled, has train.warmup_start_lr in epoch 0 of "
+        "each task",
+        False,
+    )

@@ -293,6 +293,8 @@ class _Builder:
             before = prior.params["logits"] if prior else []
             new = [label for task in tasks for label in self.tasks[task] if label not in before]
             step |= {"logits": before + new, "num_classes": len(before + new)}
+        if compat.simsiam_predictor_warmup and registry.SSL_METHODS[method].static_heads:
+            step["static_warmup"] = True
         inputs: dict[str, Node] = {"shards": self.shards}
         if prior is not None:
             inputs["prior"] = prior

@@ -23,7 +23,7 @@ from kaizen.training.objective import TERM_NAMES, TERMS, Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, scaled_lr
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 from kaizen.training.student import ContinualModel
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Batch, Rows, cycle
@@ -87,6 +87,8 @@ class Step:
     save_every_epochs: int
     reporter: Reporter
     watch: Watch = field(default_factory=Watch)
+    # reference_compat.simsiam_predictor_warmup
+    static_warmup: bool = False
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
@@ -213,7 +215,8 @@ class Step:
     def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train
         if group.static:
-            return group.lr
+            warmup = train.warmup_epochs if self.static_warmup else 0
+            return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
         return learning_rate(
             epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
         )

@@ -67,6 +67,7 @@ class StepParams:
     teacher_train_mode: bool = False
     replay_batch_size: int = 0
     longest_loader: bool = False
+    static_warmup: bool = False
 
 
 def student_for(params: StepParams) -> ContinualModel:
@@ -142,6 +143,7 @@ def run_step(
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
+        static_warmup=params.static_warmup,
         seed=derive_seed(params.seed, "training", *params.tasks),
         compute=compute,
         work=store.work_folder("step", spec["key"]),
