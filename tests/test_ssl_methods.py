@@ -125,6 +125,12 @@ def test_only_simsiams_predictor_keeps_its_learning_rate() -> None:
             if group.static
         }
         assert static == ({"predictor"} if method == "simsiam" else set())
+        # Of few images batches are smaller, and so is the rate.
+        rates = {
+            size: parameter_groups(small_model(method), TrainParams(lr=1.0), size)[0].lr
+            for size in (None, 20, 256)
+        }
+        assert rates == {None: 32 / 256, 20: 20 / 256, 256: 1.0}
         # The plan knows it without torch.
         assert SSL_METHODS[method].static_heads == bool(static)
 

@@ -64,7 +64,9 @@ class EvaluationParams:
     probe_l2: NonNegative = doc("linear probe: L2 penalty on its weights", 1e-3)
     probe_iterations: Count = doc("linear probe: L-BFGS iterations", 100)
     probe_fraction: Fraction = doc(
-        "share of the training rows that probe and kNN learn from, evenly spaced", 1.0
+        "share of the training rows that probe and kNN learn from, chosen as by "
+        "train.data_fraction",
+        1.0,
     )
     knn_k: Count = doc("kNN: neighbours", 20)
     knn_temperature: Positive = doc("kNN: weights are exp(cosine / temperature)", 0.07)

@@ -66,10 +66,14 @@ class TrainParams:
         "replay images added to each batch (at most; the shard may be smaller)", 32
     )
     data_fraction: Fraction = doc(
-        "share of each task's rows that is trained on, evenly spaced", 1.0
+        "share of each task's rows that is trained on: of each class's labelled rows, and of the "
+        "unlabelled ones, this share rounded up, evenly spaced",
+        1.0,
     )
     optimizer: Literal["sgd", "lars"] = doc("SGD with momentum, or the same under LARS", "lars")
-    lr: Positive = doc("learning rate at batch size 256; scaled by batch_size / 256", 2.0)
+    lr: Positive = doc(
+        "learning rate at batch size 256; scaled by the batch that is trained with / 256", 2.0
+    )
     classifier_lr: Positive = doc("learning rate of the classifier; not scaled", 0.1)
     momentum: Annotated[float, Field(ge=0, lt=1)] = doc("SGD momentum", 0.9)
     weight_decay: NonNegative = doc("on all but the classifier", 1e-5)

@@ -97,7 +97,7 @@ class Step:
         was learnt is not finite, leaving the last good resume state in place.
         """
         self.optimizer = SGD(
-            parameter_groups(self.student, self.train),
+            parameter_groups(self.student, self.train, self.data.batch_size),
             self.train.momentum,
             self.train.optimizer == "lars",
             self.train.lars_eta,
@@ -298,11 +298,16 @@ class Step:
         return progress
 
 
-def parameter_groups(student: ContinualModel, train: TrainParams) -> list[ParameterGroup]:
+def parameter_groups(
+    student: ContinualModel, train: TrainParams, batch_size: int | None = None
+) -> list[ParameterGroup]:
     """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
     classifier has no decay.
+
+    The batch is the one that is trained with, ``batch_size``: of few images it is smaller than
+    train.batch_size, which counts where none is given.
     """
-    lr = scaled_lr(train.lr, train.batch_size)
+    lr = scaled_lr(train.lr, batch_size or train.batch_size)
     groups = [
         ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
     ]
