@@ -304,7 +304,7 @@ def test_a_share_holds_every_class_and_every_group_of_labels() -> None:
 def test_row_groups_hold_the_rows_of_the_whole(tmp_path: Path, fraction: float) -> None:
     pixels = random_pixels(40, 6, 6, 1)
     # Ten classes, each of four rows in a line.
-    write(tmp_path / "s", [record(pixels[i], i // 4, i) for i in range(40)], row_group_mb=0.0002)
+    write(tmp_path / "s", [record(pixels[i], i, i // 4) for i in range(40)], row_group_mb=0.0002)
     images, labels = load_shard(tmp_path / "s", GREY, fraction)
     chosen = np.concatenate([4 * label + selected_rows(4, fraction) for label in range(10)])
     np.testing.assert_array_equal(labels, chosen // 4)

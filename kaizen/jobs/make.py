@@ -224,6 +224,8 @@ def _replay(
 ) -> Result:
     from kaizen.data.replay.base import Size, no_features
     from kaizen.data.replay.shard import make_replay
+    from kaizen.data.shards import shard_info
+    from kaizen.plan.replay_check import empty_replay
 
     params = spec["params"]
     key = spec["inputs"]["shards"]["key"]
@@ -246,6 +248,8 @@ def _replay(
         out,
         features,
     )
+    if size.amount and not shard_info(out).rows:
+        raise empty_replay(params["unit"], params["size"], params["task"])
     return environment, {}
 
 

@@ -61,6 +61,7 @@ def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
         tuple(source.domains),
         tuple(domains["train"]),
         tuple(domains["test"]),
+        tuple(source.train_counts()),
     )
 
 

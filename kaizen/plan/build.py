@@ -27,6 +27,7 @@ from kaizen.plan.nodes import (
     size_text,
     size_words,
 )
+from kaizen.plan.replay_check import refuse_empty_replay
 
 Fingerprint = Callable[[tuple[str, ...], tuple[str, ...]], str]
 
@@ -61,6 +62,8 @@ class _Builder:
         self.tasks = self.stream.classes
 
     def build(self) -> Plan:
+        grid = {name: variant_switches(self.params, name) for name in self.params.grid.variants}
+        refuse_empty_replay(self.params, self.facts, self.stream, grid)
         self.shards = self._shards()
         runs = tuple(self._run(*point) for point in self._points())
         seeds = dict.fromkeys((run.method, run.seed) for run in runs)

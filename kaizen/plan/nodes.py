@@ -36,6 +36,9 @@ class DatasetFacts:
     domains: tuple[str, ...] = ()
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
+    # Training images of each class; empty where the source does not know them without reading all.
+    # In no key: what they are shows in the checksums.
+    train_counts: tuple[int, ...] = ()
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""

@@ -195,13 +195,14 @@ def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Comput
     data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
     if "replay" in files:
         replay = rows("replay", 1.0)
-        # A proportion of a small class may round to no image at all: the step is then one without
-        # replay.
-        if replay.count:
-            data.replay, data.replay_batch_size = (
-                replay,
-                min(params.replay_batch_size, replay.count),
+        if not replay.count:
+            raise KaizenError(
+                f"replay: the replay shard of task {', '.join(map(str, params.tasks))} is empty, "
+                "so this would be a step without replay; raise the replay size, or take a variant "
+                "without replay"
             )
+        data.replay = replay
+        data.replay_batch_size = min(params.replay_batch_size, replay.count)
     if data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "

@@ -63,6 +63,10 @@ class Source(ABC):
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
 
+    def train_counts(self) -> list[int]:
+        """The number of training images of each class; none where that would need the data read."""
+        return []
+
     @abstractmethod
     def rows(self, part: Part) -> list[Row]:
         """All images of a part in dataset order: class by class in label order, in the source's

@@ -84,6 +84,10 @@ class Cifar(ArchiveSource):
         """The published names in label order."""
         return list(VARIANTS[self.name].classes)
 
+    def train_counts(self) -> list[int]:
+        """50,000 in all, evenly, as published."""
+        return [50_000 // len(self.classes)] * len(self.classes)
+
     def load(self) -> Content:
         """Read both parts out of the archive; nothing is written to disk."""
         variant = VARIANTS[self.name]

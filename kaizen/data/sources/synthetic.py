@@ -57,6 +57,10 @@ class Synthetic(Source):
             for number in range(count)
         ]
 
+    def train_counts(self) -> list[int]:
+        """As many of each class as the parameters say."""
+        return [self.params.train] * self.params.classes
+
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [size, size, channels]."""
         size, channels = self.params.size, self.params.channels
