@@ -33,6 +33,7 @@ from kaizen.report.summary import write_summary
 from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
 from kaizen.store.store import Store
+from kaizen.training.facts import StepFacts, write_facts
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -543,6 +544,7 @@ def write_step(folder, epochs):
         {"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}
     ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+    write_facts(StepFacts(8, 8, 8, 0, 0, 8, 0, 1, 0.0625), folder)
 
 
 def test_a_history_is_read_in_order_of_its_epochs(tmp_path):

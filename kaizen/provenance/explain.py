@@ -31,6 +31,7 @@ _KINDS = {
 _FILES = {
     "model.safetensors": "model",
     "history.parquet": "loss terms of every epoch",
+    "step.json": "what the step was trained on",
     "node.json": "record",
     "tasks.json": "list of the tasks",
     "metrics.json": "metrics",

@@ -27,6 +27,7 @@ from kaizen.report.series import (
 )
 from kaizen.report.tables import ABSENT, percent
 from kaizen.store.store import Store
+from kaizen.training.facts import FACTS, StepFacts, read_facts
 
 DATA_CARD = "data.md"
 # Tensors of a checkpoint that are state, not parameters.
@@ -100,11 +101,13 @@ def write_cards(
         steps = [store.read_record("step", inputs[role]["key"]) for role in point["steps"]]
         checkpoint = store.open_file("step", steps[-1]["key"], "model.safetensors")
         evaluation = store.read_record("evaluation", inputs[point["input"]]["key"])
+        facts = [read_facts(store.open_file("step", step["key"], FACTS)) for step in steps]
         text = _model_card(
             point,
             run,
             by_reference.get((run.method, run.seed)),
             steps,
+            facts,
             checkpoint,
             evaluation,
             stream,
@@ -117,6 +120,7 @@ def _model_card(
     run: RunResult,
     reference: Reference | None,
     steps: Sequence[Mapping[str, Any]],
+    facts: Sequence[StepFacts],
     checkpoint: Path,
     evaluation: Mapping[str, Any],
     stream: Mapping[str, Any],
@@ -138,8 +142,8 @@ def _model_card(
         f"*{plain(variant)}*, "
         f"seed {run.seed}.\n",
         "Intended use and limits": _LIMITS,
-        "How it was trained": bullets(_facts(point, run, last, checkpoint)),
-        "Training data": _training_data(steps, stream)
+        "How it was trained": bullets(_facts(point, run, last, facts, checkpoint)),
+        "Training data": _training_data(steps, facts, stream)
         + "\nThe data card, `data/shards/README.md`, describes them.\n",
         "Results": _results(run, reference),
         "How to load it": _LOADING.format(
@@ -165,20 +169,26 @@ def _model_card(
 
 
 def _facts(
-    point: Mapping[str, Any], run: RunResult, last: Mapping[str, Any], checkpoint: Path
+    point: Mapping[str, Any],
+    run: RunResult,
+    last: Mapping[str, Any],
+    facts: Sequence[StepFacts],
+    checkpoint: Path,
 ) -> list[tuple[str, str]]:
     """The choices that make this run what it is."""
     train, image = last["train"], last["image"]
     feature, soft = last.get("feature_distill"), last.get("classifier_distill")
     size = point["replay_size"]
+    replayed = ", ".join(str(step.replay_rows) for step in facts[1:])
+    batches = ", ".join(str(size) for size in dict.fromkeys(step.batch_size for step in facts))
     counts = _parameter_counts(checkpoint)
     return [
         ("SSL method", method_label(run.method)),
         ("Feature distillation", f"{feature['distiller']}, weight "
                                  f"{feature['weight']:g}" if feature else "none"),
         ("Classifier distillation", f"weight {soft['weight']:g}" if soft else "none"),
-        ("Replay", size_label(size, point["replay_unit"]) + " of the earlier "
-                                                            "tasks" if size else "none"),
+        ("Replay", f"{size_label(size, point['replay_unit'])} of the earlier tasks: {replayed} "
+                   "images from step 1 on" if size else "none"),
         ("Backbone", f"`{last['model']['backbone']}`, {counts['encoder']:,} parameters"),
         ("Classifier", f"{counts['classifier']:,} parameters, hidden layers "
                        f"{last['model']['classifier_hidden']}"),
@@ -186,7 +196,7 @@ def _facts(
                   f"{image['mean']}, "
                   f"standard deviation {image['std']}"),
         ("Optimisation", f"{train['optimizer']}, {train['epochs']} epochs per step, batches of "
-                         f"{train['batch_size']}"),
+                         f"{batches}"),
         ("Seed", str(run.seed)),
     ]  # fmt: skip
 
@@ -202,13 +212,19 @@ def _parameter_counts(checkpoint: Path) -> dict[str, int]:
     return counts
 
 
-def _training_data(steps: Sequence[Mapping[str, Any]], stream: Mapping[str, Any]) -> str:
+def _training_data(
+    steps: Sequence[Mapping[str, Any]], facts: Sequence[StepFacts], stream: Mapping[str, Any]
+) -> str:
     """Per step the classes and numbers of its images; a joint model has one step of all tasks."""
     rows = []
-    for number, step in enumerate(steps):
+    trained = []
+    for number, (step, did) in enumerate(zip(steps, facts, strict=True)):
+        trained.append((f"Step {number}", did.text()))
+        asked = step["params"]
+        sentences = did.warnings(asked["train"], asked.get("replay_batch_size", 0))
+        trained += [(f"Step {number}, note", sentence) for sentence in sentences]
         tasks = [stream["tasks"][task] for task in step["params"]["tasks"]]
         names = dict.fromkeys(name for task in tasks for name in task["class_names"])
-        share = step["params"]["train"]["data_fraction"]
         rows.append(
             [
                 str(number),
@@ -218,15 +234,16 @@ def _training_data(steps: Sequence[Mapping[str, Any]], stream: Mapping[str, Any]
                 ),
                 str(sum(task["train"]["rows"] for task in tasks)),
                 str(sum(task["train"]["labelled"] for task in tasks)),
-                f"{100 * share:g} %",
-                "yes" if "replay" in step["inputs"] else "no",
+                f"{100 * did.rows / did.of_rows:.3g} %",
+                "yes" if did.replay_rows else "no",
             ]
         )
-    return table(
+    head = table(
         ["Step", "Classes or domain", "Images", "Labelled", "Share trained on", "Replay"],
         rows,
         "lrrrl",
     )
+    return f"{head}\nTrained with, as counted by the steps:\n\n{bullets(trained)}"
 
 
 def _results(run: RunResult, reference: Reference | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
+from kaizen.report.trained_on import trained_on
 from kaizen.store.store import Store
+from kaizen.training.facts import FACTS, StepFacts, read_facts
 
 
 def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
@@ -49,8 +51,21 @@ def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
     ]
     report = from_dict(ReportParams, params["report"])
     classes = Classes(tuple(params["classes"]), tuple(tuple(labels) for labels in params["tasks"]))
-    write_summary(runs, references, report, params["context"], building, histories, classes)
+    trained = trained_on(
+        params["runs"], [[_facts(spec, store, role) for role in p["steps"]] for p in params["runs"]]
+    )
+    write_summary(
+        runs, references, report, params["context"], building, histories, classes, trained
+    )
     write_cards(spec, store, runs, references, building / "cards")
+
+
+def _facts(spec: Mapping[str, Any], store: Store, role: str) -> tuple[StepFacts, list[str]]:
+    """What a step was trained on, and what of it is otherwise than its parameters say."""
+    key = spec["inputs"][role]["key"]
+    asked = store.read_record("step", key)["params"]
+    facts = read_facts(store.open_file("step", key, FACTS))
+    return facts, facts.warnings(asked["train"], asked.get("replay_batch_size", 0))
 
 
 def read_results(

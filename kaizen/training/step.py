@@ -32,10 +32,13 @@ from kaizen.params import (
 )
 from kaizen.store.locks import Watch
 from kaizen.store.store import Store
+from kaizen.training.counted import step_facts
+from kaizen.training.facts import write_facts
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
+from kaizen.training.schedule import scaled_lr
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
@@ -105,6 +108,17 @@ def run_step(
     with distributed.first_alone():
         files = _input_files(params, spec["inputs"], store)
     data = _step_data(params, files, compute)
+    facts = step_facts(
+        files["shards"],
+        files.get("replay", []),
+        params.train.data_fraction,
+        (data.batch_size, data.replay_batch_size),
+        data.epoch_length(),
+        scaled_lr(params.train.lr, data.batch_size),
+    )
+    reporter.note(facts.text())
+    for warning in facts.warnings(spec["params"]["train"], params.replay_batch_size):
+        reporter.note(f"note: {warning}")
     student = student_for(params)
     teacher: ContinualModel | None = None
     if "prior" in files:
@@ -156,6 +170,7 @@ def run_step(
         distributed.check_agreement(digest(student.state_dict(), ""), "at the step's end")
     if distributed.rank() == 0:
         _write_results(student, progress, building)
+        write_facts(facts, building)
     images = len(progress.history) * data.epoch_length() * data.rows
     speed = {
         "training_seconds": progress.seconds,
