@@ -1,4 +1,13 @@
 # The experiment of params.yaml. `kaizen plan` shows its nodes; kaizen/plan/build.py says how they come about.
+#
+#   raw data ─> shards ─> step 0 ──> step 1 ──> step 2 …      each step of a run also reads its own task's shard
+#                 │         │        ↑   │      ↑   │
+#                 └─────────┼── replay 1 ┼─ replay 2│         rows of the earlier tasks' shards; the policy herding
+#                           │            │          │         also looks at the features of the steps before
+#                           └────────────┴──────────┴─> evaluation ───────┐    one per run; all test shards
+#                    specialists (steps without a prior) ─> reference ────┴─> summary ─> publish
+#
+# The edges come with the plan (`kz.inputs`). A rule says what one kind of node asks of the machine.
 import sys
 from pathlib import Path
 
@@ -6,30 +15,39 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.plan.nodes import JOB_COMMAND
-from kaizen.jobs.running import note_workflow
-from kaizen.jobs.workflow import use_this_environment, workflow_of_config
+from kaizen.jobs.running import record_workflow
+from kaizen.jobs.workflow import (
+    JOB_COMMAND,
+    use_this_environment,
+    workflow_of_config,
+)
 
 min_version("9.0")
 
-
-configfile: "params.yaml"
-
+# Kaizen reads it itself, strictly. Named here, Snakemake takes it along to where jobs run.
+workflow.configfiles.append("params.yaml")
 
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
-    note_workflow(Path.cwd())
+    record_workflow(Path.cwd())
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(config, Path.cwd())
+kz = workflow_of_config(workflow.config_settings, Path.cwd())
+
+
+# Braces in the checkout's path are none of a pattern's.
+ENVIRONMENT = f"{workflow.basedir}/workflow/envs/kaizen.yaml".replace(
+    "{", "{{"
+).replace("}", "}}")
 
 
 wildcard_constraints:
     key="[0-9a-f]{32}",
 
 
+include: "workflow/rules/node.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

@@ -3,8 +3,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,8 +41,14 @@ def label_of(index: int) -> int:
 def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard of 103 rows in row groups of 10 rows."""
     path = tmp_path_factory.mktemp("shard") / "task-00.train.parquet"
-    settings = {"dataset": "d", "part": "train", "task": 0, "classes": [0], "class_names": ["a"]}
-    with ShardWriter(path, row_group_mb=10 * SIZE * SIZE / 1e6, **settings) as writer:  # type: ignore[arg-type]
+    settings: dict[str, Any] = {
+        "dataset": "d",
+        "part": "train",
+        "task": 0,
+        "classes": [0],
+        "class_names": ["a"],
+    }
+    with ShardWriter(path, row_group_mb=10 * SIZE * SIZE / 1e6, **settings) as writer:
         for index in range(ROWS):
             writer.write(
                 Record(
@@ -69,8 +77,9 @@ def streamed(path: Path, pool_rows: int = 1, fraction: float = 1.0) -> StreamedR
 
 
 # One row group per pool; two or three; nearly half; all in one.
-MAKERS: dict[str, Callable[[Path], Rows]] = {"resident": resident} | {
-    f"pools of {rows}": (lambda path, rows=rows: streamed(path, rows)) for rows in (1, 25, 50, 1000)
+MAKERS: dict[str, Callable[[Path], Rows]] = {
+    "resident": resident,
+    **{f"pools of {rows}": partial(streamed, pool_rows=rows) for rows in (1, 25, 50, 1000)},
 }
 
 
@@ -183,7 +192,8 @@ def test_a_stream_holds_no_more_than_its_pools(
     batches = rows.batches(10, 1, 0)
     next(batches)
     assert len(sizes) <= 2
-    batches.close()  # type: ignore[attr-defined]
+    assert isinstance(batches, Generator)
+    batches.close()
     list(rows.batches(10, 1, 9))
     assert max(sizes) <= 25
     # Starting at row 90 of 103 in pools of at most 25 rows needs the last one or two.

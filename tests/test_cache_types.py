@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import Checkout
-
-from kaizen.store.store import Store
+from project import Project
 
 MODEL = "results/models/simclr-kaizen-replay10pct-seed0/step-01/model.safetensors"
 
@@ -44,29 +42,28 @@ def btrfs(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def cache_objects(project: Checkout) -> list[Path]:
+def cache_objects(project: Project) -> list[Path]:
     """The files of DVC's cache."""
     return [path for path in (project.root / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
 
 
-def stamps(project: Checkout) -> dict[Path, tuple[int, int, int]]:
+def stamps(project: Project) -> dict[Path, tuple[int, int, int]]:
     """Inode, size and time of the last writing of every file of the store's nodes and of DVC's
     cache.
     """
-    nodes = [Store(project.store).folder(kind, key) for kind, key in Store(project.store).entries()]
+    nodes = [project.store.folder(node) for node in project.store.entries()]
     files = [*cache_objects(project), *(path for node in nodes for path in node.rglob("*"))]
     return {path: (s.st_ino, s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()]}
 
 
-def check_whole(project: Checkout, before: dict[Path, tuple[int, int, int]]) -> None:
+def check_whole(project: Project, before: dict[Path, tuple[int, int, int]]) -> None:
     """Every published, stored and cached file is what its record or name says; none of ``before``
     was written since.
     """
     project.check_nothing_stale()
-    store = Store(project.store)
-    for kind, key in store.entries():
-        for name in store.read_record(kind, key)["files"]:
-            store.open_file(kind, key, name)
+    store = project.store
+    for node in store.entries():
+        store.check(node)
     for path in cache_objects(project):
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         assert path.parent.name + path.name.removesuffix(".dir") == digest
@@ -76,7 +73,7 @@ def check_whole(project: Checkout, before: dict[Path, tuple[int, int, int]]) -> 
     }
 
 
-def links(project: Checkout) -> tuple[bool, bool]:
+def links(project: Project) -> tuple[bool, bool]:
     """How the workspace's model is linked to DVC's cache: by a symbolic link, by being the same
     file.
     """
@@ -87,14 +84,14 @@ def links(project: Checkout) -> tuple[bool, bool]:
     )
 
 
-def go_round(project: Checkout, cache_type: str) -> None:
+def go_round(project: Project, cache_type: str) -> None:
     """Run, change, change back, check out, collect garbage, lose the store: with DVC's cache type
     ``cache_type``.
     """
     project.run("dvc", "config", "cache.type", cache_type)
     project.run("dvc", "checkout", "--relink", "--quiet")
     before = stamps(project)
-    project.set("report.title", "another")
+    project.set({"report.title": "another"})
     project.run("dvc", "repro")
     assert project.jobs() == {"summary": 1}
     check_whole(project, before)
@@ -103,27 +100,27 @@ def go_round(project: Checkout, cache_type: str) -> None:
     )
     project.start_counting()
     # Without DVC: Snakemake replaces what DVC linked, and never writes through it.
-    project.set("report.title", "tiny")
-    project.snakemake()
+    project.set({"report.title": "tiny"})
+    project.snakemake().good()
     check_whole(project, before)
     project.run("dvc", "repro")
     project.run("dvc", "checkout", "--quiet", "--force")
     project.run(sys.executable, "-m", "kaizen", "gc", "--delete")
     project.run("dvc", "gc", "--workspace", "--force", "--quiet")
     check_whole(project, before)
-    shutil.rmtree(project.store)
-    assert "Nothing to be done" in project.snakemake()
+    shutil.rmtree(project.store.root)
+    assert "Nothing to be done" in project.snakemake().good()
     assert project.jobs() == {}
     check_whole(
         project,
-        {path: stamp for path, stamp in before.items() if project.store not in path.parents},
+        {path: stamp for path, stamp in before.items() if project.store.root not in path.parents},
     )
 
 
 @pytest.mark.parametrize("cache_type", ["copy", "hardlink", "symlink", "reflink,copy"])
-def test_nothing_is_written_in_place(project: Checkout, cache_type: str) -> None:
+def test_nothing_is_written_in_place(project: Project, cache_type: str) -> None:
     go_round(project, cache_type)
 
 
-def test_nothing_is_written_in_place_with_reflinks(finished: Checkout, btrfs: Path) -> None:
-    go_round(finished.copy(btrfs / "project"), "reflink")
+def test_nothing_is_written_in_place_with_reflinks(reproduced: Project, btrfs: Path) -> None:
+    go_round(reproduced.copy_with_links(btrfs / "project"), "reflink")

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from tiny import Project, make_project
+from conftest import make_plan
+from PIL import Image
+from project import Project, make_project
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forgetting
 from kaizen.files import canonical_json, read_json, sha256_file
 from kaizen.models.trained import load_model, untrained_model
+from kaizen.plan.job import read_job
+from kaizen.plan.specs import DataFacts, step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import nested_lines, plain, table
 from kaizen.report.node import run_summary
 from kaizen.report.tables import percent
+from kaizen.store.records import read_record
 from kaizen.views.decode import load_shard
 
 RUN = "simclr-kaizen-replay25pct-seed0"
@@ -63,8 +70,9 @@ def test_cards_are_files_of_the_summary_beside_what_they_describe(project: Proje
 
 def test_a_summary_made_again_has_the_same_cards(project: Project, tmp_path: Path) -> None:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
-    # As `run_node` reads it: sorted, wherever it comes from.
-    run_summary(json.loads(canonical_json(nodes[-1])), project.store, tmp_path / "again")
+    # As a job reads it: sorted, wherever it comes from.
+    job = read_job(json.loads(canonical_json(nodes[-1])), "the plan")
+    run_summary(job, project.store, tmp_path / "again")
     for path in (tmp_path / "again/cards").iterdir():
         assert (
             path.read_bytes() == (project.root / "results/summary/cards" / path.name).read_bytes()
@@ -175,8 +183,10 @@ def test_a_checkpoint_that_is_not_the_recorded_one_is_refused(
 
 
 def test_a_growing_classifier_knows_its_labels(project: Project) -> None:
-    step = read_json(project.root / f"results/models/{RUN}/step-01/node.json")["params"]
-    model = untrained_model(step | {"num_classes": 2, "logits": [3, 1]})
+    record = read_record(project.root / f"results/models/{RUN}/step-01/node.json")
+    assert record is not None
+    step = dataclasses.replace(step_spec(record), num_classes=2, logits=[3, 1])
+    model = untrained_model(step)
     assert model.predicted(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).tolist() == [1, 3]
 
 
@@ -235,11 +245,9 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
         "classes": ["*x*", "`y`"],
         "tasks": tasks,
     }
-    point = {"replay_size": None, "replay_unit": "proportion"}
-    data = {"dataset": {"source": "domain_folder"}}
-    card = data_card(
-        {"data": data, "runs": [point], "context": {"replay_policy": "first_n"}}, stream
-    )
+    spec = make_plan({"grid.variants": ["no_distill"]}).summary.spec
+    data = DataFacts({"source": "domain_folder"}, {})
+    card = data_card(dataclasses.replace(spec, data=data), stream)
     assert (
         "| 0 | a\\|b | 2 | 0 | 1 | 1 | 0 |" in card
         and "| 1 | \\<c\\>  | 4 | 0 | 0 | 1 | 2 |" in card
@@ -247,6 +255,23 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
     assert "2: \\*x\\*, \\`y\\`" in card and "2 tasks, each a domain of the source" in card
     assert "height 2 to 9 pixels, width 4 pixels" in card
     assert "1 for training, 2 for testing" in card and "**Replay**: none" in card
+
+
+@pytest.mark.parametrize("encoding", ["raw", "file"])
+def test_the_data_card_says_how_its_rows_are_read(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own lines, run on a shard, give the pixels of the first image."""
+    project = make_project(tmp_path / "project", {"dataset.encoding": encoding})
+    assert project.kaizen("run").code == 0
+    card = (project.root / "data/shards/README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(project.root)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["row"]["encoding"] == encoding
+    with Image.open(project.images / found["row"]["path"]) as image:
+        np.testing.assert_array_equal(found["pixels"], np.asarray(image))
 
 
 def test_markdown_holds_any_text() -> None:

@@ -18,16 +18,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY, make_params
+from conftest import REPOSITORY, make_params, make_plan
+from project import Project, make_project
 from safetensors.torch import load_file
 from shared_training import CASES, NORMS, Case, normalise, train
-from tiny import Project, make_project
 from torch import Tensor, nn
 
 from kaizen.compute import distributed
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.jobs import launch
 from kaizen.models.shared import SharedBatchNormAct, share_statistics
+from kaizen.store.made import Made
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.reporter import PlainReporter
 from kaizen.training.resume import FILE
@@ -157,7 +159,7 @@ def test_more_processes_than_images_in_a_batch_are_refused() -> None:
         make_params({"runtime.processes": 3, "runtime.hosts": 2, "train.batch_size": 4})
 
 
-SPEC: dict[str, Any] = {"params": {"train": {"threads": 1}}, "local": {"processes": 4, "hosts": 2}}
+JOB = make_plan({"runtime.processes": 4, "runtime.hosts": 2}).runs[0].steps[0].job()
 STORE = Store(Path("/no/store"))
 
 
@@ -166,9 +168,9 @@ def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"
     ):
-        launch.launch_command(SPEC, Path("/store"), Path("/building"))
+        launch.launch_command(JOB, Path("/store"), Path("/building"))
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
-    command = " ".join(launch.launch_command(SPEC, Path("/store"), Path("/building")))
+    command = " ".join(launch.launch_command(JOB, Path("/store"), Path("/building")))
     assert command.startswith(
         "srun --nodes 2 --ntasks-per-node 1 --cpus-per-task 4 --kill-on-bad-exit=1 "
     )
@@ -197,7 +199,7 @@ def run_program(
     monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
     told = Told()
     try:
-        return launch.train_in_processes(SPEC, STORE, Path(), told, stop), told.lines
+        return launch.train_in_processes(JOB, STORE, Path(), told, stop), told.lines
     except BaseException as error:
         return error, told.lines
 
@@ -206,12 +208,12 @@ def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.Monk
     lines = [
         [0, "note", ["2 processes"]],
         [0, "epoch", [1, 2, {"L": 0.5}, 0.1, 64.0]],
-        [0, "result", [{"torch": "9"}, {"training_seconds": 1.0}]],
+        [0, "result", [{"environment": {"torch": "9"}, "training_seconds": 1.0}]],
     ]
     found, told = run_program(
         monkeypatch, f"for line in {[json.dumps(line) for line in lines]}: print(line)"
     )
-    assert found == ({"torch": "9"}, {"training_seconds": 1.0})
+    assert found == Made({"torch": "9"}, training_seconds=1.0)
     assert told[0] == "2 processes"
     assert told[1].startswith("epoch 1/2 L 0.5000 lr 0.1 64 images/s")
 
@@ -273,7 +275,7 @@ print(json.dumps([0, "Interrupted", [f"{len(times)} times"]]), flush=True)
     told = Told()
     monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
     with pytest.raises(Interrupted, match=r"^1 times$"):
-        launch.train_in_processes(SPEC, STORE, Path(), told, lambda: bool(told.lines))
+        launch.train_in_processes(JOB, STORE, Path(), told, lambda: bool(told.lines))
 
 
 def test_an_impatient_job_leaves_no_process(
@@ -296,7 +298,7 @@ def test_an_impatient_job_leaves_no_process(
 # -- the real thing ----------------------------------------------------------------------------
 
 
-class Work:
+class SharedStep:
     """A tiny project with all nodes made by one process, and copies of it where one step is made
     again.
     """
@@ -328,10 +330,10 @@ class Work:
         return project
 
     def folder(self, project: Project) -> Path:
-        return project.store.folder("step", self.spec["key"])
+        return project.store.folder(NodeId.of("step", self.spec["key"]))
 
     def state(self, project: Project) -> Path:
-        return project.store.work_folder("step", self.spec["key"]) / FILE
+        return project.store.work_folder(NodeId.of("step", self.spec["key"])) / FILE
 
     def start(self, project: Project, processes: int) -> subprocess.Popen[str]:
         """Start the step's job as the workflow does."""
@@ -370,14 +372,13 @@ class Work:
 
     def processes(self, project: Project) -> list[int]:
         """Who has trained it, by the record."""
-        found: list[int] = project.store.read_record("step", self.spec["key"])["environment"][
-            "processes"
-        ]
+        record = project.store.read_record(NodeId.of("step", self.spec["key"]))
+        found: list[int] = record.environment["processes"]
         return found
 
     def last_processes(self, project: Project) -> int:
         """How many have finished it, by run.json."""
-        run = project.store.read_run("step", self.spec["key"])
+        run = project.store.read_run_record(NodeId.of("step", self.spec["key"]))
         assert run is not None
         count: int = run["processes"]
         return count
@@ -417,12 +418,12 @@ class Work:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    return Work(tmp_path_factory.mktemp("work"))
+def work(tmp_path_factory: pytest.TempPathFactory) -> SharedStep:
+    return SharedStep(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
-def two(work: Work) -> Project:
+def two(work: SharedStep) -> Project:
     """The step made by two processes without interruption."""
     project = work.copy("two")
     errors = work.make(project, 2)
@@ -431,7 +432,7 @@ def two(work: Work) -> Project:
 
 
 @pytest.fixture(scope="module")
-def interrupted(work: Work) -> Project:
+def interrupted(work: SharedStep) -> Project:
     """The step stopped by SIGTERM while two processes trained it."""
     project = work.copy("interrupted")
     job = work.start(project, 2)
@@ -445,7 +446,7 @@ def interrupted(work: Work) -> Project:
     return project
 
 
-def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Project) -> None:
+def test_a_job_of_two_processes_makes_the_node_as_one_does(work: SharedStep, two: Project) -> None:
     assert work.processes(work.alone) == [1]
     assert work.processes(two) == [2]
     assert (work.last_processes(work.alone), work.last_processes(two)) == (1, 2)
@@ -458,7 +459,7 @@ def test_a_job_of_two_processes_makes_the_node_as_one_does(work: Work, two: Proj
 
 
 def test_an_interrupted_step_ends_with_the_same_bytes(
-    work: Work, two: Project, interrupted: Project
+    work: SharedStep, two: Project, interrupted: Project
 ) -> None:
     project = work.copy("resumed by two", interrupted)
     assert "resumes at epoch" in work.make(project, 2)
@@ -466,7 +467,7 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
     assert work.processes(project) == [2]
 
 
-def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+def test_one_process_goes_on_where_two_were_stopped(work: SharedStep, interrupted: Project) -> None:
     project = work.copy("resumed by one", interrupted)
     errors = work.make(project, 1)
     assert "resumes at epoch" in errors
@@ -476,7 +477,9 @@ def test_one_process_goes_on_where_two_were_stopped(work: Work, interrupted: Pro
 
 
 @pytest.mark.slow
-def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: Project) -> None:
+def test_three_processes_go_on_where_two_were_stopped(
+    work: SharedStep, interrupted: Project
+) -> None:
     """And are stopped too, by a signal to every process at once, as SLURM sends it."""
     project = work.copy("resumed by three", interrupted)
     before = work.state(project).read_bytes()
@@ -494,7 +497,7 @@ def test_three_processes_go_on_where_two_were_stopped(work: Work, interrupted: P
     assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
 
 
-def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: Work) -> None:
+def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: SharedStep) -> None:
     project = work.copy("killed")
     job = work.start(project, 2)
     work.wait_for_state(project, job)
@@ -509,7 +512,7 @@ def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: Work) ->
 
 
 @pytest.mark.slow
-def test_no_process_outlives_a_killed_job(work: Work) -> None:
+def test_no_process_outlives_a_killed_job(work: SharedStep) -> None:
     project = work.copy("job killed")
     job = work.start(project, 2)
     work.wait_for_state(project, job)
@@ -534,7 +537,7 @@ def test_a_loss_that_is_not_finite_ends_all_with_one_message(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_snakemake_trains_with_two_processes(work: Work) -> None:
+def test_snakemake_trains_with_two_processes(work: SharedStep) -> None:
     project = work.copy("snakemake")
     project.set({"runtime.processes": 2})
     done = project.snakemake("--cores", "2")
@@ -546,7 +549,7 @@ def test_snakemake_trains_with_two_processes(work: Work) -> None:
 
 @pytest.mark.slow
 def test_two_hosts_share_a_step(
-    work: Work, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: SharedStep, two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On this machine alone: a stand-in for `srun` starts torchrun twice, and they find each other
     as on two hosts.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from conftest import FACTS, make_params
-from tiny import make_project
+from project import make_project
 
-from kaizen.data.replay.base import Size, Task, choose_by_group
-from kaizen.data.replay.base import Stream as ReplayStream
+from kaizen.data.replay.base import ReplayStream, Size, Task, choose_by_group
 from kaizen.data.replay.counts import replay_count, task_counts
 from kaizen.data.replay.reservoir import choose as reservoir
 from kaizen.data.sources import open_source
@@ -85,7 +84,8 @@ def test_the_counts_are_those_that_the_policies_choose() -> None:
         *(Size("per_class", count) for count in (0, 1, 3, 50)),
         *(Size("memory", count) for count in (0, 1, 5, 17, 1000)),
     ]
-    for size, by in itertools.product(sizes, ("class", "data")):
+    splits: tuple[Literal["class", "data"], ...] = ("class", "data")
+    for size, by in itertools.product(sizes, splits):
         images = rng.integers(4, 30, 6).tolist()
         classes = [[0, 3], [1, 5], [2, 4]] if by == "class" else [list(range(6))] * 3
         split, labels = SplitParams(tasks=3, by=by), LabelsParams(fraction=0.6)

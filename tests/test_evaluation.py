@@ -13,21 +13,24 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from project import CLASSES, Project, make_project
 from sklearn.linear_model import LogisticRegression
-from tiny import CLASSES, Project, make_project
 
 from kaizen.data.split import class_tasks
 from kaizen.evaluation import run
 from kaizen.evaluation.confusion import read_confusion
 from kaizen.evaluation.features import StepModels
-from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.results import READERS
 from kaizen.models.feature_classifier import (
+    Architecture,
     FeatureClassifier,
     build_feature_classifier,
     load_weights,
 )
 from kaizen.params import EvaluationParams, ModelParams
+from kaizen.plan.job import Job, read_job
+from kaizen.plan.specs import EvaluationSpec
 from kaizen.training.reporter import PlainReporter
 
 
@@ -119,8 +122,9 @@ def read_original_images(
     """Of one task's images, read with Pillow from the raw folder one by one: features [N, F],
     labels, predictions.
     """
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+        Architecture(model=parts, channels=3, logits=len(CLASSES), seed=99)
     ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     features, labels, predicted = [], [], []
@@ -144,11 +148,10 @@ def accuracy_from_the_original_images(project: Project, checkpoint: Path, task: 
     return float(np.mean(np.equal(labels, predicted)))
 
 
-def evaluation_spec(project: Project, variant: str) -> dict[str, Any]:
-    """The record of a run's evaluation, which is all that the job needs."""
+def evaluation_job(project: Project, variant: str) -> Job[EvaluationSpec]:
+    """The job of a run's evaluation, from its record."""
     (record,) = project.root.glob(f"results/evaluations/*{variant}*/node.json")
-    spec: dict[str, Any] = json.loads(record.read_text())
-    return spec
+    return read_job(json.loads(record.read_text()) | {"title": variant, "local": {}}, str(record))
 
 
 def reading(project: Project, variant: str) -> dict[str, Any]:
@@ -221,7 +224,7 @@ def test_the_probe_of_the_tasks_seen_costs_no_features_and_no_second_fit_at_the_
     monkeypatch.setattr(run, "linear_probe", counted_probe)
     monkeypatch.setattr(StepModels, "features", counted_features)
     run.run_evaluation(
-        evaluation_spec(project, "kaizen"), project.store, tmp_path, PlainReporter("", None, None)
+        evaluation_job(project, "kaizen"), project.store, tmp_path, PlainReporter("", None, None)
     )
     assert fitted == [[0, 1, 2, 3], sorted(TASKS[0]), [0, 1, 2, 3]]
     assert images == [12, 12, 48] * 2  # per step: each task's test images, all training images
@@ -256,9 +259,9 @@ def test_the_confusion_is_that_of_the_original_images_and_gives_the_accuracies(
 def test_a_single_model_of_all_tasks_stands_for_every_step(
     project: Project, tmp_path: Path
 ) -> None:
-    spec = evaluation_spec(project, "kaizen")
-    spec["inputs"]["step-00"] = spec["inputs"].pop("step-01")
-    run.run_evaluation(spec, project.store, tmp_path, PlainReporter("", None, None))
+    job = evaluation_job(project, "kaizen")
+    job.inputs["step-00"] = job.inputs.pop("step-01")
+    run.run_evaluation(job, project.store, tmp_path, PlainReporter("", None, None))
     last = {reader: rows[1] for reader, rows in reading(project, "kaizen")["matrices"].items()}
     found = json.loads((tmp_path / "accuracy.json").read_text())["matrices"]
     assert found == {reader: [row, row] for reader, row in last.items()}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from checkout import REPOSITORY, Checkout
+from project import REPOSITORY, Project
 
 PLOTS = (
     "accuracy_over_steps",
@@ -26,7 +26,7 @@ PLOTS = (
 QUEUE_SECONDS = 900
 
 
-def wait_for_queue(project: Checkout) -> None:
+def wait_for_queue(project: Project) -> None:
     """Wait until no experiment is queued or running; fails with the status where one failed."""
     deadline = time.monotonic() + QUEUE_SECONDS
     while re.search("Queued|Running", status := project.run("dvc", "queue", "status")):
@@ -37,12 +37,12 @@ def wait_for_queue(project: Checkout) -> None:
 
 @pytest.fixture(scope="module")
 def queued(
-    finished: Checkout, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Checkout, list[str]]:
+    reproduced: Project, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, list[str]]:
     """A project after three experiments in its queue, run by two workers; and each experiment's
     output.
     """
-    project = finished.copy(tmp_path_factory.mktemp("queued") / "project")
+    project = reproduced.copy_with_links(tmp_path_factory.mktemp("queued") / "project")
     names = {"softer": 1.0, "softest": 0.5, "harder": 4.0}
     for name, weight in names.items():
         changes = (
@@ -59,7 +59,7 @@ def queued(
 
 
 def test_a_queue_with_two_workers_makes_each_shared_node_once(
-    queued: tuple[Checkout, list[str]], finished: Checkout
+    queued: tuple[Project, list[str]], reproduced: Project
 ) -> None:
     project, outputs = queued
     # One weight of the distillation reaches step 1 of Kaizen alone; all share steps 0 and 1 of the
@@ -68,23 +68,23 @@ def test_a_queue_with_two_workers_makes_each_shared_node_once(
     assert project.jobs() == ideal
     made = re.findall(r"^(.*): done$", "\n".join(outputs), flags=re.MULTILINE)
     assert len(made) == sum(ideal.values()), made
-    assert project.manifest() == finished.manifest(), "the workspace itself is as it was"
+    assert project.manifest() == reproduced.manifest(), "the workspace itself is as it was"
 
 
 def test_experiments_of_a_queue_are_applied_without_a_job(
-    queued: tuple[Checkout, list[str]], tmp_path: Path
+    queued: tuple[Project, list[str]], tmp_path: Path
 ) -> None:
-    project = queued[0].copy(tmp_path / "project")
+    project = queued[0].copy_with_links(tmp_path / "project")
     before = project.manifest()
     for name in ("harder", "softer"):
         project.run("dvc", "exp", "apply", name)
-        assert "Nothing to be done" in project.snakemake("--dry-run")
+        assert "Nothing to be done" in project.snakemake("--dry-run").good()
         project.check_nothing_stale()
         assert project.manifest() != before
     assert project.jobs() == {}
 
 
-def test_experiments_are_shown_in_few_columns(queued: tuple[Checkout, list[str]]) -> None:
+def test_experiments_are_shown_in_few_columns(queued: tuple[Project, list[str]]) -> None:
     project, _ = queued
     text = project.run("dvc", "exp", "show", "--only-changed", "--csv")
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -105,7 +105,7 @@ def test_experiments_are_shown_in_few_columns(queued: tuple[Checkout, list[str]]
     assert values and set(values) <= metrics
 
 
-def test_plots_draw_the_figures_data(queued: tuple[Checkout, list[str]]) -> None:
+def test_plots_draw_the_figures_data(queued: tuple[Project, list[str]]) -> None:
     project, _ = queued
     page = Path(
         project.run("dvc", "plots", "diff", "HEAD", "softer").strip().removeprefix("file://")
@@ -156,7 +156,7 @@ def fields(value: Any) -> set[str]:
     return own.union(*(fields(part) for name, part in value.items() if name != "values"))
 
 
-def test_parameters_left_out_of_params_yaml_take_their_defaults(project: Checkout) -> None:
+def test_parameters_left_out_of_params_yaml_take_their_defaults(project: Project) -> None:
     params = yaml.safe_load((project.root / "params.yaml").read_text())
     for section in ("reference_compat", "per_method", "variants", "labels", "augment"):
         params.pop(section)

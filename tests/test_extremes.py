@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaizen.distill.contrastive import contrastive_distillation
@@ -38,11 +38,13 @@ def _random(seed: int, *shape: int) -> Tensor:
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:
     x = x - x.max(axis=1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    found: np.ndarray = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    return found
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    found: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return found
 
 
 # -- kNN: every temperature above 0 has a right answer ----------------------------------------
@@ -159,6 +161,7 @@ def test_losses_under_extreme_temperatures(name: str, temperature: float) -> Non
         tolerance = 1e-3 if dtype == torch.float32 else 1e-9
         expected = plain(a.numpy(), b.numpy(), temperature)
         assert loss.item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
+        assert row.grad is not None
         gradients.append(row.grad.double())
     # Relative to the largest, as at 1e-30 all gradients are that large and at 1e30 that small.
     scale = gradients[1].abs().max()
@@ -329,5 +332,6 @@ def test_a_probe_and_neighbours_of_one_row() -> None:
 def test_the_statistics_of_one_value_and_of_equal_values() -> None:
     assert estimate([0.5]) == estimate([0.5, None])
     assert (estimate([0.5]).mean, estimate([0.5]).interval) == (0.5, None)
-    assert (estimate([0.1] * 3).mean, estimate([0.1] * 3).interval) == (pytest.approx(0.1), 0.0)
+    equal = estimate([0.1] * 3)
+    assert equal.mean == pytest.approx(0.1) and equal.interval == 0.0
     assert estimate([None]).mean is None

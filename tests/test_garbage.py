@@ -16,9 +16,12 @@ from conftest import commit_fake, make_plan, tree
 from kaizen.errors import KaizenError
 from kaizen.files import write_text
 from kaizen.plan.nodes import Node
-from kaizen.store.garbage import collect, delete, find_garbage, forget, parse_size, register, users
+from kaizen.plan.specs import Spec
+from kaizen.store.garbage import collect, delete, find_garbage, parse_size
 from kaizen.store.locks import hold
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.store.users import forget, register, users
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
@@ -26,8 +29,8 @@ OTHER = PLAN.runs[0].steps[1]
 FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
 
 
-def needed(*nodes: Node) -> set[tuple[str, str]]:
-    return {(node.kind, node.key) for node in nodes}
+def needed(*nodes: Node[Spec]) -> set[NodeId]:
+    return {node.id for node in nodes}
 
 
 def test_garbage_is_what_no_node_needs(store: Store) -> None:
@@ -35,14 +38,14 @@ def test_garbage_is_what_no_node_needs(store: Store) -> None:
     for node in (NODE, OTHER, summary, evaluation):
         commit_fake(store, node, {"data": "12345"})
     write_text(
-        store.work_folder("step", OTHER.key) / "resume.safetensors", "state"
+        store.work_folder(NodeId.of("step", OTHER.key)) / "resume.safetensors", "state"
     )  # its node is finished
     write_text(
-        store.work_folder("step", "0" * 32) / "resume.safetensors", "state"
+        store.work_folder(NodeId.of("step", "0" * 32)) / "resume.safetensors", "state"
     )  # no node of the plan
     pending = PLAN.runs[0].steps[2]
     write_text(
-        store.work_folder("step", pending.key) / "resume.safetensors", "state"
+        store.work_folder(NodeId.of("step", pending.key)) / "resume.safetensors", "state"
     )  # still to be made
     write_text(
         store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half"
@@ -58,23 +61,25 @@ def test_garbage_is_what_no_node_needs(store: Store) -> None:
     }
     sizes = {item.path.name: item.size for item in found}
     assert sizes[summary.key] == sum(
-        path.stat().st_size for path in store.folder("summary", summary.key).iterdir()
+        path.stat().st_size for path in store.folder(NodeId.of("summary", summary.key)).iterdir()
     )
     assert sizes[f"step-{OTHER.key}"] == 5
     delete(found)
     assert find_garbage(store, needed(NODE, OTHER, pending, evaluation)) == []
     assert set(store.entries()) == needed(NODE, OTHER, evaluation)
-    assert store.open_file(NODE.kind, NODE.key, "data").read_text() == "12345"
-    assert (store.work_folder("step", pending.key) / "resume.safetensors").read_text() == "state"
+    assert store.open_file(NODE.id, "data").read_text() == "12345"
+    assert (
+        store.work_folder(NodeId.of("step", pending.key)) / "resume.safetensors"
+    ).read_text() == "state"
 
 
 def test_what_is_being_made_is_no_garbage(store: Store) -> None:
     commit_fake(store, NODE, FILES)
-    write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "state")
+    write_text(store.work_folder(NodeId.of("step", OTHER.key)) / "resume.safetensors", "state")
     with (
-        store.lock("step", OTHER.key),
-        store.building("step", OTHER.key),
-        store.lock("step", NODE.key),
+        store.lock(NodeId.of("step", OTHER.key)),
+        store.building(NodeId.of("step", OTHER.key)),
+        store.lock(NodeId.of("step", NODE.key)),
     ):
         assert find_garbage(store, set()) == []
     assert len(find_garbage(store, set())) == 2
@@ -135,14 +140,14 @@ def test_what_any_checkout_needs_is_kept_until_it_goes(
 def test_a_quota_lets_the_longest_unused_go_first(
     store: Store, checkouts: tuple[Path, Path]
 ) -> None:
-    nodes = [NODE, OTHER, PLAN.summary, PLAN.shards]
+    nodes: list[Node[Spec]] = [NODE, OTHER, PLAN.summary, PLAN.shards]
     for age, node in enumerate(nodes):
         commit_fake(store, node, {"data": "x" * 10_000})
-        os.utime(store.folder(node.kind, node.key), (1e9 - age, 1e9 - age))
+        os.utime(store.folder(node.id), (1e9 - age, 1e9 - age))
     write_text(store.root / ".damaged" / "step-k-ab" / "node.json", "{}")
-    store.note_use("shards", PLAN.shards.key)
+    store.note_use(NodeId.of("shards", PLAN.shards.key))
     register(store, checkouts[0], "a", needed(NODE))
-    each = sum(path.stat().st_size for path in store.folder("step", OTHER.key).iterdir())
+    each = sum(path.stat().st_size for path in store.folder(NodeId.of("step", OTHER.key)).iterdir())
     names = [item.path.name for item in collect(store, 3 * each + 3000, really=False)]
     assert names == ["step-k-ab", PLAN.summary.key], (
         "damaged ones first, then the oldest that no plan needs"
@@ -168,9 +173,9 @@ def test_what_is_no_size(text: str) -> None:
 
 
 def test_locks_that_nobody_holds_go_too(store: Store) -> None:
-    with store.lock("step", "free"):
+    with store.lock(NodeId.of("step", "free")):
         pass
-    with store.lock("step", "held"):
+    with store.lock(NodeId.of("step", "held")):
         collect(store, None, really=True)
         assert sorted(path.name for path in (store.root / ".locks").iterdir()) == [
             "gate",
@@ -253,17 +258,22 @@ def test_users_of_a_group_share_a_store(shared_store: tuple[Store, int]) -> None
     def first() -> None:
         store.follow_sharing()
         commit_fake(store, NODE)
-        write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "half way")
-        with hold(store.lock_file("step", OTHER.key)):
+        write_text(
+            store.work_folder(NodeId.of("step", OTHER.key)) / "resume.safetensors", "half way"
+        )
+        with hold(store.lock_file(NodeId.of("step", OTHER.key))):
             (store.root / "step" / f".{OTHER.key}.1.ab.tmp").mkdir()
 
     def second() -> None:
         store.follow_sharing()
         assert (
-            store.open_file("step", NODE.key, "data.txt").read_text() == f"made for {NODE.title}\n"
+            store.open_file(NodeId.of("step", NODE.key), "data.txt").read_text()
+            == f"made for {NODE.title}\n"
         )
         # Goes on where the first user stopped, in folders that the first user made.
-        write_text(store.work_folder("step", OTHER.key) / "resume.safetensors", "further")
+        write_text(
+            store.work_folder(NodeId.of("step", OTHER.key)) / "resume.safetensors", "further"
+        )
         commit_fake(store, OTHER)
         commit_fake(store, summary)
         assert not list((store.root / "step").glob("*.tmp"))
@@ -275,7 +285,7 @@ def test_users_of_a_group_share_a_store(shared_store: tuple[Store, int]) -> None
     assert as_user(60_001, group, first) == 0
     assert as_user(60_002, group, second) == 0
     assert set(store.entries()) == needed(NODE, OTHER, summary)
-    for path in store.folder("step", NODE.key).rglob("*"):
+    for path in store.folder(NodeId.of("step", NODE.key)).rglob("*"):
         if path.is_file():
             assert stat.S_IMODE(path.stat().st_mode) == 0o444, "nobody writes into a finished node"
     assert as_user(60_003, group, third) == 0
@@ -293,7 +303,7 @@ def test_a_store_of_one_user_stays_that_users(shared_store: tuple[Store, int]) -
 
     def other() -> None:
         store.follow_sharing()
-        assert store.open_file("step", NODE.key, "data.txt").is_file(), "reading is free"
+        assert store.open_file(NodeId.of("step", NODE.key), "data.txt").is_file(), "reading is free"
         with pytest.raises(KaizenError, match="make the folder writable for you"):
             commit_fake(store, OTHER)
 

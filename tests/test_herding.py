@@ -12,14 +12,15 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from tiny import CLASSES, Project, make_project
+from project import CLASSES, Project, make_project
 
 from kaizen.data.replay import herding
-from kaizen.data.replay.base import Size, Stream, Task
+from kaizen.data.replay.base import ReplayStream, Size, Task
 from kaizen.data.replay.herding import herding_order
 from kaizen.data.split import class_tasks
-from kaizen.models.feature_classifier import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import Architecture, build_feature_classifier, load_weights
 from kaizen.params import ModelParams
+from kaizen.store.node_id import NodeId
 
 TASKS = class_tasks(len(CLASSES), 4, 5)
 
@@ -72,7 +73,7 @@ def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
         asked.append(task)
         return values[task]
 
-    rows = herding.choose(Stream(tuple(tasks), 0, features), Size("proportion", 0.25))
+    rows = herding.choose(ReplayStream(tuple(tasks), 0, features), Size("proportion", 0.25))
     for task, counts in ((0, {0: 4, 1: 4, -1: 2}), (1, {2: 5, -1: 5})):
         expected: list[int] = []
         for label, count in counts.items():
@@ -108,8 +109,9 @@ def features_of_the_original_images(project: Project, task: int) -> np.ndarray:
     the task.
     """
     (checkpoint,) = project.root.glob(f"results/models/*kaizen*/step-{task:02d}/model.safetensors")
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+        Architecture(model=parts, channels=3, logits=len(CLASSES), seed=99)
     ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     rows = []
@@ -150,9 +152,9 @@ def test_the_record_tells_where_the_features_were_computed(project: Project) -> 
 def test_a_damaged_model_is_named_and_set_aside(project: Project, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "copy")
     last = copy.keys("replay")[-1]
-    inputs = json.loads(copy.store.record("replay", last).read_text())["inputs"]
+    inputs = json.loads(copy.store.record_path(NodeId.of("replay", last)).read_text())["inputs"]
     copy.set({"replay.memory": [6]})
-    broken = copy.store.folder("step", inputs["step-00"]["key"]) / "model.safetensors"
+    broken = copy.store.folder(NodeId.of("step", inputs["step-00"]["key"])) / "model.safetensors"
     data = bytearray(broken.read_bytes())
     data[-1] ^= 1
     broken.write_bytes(data)

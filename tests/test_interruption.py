@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 
 OVERLAY = {
@@ -37,7 +38,7 @@ OVERLAY = {
 }
 
 
-class Work:
+class StepStores:
     """A folder with parameters, and stores beside each other in which one step is made."""
 
     def __init__(self, root: Path, params: Path) -> None:
@@ -77,17 +78,17 @@ class Work:
         return errors
 
     def files(self, spec: dict[str, Any], store: str) -> dict[str, bytes]:
-        folder = Store(self.root / store).folder(spec["kind"], spec["key"])
+        folder = Store(self.root / store).folder(NodeId.of(spec["kind"], spec["key"]))
         return {
             path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
         }
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(tmp_path_factory: pytest.TempPathFactory) -> StepStores:
     """Shards, replay and both steps made without interruption in the store `reference`."""
     params = Path(__file__).parents[1] / "params.yaml"
-    work = Work(tmp_path_factory.mktemp("interruption"), params)
+    work = StepStores(tmp_path_factory.mktemp("interruption"), params)
     for spec in (*work.before, *work.steps):
         work.make(spec, "reference")
     return work
@@ -99,23 +100,23 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     ids=["killed once", "terminated twice", "killed three times"],
 )
 def test_an_interrupted_step_ends_with_the_same_bytes(
-    work: Work, kill: signal.Signals, epochs: tuple[int, ...]
+    work: StepStores, kill: signal.Signals, epochs: tuple[int, ...]
 ) -> None:
     store = f"{kill.name}-{len(epochs)}"
     step = work.steps[1]
     subprocess.run(
         ["cp", "--archive", str(work.root / "reference"), str(work.root / store)], check=True
     )
-    finished = Store(work.root / store)
-    subprocess.run(["rm", "--recursive", str(finished.folder("step", step["key"]))], check=True)
-    state = finished.work_folder("step", step["key"]) / "resume.safetensors"
+    finished, node = Store(work.root / store), NodeId.of("step", step["key"])
+    subprocess.run(["rm", "--recursive", str(finished.folder(node))], check=True)
+    state = finished.work_folder(node) / "resume.safetensors"
     for epoch in epochs:
         process = work.start(step, store)
         _wait_for_epoch(state, epoch, process)
         process.send_signal(kill)
         _, errors = process.communicate()
         assert process.returncode == (143 if kill == signal.SIGTERM else -signal.SIGKILL), errors
-        assert not finished.has("step", step["key"])
+        assert not finished.has(node)
         if kill == signal.SIGTERM:
             assert "the same command resumes it" in errors
     assert "resumes at epoch" in work.make(step, store)
@@ -123,12 +124,13 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
     assert not state.exists(), "a finished step leaves no resume state behind"
 
 
-def test_a_stop_between_batches_saves_that_very_batch(work: Work) -> None:
+def test_a_stop_between_batches_saves_that_very_batch(work: StepStores) -> None:
     """In process, where the moment can be chosen: stopped after every single batch of the first
     epochs.
     """
     from kaizen.errors import Interrupted
-    from kaizen.jobs.make import run_node
+    from kaizen.jobs.make import run_job
+    from kaizen.plan.job import read_job
     from kaizen.training.reporter import PlainReporter
 
     step = work.steps[1]
@@ -136,11 +138,14 @@ def test_a_stop_between_batches_saves_that_very_batch(work: Work) -> None:
         ["cp", "--archive", str(work.root / "reference"), str(work.root / "batches")], check=True
     )
     store = Store(work.root / "batches")
-    subprocess.run(["rm", "--recursive", str(store.folder("step", step["key"]))], check=True)
+    subprocess.run(
+        ["rm", "--recursive", str(store.folder(NodeId.of("step", step["key"])))], check=True
+    )
+    job = read_job(step, "the plan")
     for _ in range(25):
         with pytest.raises(Interrupted, match="the same command resumes it"):
-            run_node(step, store, PlainReporter("test", None, None), stop=lambda: True)
-    run_node(step, store, PlainReporter("test", None, None))
+            run_job(job, store, PlainReporter("test", None, None), stop=lambda: True)
+    run_job(job, store, PlainReporter("test", None, None))
     assert work.files(step, "batches") == work.files(step, "reference")
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from kaizen.errors import Interrupted, KaizenError, Superseded
-from kaizen.jobs.running import cancel, living_workflows, nodes_being_made, note_workflow
+from kaizen.jobs.running import cancel, living_workflows, nodes_being_made, record_workflow
+from kaizen.store import locks
 from kaizen.store.locks import Watch, hold, is_held, read_holder
+from kaizen.store.node_id import NodeId
 from kaizen.store.scheduler import ClusterJob, is_over, slurm_jobs, this_job
-from kaizen.store.store import Store, locks
+from kaizen.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -232,16 +234,16 @@ def test_slurm_jobs_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyP
     targets = f"'evaluation:key={key}' 'replay:key={other}' 'replay:key={other}'"
     (tmp_path / "8").write_text(f"python -m snakemake --target-jobs {targets}\n")
     put_on_path("scontrol", f'cat "{tmp_path}/$3"', tmp_path / "bin", monkeypatch)
-    found = {job.number: (job.state, job.nodes) for job in slurm_jobs(tmp_path)}
+    found = {job.number: (job.state, job.targets) for job in slurm_jobs(tmp_path)}
     assert found == {
-        "7": ("RUNNING", (("step", key),)),
-        "8": ("PENDING", (("evaluation", key), ("replay", other))),
+        "7": ("RUNNING", (f"step/{key}",)),
+        "8": ("PENDING", (f"evaluation/{key}", f"replay/{other}")),
     }
 
 
 def test_a_killed_snakemake_is_gone_though_nobody_reaps_it(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from kaizen.jobs.running import note_workflow "
+        "import sys; from pathlib import Path; from kaizen.jobs.running import record_workflow "
         "as n; n(Path(sys.argv[1]))"
     )
     wait = "; print(1, flush=True); input()"
@@ -266,16 +268,14 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
     elsewhere.mkdir()
     put_on_path("squeue", "exit 0", tmp_path / "bin", monkeypatch)
     with (
-        worker(store.lock_file("step", "1"), folder=here) as ours,
-        worker(store.lock_file("step", "2"), folder=elsewhere) as other,
+        worker(store.lock_file(NodeId.of("step", "1")), folder=here) as ours,
+        worker(store.lock_file(NodeId.of("step", "2")), folder=elsewhere) as other,
     ):
-        assert [
-            (making.kind, making.key, making.holder.pid) for making in nodes_being_made(store)
-        ] == [
-            ("step", "1", ours.pid),
-            ("step", "2", other.pid),
+        assert [(str(making.node), making.holder.pid) for making in nodes_being_made(store)] == [
+            ("step/1", ours.pid),
+            ("step/2", other.pid),
         ]
-        note_workflow(here)
+        record_workflow(here)
         with pytest.raises(
             KaizenError, match=f"a snakemake works in {here}.*process {os.getpid()} on"
         ):
@@ -285,7 +285,7 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
         (left,) = (here / ".kaizen/workflows").glob("*.json")
         left.write_text(json.dumps(json.loads(left.read_text()) | {"started": "1"}))
         jobs, local = cancel(store, here)
-        assert jobs == [] and [making.key for making in local] == ["1"]
+        assert jobs == [] and [making.node.key for making in local] == ["1"]
         assert ours.wait(timeout=60) != 0
         assert other.poll() is None
         assert living_workflows(here) == [] and list((here / ".kaizen/workflows").iterdir()) == []

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,102 +15,25 @@ from typing import Any
 
 import pytest
 from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
+from plan_table import BASE, ELSEWHERE, HERDED, REACH, ROWS, TRAINED, VARIANTS, Row
 
 from kaizen.errors import KaizenError
 from kaizen.params import Params
 from kaizen.params.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import closure, code_fingerprint
-from kaizen.plan.nodes import JOB_COMMAND, DatasetFacts, Plan
-
-VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
-BASE = {"grid.variants": VARIANTS}
-
-# Names of places in the plan, as `places` makes them, that a change of a parameter reaches.
-TRAINED = ["step/*", "specialist/*", "evaluation/*", "reference", "summary"]
-DISTILLED = [
-    f"{kind}/{name}{tail}"
-    for kind, tail in (("step", "/[1-4]"), ("evaluation", ""))
-    for name in VARIANTS[:3]
-]
-SOFT_LABELLED = [
-    f"{kind}/kaizen{tail}" for kind, tail in (("step", "*/[1-4]"), ("evaluation", "*"))
-]
-REHEARSED = ["step/kaizen/[1-4]", "evaluation/kaizen", "summary"]
-
-# Parameter or section -> what changes with it; the longest name that fits a parameter counts.
-REACH: dict[str, list[str]] = {
-    "dataset": ["*"],
-    "dataset.path": [],
-    "dataset.compression": ["shards"],
-    "dataset.synthetic": [],
-    "split": ["*"],
-    "labels": ["*"],
-    "labels.seed": [],
-    "replay": ["replay/*", *REHEARSED],
-    "replay.seed": [],
-    "variants": [],
-    "grid.methods": [],
-    "grid.variants": [],
-    "grid.seeds": [],
-    "grid.specialists": ["specialist/[1-4]", "reference", "summary"],
-    "image": TRAINED,
-    "augment": TRAINED,
-    "model": TRAINED,
-    "ssl": TRAINED,
-    "per_method": TRAINED,
-    "distill.feature": [*DISTILLED, "summary"],
-    "distill.classifier": [*SOFT_LABELLED, "summary"],
-    "train": TRAINED,
-    "train.replay_batch_size": REHEARSED,
-    "evaluation": ["evaluation/*", "reference", "summary"],
-    "report": ["summary"],
-    "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
-    "reference_compat.stem_padding_2": TRAINED,
-    "reference_compat.epoch_length": REHEARSED,
-    "reference_compat.simsiam_predictor_warmup": TRAINED,
-    "runtime": [],
-}
-# What to change where halving, adding one, negating and the other choice would not do.
-CHANGES: dict[str, dict[str, Any]] = {
-    "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
-    "dataset.resize": {"dataset.resize": 4},
-    "split.tasks": {"split.tasks": 2},
-    "split.sizes": {"split.sizes": [3, 1, 1, 2, 3]},
-    "split.classes": {"split.classes": [[f"class {label}"] for label in range(5)]},
-    "image.load_size": {"image.load_size": 20},
-    "model.backbone": {"model.backbone": "resnet18"},
-    "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
-    "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
-    "replay.memory": {"replay.proportion": None, "replay.memory": [50]},
-    "replay.policy": {"replay.policy": "balanced_random"},
-    "report.title": {"report.title": "another"},
-    "report.formats": {"report.formats": ["pdf"]},
-    "variants": {"variants.unused": {"replay": False}},
-    "distill.feature.distiller": {"distill.feature.distiller": "predictive"},
-    "distill.feature.weight": {"distill.feature.weight": 0.5},
-    "per_method": {"per_method.simclr.train.lr": 0.5},
-}
-# Lists of points, and what the demo's source does not have, are tested on their own below; the
-# others have a single choice so far.
-ELSEWHERE = {
-    "dataset.path",
-    "dataset.classes",
-    "dataset.unlabelled",
-    "split.domains",
-    "grid.methods",
-    "grid.variants",
-    "grid.seeds",
-}
+from kaizen.plan.nodes import DatasetFacts, Plan
 
 
 def places(plan: Plan) -> dict[str, str]:
     """The place of every node in a plan with one method, size and seed -> its key."""
     found = {"shards": plan.shards.key, "summary": plan.summary.key}
     for run in plan.runs:
-        found |= {f"step/{run.variant}/{task}": step.key for task, step in enumerate(run.steps)}
+        found |= {
+            f"step/{run.point.variant}/{task}": step.key for task, step in enumerate(run.steps)
+        }
         found |= {f"replay/{task}": replay.key for task, replay in enumerate(run.replays, start=1)}
-        found[f"evaluation/{run.variant}"] = run.evaluation.key
+        found[f"evaluation/{run.point.variant}"] = run.evaluation.key
     for reference in plan.references:
         found |= {f"specialist/{task}": step.key for task, step in enumerate(reference.steps)}
         found["reference"] = reference.evaluation.key
@@ -133,64 +56,52 @@ def matching(plan: Plan, patterns: list[str]) -> set[str]:
     return set().union(*fitting.values())
 
 
-def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every parameter's path, type and default."""
-    hints = typing.get_type_hints(kind)
-    for name in hints:
-        if name.startswith("__"):
-            continue
-        default = getattr(kind(), name)
+def parameters(kind: type, prefix: str = "") -> Iterator[str]:
+    """The name of every parameter."""
+    for field in dataclasses.fields(kind):
+        default = getattr(kind(), field.name)
         if dataclasses.is_dataclass(default):
-            yield from leaves(hints[name], f"{prefix}{name}.")
+            yield from parameters(type(default), f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{name}", hints[name], default
+            yield f"{prefix}{field.name}"
 
 
-def other_value(hint: Any, value: Any) -> Any:
-    """Some other value that the parameter may have."""
-    if typing.get_origin(hint) is typing.Literal:
-        return next(choice for choice in typing.get_args(hint) if choice != value)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value + 1
-    if isinstance(value, float):
-        return value / 2 or 0.5
-    if isinstance(value, list):
-        return [other_value(None, value[0]), *value[1:]]
-    raise AssertionError(f"say in CHANGES how to change a parameter of type {hint}")
+def test_every_parameter_has_a_row() -> None:
+    named = [row.parameter for row in ROWS]
+    assert len(set(named)) == len(named) and not ELSEWHERE & set(named)
+    assert set(named) | ELSEWHERE == set(parameters(Params))
+    beside = {"dataset.path", "grid.methods", "grid.variants", "grid.seeds"}
+    assert {row.reach for row in ROWS} | beside == set(REACH)
 
 
-def base_for(path: str) -> dict[str, Any]:
-    """An experiment in which a parameter of a method or distiller has an effect."""
-    *_, owner, _ = ["", "", *path.split(".")]
-    if path == "reference_compat.simsiam_predictor_warmup":
-        return BASE | {"grid.methods": ["simsiam"]}
-    for method, entry in SSL_METHODS.items():
-        if path.startswith("ssl.") and owner == method:
-            return BASE | {"grid.methods": [method]}
-        if path.startswith("distill.feature.") and owner == entry.distiller:
-            return BASE | {"grid.methods": [method]}
-    return BASE
+HERDING = BASE | {"replay.policy": "herding"}
 
 
-LEAVES = {path: CHANGES.get(path) or (hint, default) for path, hint, default in leaves(Params)}
+def base_of(row: Row, policy: str) -> dict[str, Any]:
+    """An experiment in which the row's parameter has an effect."""
+    return BASE | {"grid.methods": [row.method], "replay.policy": policy}
 
 
-@pytest.mark.parametrize("path", sorted(LEAVES.keys() - ELSEWHERE))
-def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(path: str) -> None:
-    change = LEAVES[path]
-    if isinstance(change, tuple):
-        change = {path: other_value(*change)}
-    named = [name for name in REACH if path == name or path.startswith(f"{name}.")]
-    assert named, f"{path} is missing in REACH"
-    base = base_for(path)
-    before = make_plan(base)
-    assert changed(before, make_plan(base | change)) == matching(before, REACH[max(named, key=len)])
-    if base != BASE and not path.startswith(("ssl.simclr", "distill.feature.contrastive")):
-        assert not changed(make_plan(BASE), make_plan(BASE | change)), (
-            "of another method or distiller"
-        )
+@functools.cache
+def plan_before(method: str, policy: str) -> Plan:
+    """The plan that no row has changed yet; made once."""
+    return make_plan(BASE | {"grid.methods": [method], "replay.policy": policy})
+
+
+def by_name(row: Row) -> str:
+    return row.parameter
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(row: Row) -> None:
+    base, before = base_of(row, "first_n"), plan_before(row.method, "first_n")
+    assert make_params(base | row.change) != make_params(base)
+    assert changed(before, make_plan(base | row.change)) == matching(before, REACH[row.reach])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.method != "simclr"], ids=by_name)
+def test_a_parameter_of_a_method_or_distiller_reaches_no_other_methods_nodes(row: Row) -> None:
+    assert not changed(plan_before("simclr", "first_n"), make_plan(BASE | row.change))
 
 
 def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
@@ -198,11 +109,11 @@ def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
     before = make_plan(both)
     after = make_plan(both | {"per_method.byol": {"train": {"lr": 0.7}, "augment": {"flip": 0.5}}})
     keys = [
-        [step.key for run in plan.runs if run.method == "simclr" for step in run.steps]
+        [step.key for run in plan.runs if run.point.method == "simclr" for step in run.steps]
         for plan in (before, after)
     ]
     assert keys[0] == keys[1]
-    trained = [run.steps[1].params for run in after.runs]
+    trained = [run.steps[1].job().to_json()["params"] for run in after.runs]
     assert [(step["train"]["lr"], step["augment"]["flip"]) for step in trained] == [
         (2.0, 0.0),
         (0.7, 0.5),
@@ -211,7 +122,10 @@ def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
 
 def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> None:
     plan = make_plan({"grid.methods": list(SSL_METHODS), "grid.variants": ["kaizen"]})
-    found = {run.method: run.steps[1].params["feature_distill"] for run in plan.runs}
+    found = {
+        run.point.method: run.steps[1].job().to_json()["params"]["feature_distill"]
+        for run in plan.runs
+    }
     assert {name: entry["distiller"] for name, entry in found.items()} == {
         name: method.distiller for name, method in SSL_METHODS.items()
     }
@@ -225,22 +139,28 @@ def test_a_method_is_distilled_by_its_own_distiller_with_the_papers_weight() -> 
 def test_joint_training_is_one_step_on_all_tasks() -> None:
     plan = make_plan({"grid.variants": ["joint", "kaizen"]})
     joint = plan.runs[0]
-    assert len(joint.steps) == 1 and joint.steps[0].params["tasks"] == [0, 1, 2, 3, 4]
+    assert len(joint.steps) == 1 and joint.steps[0].job().to_json()["params"]["tasks"] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert set(joint.steps[0].identities) == {f"task-{task:02d}" for task in range(5)}
     assert not joint.replays and joint.name == "simclr-joint-seed0"
 
 
 def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -> None:
     plan = make_plan({"model.classifier_head": "growing", "grid.variants": ["kaizen", "joint"]})
-    tasks = plan.runs[0].evaluation.params["tasks"]
+    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
     for task, step in enumerate(plan.runs[0].steps):
-        assert step.params["logits"] == [
+        assert step.job().to_json()["params"]["logits"] == [
             label for classes in tasks[: task + 1] for label in classes
         ]
-        assert step.params["num_classes"] == len(step.params["logits"])
-        assert step.params.get("new_logits", 2) == 2
-    assert [step.params["logits"] for step in plan.references[0].steps] == tasks
-    assert sorted(plan.runs[1].steps[0].params["logits"]) == list(range(10))
+        assert step.job().to_json()["params"]["num_classes"] == len(step.spec.logits or [])
+        assert step.job().to_json()["params"].get("new_logits", 2) == 2
+    assert [step.job().to_json()["params"]["logits"] for step in plan.references[0].steps] == tasks
+    assert sorted(plan.runs[1].steps[0].job().to_json()["params"]["logits"]) == list(range(10))
 
 
 @pytest.mark.parametrize("policy", ["balanced_random", "reservoir"])
@@ -252,28 +172,14 @@ def test_the_seed_of_random_replay_reaches_what_uses_it(policy: str) -> None:
     )
 
 
-HERDING_POLICY = {"replay.policy": "herding"}
-HERDING = BASE | HERDING_POLICY
-
-
-@pytest.mark.parametrize("path", sorted(LEAVES.keys() - ELSEWHERE))
-def test_what_reaches_a_runs_steps_reaches_its_herding_too(path: str) -> None:
-    change = LEAVES[path]
-    if path == "replay.policy":
-        return
-    if isinstance(change, tuple):
-        change = {path: other_value(*change)}
-    base = base_for(path) | HERDING_POLICY
-    before = make_plan(base)
-    found = changed(before, make_plan(base | change))
-    named = max((name for name in REACH if path == name or path.startswith(f"{name}.")), key=len)
-    expected = matching(before, REACH[named])
-    # The shard of a step depends on the steps before it; step 0 knows nothing of distillation and
-    # replay.
-    first = 1 if "step/kaizen/0" in expected else 2
-    if "step/kaizen/1" in expected and not path.startswith("replay"):
-        expected |= matching(before, [f"replay/[{first}-4]"])
-    assert found == expected
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.parameter != "replay.policy"], ids=by_name
+)
+def test_what_reaches_a_runs_steps_reaches_its_herding_too(row: Row) -> None:
+    before = plan_before(row.method, "herding")
+    expected = [*REACH[row.reach], *([HERDED[row.reach]] if row.reach in HERDED else [])]
+    after = make_plan(base_of(row, "herding") | row.change)
+    assert changed(before, after) == matching(before, expected)
 
 
 def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> None:
@@ -283,7 +189,7 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
         "grid.seeds": [0, 1],
     }
     plan = make_plan(HERDING | own)
-    runs = {(run.variant, run.seed): run for run in plan.runs}
+    runs = {(run.point.variant, run.point.seed): run for run in plan.runs}
     one, other = runs["kaizen", 0], runs["soft", 0]
     assert one.replays[0] is other.replays[0]
     assert not {node.key for node in one.replays[1:]} & {node.key for node in other.replays}
@@ -297,7 +203,8 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
         assert replay.identities.keys() - steps.keys() == {
             f"task-{earlier:02d}" for earlier in range(task)
         }
-        assert replay.params["device"] == "auto" and "seed" not in replay.params
+        assert replay.spec.compute is not None and replay.spec.compute.device == "auto"
+        assert "seed" not in replay.job().to_json()["params"]
     # 1 shards, 1 summary; per seed step 0, 2 x 4 steps, 1 + 2 x 3 replays, 4 specialists, 2
     # evaluations, 1 reference.
     assert len(plan.nodes) == 2 + 2 * (1 + 8 + 7 + 4 + 2 + 1)
@@ -310,13 +217,13 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
         policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0]
         for policy in REPLAY_POLICIES
     }
-    assert len({node.code for node in shards.values()}) == len(REPLAY_POLICIES)
+    assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
-        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
-        packages = ("numpy", "pillow")
+        own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages: tuple[str, ...] = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
-        assert node.code == fake_fingerprint(own, packages)
+        assert node.code_hash == fake_fingerprint(own, packages)
         others = {f"kaizen.data.replay.{name}" for name in REPLAY_POLICIES.keys() - {policy}}
         assert not others & closure(own)
         assert ("kaizen.models.feature_classifier" in closure(own)) is (policy == "herding")
@@ -334,7 +241,7 @@ def test_where_the_raw_data_lie_is_no_part_of_any_key() -> None:
         for path in ("/a", "/b/c")
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert tuple(plan.shards.local["dataset"]["path"] for plan in (one, two)) == ("/a", "/b/c")
+    assert tuple(plan.shards.local.path for plan in (one, two)) == ("/a", "/b/c")
 
 
 def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> None:
@@ -343,7 +250,7 @@ def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> N
         make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes))
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert two.shards.local["dataset"]["classes"] == list(FACTS.classes)
+    assert two.shards.local.classes == list(FACTS.classes)
 
 
 def test_parameters_of_the_split_that_have_no_effect_are_part_of_no_key() -> None:
@@ -431,7 +338,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
     split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]}
     before = make_plan(split, DOMAIN_FACTS)
     checksums = (f"{part} c", "new images", f"{part} s")
-    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **{f"{part}_domains": checksums}))
+    changes: dict[str, Any] = {f"{part}_domains": checksums}
+    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **changes))
     trained = ["step/*/2", "specialist/2"] if part == "train" else []
     expected = [*trained, "shards", "evaluation/*", "reference", "summary"]
     assert changed(before, after) == matching(before, expected)
@@ -440,8 +348,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
 def test_a_split_by_data_depends_on_all_images_and_on_how_they_are_dealt() -> None:
     split = BASE | {"split.by": "data", "split.tasks": 2}
     before = make_plan(split)
-    assert before.runs[0].evaluation.params["tasks"] == [list(range(10))] * 2
-    assert before.runs[0].steps[0].params["num_classes"] == 10
+    assert before.runs[0].evaluation.job().to_json()["params"]["tasks"] == [list(range(10))] * 2
+    assert before.runs[0].steps[0].job().to_json()["params"]["num_classes"] == 10
     assert changed(before, make_plan(split | {"split.seed": 1})) == matching(before, ["*"])
     train = ("new images", *FACTS.train[1:])
     assert changed(before, make_plan(split, dataclasses.replace(FACTS, train=train))) == matching(
@@ -462,7 +370,7 @@ def test_unlabelled_images_are_spread_by_the_seed_over_all_tasks() -> None:
 
 
 def test_the_same_tasks_have_the_same_steps_however_they_are_asked_for() -> None:
-    order = make_plan(BASE).runs[0].evaluation.params["tasks"]
+    order = make_plan(BASE).runs[0].evaluation.job().to_json()["params"]["tasks"]
     equal, sizes = make_plan(BASE), make_plan(BASE | {"split.sizes": [2] * 5})
     names = make_plan(
         BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]}
@@ -535,7 +443,7 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
 @pytest.mark.parametrize("task", range(5))
 def test_other_training_images_of_one_class_reach_its_task_and_what_comes_after(task: int) -> None:
     before = make_plan(BASE)
-    label = before.runs[0].evaluation.params["tasks"][task][1]
+    label = before.runs[0].evaluation.job().to_json()["params"]["tasks"][task][1]
     train = tuple(
         "new images" if other == label else checksum for other, checksum in enumerate(FACTS.train)
     )
@@ -558,27 +466,25 @@ def test_other_test_images_reach_no_training() -> None:
 
 def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     before = make_plan(BASE)
-    first = before.runs[0].evaluation.params["tasks"][0][0]
+    first = before.runs[0].evaluation.job().to_json()["params"]["tasks"][0][0]
     classes = tuple(
         "new name" if label == first else name for label, name in enumerate(FACTS.classes)
     )
     train = tuple(
         "new images" if label == first else checksum for label, checksum in enumerate(FACTS.train)
     )
-    renamed, retaken = (
-        dataclasses.replace(FACTS, **{name: value})
-        for name, value in (("classes", classes), ("train", train))
-    )
+    renamed = dataclasses.replace(FACTS, classes=classes)
+    retaken = dataclasses.replace(FACTS, train=train)
     assert changed(before, make_plan(BASE, renamed)) == changed(before, make_plan(BASE, retaken))
 
 
 def test_runs_share_what_they_have_in_common() -> None:
     plan = make_plan(BASE | {"replay.proportion": [0.0, 0.1, 0.2], "grid.seeds": [0, 1]})
-    assert len({run.steps[0].key for run in plan.runs if run.seed == 0}) == 1
+    assert len({run.steps[0].key for run in plan.runs if run.point.seed == 0}) == 1
     assert len({run.steps[0].key for run in plan.runs}) == 2
     for reference in plan.references:
         assert reference.steps[0].key in {
-            run.steps[0].key for run in plan.runs if run.seed == reference.seed
+            run.steps[0].key for run in plan.runs if run.point.seed == reference.seed
         }
     by_name = {run.name: run for run in plan.runs}
     empty, none = (
@@ -594,7 +500,7 @@ def test_runs_share_what_they_have_in_common() -> None:
     assert len(plan.nodes) == 1 + 8 + 2 * (1 + 5 * 4 + 4 + 5 + 1) + 1
     assert plan.users(empty.evaluation.key) == [empty.name, none.name]
     assert sorted(plan.users(empty.steps[0].key)) == sorted(
-        [run.name for run in plan.runs if run.seed == 1] + ["simclr-specialist-seed1"]
+        [run.name for run in plan.runs if run.point.seed == 1] + ["simclr-specialist-seed1"]
     )
 
 
@@ -619,16 +525,20 @@ def test_step_zero_and_specialists_know_nothing_of_distillation_and_replay() -> 
         "longest_loader",
     }
     for step in (*(run.steps[0] for run in plan.runs), *plan.references[0].steps):
-        assert not optional & step.params.keys()
-        assert "replay_batch_size" not in step.params["train"]
+        assert not optional & step.job().to_json()["params"].keys()
+        assert "replay_batch_size" not in step.job().to_json()["params"]["train"]
         assert step.inputs.keys() == {"shards"}
-    assert optional <= plan.runs[0].steps[1].params.keys()
+    assert optional <= plan.runs[0].steps[1].job().to_json()["params"].keys()
     for run in plan.runs:
         for task, step in enumerate(run.steps[1:], start=1):
             assert step.inputs["prior"] is run.steps[task - 1]
-            assert ("replay" in step.inputs) == (run.variant == "kaizen")
-            assert ("feature_distill" in step.params) == (run.variant != "no_distill")
-            assert ("classifier_distill" in step.params) == run.variant.startswith("kaizen")
+            assert ("replay" in step.inputs) == (run.point.variant == "kaizen")
+            assert ("feature_distill" in step.job().to_json()["params"]) == (
+                run.point.variant != "no_distill"
+            )
+            assert (
+                "classifier_distill" in step.job().to_json()["params"]
+            ) == run.point.variant.startswith("kaizen")
 
 
 def test_without_specialists_the_reference_needs_step_zero_only() -> None:
@@ -640,23 +550,23 @@ def test_a_key_is_the_hash_of_all_that_a_node_depends_on() -> None:
     node = make_plan(BASE).runs[0].steps[2]
     depends = {
         "kind": "step",
-        "params": node.params,
-        "code": node.code,
-        "inputs": {
+        "params": node.job().to_json()["params"],
+        "code": node.code_hash,
+        "key_version": 1,
+        "identities": {
             "prior": node.inputs["prior"].key,
             "replay": node.inputs["replay"].key,
             "task-02": node.identities["task-02"],
         },
-        "command": JOB_COMMAND,
     }
     text = json.dumps(depends, sort_keys=True, separators=(",", ":"))
     assert node.key == hashlib.sha256(text.encode()).hexdigest()[:32]
-    spec = json.loads(json.dumps(node.spec()))
+    spec = json.loads(json.dumps(node.job().to_json()))
     assert spec["inputs"]["replay"] == {"kind": "replay", "key": node.inputs["replay"].key}
     local = ("save_every_epochs", "processes", "hosts")
     assert [spec["local"][name] for name in local] == [10, 1, 1]
     # What the code is, for whoever wants to compute its fingerprint again.
-    assert fake_fingerprint(*map(tuple, spec["local"]["code"].values())) == node.code
+    assert fake_fingerprint(*map(tuple, spec["local"]["code"].values())) == node.code_hash
 
 
 def test_nodes_come_after_their_inputs() -> None:
@@ -699,8 +609,8 @@ def test_the_plan_is_pure() -> None:
     one, two = make_plan(BASE), make_plan(BASE)
     assert list(one.nodes) == list(two.nodes)
     assert one.key == two.key
-    assert [node.spec() for node in one.nodes.values()] == [
-        node.spec() for node in two.nodes.values()
+    assert [node.job().to_json() for node in one.nodes.values()] == [
+        node.job().to_json() for node in two.nodes.values()
     ]
 
 
@@ -737,8 +647,35 @@ def test_another_process_elsewhere_gets_the_same_keys_without_torch(tmp_path: Pa
 def test_the_real_fingerprint_finds_the_code_of_every_kind_of_node() -> None:
     facts = DatasetFacts(FACTS.classes, FACTS.train, FACTS.test)
     plan = build_plan(make_params(BASE), facts, code_fingerprint)
-    codes = {node.kind: node.code for node in plan.nodes.values()}
+    codes = {str(node.kind): node.code_hash for node in plan.nodes.values()}
     assert codes.keys() == {"shards", "replay", "step", "evaluation", "reference", "summary"}
     assert codes["evaluation"] == codes["reference"]
     assert len(set(codes.values())) == 5
     assert places(plan) == places(build_plan(make_params(BASE), facts, code_fingerprint))
+
+
+def test_the_keys_of_a_fixed_plan_are_these() -> None:
+    """For made-up code and data: another key here would make every result of every user again.
+
+    Where that is meant, say so in CHANGELOG.md; where only the layout of a node's files changed,
+    raise `KEY_VERSION`.
+    """
+    plan = make_plan()
+    found = {
+        "shards": plan.shards.key,
+        "replay": plan.runs[0].replays[0].key,
+        "step 0": plan.runs[0].steps[0].key,
+        "step 1": plan.runs[0].steps[1].key,
+        "evaluation": plan.runs[0].evaluation.key,
+        "reference": plan.references[0].evaluation.key,
+        "summary": plan.summary.key,
+    }
+    assert found == {
+        "shards": "22511f8e0e8ddca7f3c901656bcfb269",
+        "replay": "75a754eac88e99d347333498b9586c02",
+        "step 0": "5e6a268a71a26dad5df6f657d69dee1d",
+        "step 1": "8150a572fcf3d966f175d23f3e18f961",
+        "evaluation": "786e5abc52d6bfc9b8d62cadb3595c2e",
+        "reference": "1ccb8968f8f6581546e96d406a70e2e7",
+        "summary": "82e6fe5e065abfe78f73dea4493876d6",
+    }

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from conftest import REPOSITORY, fake_fingerprint
-from tiny import Project
+from project import Project
 
 from kaizen.params import Params, for_method
 from kaizen.params.validation import load_params
@@ -73,9 +73,9 @@ def test_the_table_and_the_folder_name_the_same_presets() -> None:
 def test_every_preset_plans(names: list[str], change: str | None) -> None:
     params = load(*names, *([change] if change else []))
     planned = plan(params)
-    assert {run.variant for run in planned.runs} == set(params.grid.variants)
+    assert {run.point.variant for run in planned.runs} == set(params.grid.variants)
     if change == "tasks-10":
-        assert len(planned.runs[0].evaluation.params["tasks"]) == 10
+        assert len(planned.runs[0].evaluation.job().to_json()["params"]["tasks"]) == 10
     if change == "quick":
         assert sum(node.kind == "step" for node in planned.nodes.values()) <= 5 * params.split.tasks
 
@@ -83,15 +83,15 @@ def test_every_preset_plans(names: list[str], change: str | None) -> None:
 def test_the_papers_experiment_has_the_papers_numbers() -> None:
     """fidelity.md §4, §8 and §11."""
     planned = plan(load("cifar100"))
-    steps = {(run.method, run.variant): run.steps for run in planned.runs}
-    assert planned.runs[0].evaluation.params["tasks"][0][:4] == [11, 22, 39, 23]
+    steps = {(run.point.method, run.point.variant): run.steps for run in planned.runs}
+    assert planned.runs[0].evaluation.job().to_json()["params"]["tasks"][0][:4] == [11, 22, 39, 23]
     for method, lr, decay, classifier_lr in (
         ("simclr", 1.0, 1e-5, 0.1),
         ("mocov2plus", 1.0, 1e-5, 0.1),
         ("byol", 1.0, 1e-5, 0.1),
         ("vicreg", 0.3, 1e-4, 0.05),
     ):
-        step = steps[method, "kaizen"][1].params
+        step = steps[method, "kaizen"][1].job().to_json()["params"]
         train = step["train"]
         assert (train["lr"], train["weight_decay"], train["classifier_lr"]) == (
             lr,
@@ -108,7 +108,8 @@ def test_the_papers_experiment_has_the_papers_numbers() -> None:
         assert step["feature_distill"]["weight"] == (25.0 if method == "vicreg" else 1.0)
         assert step["classifier_distill"] == {"weight": 2.0, "temperature": 1.0}
     augment = {
-        method: steps[method, "kaizen"][0].params["augment"] for method in ("simclr", "vicreg")
+        method: steps[method, "kaizen"][0].job().to_json()["params"]["augment"]
+        for method in ("simclr", "vicreg")
     }
     assert (augment["simclr"]["crop_scale"], augment["simclr"]["solarize"]) == (
         [0.08, 1.0],
@@ -118,7 +119,7 @@ def test_the_papers_experiment_has_the_papers_numbers() -> None:
         [0.2, 1.0],
         [0.1, 0.1],
     )
-    sizes = {run.replay_size for run in planned.runs if run.variant == "kaizen"}
+    sizes = {run.point.replay_size for run in planned.runs if run.point.variant == "kaizen"}
     assert sizes == {0.01} and len(planned.runs) == 16
 
 
@@ -192,7 +193,10 @@ def test_no_number_of_a_preset_lacks_a_source(name: str) -> None:
 
 def test_the_imagenet_preset_is_cassles_recipe_of_each_method() -> None:
     """Written out once more, as the steps get it: CaSSLe's *_distill.sh of ImageNet-100."""
-    steps = {run.method: run.steps[1].params for run in plan(load("imagenet100")).runs}
+    steps = {
+        run.point.method: run.steps[1].job().to_json()["params"]
+        for run in plan(load("imagenet100")).runs
+    }
     jitter, schedule, projection = {}, {}, {}
     for method, step in steps.items():
         strengths = step["augment"]["jitter"]

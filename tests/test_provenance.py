@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import Checkout, new_project
-from tiny import Project, make_project
+from project import Project, make_checkout, make_project
 
 from kaizen.evaluation.metrics import continual_accuracy
 from kaizen.files import read_json, sha256_file
 from kaizen.provenance import git, origin
 from kaizen.provenance.show import duration
+from kaizen.store.node_id import NodeId
 
 KAIZEN = "results/models/simclr-kaizen-replay25pct-seed0"
 
@@ -41,7 +41,8 @@ def project(finished: Project, tmp_path: Path) -> Project:
 def explained(project: Project, asked: str) -> dict[str, Any]:
     outcome = project.kaizen("explain", asked, "--json")
     assert outcome.code == 0, outcome.output
-    return json.loads(outcome.output)
+    read: dict[str, Any] = json.loads(outcome.output)
+    return read
 
 
 # -- the commit --------------------------------------------------------------------------------
@@ -144,14 +145,14 @@ def test_changed_files_are_those_that_differ_from_the_commit(
 
 def test_a_nodes_run_tells_how_it_was_made(finished: Project) -> None:
     key = finished.keys("step")[0]
-    run = finished.store.read_run("step", key)
+    run = finished.store.read_run_record(NodeId.of("step", key))
     assert run is not None
     assert {"began", "seconds", "host", "pid", "processes", "title", "local"} <= run.keys()
     assert run["local"]["code"]["modules"][0] == "kaizen.training.step"
     assert set(run["local"]["versions"]) == {"numpy", "pillow", "torch"}
     # This project's parameters lie in no repository, or in another than the code.
     assert run["local"]["origin"]["params_committed"] is False
-    record = finished.store.record("step", key).read_text()
+    record = finished.store.record_path(NodeId.of("step", key)).read_text()
     assert "origin" not in record and "versions" not in record, (
         "what differs from run to run stays out of the record"
     )
@@ -189,7 +190,7 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
     summary = nodes[-1]
     summary["local"]["code"]["modules"].append("kaizen.training.schedule")
-    shutil.rmtree(project.store.folder("summary", summary["key"]))
+    shutil.rmtree(project.store.folder(NodeId.of("summary", summary["key"])))
     (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
     outcome = project.kaizen("run", "--plan", "plan.json")
     assert (
@@ -197,7 +198,7 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
         and "is not the plan's" in outcome.output
         and "plans again" in outcome.output
     )
-    assert not project.store.has("summary", summary["key"])
+    assert not project.store.has(NodeId.of("summary", summary["key"]))
 
 
 # -- explaining --------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def test_a_published_file_is_explained_down_to_the_data(finished: Project) -> No
     assert (data["source"], data["path"], len(data["checksums"])) == ("image_folder", "images", 8)
     keys = {record["key"], *(entry["key"] for entry in record["inputs"].values())}
     runs = [
-        finished.store.read_run(kind, key) or {} for kind, key in finished.nodes() if key in keys
+        finished.store.read_run_record(node) or {} for node in finished.nodes() if node.key in keys
     ]
     times = [max(run["seconds"], run.get("training_seconds", 0.0)) for run in runs]
     assert found["wall_time"] == {"seconds": pytest.approx(sum(times)), "nodes": 4, "unknown": 0}
@@ -265,7 +266,7 @@ def test_a_node_is_found_by_its_key_the_beginning_of_it_and_its_path_in_the_stor
     finished: Project,
 ) -> None:
     key = finished.keys("step")[0]
-    place = finished.store.folder("step", key)
+    place = finished.store.folder(NodeId.of("step", key))
     for asked in (
         key,
         f"step/{key[:10]}",
@@ -439,20 +440,20 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A checkout with code and parameters committed, run once; an overlay of its own, not
     committed, run too.
     """
-    project = new_project(tmp_path_factory.mktemp("committed") / "project")
+    project = make_checkout(tmp_path_factory.mktemp("committed") / "project")
     project.commit("all")
     project.run(sys.executable, "-m", "kaizen", "run")
     (project.root / "more.yaml").write_text("train: {classifier_lr: 0.2}\n")
     return project
 
 
-def clone_of(project: Checkout, place: Path) -> Checkout:
+def clone_of(project: Project, place: Path) -> Project:
     project.run("git", "clone", "--quiet", str(project.root), str(place))
-    return Checkout(place)
+    return Project(place)
 
 
 def printed_commands(output: str) -> list[str]:
@@ -464,14 +465,14 @@ def in_one_line(printed: str) -> str:
     return " ".join(printed.split())
 
 
-def bash(project: Checkout, command: str) -> None:
+def bash(project: Project, command: str) -> None:
     """As somebody would paste it who has the environment active."""
     kaizen = f'kaizen() {{ {sys.executable} -m kaizen "$@"; }}; '
     project.run("bash", "-c", f"set -e; {kaizen}{command}")
 
 
-def same_bytes(one: Checkout, two: Checkout, kind: str, key: str) -> None:
-    folder = one.store / kind / key
+def same_bytes(one: Project, two: Project, kind: str, key: str) -> None:
+    folder = one.store.root / kind / key
     names = sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
@@ -479,11 +480,13 @@ def same_bytes(one: Checkout, two: Checkout, kind: str, key: str) -> None:
     )
     assert len(names) > 1
     for name in names:
-        assert (two.store / kind / key / name).read_bytes() == (folder / name).read_bytes(), name
+        assert (two.store.root / kind / key / name).read_bytes() == (folder / name).read_bytes(), (
+            name
+        )
 
 
 def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(
-    committed: Checkout, tmp_path: Path
+    committed: Project, tmp_path: Path
 ) -> None:
     folder = "results/models/simclr-kaizen-replay10pct-seed0/step-01"
     found = json.loads(committed.run(sys.executable, "-m", "kaizen", "explain", folder, "--json"))
@@ -500,10 +503,10 @@ def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(
     clone = clone_of(committed, tmp_path / "clone")
     bash(clone, command)
     same_bytes(committed, clone, "step", found["key"])
-    made = {path.parent.parent.name for path in clone.store.glob("*/*/node.json")}
+    made = {path.parent.parent.name for path in clone.store.root.glob("*/*/node.json")}
     assert made == {"shards", "replay", "step"}, "nothing that it does not need"
     assert not (clone.root / "results").exists()
-    run = read_json(clone.store / "step" / found["key"] / "run.json")
+    run = read_json(clone.store.root / "step" / found["key"] / "run.json")
     assert (
         run["local"]["origin"]["commit"] == commit
         and "node=step/" in run["local"]["origin"]["command"]
@@ -516,18 +519,18 @@ def test_the_printed_command_makes_the_same_bytes_in_a_fresh_clone(
 
 
 def test_other_parameters_than_the_commits_come_as_a_plan(
-    committed: Checkout, tmp_path: Path
+    committed: Project, tmp_path: Path
 ) -> None:
-    project = Checkout(tmp_path / "project")
-    subprocess.run(["cp", "--archive", str(committed.root), str(project.root)], check=True)
-    with (project.root / "kaizen/cli.py").open("a") as file:
+    project = committed.copy_with_links(tmp_path / "project")
+    with (project.root / "kaizen/cli/__init__.py").open("a") as file:
         file.write("# a change that no result depends on\n")
     project.run(sys.executable, "-m", "kaizen", "run", "--overlay", "more.yaml")
     folder = "results/evaluations/simclr-no_distill-seed0"
     printed = project.run(sys.executable, "-m", "kaizen", "explain", folder)
     commit = project.run("git", "rev-parse", "HEAD").strip()
-    assert "clean in all that this depends on (uncommitted were: kaizen/cli.py)" in in_one_line(
-        printed
+    assert (
+        "clean in all that this depends on (uncommitted were: kaizen/cli/__init__.py)"
+        in in_one_line(printed)
     )
     assert "current plan no" in printed and "--overlay more.yaml" in printed
     write, make = printed_commands(printed)
@@ -538,15 +541,14 @@ def test_other_parameters_than_the_commits_come_as_a_plan(
     bash(clone, make)
     key = read_json(project.root / folder / "node.json")["key"]
     same_bytes(project, clone, "evaluation", key)
-    run = read_json(clone.store / "evaluation" / key / "run.json")
+    run = read_json(clone.store.root / "evaluation" / key / "run.json")
     assert run["local"]["origin"]["commit"] == commit and run["local"]["origin"]["changed"] == []
 
 
 def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
-    committed: Checkout, tmp_path: Path
+    committed: Project, tmp_path: Path
 ) -> None:
-    project = Checkout(tmp_path / "project")
-    subprocess.run(["cp", "--archive", str(committed.root), str(project.root)], check=True)
+    project = committed.copy_with_links(tmp_path / "project")
     source = project.root / "kaizen/report/cards.py"
     text = source.read_text()
     source.write_text(text.replace("# Model card", "# Card"))
@@ -574,14 +576,14 @@ def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
     )
 
 
-def test_a_clone_takes_over_how_nodes_were_made(committed: Checkout, tmp_path: Path) -> None:
+def test_a_clone_takes_over_how_nodes_were_made(committed: Project, tmp_path: Path) -> None:
     """`dvc pull` brings results/provenance.json, and taking nodes back into a store keeps it."""
     clone = clone_of(committed, tmp_path / "clone")
     for folder in ("data/shards", "data/replay", "results"):
         shutil.copytree(committed.root / folder, clone.root / folder)
     clone.run(sys.executable, "-m", "kaizen", "publish")
     runs = [
-        {path.parent.name: read_json(path) for path in p.store.glob("*/*/run.json")}
+        {path.parent.name: read_json(path) for path in p.store.root.glob("*/*/run.json")}
         for p in (committed, clone)
     ]
     assert runs[0] == runs[1] and len(runs[0]) == 9

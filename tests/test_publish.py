@@ -17,9 +17,13 @@ from conftest import REPOSITORY, commit_fake, make_plan
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
+from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
-from kaizen.store.publish import MANAGED, is_published, publish, published_paths, take_back
+from kaizen.store.layout import MANAGED
+from kaizen.store.node_id import NodeId
+from kaizen.store.publish import is_published, publish
 from kaizen.store.store import Store
+from kaizen.store.take_back import take_back
 
 PLAN = make_plan(
     {"split.tasks": 2, "grid.variants": ["kaizen", "cassle"], "replay.proportion": [0.1, 0.5]}
@@ -31,7 +35,7 @@ STEP_1_FOLDER = "results/models/simclr-kaizen-replay10pct-seed0/step-01"
 def finish(plan: Plan, store: Store) -> None:
     """Put every node of a plan into a store."""
     for node in plan.nodes.values():
-        if not store.has(node.kind, node.key):
+        if not store.has(node.id):
             metrics = (
                 {"metrics.json": '{"a": 1}\n', "figures/bars.csv": "x,mean\n"}
                 if node is plan.summary
@@ -54,7 +58,7 @@ def root(tmp_path: Path, store: Store) -> Path:
     out.
     """
     root = tmp_path / "checkout"
-    publish(PLAN, store, root)
+    publish(layout_of(PLAN), store, root)
     for path in root.rglob("*"):
         if path.is_file():
             rewrite(path, path.read_bytes())
@@ -91,7 +95,7 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def test_every_node_has_a_readable_place() -> None:
-    folders = published_paths(PLAN)
+    folders = layout_of(PLAN).folders
     assert {node.key for node in folders.values()} == set(PLAN.nodes)
     runs = [
         "simclr-kaizen-replay10pct-seed0",
@@ -108,7 +112,7 @@ def test_every_node_has_a_readable_place() -> None:
     expected |= {f"results/models/simclr-specialist-seed0/task-{task:02d}" for task in (0, 1)}
     expected |= {f"results/evaluations/{run}" for run in [*runs, "simclr-specialist-seed0"]}
     assert set(folders) == expected
-    assert folders[STEP_1_FOLDER] is STEP_1
+    assert folders[STEP_1_FOLDER] == STEP_1.id
     assert all(
         path.startswith(tuple(f"{managed}/" for managed in MANAGED)) or path in MANAGED
         for path in folders
@@ -126,24 +130,24 @@ def test_replay_made_with_a_runs_own_models_is_published_under_its_name() -> Non
             "replay.per_class": [0, 20],
         }
     )
-    folders = published_paths(plan)
+    folders = layout_of(plan).folders
     assert {node.key for node in folders.values()} == set(plan.nodes)
     assert {path for path in folders if path.startswith("data/replay")} == {
         f"data/replay/herding-20imagesperclass/simclr-kaizen-replay20imagesperclass-seed{seed}/step-01"
         for seed in (0, 1)
     }
     memory = make_plan({"split.tasks": 2, "replay.proportion": None, "replay.memory": [200]})
-    assert "data/replay/first_n-200images/step-01" in published_paths(memory)
+    assert "data/replay/first_n-200images/step-01" in layout_of(memory).folders
 
 
 def test_publishing_puts_every_file_in_its_place_with_its_hash(
     store: Store, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    paths = publish(PLAN, store, root)
+    paths = publish(layout_of(PLAN), store, root)
     found = contents(root)
     runs = json.loads(found.pop("results/provenance.json"))["nodes"]
-    assert runs == {key: store.read_run(node.kind, key) for key, node in PLAN.nodes.items()}
+    assert runs == {key: store.read_run_record(node.id) for key, node in PLAN.nodes.items()}
     manifest = json.loads(found.pop("results/manifest.json"))
     assert manifest["plan"] == PLAN.key
     assert sorted(found) == sorted(manifest["files"]) == paths
@@ -153,15 +157,18 @@ def test_publishing_puts_every_file_in_its_place_with_its_hash(
             len(content),
             hashlib.sha256(content).hexdigest(),
         ), path
-        assert content == (store.folder(entry["kind"], entry["key"]) / entry["file"]).read_bytes()
-    for folder, node in published_paths(PLAN).items():
+        assert (
+            content
+            == (store.folder(NodeId.of(entry["kind"], entry["key"])) / entry["file"]).read_bytes()
+        )
+    for folder, node in layout_of(PLAN).folders.items():
         names = {name.removeprefix(f"{folder}/") for name in found if name.startswith(f"{folder}/")}
-        assert names == {*store.read_record(node.kind, node.key)["files"], "node.json"}
+        assert names == {*store.read_record(node).files, "node.json"}
     assert found["results/metrics.json"] == found["results/summary/metrics.json"] == b'{"a": 1}\n'
 
 
 def test_published_files_cannot_be_written_in_place(store: Store, tmp_path: Path) -> None:
-    publish(PLAN, store, tmp_path / "root")
+    publish(layout_of(PLAN), store, tmp_path / "root")
     for path in (tmp_path / "root").rglob("*"):
         if path.is_file() and path.name not in ("manifest.json", "provenance.json"):
             assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0, path
@@ -180,8 +187,8 @@ def test_publishing_is_deterministic(store: Store, tmp_path: Path) -> None:
         other,
     )
     for name, source in (("a", store), ("b", store), ("c", other)):
-        publish(PLAN, source, tmp_path / name)
-    publish(PLAN, store, tmp_path / "b")
+        publish(layout_of(PLAN), source, tmp_path / name)
+    publish(layout_of(PLAN), store, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
 
 
@@ -194,7 +201,7 @@ def test_publishing_removes_what_another_plan_left(store: Store, root: Path) -> 
     (root / "results/summary/link").symlink_to(root / "results/notes.txt")
     smaller = make_plan({"split.tasks": 2, "grid.variants": ["cassle"]})
     finish(smaller, store)
-    publish(smaller, store, root)
+    publish(layout_of(smaller), store, root)
     assert not (root / "results/models/simclr-kaizen-replay10pct-seed0").exists()
     assert list((root / "data/replay").iterdir()) == []
     found = contents(root)
@@ -214,9 +221,9 @@ def test_a_manifest_that_was_altered_is_not_this_plans(store: Store, root: Path)
     ):
         assert old in good
         rewrite(manifest, good.replace(old, new))
-        assert not is_published(PLAN, store, root)
+        assert not is_published(layout_of(PLAN), store, root)
     rewrite(manifest, good)
-    assert is_published(PLAN, store, root)
+    assert is_published(layout_of(PLAN), store, root)
 
 
 def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
@@ -225,48 +232,48 @@ def test_publishing_repairs_what_was_edited(store: Store, root: Path) -> None:
     (root / "results/metrics.json").unlink()
     (root / "results/metrics.json").mkdir()
     (root / "results/metrics.json").rmdir()
-    publish(PLAN, store, root)
+    publish(layout_of(PLAN), store, root)
     assert contents(root) == before
 
 
 def test_an_unfinished_plan_is_not_published(store: Store, tmp_path: Path) -> None:
-    shutil.rmtree(store.folder(STEP_1.kind, STEP_1.key))
+    shutil.rmtree(store.folder(STEP_1.id))
     with pytest.raises(
         KaizenError, match=f"{STEP_1.key}/node.json does not exist; run `kaizen plan`"
     ):
-        publish(PLAN, store, tmp_path / "root")
+        publish(layout_of(PLAN), store, tmp_path / "root")
     assert not (tmp_path / "root/results/manifest.json").exists()
 
 
 def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(
     store: Store, root: Path
 ) -> None:
-    rewrite(store.folder(STEP_1.kind, STEP_1.key) / "data.txt", "damaged")
+    rewrite(store.folder(STEP_1.id) / "data.txt", "damaged")
     with pytest.raises(
-        KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command again"
+        KaizenError, match=r"data\.txt has 7 bytes.*set aside.*run the same command"
     ):
-        publish(PLAN, store, root)
+        publish(layout_of(PLAN), store, root)
     assert not (root / "results/manifest.json").exists()
-    assert not is_published(PLAN, store, root)
+    assert not is_published(layout_of(PLAN), store, root)
     finish(PLAN, store)
-    publish(PLAN, store, root)
-    assert is_published(PLAN, store, root)
+    publish(layout_of(PLAN), store, root)
+    assert is_published(layout_of(PLAN), store, root)
 
 
 def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_path: Path) -> None:
-    assert is_published(PLAN, store, root)
-    assert not is_published(make_plan(), store, root)
-    assert not is_published(PLAN, store, tmp_path / "nowhere")
+    assert is_published(layout_of(PLAN), store, root)
+    assert not is_published(layout_of(make_plan()), store, root)
+    assert not is_published(layout_of(PLAN), store, tmp_path / "nowhere")
     path = root / STEP_1_FOLDER / "data.txt"
     content = path.read_bytes()
     rewrite(path, content + b"!")
-    assert not is_published(PLAN, store, root)
+    assert not is_published(layout_of(PLAN), store, root)
     path.unlink()
-    assert not is_published(PLAN, store, root)
+    assert not is_published(layout_of(PLAN), store, root)
     path.write_bytes(content)
-    assert is_published(PLAN, store, root)
+    assert is_published(layout_of(PLAN), store, root)
     (root / "results/provenance.json").rename(root / "provenance.json")
-    assert not is_published(PLAN, store, root)
+    assert not is_published(layout_of(PLAN), store, root)
     (root / "provenance.json").rename(root / "results/provenance.json")
     for text in (
         "",
@@ -277,54 +284,52 @@ def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_pat
         f'{{"plan": "{PLAN.key}", "files": {{"x": 1}}}}',
     ):
         rewrite(root / "results/manifest.json", text)
-        assert not is_published(PLAN, store, root), text
+        assert not is_published(layout_of(PLAN), store, root), text
 
 
 # -- taking back -------------------------------------------------------------------------------
 
 
-def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> None:
+def assert_same_nodes(one: Store, two: Store, but: tuple[Node[Any], ...] = ()) -> None:
     """Two stores hold the same nodes of the plan, every file right, without ``but`` in the
     second.
     """
     for node in PLAN.nodes.values():
-        assert two.has(node.kind, node.key) == (node not in but), node.title
+        assert two.has(node.id) == (node not in but), node.title
         if node not in but:
-            record = one.read_record(node.kind, node.key)
-            assert two.read_record(node.kind, node.key) == record
-            assert (
-                two.read_run(node.kind, node.key) == one.read_run(node.kind, node.key) is not None
-            )
-            for name in record["files"]:
+            record = one.read_record(node.id)
+            assert two.read_record(node.id) == record
+            assert two.read_run_record(node.id) == one.read_run_record(node.id) is not None
+            for name in record.files:
                 assert (
-                    two.open_file(node.kind, node.key, name).read_bytes()
-                    == one.open_file(node.kind, node.key, name).read_bytes()
+                    two.open_file(node.id, name).read_bytes()
+                    == one.open_file(node.id, name).read_bytes()
                 )
 
 
 def test_an_empty_store_takes_all_back_from_the_published_tree(
     store: Store, root: Path, empty: Store
 ) -> None:
-    taken = take_back(PLAN, empty, root)
+    taken = take_back(layout_of(PLAN).nodes, empty, root)
     assert {node.key for node in taken} == set(PLAN.nodes)
     assert_same_nodes(store, empty)
-    assert take_back(PLAN, empty, root) == []
+    assert take_back(layout_of(PLAN).nodes, empty, root) == []
     # Writable copies in the checkout share nothing with the store.
     (root / STEP_1_FOLDER / "data.txt").write_text("edited")
     assert_same_nodes(store, empty)
 
 
 def test_only_what_is_missing_is_taken(store: Store, root: Path) -> None:
-    shutil.rmtree(store.folder(STEP_1.kind, STEP_1.key))
-    before = store.record(PLAN.shards.kind, PLAN.shards.key).stat()
-    assert take_back(PLAN, store, root) == [STEP_1]
-    assert store.record(PLAN.shards.kind, PLAN.shards.key).stat() == before
+    shutil.rmtree(store.folder(STEP_1.id))
+    before = store.record_path(PLAN.shards.id).stat()
+    assert take_back(layout_of(PLAN).nodes, store, root) == [STEP_1.id]
+    assert store.record_path(PLAN.shards.id).stat() == before
     other = make_plan({"split.tasks": 2, "split.seed": 1})
-    assert take_back(other, store, root) == []
+    assert take_back(layout_of(other).nodes, store, root) == []
 
 
 def test_nothing_is_taken_where_nothing_is_published(tmp_path: Path, empty: Store) -> None:
-    assert take_back(PLAN, empty, tmp_path) == []
+    assert take_back(layout_of(PLAN).nodes, empty, tmp_path) == []
     assert list(empty.entries()) == []
 
 
@@ -447,7 +452,7 @@ def test_a_node_that_was_tampered_with_is_left_alone(
     tamper: Callable[[Path], None], store: Store, root: Path, empty: Store, tmp_path: Path
 ) -> None:
     tamper(root)
-    take_back(PLAN, empty, root)
+    take_back(layout_of(PLAN).nodes, empty, root)
     assert_same_nodes(store, empty, but=(STEP_1,))
     outside = [path for path in tmp_path.rglob("evil-was-here*")]
     assert outside == []
@@ -455,9 +460,9 @@ def test_a_node_that_was_tampered_with_is_left_alone(
 
 def test_an_edited_result_is_not_the_nodes_result(store: Store, root: Path, empty: Store) -> None:
     rewrite(root / "results/summary/metrics.json", '{"a": 2}\n')
-    taken = take_back(PLAN, empty, root)
+    taken = take_back(layout_of(PLAN).nodes, empty, root)
     # results/metrics.json is another copy of the same file, and right.
-    assert PLAN.summary in taken
+    assert PLAN.summary.id in taken
     assert_same_nodes(store, empty)
 
 
@@ -466,13 +471,13 @@ def test_another_copy_is_taken_where_the_first_is_bad(
 ) -> None:
     step_0 = PLAN.runs[0].steps[0]
     copies = sorted(
-        folder for folder, node in published_paths(PLAN).items() if node.key == step_0.key
+        folder for folder, node in layout_of(PLAN).folders.items() if node.key == step_0.key
     )
     assert len(copies) == 4
     for folder in copies[:-1]:
         flip(root / folder / "data.txt")
     flip(root / copies[-1] / "node.json")
-    take_back(PLAN, empty, root)
+    take_back(layout_of(PLAN).nodes, empty, root)
     assert_same_nodes(store, empty)
 
 
@@ -492,7 +497,7 @@ def test_another_copy_is_taken_where_the_first_is_bad(
 )
 def test_a_broken_manifest_is_left_alone(text: str, root: Path, empty: Store) -> None:
     rewrite(root / "results/manifest.json", text.replace("KEY", STEP_1.key))
-    assert take_back(PLAN, empty, root) == []
+    assert take_back(layout_of(PLAN).nodes, empty, root) == []
 
 
 @pytest.mark.parametrize(
@@ -502,8 +507,8 @@ def test_nodes_come_back_where_how_they_were_made_is_not_known(
     text: str, root: Path, empty: Store
 ) -> None:
     rewrite(root / "results/provenance.json", text.replace("KEY", STEP_1.key))
-    assert len(take_back(PLAN, empty, root)) == len(PLAN.nodes)
-    assert empty.read_run(STEP_1.kind, STEP_1.key) is None
+    assert len(take_back(layout_of(PLAN).nodes, empty, root)) == len(PLAN.nodes)
+    assert empty.read_run_record(STEP_1.id) is None
 
 
 # -- DVC ---------------------------------------------------------------------------------------
@@ -532,7 +537,7 @@ def test_an_empty_store_takes_all_back_from_dvcs_cache(
     run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
     shutil.rmtree(root / "data")
     shutil.rmtree(root / "results")
-    assert len(take_back(PLAN, empty, root)) == len(PLAN.nodes)
+    assert len(take_back(layout_of(PLAN).nodes, empty, root)) == len(PLAN.nodes)
     assert_same_nodes(store, empty)
 
     # The same from a temporary workspace, which has dvc.lock only, and with a cache somewhere else.
@@ -540,25 +545,25 @@ def test_an_empty_store_takes_all_back_from_dvcs_cache(
     workspace.mkdir(parents=True)
     shutil.copy(root / "dvc.lock", workspace)
     second = Store(tmp_path / "second")
-    assert len(take_back(PLAN, second, workspace)) == len(PLAN.nodes)
+    assert len(take_back(layout_of(PLAN).nodes, second, workspace)) == len(PLAN.nodes)
     (root / ".dvc/cache").rename(tmp_path / "cache")
-    assert take_back(PLAN, Store(tmp_path / "third"), root) == []
+    assert take_back(layout_of(PLAN).nodes, Store(tmp_path / "third"), root) == []
     run(root, sys.executable, "-m", "dvc", "cache", "dir", str(tmp_path / "cache"))
     third = Store(tmp_path / "third")
-    assert len(take_back(PLAN, third, root)) == len(PLAN.nodes)
+    assert len(take_back(layout_of(PLAN).nodes, third, root)) == len(PLAN.nodes)
     assert_same_nodes(store, third)
 
     # A damaged object is refused; a damaged list of a folder's objects or dvc.lock is no error.
     md5 = hashlib.md5(
-        (store.folder(STEP_1.kind, STEP_1.key) / "data.txt").read_bytes(), usedforsecurity=False
+        (store.folder(STEP_1.id) / "data.txt").read_bytes(), usedforsecurity=False
     ).hexdigest()
     flip(tmp_path / "cache/files/md5" / md5[:2] / md5[2:])
     fourth = Store(tmp_path / "fourth")
-    take_back(PLAN, fourth, root)
+    take_back(layout_of(PLAN).nodes, fourth, root)
     assert_same_nodes(store, fourth, but=(STEP_1,))
     for path in (tmp_path / "cache/files/md5").rglob("*.dir"):
         rewrite(path, "[{}]")
-    assert take_back(PLAN, Store(tmp_path / "fifth"), root) == []
+    assert take_back(layout_of(PLAN).nodes, Store(tmp_path / "fifth"), root) == []
     for text in ("stages: 3", "[", "stages: {a: 1}", "stages: {a: {outs: [1]}}"):
         (root / "dvc.lock").write_text(text)
-        assert take_back(PLAN, Store(tmp_path / "fifth"), root) == []
+        assert take_back(layout_of(PLAN).nodes, Store(tmp_path / "fifth"), root) == []

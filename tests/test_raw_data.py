@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-from checkout import TINY, Checkout, new_project
+from project import CHECKOUT_PARAMS, PARAMS, Project, make_checkout, write_dataset, write_image
 
 from kaizen.data.tracking import tracked_by_dvc
 
@@ -20,14 +19,14 @@ TRACKER = f"{IMAGES}.dvc"
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
+def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Path]:
     """A project whose images were imported from a folder elsewhere, after its first run; and that
     folder.
     """
     folder = tmp_path_factory.mktemp("raw")
-    tiny.write_dataset(folder / "origin")
-    changes = {"dataset": {"source": "image_folder", "path": IMAGES}, "image": tiny.PARAMS["image"]}
-    project = new_project(folder / "project", TINY | changes)
+    write_dataset(folder / "origin")
+    changes = {"dataset": {"source": "image_folder", "path": IMAGES}, "image": PARAMS["image"]}
+    project = make_checkout(folder / "project", CHECKOUT_PARAMS | changes)
     images = project.root / IMAGES
     keys = []
     shutil.copytree(folder / "origin", images)
@@ -45,16 +44,16 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Path]:
 
 
 def test_a_changed_raw_file_remakes_what_depends_on_it(
-    imported: tuple[Checkout, Path], tmp_path: Path
+    imported: tuple[Project, Path], tmp_path: Path
 ) -> None:
     finished, origin = imported
-    project = finished.copy(tmp_path / "project")
+    project = finished.copy_with_links(tmp_path / "project")
     before = project.manifest()
     last = json.loads((project.root / "data/shards/tasks.json").read_text())["tasks"][-1]
     path = origin / "train" / last["class_names"][0] / "00.png"
     old = path.read_bytes()
     try:
-        tiny.write_image(path, seed=99)
+        write_image(path, seed=99)
         project.run("dvc", "update", "--quiet", TRACKER)
     finally:
         path.write_bytes(old)
@@ -73,32 +72,32 @@ def test_a_changed_raw_file_remakes_what_depends_on_it(
     project.start_counting()
     project.run("git", "checkout", "--quiet", "HEAD~1")
     project.run("dvc", "checkout", "--quiet")
-    assert "Nothing to be done" in project.snakemake()
+    assert "Nothing to be done" in project.snakemake().good()
     assert project.jobs() == {}
     assert project.manifest() == before
     project.check_nothing_stale()
 
 
 def test_absent_raw_data_are_asked_for_by_name(
-    imported: tuple[Checkout, Path], tmp_path: Path
+    imported: tuple[Project, Path], tmp_path: Path
 ) -> None:
-    project = imported[0].copy(tmp_path / "project")
+    project = imported[0].copy_with_links(tmp_path / "project")
     project.run("dvc", "remote", "add", "--default", "local", str(tmp_path / "remote"))
     project.run("dvc", "push", "--quiet")
     shutil.rmtree(project.root / IMAGES)
-    output = project.fails("snakemake", "--cores", "1", "--dry-run")
+    output = project.process("snakemake", "--cores", "1", "--dry-run").bad()
     assert f"dvc checkout {TRACKER}" in output and "Traceback" not in output
     # They come back as other files with other times, and are known by their content.
     shutil.rmtree(project.root / ".dvc/cache")
     project.run("dvc", "pull", "--quiet")
-    assert "Nothing to be done" in project.snakemake("--dry-run")
+    assert "Nothing to be done" in project.snakemake("--dry-run").good()
     project.check_nothing_stale()
 
 
 def test_a_temporary_workspace_has_the_tracked_images(
-    imported: tuple[Checkout, Path], tmp_path: Path
+    imported: tuple[Project, Path], tmp_path: Path
 ) -> None:
-    project = imported[0].copy(tmp_path / "project")
+    project = imported[0].copy_with_links(tmp_path / "project")
     project.run(
         "dvc", "exp", "run", "--temp", "--name", "other", "--set-param", "report.title=other"
     )

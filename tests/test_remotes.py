@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from checkout import Checkout
+from project import Project
 from servers import object_store, ssh_server
 
 
 def push_and_clone(
-    project: Checkout, folder: Path, variables: dict[str, str], *remote: tuple[str, ...]
-) -> Checkout:
+    project: Project, folder: Path, variables: dict[str, str], *remote: tuple[str, ...]
+) -> Project:
     """Push to a new default remote and clone; the clone has neither a store nor anything in its
     cache.
     """
@@ -23,25 +23,25 @@ def push_and_clone(
     project.commit("remote")
     project.run("dvc", "push", "--quiet")
     project.run("git", "clone", "--quiet", str(project.root), str(folder))
-    clone = Checkout(folder)
+    clone = Project(folder)
     clone.variables = variables
     clone.start_counting()
     return clone
 
 
-def check_pulled(project: Checkout, clone: Checkout) -> None:
+def check_pulled(project: Project, clone: Project) -> None:
     """After a pull nothing is planned, and the bytes are the project's; a change runs what depends
     on it.
     """
     clone.run("dvc", "pull", "--quiet")
-    assert not clone.store.exists()
-    assert "Nothing to be done" in clone.snakemake("--dry-run")
+    assert not clone.store.root.exists()
+    assert "Nothing to be done" in clone.snakemake("--dry-run").good()
     assert clone.jobs() == {}
     assert clone.manifest() == project.manifest()
     clone.check_nothing_stale()
 
 
-def cached(project: Checkout) -> set[str]:
+def cached(project: Project) -> set[str]:
     """The objects of a project's DVC cache, as a remote names them; not those of the run cache."""
     cache = project.root / ".dvc/cache"
     return {
@@ -51,7 +51,7 @@ def cached(project: Checkout) -> set[str]:
     }
 
 
-def test_push_and_pull_over_ssh(project: Checkout, tmp_path: Path) -> None:
+def test_push_and_pull_over_ssh(project: Project, tmp_path: Path) -> None:
     with ssh_server(tmp_path) as server:
         remote = tmp_path / "remote"
         clone = push_and_clone(
@@ -67,7 +67,7 @@ def test_push_and_pull_over_ssh(project: Checkout, tmp_path: Path) -> None:
         check_pulled(project, clone)
 
 
-def test_push_and_pull_over_s3(project: Checkout, tmp_path: Path) -> None:
+def test_push_and_pull_over_s3(project: Project, tmp_path: Path) -> None:
     with object_store(tmp_path / "weed") as server:
         credentials = {
             "AWS_ACCESS_KEY_ID": server.access_key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
@@ -11,29 +10,40 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from conftest import REPOSITORY, make_plan
 from made_up import CLASSES, EPOCHS, TASKS, THREE, grid, histories, history
+from matplotlib.axes import Axes
 from PIL import Image
 from rich.console import Console
 from scipy import stats
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.confusion import write_confusion
-from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
+from kaizen.evaluation.confusion import Counts, write_confusion
+from kaizen.evaluation.metrics import METRICS, continual_accuracy
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.params import ReportParams
+from kaizen.plan.nodes import Node
+from kaizen.plan.point import Point
 from kaizen.report import canvas, tables
-from kaizen.report.losses import TERMS, History, loss_terms, read_steps
+from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
 from kaizen.report.series import group
 from kaizen.report.summary import write_summary
 from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.facts import StepFacts, write_facts
+from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -43,17 +53,30 @@ ALL_FIGURES = [
     "confusion_matrix",
     "loss_terms",
 ]
+# Per epoch, the mean of each loss term.
+Epochs = Sequence[Mapping[str, float]]
 ALL_TABLES = ["results", "accuracy", "differences", "per_class"]
 
 
+class Summary(NamedTuple):
+    """A summary in the folder ``out``, what it was made from, and the content of
+    metrics_full.json.
+    """
+
+    out: Path
+    runs: list[RunResult]
+    references: list[Reference]
+    metrics: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory):
+def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     """Two methods, three variants, two replay sizes, three seeds."""
     out = tmp_path_factory.mktemp("summary")
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
     report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
     context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
-    return (
+    return Summary(
         out,
         runs,
         references,
@@ -61,7 +84,7 @@ def summary(tmp_path_factory):
     )
 
 
-def test_metrics_json_holds_the_classifiers_means(summary):
+def test_metrics_json_holds_the_classifiers_means(summary: Summary) -> None:
     out, runs, _, metrics = summary
     headline = json.loads((out / "metrics.json").read_text())
     assert set(headline["byol"]) == {
@@ -70,7 +93,11 @@ def test_metrics_json_holds_the_classifiers_means(summary):
         "cassle",
         "no_distill",
     }
-    of_seeds = [r for r in runs if (r.method, r.variant, r.replay_size) == ("byol", "kaizen", 0.05)]
+    of_seeds = [
+        r
+        for r in runs
+        if (r.point.method, r.point.variant, r.point.replay_size) == ("byol", "kaizen", 0.05)
+    ]
     values = [continual_accuracy(r.matrices["classifier"]) for r in of_seeds]
     found = headline["byol"]["kaizen_replay_5%"]
     assert set(found) == {"CA", "FA", "F", "FT"}
@@ -83,8 +110,8 @@ def test_metrics_json_holds_the_classifiers_means(summary):
     assert json.loads((out / "metrics_full.json").read_text()) == metrics
 
 
-def parse_csv(path):
-    def parse(name, text):
+def parse_csv(path: Path) -> list[dict[str, Any]]:
+    def parse(name: str, text: str) -> Any:
         if text == "":
             return None
         return tables.COLUMNS[name](text)
@@ -96,8 +123,8 @@ def parse_csv(path):
 
 
 @pytest.mark.parametrize("name", ALL_TABLES)
-def test_parquet_and_csv_hold_the_same(summary, name):
-    out = summary[0]
+def test_parquet_and_csv_hold_the_same(summary: Summary, name: str) -> None:
+    out = summary.out
     table = pyarrow.parquet.read_table(out / f"{name}.parquet")
     assert table.to_pylist() == parse_csv(out / f"{name}.csv")
     for column, kind in {
@@ -109,7 +136,7 @@ def test_parquet_and_csv_hold_the_same(summary, name):
         assert column not in table.column_names or table.schema.field(column).type == kind
 
 
-def test_tidy_tables_are_complete(summary):
+def test_tidy_tables_are_complete(summary: Summary) -> None:
     out, runs, _, _ = summary
     results = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
     assert len(results) == len(runs) * len(READERS) * len(METRICS)
@@ -121,18 +148,26 @@ def test_tidy_tables_are_complete(summary):
         for reader, values in run.matrices.items():
             for step in range(TASKS):
                 for task in range(TASKS):
-                    key = (run.method, run.variant, run.replay_size, run.seed, reader, step, task)
+                    key = (
+                        run.point.method,
+                        run.point.variant,
+                        run.point.replay_size,
+                        run.point.seed,
+                        reader,
+                        step,
+                        task,
+                    )
                     assert by_identity[key] == values[step][task]
     assert all(row["replay_unit"] is None for row in accuracy if row["variant"] == "cassle")
 
 
-def markdown_rows(text):
+def markdown_rows(text: str) -> list[dict[str, str]]:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     split = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [dict(zip(split[0], row, strict=True)) for row in split[2:]]
 
 
-def test_markdown_table_reads_back(summary):
+def test_markdown_table_reads_back(summary: Summary) -> None:
     out, _, _, metrics = summary
     first = (out / "table.md").read_text().split("### ")[1]
     assert first.startswith("Trained classifier")
@@ -158,8 +193,8 @@ def test_markdown_table_reads_back(summary):
             ]
 
 
-def test_report_shows_table_context_and_figures(summary):
-    out = summary[0]
+def test_report_shows_table_context_and_figures(summary: Summary) -> None:
+    out = summary.out
     page = (out / "report.md").read_text()
     assert page.startswith("# A $mall | test\n")
     assert "- dataset: digits\n- commit: –\n- train.epochs: 3\n- classes: 4, 2\n" in page
@@ -176,12 +211,12 @@ def test_report_shows_table_context_and_figures(summary):
 
 
 @pytest.mark.parametrize("name", ALL_FIGURES)
-def test_figures_show_something_and_are_not_clipped(summary, name):
-    out = summary[0]
+def test_figures_show_something_and_are_not_clipped(summary: Summary, name: str) -> None:
+    out = summary.out
     pixels = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("RGB")).astype(int)
     height, width, _ = pixels.shape
     assert height > 300 and width > 500
-    ink = (pixels < 250).any(axis=2)
+    ink = np.asarray((pixels < 250).any(axis=2))
     assert 0.02 < ink.mean() < 0.9
     for edge in (
         ink[0],
@@ -194,11 +229,11 @@ def test_figures_show_something_and_are_not_clipped(summary, name):
     assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_bars_are_as_high_as_the_accuracy(tmp_path):
+def test_bars_are_as_high_as_the_accuracy(tmp_path: Path) -> None:
     """Heights in pixels of two bars, found by their colours; one of them is 100 %."""
     full, half = ({"classifier": [[value]]} for value in (1.0, 0.4))
-    kaizen = RunResult("simclr", "kaizen", 0.1, "proportion", 0, full)
-    runs = [kaizen, RunResult("simclr", "cassle", None, "proportion", 0, half)]
+    kaizen = RunResult(Point("simclr", "kaizen", 0.1, "proportion", 0), full)
+    runs = [kaizen, RunResult(Point("simclr", "cassle", None, "proportion", 0), half)]
     write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
     pixels = np.asarray(Image.open(tmp_path / "figures/accuracy_bars.png").convert("RGB")).astype(
         int
@@ -210,7 +245,7 @@ def test_bars_are_as_high_as_the_accuracy(tmp_path):
     assert heights["cassle"] / heights["kaizen"] == pytest.approx(0.4, abs=0.02)
 
 
-def test_figure_data(summary):
+def test_figure_data(summary: Summary) -> None:
     out, runs, _, metrics = summary
     with open(out / "figures/per_task_heatmap.csv", newline="") as file:
         cells = [
@@ -229,7 +264,7 @@ def test_figure_data(summary):
     of_seeds = [
         run.matrices["classifier"]
         for run in runs
-        if (run.method, run.variant) == ("byol", "cassle")
+        if (run.point.method, run.point.variant) == ("byol", "cassle")
     ]
     assert float(cells[3]["accuracy"]) == pytest.approx(np.mean(of_seeds, axis=0)[2][0])
     with open(out / "figures/accuracy_over_steps.csv", newline="") as file:
@@ -249,14 +284,20 @@ def test_figure_data(summary):
     } == {"kaizen"}
 
 
-def test_same_input_same_bytes(tmp_path):
+def test_same_input_same_bytes(tmp_path: Path) -> None:
     runs, references = grid(variants=THREE, seeds=(0, 1), sizes=(0.05, 0.1))
     report = ReportParams(formats=["png", "svg", "pdf"])
     contents = []
     for name, order in (("a", 1), ("b", -1)):
         # seeds in another order are the same grid
         ordered = sorted(
-            runs, key=lambda run: (run.method, run.variant, run.replay_size or 0, order * run.seed)
+            runs,
+            key=lambda run: (
+                run.point.method,
+                run.point.variant,
+                run.point.replay_size or 0,
+                order * run.point.seed,
+            ),
         )
         out = tmp_path / name
         write_summary(
@@ -270,8 +311,8 @@ def test_same_input_same_bytes(tmp_path):
     assert [name for name in contents[0] if contents[0][name] != contents[1].get(name)] == []
 
 
-def test_one_seed_one_variant_one_task(tmp_path):
-    runs = [RunResult("simclr", "mine", None, "proportion", 7, {"classifier": [[0.5]]})]
+def test_one_seed_one_variant_one_task(tmp_path: Path) -> None:
+    runs = [RunResult(Point("simclr", "mine", None, "proportion", 7), {"classifier": [[0.5]]})]
     metrics = write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "simclr": {"mine": {"CA": 0.5, "FA": 0.5}}
@@ -292,15 +333,28 @@ def test_one_seed_one_variant_one_task(tmp_path):
     assert "one seed" in (tmp_path / "report.md").read_text()
 
 
-def test_terminal_table(summary):
+@pytest.mark.parametrize("width", [40, 60])
+def test_variants_are_told_apart_on_a_narrow_terminal(summary: Summary, width: int) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, _environ={})
+    print_table(json.loads((summary.out / "metrics_full.json").read_text()), [], console)
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= max(width, 78)
+    assert "…" not in text
+    letters = re.sub(r"[^A-Za-z]", "", text)
+    assert "CaSSLe" in letters and "replay" in letters and "FT" in letters
+
+
+def test_terminal_table(summary: Summary) -> None:
     out, _, _, metrics = summary
+    shown = io.StringIO()
     console = Console(
-        file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor", _environ={}
+        file=shown, width=110, force_terminal=True, color_system="truecolor", _environ={}
     )
     path = out / "figures" / ("a_[long]_" + "x" * 120 + ".png")
     # read back from JSON, whose keys are sorted: the grid's order must survive
     print_table(json.loads((out / "metrics_full.json").read_text()), [path], console)
-    styled = console.file.getvalue()
+    styled = shown.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
     rows = [
         line
@@ -316,13 +370,13 @@ def test_terminal_table(summary):
     assert re.search(r"\x1b\[1;32m\s*" + re.escape(best), styled)
 
 
-def test_cells_are_in_percent_with_a_true_minus():
+def test_cells_are_in_percent_with_a_true_minus() -> None:
     assert cell({"mean": -0.1234, "interval": 0.0567}) == "−12.3 ± 5.7"
     assert cell({"mean": -0.0001, "interval": None}) == "0.0"
     assert cell({"mean": None, "interval": None}) == "–"
 
 
-def test_labels_keys_and_colours():
+def test_labels_keys_and_colours() -> None:
     runs, _ = grid(variants=(*THREE, ("mine", 0.5)), sizes=(0.1,))
     single = {one.variant: one for one in group(runs, [])}
     assert [one.label for one in single.values()] == ["Kaizen", "CaSSLe", "No distillation", "mine"]
@@ -330,7 +384,7 @@ def test_labels_keys_and_colours():
         single["kaizen"].key == "kaizen"
     )  # one size: no suffix, so that a change of size compares
     assert len({one.colour for one in single.values()}) == 4
-    runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="images")
+    runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="memory")
     several = group(runs, [])
     assert [one.key for one in several] == [
         "kaizen_replay_100images",
@@ -347,12 +401,12 @@ def test_labels_keys_and_colours():
     assert several[1].colour == single["kaizen"].colour == several[3].colour != several[0].colour
 
 
-def test_a_grid_with_holes_is_drawn(tmp_path):
+def test_a_grid_with_holes_is_drawn(tmp_path: Path) -> None:
     runs, references = grid(("simclr", "byol"), THREE, sizes=(0.05, 0.1))
     kept = [
-        run
+        replace(run, matrices={r: rows for r, rows in run.matrices.items() if r != "knn"})
         for run in runs
-        if (run.method, run.variant) != ("byol", "cassle") and run.matrices.pop("knn")
+        if (run.point.method, run.point.variant) != ("byol", "cassle")
     ]
     report = ReportParams(formats=["png"])
     metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
@@ -361,7 +415,7 @@ def test_a_grid_with_holes_is_drawn(tmp_path):
     assert all((tmp_path / "figures" / f"{name}.png").is_file() for name in ALL_FIGURES)
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path):
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     runs, references = grid(seeds=(0, 1))
     cases = [
         ([], references, "has no runs"),
@@ -370,13 +424,15 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         (
             [
                 runs[0],
-                RunResult("simclr", "cassle", None, "proportion", 1, {"classifier": [[0.5]]}),
+                RunResult(
+                    Point("simclr", "cassle", None, "proportion", 1), {"classifier": [[0.5]]}
+                ),
             ],
             [],
             "has 1 tasks",
         ),
         (
-            [RunResult("simclr", "cassle", None, "proportion", 1, {"knn": [[0.5]]})],
+            [RunResult(Point("simclr", "cassle", None, "proportion", 1), {"knn": [[0.5]]})],
             [],
             "the readers knn",
         ),
@@ -387,14 +443,14 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_folder_is_named(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file stands here")
     runs, references = grid()
     with pytest.raises(KaizenError, match=re.escape(str(tmp_path / "out"))):
         write_summary(runs, references, ReportParams(), {}, tmp_path / "out")
 
 
-def test_intervals_need_two_seeds():
+def test_intervals_need_two_seeds() -> None:
     runs, references = grid(seeds=(0, 1))
     one, two = group(runs[:1], references)[0], group(runs, references)[0]
     assert one.estimate("classifier", "final_accuracy").interval is None
@@ -403,10 +459,10 @@ def test_intervals_need_two_seeds():
         12.7062 * abs(values[0] - values[1]) / 2
     )  # sd / sqrt(2) of two values is half their distance
     found = two.estimate("classifier", "final_accuracy").interval
-    assert math.isclose(found, expected, rel_tol=1e-4)
+    assert found is not None and math.isclose(found, expected, rel_tol=1e-4)
 
 
-def test_loss_terms_data(summary):
+def test_loss_terms_data(summary: Summary) -> None:
     out, runs, _, _ = summary
     with open(out / "figures/loss_terms.csv", newline="") as file:
         found = {
@@ -421,9 +477,16 @@ def test_loss_terms_data(summary):
             for row in csv.DictReader(file)
         }
     expected = {
-        (run.method, run.variant, str(run.replay_size or ""), step, epoch, term): value
+        (
+            run.point.method,
+            run.point.variant,
+            str(run.point.replay_size or ""),
+            step,
+            epoch,
+            term,
+        ): value
         for run in runs
-        if run.seed == 0
+        if run.point.seed == 0
         for step, epochs in enumerate(history(run).steps)
         for epoch, terms in enumerate(epochs)
         for term, value in terms.items()
@@ -436,23 +499,22 @@ def test_loss_terms_data(summary):
     }
 
 
-def panel_lines(axes):
+def panel_lines(axes: Axes) -> dict[str, tuple[Any, np.ndarray]]:
     """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
-    points = {line.get_label(): np.asarray(line.get_xydata()) for line in axes.get_lines()}
-    return {
-        line.get_label(): (
-            line.get_color(),
-            points[line.get_label()][~np.isnan(points[line.get_label()][:, 1])],
-        )
-        for line in axes.get_lines()
-    }
+    found = {}
+    for line in axes.get_lines():
+        points = np.asarray(line.get_xydata())
+        found[str(line.get_label())] = (line.get_color(), points[~np.isnan(points[:, 1])])
+    return found
 
 
-def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
+def test_every_loss_term_has_a_panel_with_the_variants_that_have_it() -> None:
     runs, _ = grid(("simclr", "byol"), THREE)
     series = group(runs, [])
     with canvas.style():
-        figure, _ = loss_terms(series, histories(runs), "t")
+        drawn = loss_terms(series, histories(runs), "t")
+    assert drawn is not None
+    figure, _ = drawn
     names = [
         "self-supervised loss",
         "feature distillation",
@@ -485,31 +547,30 @@ def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
     ]
 
 
-def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
-    run = RunResult("simclr", "no_distill", None, "proportion", 0, {"classifier": [[0.5]]})
+def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm() -> None:
+    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
     traced = History(
-        "simclr", "no_distill", None, "proportion", 0, (tuple(v | absent for v in values),)
+        Point("simclr", "no_distill", None, "proportion", 0), (tuple(v | absent for v in values),)
     )
-    figure, rows = loss_terms(group([run], []), [traced], "t")
+    drawn = loss_terms(group([run], []), [traced], "t")
+    assert drawn is not None
+    figure, rows = drawn
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
     assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
     assert list(panel_lines(figure.axes[0])) == ["No distillation"]
     assert loss_terms(group([run], []), [], "t") is None
 
 
-def test_the_terms_are_those_of_the_objective():
-    source = (REPOSITORY / "kaizen/training/objective.py").read_text()
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("TERM")
-    }
-    assert (tuple(TERMS), TERMS) == (values["TERMS"], values["TERM_NAMES"])
+def test_the_terms_are_those_of_the_objective() -> None:
+    from kaizen.training.objective import Objective
+
+    assert TERMS == tuple(TERM_TEXTS) == ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
+    assert tuple(Objective(0.7, 2.5, 1.0, False).weights) == TERMS
 
 
-def test_the_report_does_without_torch():
+def test_the_report_does_without_torch() -> None:
     code = (
         "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
@@ -519,14 +580,15 @@ def test_the_report_does_without_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
-def finish(store, node, fill):
+def finish(store: Store, node: Node[Any], fill: Callable[[Path], object]) -> None:
     """Put a node into the store with the files that ``fill`` writes into its folder."""
-    with store.lock(node.kind, node.key), store.building(node.kind, node.key) as building:
+    with store.lock(node.id), store.building(node.id) as building:
         fill(building)
-        store.commit(node.spec(), building, {}, {})
+        store.commit(node.job().to_json(), building, {}, {})
 
 
-def write_history(path, epochs):
+def write_history(path: Path, epochs: Epochs) -> None:
+    columns: dict[str, Sequence[float]]
     columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
     columns |= {
         "epoch": list(range(len(epochs))),
@@ -537,7 +599,7 @@ def write_history(path, epochs):
     pyarrow.parquet.write_table(reverse, path)
 
 
-def write_step(folder, epochs):
+def write_step(folder: Path, epochs: Epochs | None) -> None:
     if epochs:
         write_history(folder / "history.parquet", epochs)
     header = json.dumps(
@@ -547,14 +609,18 @@ def write_step(folder, epochs):
     write_facts(StepFacts(8, 8, 8, 0, 0, 8, 0, 1, 0.0625), folder)
 
 
-def test_a_history_is_read_in_order_of_its_epochs(tmp_path):
+def write_accuracy(folder: Path, text: str) -> None:
+    (folder / "accuracy.json").write_text(text)
+
+
+def test_a_history_is_read_in_order_of_its_epochs(tmp_path: Path) -> None:
     steps = history(grid()[0][0]).steps
     for step, epochs in enumerate(steps):
         write_history(tmp_path / f"{step}.parquet", epochs)
     assert read_steps([tmp_path / f"{step}.parquet" for step in range(len(steps))]) == steps
 
 
-def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
+def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) -> None:
     changes = {
         "grid.variants": ["kaizen", "cassle"],
         "grid.seeds": [4, 0],
@@ -564,32 +630,31 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
     store = Store(tmp_path / "store")
     results = {}
     for run in plan.runs:
-        unit = "proportion" if run.replay_size is not None else None
         accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
         results[run.name] = RunResult(
-            run.method, run.variant, run.replay_size, unit, run.seed, accuracies
+            run.point,
+            accuracies,
         )
         content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
-        counts = [{(label, step): step + 1 for label in range(10)} for step in range(5)]
+        counts: list[Counts] = [
+            {(label, step): step + 1 for label in range(10)} for step in range(5)
+        ]
 
-        def fill(folder, text=content, counts=counts):
+        def fill(folder: Path, text: str = content, counts: Sequence[Counts] = counts) -> None:
             (folder / "accuracy.json").write_text(text)
             write_confusion(counts, folder / "confusion.parquet")
 
         finish(store, run.evaluation, fill)
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
-            if not store.has(node.kind, node.key):
+            if not store.has(node.id):
                 # The summary has no use for the other seeds' histories.
-                finish(
-                    store,
-                    node,
-                    lambda folder, e=epochs if run.seed == 4 else None: write_step(folder, e),
-                )
+                kept = epochs if run.point.seed == 4 else None
+                finish(store, node, partial(write_step, epochs=kept))
     part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
         | {"train": part, "test": part}
-        for task, labels in enumerate(plan.runs[0].evaluation.params["tasks"])
+        for task, labels in enumerate(plan.runs[0].evaluation.job().to_json()["params"]["tasks"])
     ]
     stream = {
         "dataset": "made up",
@@ -602,12 +667,9 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
     )
     for reference in plan.references:
         content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
-        finish(
-            store,
-            reference.evaluation,
-            lambda folder, text=content: (folder / "accuracy.json").write_text(text),
-        )
-    spec = json.loads(json.dumps(plan.summary.spec()))
+        finish(store, reference.evaluation, partial(write_accuracy, text=content))
+    job = plan.summary.job().through_json()
+    spec = job.to_json()
     steps = {run.name: run.steps for run in plan.runs}
     assert {role: node for role, node in spec["inputs"].items() if role.startswith("step-")} == {
         f"step-{name}-{task:02d}": {"kind": "step", "key": node.key}
@@ -615,7 +677,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         for task, node in enumerate(nodes)
     }
     assert [point["history"] for point in spec["params"]["runs"]] == [True, False] * 3
-    run_summary(spec, store, tmp_path / "out")
+    run_summary(job, store, tmp_path / "out")
     with open(tmp_path / "out/figures/loss_terms.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["variant"], row["replay_size"], row["seed"]) for row in rows} == {
@@ -624,7 +686,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         ("cassle", "", "4"),
     }
     per_class = parse_csv(tmp_path / "out/per_class.csv")
-    tasks = plan.runs[0].evaluation.params["tasks"]
+    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
     assert len(per_class) == len(plan.runs) * 5 * 10
     assert all(row["label"] in tasks[row["task"]] for row in per_class)
     assert all(row["class"] == f"class {row['label']}" for row in per_class)
@@ -636,8 +698,8 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")
     ]
     assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]
-    damaged = store.folder("step", plan.runs[0].steps[3].key) / "history.parquet"
+    damaged = store.folder(NodeId.of("step", plan.runs[0].steps[3].key)) / "history.parquet"
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with pytest.raises(KaizenError, match=re.escape(str(damaged))):
-        run_summary(spec, store, tmp_path / "again")
+        run_summary(job, store, tmp_path / "again")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
+from conftest import golden_reference
 
 from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
-
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def _rates(
@@ -20,10 +15,7 @@ def _rates(
 
 
 def test_golden() -> None:
-    path = SHARED / "golden" / "reference.json"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    golden = json.loads(path.read_text())["learning_rate_per_epoch"]
+    golden = golden_reference("learning_rate_per_epoch")
     config = golden["config"]
     rates = _rates(
         config["max_epochs"],

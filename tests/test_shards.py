@@ -8,6 +8,7 @@ import resource
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -38,21 +39,27 @@ GREY = ImageParams(size=6)
 
 
 def record(pixels: np.ndarray, index: int, label: int = 0) -> Record:
-    return Record(pixels.tobytes(), "raw", *pixels.shape, label, index, f"train/a/{index}.png")
+    height, width, channels = pixels.shape
+    return Record(
+        pixels.tobytes(), "raw", height, width, channels, label, index, f"train/a/{index}.png"
+    )
 
 
 def encoded(pixels: np.ndarray, index: int, label: int = 0, suffix: str = "png") -> Record:
     data = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(data, suffix)
-    return Record(data.getvalue(), "file", *pixels.shape, label, index, f"train/a/{index}.{suffix}")
+    height, width, channels = pixels.shape
+    return Record(
+        data.getvalue(), "file", height, width, channels, label, index, f"train/a/{index}.{suffix}"
+    )
 
 
 def random_pixels(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
-    settings = {
+def write(path: Path, records: list[Record], **options: Any) -> ShardWriter:
+    settings: dict[str, Any] = {
         "dataset": "d",
         "part": "train",
         "task": 1,
@@ -60,7 +67,7 @@ def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
         "class_names": ["é", 'b"'],
         **options,
     }
-    with ShardWriter(path, **settings) as writer:  # type: ignore[arg-type]
+    with ShardWriter(path, **settings) as writer:
         for row in records:
             writer.write(row)
     return writer
@@ -247,7 +254,9 @@ def test_greyscale_formula_is_pillows() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 41), (37, 37), (16, 16), (5, 9), (16, 20)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_resizing_and_cropping_equal_torchvisions(shape: tuple[int, int], channels: int) -> None:
+def test_resizing_and_cropping_equal_torchvisions(
+    shape: tuple[int, int], channels: Literal[1, 3]
+) -> None:
     prepare_torchvision()
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from ssl_models import (
     LATER,
     METHODS,
@@ -203,8 +203,8 @@ def test_swavs_queue_joins_the_assignment_from_its_epoch_and_starts_empty_each_t
     ]
     losses = {}
     for name, rows in {"batch": scores, "queue": with_queue}.items():
-        assignments = tuple(sinkhorn(one, 0.05, 3)[:7] for one in rows)
-        losses[name] = swapped_prediction((scores[0], scores[1]), assignments, 0.1)
+        first, second = (sinkhorn(one, 0.05, 3)[:7] for one in rows)
+        losses[name] = swapped_prediction((scores[0], scores[1]), (first, second), 0.1)
     assert not torch.isclose(losses["batch"], losses["queue"], rtol=1e-3)
     torch.testing.assert_close(forward(model, views, at_epoch(1)).loss, losses["batch"])
     torch.testing.assert_close(forward(model, views, at_epoch(2)).loss, losses["queue"])

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
+from project import Project, make_project
 from ssl_models import METHODS
-from tiny import Project, make_project
 
 from kaizen.errors import Interrupted
-from kaizen.jobs.make import run_node
+from kaizen.jobs.make import run_job
+from kaizen.plan.job import read_job
+from kaizen.store.node_id import NodeId
 from kaizen.training.reporter import PlainReporter
 
 SMALL = {"projector_hidden": 12, "projector_out": 8}
@@ -60,16 +62,21 @@ class Nodes:
         ]
 
     def make(self, node: dict[str, Any], stop: bool = False) -> None:
-        run_node(node, self.store, PlainReporter("test", None, None), stop=lambda: stop)
+        run_job(
+            read_job(node, "the plan"),
+            self.store,
+            PlainReporter("test", None, None),
+            stop=lambda: stop,
+        )
 
     def contents(self, node: dict[str, Any]) -> dict[str, bytes]:
-        folder = self.store.folder(node["kind"], node["key"])
+        folder = self.store.folder(NodeId.of(node["kind"], node["key"]))
         return {
             path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"
         }
 
     def forget(self, node: dict[str, Any]) -> None:
-        shutil.rmtree(self.store.folder(node["kind"], node["key"]))
+        shutil.rmtree(self.store.folder(NodeId.of(node["kind"], node["key"])))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,7 @@ def test_every_variant_trains_and_resumes_to_the_bit_after_a_stop_in_every_batch
     assert len(seconds) == 3
     for node in (first, *seconds):
         nodes.make(node)
-        folder = nodes.store.folder("step", node["key"])
+        folder = nodes.store.folder(NodeId.of("step", node["key"]))
         history = pq.read_table(folder / "history.parquet").to_pydict()
         assert all(np.isfinite(values).all() for values in history.values())
         distils = node["params"].get("feature_distill") is not None
@@ -127,7 +134,7 @@ def test_queues_and_momentum_networks_are_carried_into_the_next_step(nodes: Node
         values = []
         for node in (first, second):
             nodes.make(node)
-            path = nodes.store.folder("step", node["key"]) / "model.safetensors"
+            path = nodes.store.folder(NodeId.of("step", node["key"])) / "model.safetensors"
             values.append(int(safetensors.torch.load_file(path)[name]))
         if carried is None:
             # Two views a batch, 9 batches a step.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tiny import Project, make_project
+from project import Project, make_project
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
@@ -89,15 +89,14 @@ def test_log_card_and_report_tell_it(project: Project) -> None:
 
 
 def test_where_all_is_as_asked_nothing_is_noted(tmp_path: Path) -> None:
-    asked = {"batch_size": 8}
     facts = StepFacts(24, 24, 24, 6, 6, 8, 4, 3, 0.0625)
-    assert facts.warnings(asked, 4) == []
+    assert facts.warnings(8, 4) == []
     assert facts.text() == (
         "24 images (24 labelled), 6 of replay (6 labelled); batches of 8 + 4, 3 per epoch; "
         "learning rate 0.0625"
     )
     none = StepFacts(24, 24, 0, 0, 0, 8, 0, 3, 0.0625)
-    assert none.warnings(asked, 0) == [
+    assert none.warnings(8, 0) == [
         "no image that is trained on has a label: the classifier learns none"
     ]
     write_facts(facts, tmp_path)

@@ -9,22 +9,20 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY, commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
-from kaizen.store.store import (
-    Store,
-    default_store,
-    link_or_copy,
-    main_checkout,
-    mismatch,
-    record_key,
-)
+from kaizen.store.links import link_or_copy
+from kaizen.store.node_id import NodeId
+from kaizen.store.places import default_store, main_checkout
+from kaizen.store.records import FileEntry, record_key
+from kaizen.store.store import Store
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]
@@ -36,9 +34,9 @@ FILES = {"model.safetensors": "weights", "deep/er/history.csv": "epoch\n1\n"}
 
 
 def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store) -> None:
-    assert not store.has(NODE.kind, NODE.key)
+    assert not store.has(NODE.id)
     commit_fake(store, NODE, FILES)
-    assert store.has(NODE.kind, NODE.key)
+    assert store.has(NODE.id)
     folder = store.root / "step" / NODE.key
     assert tree(folder) == ["deep/er/history.csv", "model.safetensors", "node.json", "run.json"]
     record = json.loads((folder / "node.json").read_text())
@@ -49,18 +47,17 @@ def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store
     assert (record["kind"], record["key"], record["params"]) == (
         "step",
         NODE.key,
-        json.loads(json.dumps(NODE.params)),
+        json.loads(json.dumps(NODE.job().to_json()["params"])),
     )
     assert record["environment"] == {"torch": "9.9"}
-    assert record_key(record) == NODE.key == record_key(store.read_record(NODE.kind, NODE.key))
+    assert record_key(record) == NODE.key == record_key(store.read_record(NODE.id).to_json())
     # What differs from run to run stays out of the record.
-    run = {"seconds": 1.5, "title": NODE.title, "local": NODE.local}
-    assert read_json(folder / "run.json") == run == store.read_run(NODE.kind, NODE.key)
+    run = {"seconds": 1.5, "title": NODE.title, "local": NODE.job().to_json()["local"]}
+    assert read_json(folder / "run.json") == run == store.read_run_record(NODE.id)
     assert (
-        store.open_file(NODE.kind, NODE.key, "deep/er/history.csv").read_text()
-        == FILES["deep/er/history.csv"]
+        store.open_file(NODE.id, "deep/er/history.csv").read_text() == FILES["deep/er/history.csv"]
     )
-    assert list(store.entries()) == [("step", NODE.key)]
+    assert list(store.entries()) == [NODE.id]
     assert tree(store.root / "step") == [f"{NODE.key}/{name}" for name in tree(folder)]
 
 
@@ -69,21 +66,21 @@ def test_two_commits_of_the_same_content_give_the_same_record(tmp_path: Path) ->
     for name in ("one", "two"):
         store = Store(tmp_path / name)
         commit_fake(store, NODE, FILES)
-        texts.append(store.record(NODE.kind, NODE.key).read_bytes())
+        texts.append(store.record_path(NODE.id).read_bytes())
     assert texts[0] == texts[1]
 
 
 def test_files_of_a_finished_node_are_read_only(store: Store) -> None:
     commit_fake(store, NODE, FILES)
-    for path in store.folder(NODE.kind, NODE.key).rglob("*"):
+    for path in store.folder(NODE.id).rglob("*"):
         if path.is_file():
             assert stat.S_IMODE(path.stat().st_mode) == 0o444, path
 
 
 def test_a_build_that_fails_leaves_nothing(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), store.building(NODE.kind, NODE.key) as building:
+    with pytest.raises(ZeroDivisionError), store.building(NODE.id) as building:
         (building / "half").write_text("x")
-        assert not store.has(NODE.kind, NODE.key)
+        assert not store.has(NODE.id)
         raise ZeroDivisionError
     assert list((store.root / "step").iterdir()) == []
 
@@ -91,41 +88,41 @@ def test_a_build_that_fails_leaves_nothing(store: Store) -> None:
 def test_building_removes_what_killed_builders_left_of_the_same_node(store: Store) -> None:
     write_text(store.root / "step" / f".{NODE.key}.77.abcd.tmp" / "half", "half")
     write_text(store.root / "step" / f".{OTHER.key}.77.abcd.tmp" / "half", "half")
-    with store.lock(NODE.kind, NODE.key), store.building(NODE.kind, NODE.key) as building:
+    with store.lock(NODE.id), store.building(NODE.id) as building:
         assert list(building.iterdir()) == []
     assert tree(store.root / "step") == [f".{OTHER.key}.77.abcd.tmp/half"]
 
 
 def test_nothing_stands_in_the_nodes_place_before_it_is_whole(store: Store) -> None:
-    with store.building(NODE.kind, NODE.key) as building:
+    with store.building(NODE.id) as building:
         (building / "file").write_text("x")
-        assert not store.folder(NODE.kind, NODE.key).exists()
-        store.commit(NODE.spec(), building, {}, {})
-        assert store.has(NODE.kind, NODE.key)
-    assert store.open_file(NODE.kind, NODE.key, "file").read_text() == "x"
+        assert not store.folder(NODE.id).exists()
+        store.commit(NODE.job().to_json(), building, {}, {})
+        assert store.has(NODE.id)
+    assert store.open_file(NODE.id, "file").read_text() == "x"
 
 
 def test_a_commit_replaces_the_empty_folder_that_snakemake_makes(store: Store) -> None:
-    store.folder(NODE.kind, NODE.key).mkdir(parents=True)
+    store.folder(NODE.id).mkdir(parents=True)
     commit_fake(store, NODE, FILES)
-    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert store.open_file(NODE.id, "model.safetensors").read_text() == "weights"
     assert not (store.root / ".damaged").exists()
 
 
 def test_a_commit_moves_an_incomplete_folder_out_of_the_way(store: Store) -> None:
-    write_text(store.folder(NODE.kind, NODE.key) / "model.safetensors", "torn")
+    write_text(store.folder(NODE.id) / "model.safetensors", "torn")
     commit_fake(store, NODE, FILES)
-    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert store.open_file(NODE.id, "model.safetensors").read_text() == "weights"
     (aside,) = (store.root / ".damaged").iterdir()
     assert (aside / "model.safetensors").read_text() == "torn"
 
 
 def test_a_second_commit_of_a_key_changes_nothing(store: Store) -> None:
     commit_fake(store, NODE, FILES)
-    before = (tree(store.root), store.record(NODE.kind, NODE.key).read_bytes())
+    before = (tree(store.root), store.record_path(NODE.id).read_bytes())
     commit_fake(store, NODE, {"model.safetensors": "other weights"})
-    assert (tree(store.root), store.record(NODE.kind, NODE.key).read_bytes()) == before
-    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert (tree(store.root), store.record_path(NODE.id).read_bytes()) == before
+    assert store.open_file(NODE.id, "model.safetensors").read_text() == "weights"
 
 
 # -- verification ------------------------------------------------------------------------------
@@ -151,26 +148,26 @@ def test_a_file_that_differs_is_refused_by_name_and_its_node_made_again(
     store: Store, text: str | None, reason: str
 ) -> None:
     commit_fake(store, NODE, FILES)
-    path = store.folder(NODE.kind, NODE.key) / "model.safetensors"
+    path = store.folder(NODE.id) / "model.safetensors"
     overwrite(path, text)
     with pytest.raises(KaizenError) as caught:
-        store.open_file(NODE.kind, NODE.key, "model.safetensors")
+        store.open_file(NODE.id, "model.safetensors")
     message = str(caught.value)
     assert message.startswith(f"{path} {reason}")
     assert "run the same command" in message
-    assert not store.has(NODE.kind, NODE.key)
+    assert not store.has(NODE.id)
     (aside,) = (store.root / ".damaged").iterdir()
     assert str(aside) in message
     assert (aside / "node.json").is_file()
     commit_fake(store, NODE, FILES)
-    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert store.open_file(NODE.id, "model.safetensors").read_text() == "weights"
 
 
 def test_other_files_of_the_node_are_opened_without_it(store: Store) -> None:
     commit_fake(store, NODE, FILES)
     with pytest.raises(KaizenError, match=r"has no file optimizer\.bin"):
-        store.open_file(NODE.kind, NODE.key, "optimizer.bin")
-    assert store.has(NODE.kind, NODE.key)
+        store.open_file(NODE.id, "optimizer.bin")
+    assert store.has(NODE.id)
 
 
 @pytest.mark.parametrize(
@@ -180,29 +177,30 @@ def test_a_record_that_is_torn_or_another_nodes_is_refused_and_set_aside(
     store: Store, text: str
 ) -> None:
     commit_fake(store, NODE, FILES)
-    path = store.record(NODE.kind, NODE.key)
+    path = store.record_path(NODE.id)
     overwrite(path, text.replace("KEY", NODE.key))
     with pytest.raises(KaizenError, match=str(path)):
-        store.read_record(NODE.kind, NODE.key)
-    assert not store.has(NODE.kind, NODE.key)
+        store.read_record(NODE.id)
+    assert not store.has(NODE.id)
 
 
 def test_a_missing_node_is_named(store: Store) -> None:
     with pytest.raises(
         KaizenError, match=f"{NODE.key}/node.json does not exist; run `kaizen plan`"
     ):
-        store.open_file(NODE.kind, NODE.key, "model.safetensors")
+        store.open_file(NODE.id, "model.safetensors")
 
 
 def test_an_edited_record_leads_to_another_key(store: Store) -> None:
     commit_fake(store, NODE, FILES)
-    record = store.read_record(NODE.kind, NODE.key)
-    for change in (
+    record = store.read_record(NODE.id).to_json()
+    changes: tuple[dict[str, Any], ...] = (
         {"params": record["params"] | {"seed": 7}},
         {"code": "x"},
         {"identities": {}},
         {"kind": "shards"},
-    ):
+    )
+    for change in changes:
         assert record_key(record | change) != NODE.key
 
 
@@ -215,7 +213,8 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [
         sys.executable,
         "-c",
-        f"import sys, time\nfrom pathlib import Path\nfrom kaizen.store.store import Store\n{code}",
+        f"import sys, time\nfrom pathlib import Path\nfrom kaizen.store.node_id import NodeId\n"
+        f"from kaizen.store.store import Store\n{code}",
         *arguments,
     ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -227,14 +226,15 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-HOLD = (
-    "with Store(Path(sys.argv[1])).lock('step', 'k'):\n    print('held', flush=True)\n    "
-    "time.sleep(600)"
-)
+HOLD = """
+with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):
+    print('held', flush=True)
+    time.sleep(600)
+"""
 COUNT = """
 path = Path(sys.argv[2])
 for _ in range(40):
-    with Store(Path(sys.argv[1])).lock('step', 'k'):
+    with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):
         number = int(path.read_text())
         time.sleep(0.002)
         path.write_text(str(number + 1))
@@ -242,18 +242,18 @@ for _ in range(40):
 
 
 def test_a_lock_vanishes_with_its_process_however_it_ends(store: Store) -> None:
-    assert not store.is_locked("step", "k")
+    assert not store.is_locked(NodeId.of("step", "k"))
     with child(HOLD, str(store.root)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert store.is_locked("step", "k")
-        assert not store.is_locked("step", "another")
+        assert store.is_locked(NodeId.of("step", "k"))
+        assert not store.is_locked(NodeId.of("step", "another"))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not store.is_locked("step", "k")
-    with store.lock("step", "k"):
-        assert store.is_locked("step", "k")
-    assert not store.is_locked("step", "k")
+        assert not store.is_locked(NodeId.of("step", "k"))
+    with store.lock(NodeId.of("step", "k")):
+        assert store.is_locked(NodeId.of("step", "k"))
+    assert not store.is_locked(NodeId.of("step", "k"))
 
 
 def test_a_lock_lets_one_process_at_a_time_in(store: Store, tmp_path: Path) -> None:
@@ -350,17 +350,17 @@ def test_a_link_replaces_what_stood_there_and_leaves_no_traces(tmp_path: Path) -
 def test_a_node_can_be_put_from_files_elsewhere(store: Store, tmp_path: Path) -> None:
     made = Store(tmp_path / "made")
     commit_fake(made, NODE, FILES)
-    folder = made.folder(NODE.kind, NODE.key)
+    folder = made.folder(NODE.id)
     sources = {name: folder / name for name in (*FILES, "node.json")}
     run = {"seconds": 2.5}
-    store.put_link(made.read_record(NODE.kind, NODE.key), sources, run)
-    assert store.read_record(NODE.kind, NODE.key) == made.read_record(NODE.kind, NODE.key)
-    assert store.read_run(NODE.kind, NODE.key) == run
+    store.put_link(NODE.id, sources, run)
+    assert store.read_record(NODE.id) == made.read_record(NODE.id)
+    assert store.read_run_record(NODE.id) == run
     assert tree(store.root / "step") == sorted(
         f"{NODE.key}/{name}" for name in (*sources, "run.json")
     )
     for name, text in FILES.items():
-        assert store.open_file(NODE.kind, NODE.key, name).read_text() == text
+        assert store.open_file(NODE.id, name).read_text() == text
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -400,17 +400,18 @@ def test_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "large"
     content = bytes(range(256)) * 10000
     path.write_bytes(content)
-    entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    assert sha256_file(path) == entry["sha256"]
-    assert mismatch(path, entry) == ""
+    entry = FileEntry(hashlib.sha256(content).hexdigest(), len(content))
+    assert sha256_file(path) == entry.sha256
+    assert entry.mismatch(path) == ""
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for write in (
+    writes: tuple[Callable[[], object], ...] = (
         lambda: write_text(tmp_path / "file" / "a" / "b", "x"),
         lambda: commit_fake(Store(tmp_path / "file"), NODE),
-    ):
+    )
+    for write in writes:
         with pytest.raises(
             KaizenError, match=r"cannot write .*/file/.*(Not a directory|File exists)"
         ):
@@ -445,21 +446,21 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
         write_text(small_disk / "file", "x" * 100_000)
     assert (small_disk / "file").read_text() == "old"
     before = tree(small_disk)
-    with store.building(OTHER.kind, OTHER.key) as building:
+    with store.building(OTHER.id) as building:
         size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         (building / "model.safetensors").write_bytes(b"x" * size)
         with pytest.raises(
             KaizenError,
             match=r"cannot write .*: No space left on device; free some space.*KAIZEN_STORE",
         ):
-            store.commit(OTHER.spec(), building, {}, {})
+            store.commit(OTHER.job().to_json(), building, {}, {})
     assert tree(small_disk) == before
-    assert not store.has(OTHER.kind, OTHER.key)
-    assert store.open_file(NODE.kind, NODE.key, "model.safetensors").read_text() == "weights"
+    assert not store.has(OTHER.id)
+    assert store.open_file(NODE.id, "model.safetensors").read_text() == "weights"
     outside = small_disk.parent / "large"
     outside.write_bytes(b"x" * 100_000)
     with pytest.raises(KaizenError, match="No space left on device"):
-        store.put_link({"kind": OTHER.kind, "key": OTHER.key}, {"large": outside})
+        store.put_link(OTHER.id, {"large": outside})
     assert tree(small_disk / "store" / "step") == [
         name.removeprefix("store/step/") for name in before if name.startswith("store/step/")
     ]

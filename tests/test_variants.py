@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from tiny import Project, make_project
+from project import Project, make_project
 
 from kaizen.compute.device import choose_compute
-from kaizen.params import from_dict
-from kaizen.training.step import StepParams, _input_files, _step_data
+from kaizen.plan.job import read_job
+from kaizen.plan.specs import StepSpec
+from kaizen.store.node_id import NodeId
+from kaizen.training.step import input_files, step_data
 from kaizen.views.batches import Batch, ResidentRows, StreamedRows, open_rows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
@@ -170,20 +172,19 @@ def content(found: Sequence[Batch]) -> list[tuple[int, bytes]]:
     )
 
 
-def joint_step(project: Project, **train: Any) -> tuple[StepParams, dict[str, Any]]:
+def joint_step(project: Project, **train: Any) -> tuple[StepSpec, dict[str, NodeId]]:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
     (spec,) = (
         node for node in nodes if node["kind"] == "step" and len(node["params"]["tasks"]) > 1
     )
-    params = from_dict(StepParams, spec["params"])
-    return dataclasses.replace(params, train=dataclasses.replace(params.train, **train)), spec[
-        "inputs"
-    ]
+    job = read_job(spec, "the plan")
+    train_params = dataclasses.replace(job.spec.train, **train)
+    return dataclasses.replace(job.spec, train=train_params), job.inputs
 
 
 def test_joint_training_sees_every_row_of_every_task(project: Project) -> None:
     params, inputs = joint_step(project)
-    data = _step_data(params, _input_files(params, inputs, project.store), COMPUTE)
+    data = step_data(params, input_files(params, inputs, project.store), COMPUTE)
     assert isinstance(data.task, ResidentRows)
     assert (data.task.count, data.epoch_length(), data.replay) == (48, 6, None)
     labels = torch.cat([labels for _, labels in data.batches(0, 0, data.epoch_length())])
@@ -197,7 +198,7 @@ def test_joint_training_sees_every_row_of_every_task(project: Project) -> None:
 def test_joint_rows_stream_as_they_reside(project: Project, fraction: float, limit: float) -> None:
     params, inputs = joint_step(project)
     paths = [
-        project.store.open_file("shards", inputs["shards"]["key"], f"task-{task:02d}.train.parquet")
+        project.store.open_file(inputs["shards"], f"task-{task:02d}.train.parquet")
         for task in (0, 1)
     ]
     resident, streamed = (
@@ -235,8 +236,8 @@ def test_joint_training_streams_end_to_end(tmp_path: Path) -> None:
         outcome = project.kaizen("run")
         assert outcome.code == 0, outcome.output
         params, inputs = joint_step(project)
-        files = _input_files(params, inputs, project.store)
-        assert isinstance(_step_data(params, files, COMPUTE).task, StreamedRows)
+        files = input_files(params, inputs, project.store)
+        assert isinstance(step_data(params, files, COMPUTE).task, StreamedRows)
         columns = history(project, "joint", 0)
         assert min(columns["L_FE_CT"] + columns["L_C_CT"]) > 0
         assert columns["L_FE_KD"] == columns["L_C_KD"] == [0.0, 0.0]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute
+from kaizen.data.names import CHECKPOINT
 from kaizen.models.feature_classifier import FeatureClassifier, load_weights, read_checkpoint
-from kaizen.models.trained import CHECKPOINT, untrained_model
-from kaizen.params import ImageParams, from_dict
+from kaizen.models.trained import untrained_model
+from kaizen.plan.roles import step_roles
+from kaizen.plan.specs import StepSpec, step_spec
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.views.augment import evaluation_transform
 
@@ -21,29 +24,28 @@ class StepModels:
     """
 
     def __init__(
-        self, inputs: dict[str, Any], store: Store, compute: Compute, batch_size: int
+        self, inputs: Mapping[str, NodeId], store: Store, compute: Compute, batch_size: int
     ) -> None:
         """Read the parameters from the first step's record; ``batch_size`` is that of a forward
         pass.
         """
         self.inputs, self.store, self.compute, self.batch_size = inputs, store, compute, batch_size
-        self.first = min(role for role in inputs if role.startswith("step-"))
-        self.image = from_dict(ImageParams, self._params(self.first)["image"])
+        self.first = step_roles(inputs)[0]
+        self.image = self._spec(self.first).image
 
     def load(self, role: str) -> FeatureClassifier:
         """The model of a step, from its verified checkpoint."""
-        path = self.store.open_file("step", self.inputs[role]["key"], CHECKPOINT)
+        path = self.store.open_file(self.inputs[role], CHECKPOINT)
         model = self.untrained(role)
         load_weights(model, read_checkpoint(path), path)
         return model
 
     def untrained(self, role: str | None = None) -> FeatureClassifier:
         """The network of a step, the first by default, with its initial weights."""
-        return self.compute.place(untrained_model(self._params(role or self.first))).eval()
+        return self.compute.place(untrained_model(self._spec(role or self.first))).eval()
 
-    def _params(self, role: str) -> dict[str, Any]:
-        params: dict[str, Any] = self.store.read_record("step", self.inputs[role]["key"])["params"]
-        return params
+    def _spec(self, role: str) -> StepSpec:
+        return step_spec(self.store.read_record(self.inputs[role]))
 
     @torch.no_grad()
     def features(self, model: FeatureClassifier, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ neighbours.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.params import EvaluationParams
@@ -44,7 +44,8 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
 
     optimizer.step(closure)
     with torch.no_grad():
-        return classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        predicted: Tensor = classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        return predicted
 
 
 def nearest_neighbours(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from kaizen.compute.device import choose_compute
+from kaizen.data.names import shard_file
 from kaizen.data.shards import shard_info
+from kaizen.errors import KaizenError
 from kaizen.evaluation.features import StepModels
+from kaizen.plan import roles
+from kaizen.plan.job import Job
+from kaizen.plan.specs import ReplaySpec
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
 from kaizen.views.decode import load_row_groups
@@ -23,22 +26,23 @@ class StepFeatures:
     was learnt.
     """
 
-    def __init__(self, spec: dict[str, Any], store: Store, reporter: Reporter) -> None:
+    def __init__(self, job: Job[ReplaySpec], store: Store, reporter: Reporter) -> None:
         """Take models and shards from a replay node's inputs; ``compute`` tells where the models
         run.
         """
-        self.inputs, self.store, self.reporter = spec["inputs"], store, reporter
-        params = spec["params"]
-        self.compute = choose_compute(params["device"], params["precision"], params["threads"])
+        self.inputs, self.store, self.reporter = job.inputs, store, reporter
+        wanted = job.spec.compute
+        if wanted is None:
+            raise KaizenError(f"{job.title}: the policy looks at features; plan again")
+        self.compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
         self.models = StepModels(self.inputs, store, self.compute, _BATCH_SIZE)
 
     def __call__(self, task: int) -> np.ndarray:
         """Features float32 [N, F] of all rows, in the evaluation's transform; decodes one row group
         at a time.
         """
-        name = f"task-{task:02d}.train.parquet"
-        path = self.store.open_file("shards", self.inputs["shards"]["key"], name)
-        model = self.models.load(f"step-{task:02d}")
+        path = self.store.open_file(self.inputs[roles.SHARDS], shard_file(task, "train"))
+        model = self.models.load(roles.step_role(task))
         info = shard_info(path)
         parts, done = [], 0
         for group in range(len(info.row_groups)):

@@ -26,6 +26,10 @@ from typing import IO, Any
 import kaizen
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.files import canonical_json
+from kaizen.params.typed import from_dict
+from kaizen.plan.job import Job
+from kaizen.plan.specs import StepSpec
+from kaizen.store.made import Made
 from kaizen.store.scheduler import this_slurm_job
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
@@ -41,19 +45,23 @@ _ERRORS: dict[str, type[BaseException]] = {
 
 
 def train_in_processes(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, stop: Callable[[], bool]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    job: Job[StepSpec],
+    store: Store,
+    building: Path,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+) -> Made:
     """As `kaizen.training.step.run_step`, by ``processes`` processes on each of ``hosts`` hosts,
-    named in spec's local.
+    named in job's local.
 
     Raises what the first process raised, else what another did, with its number; NodeFailed where
     one died.
     """
-    command = launch_command(spec, store.root, building)
+    command = launch_command(job, store.root, building)
     errors: dict[int, BaseException] = {}
     result = None
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        with _started(command, spec, stderr) as launcher:
+        with _started(command, job.spec.train.threads, stderr) as launcher:
             for rank, name, arguments in _messages(launcher, stop):
                 if name == "result":
                     result = arguments
@@ -74,56 +82,39 @@ def train_in_processes(
                 "goes on from the last "
                 "saved state"
             )
-    environment, speed = result
-    return environment, speed
+    (made,) = result
+    return from_dict(Made, made)
 
 
-def launch_command(spec: dict[str, Any], store: Path, building: Path) -> list[str]:
+def launch_command(job: Job[StepSpec], store: Path, building: Path) -> list[str]:
     """The command that starts the step's processes: `torchrun`, on several hosts once on each, by
     `srun`.
 
     Raises KaizenError where there are to be several hosts and this is no job of SLURM.
     """
-    local = spec["local"]
-    hosts, processes = local["hosts"], local["processes"]
+    hosts, processes = job.local.hosts, job.local.processes
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     if hosts == 1:
         command.append("--standalone")
     else:
-        job = this_slurm_job()
-        if job is None:
+        slurm_job = this_slurm_job()
+        if slurm_job is None:
             raise KaizenError(
                 f"runtime.hosts: {hosts} hosts are asked for, but this is no job of SLURM, which "
-                "alone can start "
-                "processes on others; set it to 1, or run `snakemake --profile profiles/slurm`"
+                "alone can start processes on others; set it to 1, or run `snakemake --profile "
+                "profiles/slurm`"
             )
-        endpoint = f"{socket.gethostname()}:{20000 + int(job) % 20000}"
-        cores = processes * spec["params"]["train"]["threads"]
-        srun = [
-            "srun",
-            "--nodes",
-            str(hosts),
-            "--ntasks-per-node",
-            "1",
-            "--cpus-per-task",
-            str(cores),
-        ]
+        endpoint = f"{socket.gethostname()}:{20000 + int(slurm_job) % 20000}"
+        cores = processes * job.spec.train.threads
+        srun = f"srun --nodes {hosts} --ntasks-per-node 1 --cpus-per-task {cores}".split()
         command = [*srun, "--kill-on-bad-exit=1", *command]
-        command += [
-            "--nnodes",
-            str(hosts),
-            "--rdzv-backend",
-            "c10d",
-            "--rdzv-endpoint",
-            endpoint,
-            "--rdzv-id",
-            job,
-        ]
+        command += ["--nnodes", str(hosts), "--rdzv-backend", "c10d"]
+        command += ["--rdzv-endpoint", endpoint, "--rdzv-id", slurm_job]
     return [
         *command,
         "--module",
         "kaizen.jobs.worker",
-        canonical_json(spec),
+        canonical_json(job.to_json()),
         str(store),
         str(building),
     ]
@@ -138,15 +129,13 @@ def die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _started(
-    command: list[str], spec: dict[str, Any], stderr: IO[str]
-) -> Iterator[subprocess.Popen[str]]:
+def _started(command: list[str], threads: int, stderr: IO[str]) -> Iterator[subprocess.Popen[str]]:
     """The running launcher, in a session of its own, so that a terminal's Ctrl-C comes to the job
     alone.
     """
     environment = {
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SECONDS_TO_SAVE),
-        "OMP_NUM_THREADS": str(spec["params"]["train"]["threads"]),
+        "OMP_NUM_THREADS": str(threads),
     } | os.environ
     code = str(Path(kaizen.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, environment.get("PYTHONPATH")]))
@@ -182,11 +171,11 @@ def _messages(
         lines.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    told = False
+    asked = False
     while True:
-        if stop() and not told:
+        if stop() and not asked:
             launcher.terminate()
-            told = True
+            asked = True
         try:
             line = lines.get(timeout=0.1)
         except queue.Empty:

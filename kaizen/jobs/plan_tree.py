@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kaizen.store.node_id import Kind
+
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
     from kaizen.plan.nodes import Node
+    from kaizen.plan.specs import Spec
 
 
 def print_plan(workflow: Workflow) -> None:
@@ -17,7 +20,7 @@ def print_plan(workflow: Workflow) -> None:
 
     plan = workflow.plan
 
-    def label(node: Node) -> Text:
+    def label(node: Node[Spec]) -> Text:
         done = workflow.done(node)
         text = Text("✓ " if done else "○ ", style="green" if done else "yellow")
         text.append(node.title, style="" if done else "bold")
@@ -32,7 +35,7 @@ def print_plan(workflow: Workflow) -> None:
     tree.add(label(plan.shards))
     for run in plan.runs:
         branch = tree.add(Text(run.name, style="bold"))
-        replays = {node.params["task"]: node for node in run.replays}
+        replays = {node.spec.task: node for node in run.replays}
         for task, step in enumerate(run.steps):
             leaf = branch.add(label(step))
             if task in replays:
@@ -40,13 +43,14 @@ def print_plan(workflow: Workflow) -> None:
         branch.add(label(run.evaluation))
     for reference in plan.references:
         branch = tree.add(Text(reference.name, style="bold"))
-        for node in (*reference.steps, reference.evaluation):
-            branch.add(label(node))
+        for step in reference.steps:
+            branch.add(label(step))
+        branch.add(label(reference.evaluation))
     tree.add(label(plan.summary))
     console.print(tree)
     missing = workflow.missing()
     uses = sum(len(run.steps) for run in plan.runs) + sum(len(ref.steps) for ref in plan.references)
-    steps = sum(node.kind == "step" for node in plan.nodes.values())
+    steps = sum(node.kind is Kind.STEP for node in plan.nodes.values())
     console.print(
         f"{len(plan.nodes)} nodes: {len(plan.nodes) - len(missing)} done, {len(missing)} to run "
         f"(✓ done, ○ to run); {steps} training steps serve {uses} uses",

@@ -18,6 +18,7 @@ from pathlib import Path
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
 from kaizen.store.locks import Holder, is_held, read_holder
+from kaizen.store.node_id import NodeId
 from kaizen.store.scheduler import QueuedJob, cancel_slurm_jobs, slurm_jobs
 from kaizen.store.store import Store
 
@@ -28,26 +29,24 @@ _WORKFLOWS = Path(".kaizen/workflows")
 class Making:
     """A node that a process is making."""
 
-    kind: str
-    key: str
+    node: NodeId
     holder: Holder
 
     def __str__(self) -> str:
-        return f"{self.holder.title} ({self.kind} {self.key}): {self.holder}"
+        return f"{self.holder.title} ({self.node}): {self.holder}"
 
 
 def nodes_being_made(store: Store) -> list[Making]:
     """The nodes whose locks are held, on any host that shares the store and its locks."""
     found = []
     for path in sorted((store.root / ".locks").glob("*-*")):
-        kind, _, key = path.name.partition("-")
-        holder = read_holder(path)
-        if holder is not None and is_held(path):
-            found.append(Making(kind, key, holder))
+        node, holder = NodeId.from_file_name(path.name), read_holder(path)
+        if node is not None and holder is not None and is_held(path):
+            found.append(Making(node, holder))
     return found
 
 
-def note_workflow(checkout: Path) -> None:
+def record_workflow(checkout: Path) -> None:
     """Record that this process is a snakemake that may start jobs in ``checkout``; forget those
     that are gone.
     """

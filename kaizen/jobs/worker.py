@@ -16,7 +16,9 @@ from typing import Any
 from kaizen.compute import distributed
 from kaizen.errors import KaizenError
 from kaizen.jobs.launch import die_with_parent
-from kaizen.jobs.make import StopRequest
+from kaizen.jobs.stop import StopRequest
+from kaizen.plan.job import Job, read_job
+from kaizen.plan.specs import StepSpec
 from kaizen.store.locks import Watch
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
@@ -64,28 +66,29 @@ def main(arguments: Sequence[str]) -> int:
     into.
     """
     die_with_parent()
-    spec, store, building = json.loads(arguments[0]), Store(Path(arguments[1])), Path(arguments[2])
+    job: Job[StepSpec] = read_job(json.loads(arguments[0]), "the step")
+    store, building = Store(Path(arguments[1])), Path(arguments[2])
     stop = StopRequest()
-    stop.now_making(spec["kind"])
+    stop.now_making(job.id.kind)
     stop.listen()
     # The job hears Ctrl-C and says SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = Line(int(os.environ["RANK"]))
     reporter: Reporter = line
     try:
-        with distributed.process_group(spec["params"]["train"]["device"]):
-            result = run_step(spec, store, building, reporter, Watch(stop))
+        with distributed.process_group(job.spec.train.device):
+            made = run_step(job, store, building, reporter, Watch(stop))
     except KaizenError as error:
         line.send(type(error).__name__, str(error))
         return error.exit_code
-    except MemoryError:
-        line.send("MemoryError")
+    except MemoryError as error:
+        line.send("MemoryError", str(error))
         return 1
     except OSError as error:
         line.send("OSError", error.errno, error.strerror or str(error), error.filename)
         return 2
     if line.rank == 0:
-        line.send("result", *result)
+        line.send("result", vars(made))
     return 0
 
 

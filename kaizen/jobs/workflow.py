@@ -11,58 +11,42 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaizen.data.sources import open_source
-from kaizen.data.tracking import tracked_by_dvc
+from kaizen.data.looks import describe, refuse_loss_of_colour
+from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
-from kaizen.params import DatasetParams, Params
-from kaizen.params.validation import load_params, read_yaml, validate
+from kaizen.jobs.raw_data import dataset_facts, open_data
+from kaizen.params import Params, merge
+from kaizen.params.reading import PARAMS, read_files
+from kaizen.params.scalars import resolved
+from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
-from kaizen.plan.nodes import DatasetFacts, Node, Plan
+from kaizen.plan.job import Job
+from kaizen.plan.layout import layout_of
+from kaizen.plan.nodes import Node, Plan
+from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
-from kaizen.store.garbage import register
-from kaizen.store.publish import MANIFEST, is_published, take_back
-from kaizen.store.store import Store, default_store, main_checkout
+from kaizen.store.layout import MANIFEST, Layout
+from kaizen.store.places import default_store
+from kaizen.store.publish import is_published
+from kaizen.store.store import Store
+from kaizen.store.take_back import take_back
+from kaizen.store.users import register
 
 # Linux takes 128 KiB per argument, and quoting lengthens the text.
 MAX_ARGUMENT = 64 * 1024
 
-
-def dataset_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
-    """Names and checksums of the raw data, remembered under .kaizen by size and times.
-
-    Raises KaizenError where the data are absent or badly laid out.
-    """
-    try:
-        source = open_source(dataset)
-    except KaizenError as error:
-        folder = Path(dataset.path).expanduser() if dataset.path else None
-        tracked = tracked_by_dvc(folder) if folder and not folder.exists() else None
-        if tracked is None:
-            raise
-        file = os.path.relpath(tracked.file)
-        raise KaizenError(
-            f"dataset.path: {folder} is not here, and the plan needs its checksums. {file} tracks "
-            "it: "
-            f"`dvc checkout {file}` takes it from DVC's cache, `dvc pull {file}` from the remote"
-        ) from error
-    cache = main_checkout(root) / ".kaizen" / "checksums"
-    classes, domains = source.checksums(cache), source.domain_checksums(cache)
-    return DatasetFacts(
-        tuple(source.classes),
-        tuple(classes["train"]),
-        tuple(classes["test"]),
-        tuple(source.domains),
-        tuple(domains["train"]),
-        tuple(domains["test"]),
-        tuple(source.train_counts()),
-    )
+# What every rule runs; in no key, so that a new option makes no result again.
+JOB_COMMAND = (
+    "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log {log:q} "
+    "--spec {params.spec:q}"
+)
 
 
 @dataclass
@@ -74,40 +58,56 @@ class Workflow:
     store: Store
     root: Path
     edges: bool = False
-    only: Node | None = None
+    only: Node[Spec] | None = None
+    source: Source | None = None
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
-        """Plan an experiment in the checkout ``root`` and take back finished nodes that the store
-        lacks.
-        """
-        plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
-        workflow = cls(params, plan, Store(default_store(root)), root)
-        workflow.store.follow_sharing()
-        take_back(plan, workflow.store, root)
-        return workflow
+        """Plan an experiment in the checkout ``root``; changes nothing there and in the store."""
+        source = open_data(params.dataset)
+        facts = dataset_facts(params.dataset, root, source)
+        refuse_loss_of_colour(source, params.image)
+        plan = build_plan(params, facts, code_fingerprint)
+        return cls(params, plan, Store(default_store(root)), root, source=source)
 
     @classmethod
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
         """As `from_params`, from params.yaml and overlays."""
         return cls.from_params(load_params(path, overlays), root)
 
-    def register(self) -> None:
-        """Record in the store that this checkout needs the plan's nodes, so that no one
-        collects them.
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Where the plan's nodes are published."""
+        return layout_of(self.plan)
+
+    def prepare_store(self) -> None:
+        """Make files as the store is shared, and take back finished nodes that it lacks."""
+        self.store.follow_sharing()
+        take_back(self.layout.nodes, self.store, self.root)
+
+    def describe(self) -> list[str]:
+        """What the images are, what the network will see, and what was left out: lines for
+        `kaizen check`.
         """
-        nodes = [(node.kind, node.key) for node in self.plan.nodes.values()]
-        register(self.store, self.root.absolute(), self.plan.key, nodes)
+        if self.source is None:
+            return []
+        return describe(self.source, self.params.image, self.plan.facts.found)
 
-    def done(self, node: Node) -> bool:
+    def register(self) -> None:
+        """Record in the store that this checkout needs the plan's nodes, so that no one collects
+        them.
+        """
+        register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes)
+
+    def done(self, node: Node[Spec]) -> bool:
         """Whether a node is finished."""
-        return self.store.has(node.kind, node.key)
+        return self.store.has(node.id)
 
-    def missing(self) -> list[Node]:
+    def missing(self) -> list[Node[Spec]]:
         """Nodes that have to be made, in an order in which they can be."""
         return [node for node in self.plan.nodes.values() if not self.done(node)]
 
-    def receipt(self, node: Node) -> str:
+    def receipt(self, node: Node[Spec]) -> str:
         """What Snakemake declares as a job's output: a file in this checkout that says that the
         node is finished.
 
@@ -123,13 +123,13 @@ class Workflow:
         for node in self.plan.nodes.values():
             path = self.root / self.receipt(node)
             if self.edges and self.done(node):
-                write_json(path, {"kind": node.kind, "key": node.key})
+                write_json(path, node.id.to_json())
                 # All of one age, so that none looks newer than what was made from it.
                 os.utime(path, (0, 0))
             elif path.exists() and not self.done(node):
                 path.unlink(missing_ok=True)
 
-    def node(self, wildcards: Any) -> Node:
+    def node(self, wildcards: Any) -> Node[Spec]:
         """The node that a rule's key wildcard names."""
         return self.plan.nodes[wildcards.key]
 
@@ -138,21 +138,17 @@ class Workflow:
         node = self.node(wildcards)
         if self.done(node) and not self.edges:
             return []
-        return [
-            self.receipt(parent)
-            for parent in node.inputs.values()
-            if self.edges or not self.done(parent)
-        ]
+        parents = node.inputs.values()
+        return [self.receipt(p) for p in parents if self.edges or not self.done(p)]
 
     @functools.cached_property
     def origin(self) -> Origin:
         """The checkout and command that this was planned by."""
         return Origin(self.root, self.params)
 
-    def specification(self, node: Node) -> dict[str, Any]:
-        """What the job of a node receives: its `Node.spec` with its origin."""
-        spec = node.spec()
-        return spec | {"local": spec["local"] | self.origin.local(node)}
+    def job(self, node: Node[Spec]) -> Job[Spec]:
+        """What the job of a node receives, with its origin."""
+        return self.origin.job(node)
 
     def spec(self, wildcards: Any) -> str:
         """A rule's parameters as one canonical JSON string: Snakemake compares several as an
@@ -162,10 +158,10 @@ class Workflow:
         the store, and the string is "@" and its path.
         """
         node = self.node(wildcards)
-        text = canonical_json(self.specification(node))
+        text = canonical_json(self.job(node).to_json())
         if len(text) < MAX_ARGUMENT:
             return text
-        path = self.store.root / ".specs" / f"{node.kind}-{node.key}.json"
+        path = self.store.root / ".specs" / f"{node.id.file_name}.json"
         # One that an earlier plan left has the same key, but perhaps another origin.
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
@@ -207,7 +203,8 @@ class Workflow:
         if self.only is not None:
             return [self.receipt(self.only)]
         # The last one reads every record: not for a plan that has something to run.
-        if not self.edges and not self.missing() and is_published(self.plan, self.store, self.root):
+        nothing_to_run = not self.edges and not self.missing()
+        if nothing_to_run and is_published(self.layout, self.store, self.root):
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 
@@ -216,28 +213,32 @@ def use_this_environment(checkout: str) -> None:
     """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment
     is activated.
     """
-    os.environ["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    )
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [checkout, os.environ.get("PYTHONPATH")])
-    )
+    folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
+    code = [checkout, os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
 
 
-def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
-    """As `Workflow.from_params`, from Snakemake's merged configuration; for the Snakefile.
+def workflow_of_config(settings: Any, root: Path) -> Workflow:
+    """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
+    the Snakefile.
 
-    Bad parameters end the program with one message and exit code 2, before any job.
+    Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
+    equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
+    and exit code 2, before any job.
     """
-    values = dict(config)
-    given = root / "params.yaml"
-    edges = str(values.pop("edges", "false")).lower() == "true"
-    only = str(values.pop("node", ""))
     try:
-        if given.is_file():
-            # Snakemake's own reading takes the last of two equal keys.
-            read_yaml(given)
-        workflow = Workflow.from_params(validate(values), root)
+        given = resolved(dict(settings.config))
+        edges = str(given.pop("edges", "false")).lower() == "true"
+        only = str(given.pop("node", ""))
+        overlays = [Path(file) for file in settings.configfiles]
+        files = overlays if settings.replace_workflow_config else [root / PARAMS, *overlays]
+        if overlays and not files[0].exists():
+            files = overlays
+        values = read_files(files)
+        named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
+        workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
+        workflow.prepare_store()
         workflow.register()
         workflow.only = _node_named(only, workflow.plan) if only else None
     except KaizenError as error:
@@ -249,7 +250,7 @@ def workflow_of_config(config: Mapping[str, Any], root: Path) -> Workflow:
     return workflow
 
 
-def _node_named(name: str, plan: Plan) -> Node:
+def _node_named(name: str, plan: Plan) -> Node[Spec]:
     """The node of a plan that ``name``, <kind>/<key>, stands for; raises KaizenError where there is
     none.
     """
@@ -258,7 +259,7 @@ def _node_named(name: str, plan: Plan) -> Node:
     if node is None or node.kind != kind:
         raise KaizenError(
             f"--config node={name}: the plan of these parameters has no such node; name one as "
-            "<kind>/<key>, as "
-            "`kaizen explain` does, with the parameters and the code that it was made with"
+            "<kind>/<key>, as `kaizen explain` does, with the parameters and the code that it was "
+            "made with"
         )
     return node

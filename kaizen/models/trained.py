@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from kaizen.data.names import CHECKPOINT
 from kaizen.errors import KaizenError
-from kaizen.files import read_json
 from kaizen.models.feature_classifier import (
     FeatureClassifier,
+    architecture_of,
     build_feature_classifier,
     load_weights,
     read_checkpoint,
 )
-from kaizen.params import ImageParams, ModelParams, from_dict
-from kaizen.store.store import RECORD, mismatch
+from kaizen.params import ImageParams
+from kaizen.plan.specs import StepSpec, step_spec
+from kaizen.store.records import RECORD, read_record
 
-CHECKPOINT = "model.safetensors"
 
-
-def untrained_model(step: Mapping[str, Any]) -> FeatureClassifier:
-    """The network of a step with these parameters (``params`` of its record), with its initial
-    weights, on the CPU.
-    """
-    image = from_dict(ImageParams, step["image"])
-    model = build_feature_classifier(
-        from_dict(ModelParams, step["model"]),
-        image.channels,
-        step["num_classes"],
-        step["seed"],
-        step["stem_padding_2"],
-        image.size,
-    )
-    model.labels = step.get("logits")
+def untrained_model(step: StepSpec) -> FeatureClassifier:
+    """The network of a step, with its initial weights, on the CPU."""
+    model = build_feature_classifier(architecture_of(step))
+    model.labels = step.logits
     return model
 
 
@@ -43,18 +31,18 @@ def load_model(folder: Path) -> tuple[FeatureClassifier, ImageParams]:
     ``folder`` holds the step's files, as results/models/<run>/step-NN does. Raises KaizenError
     where the record is missing, or the checkpoint is not the recorded one.
     """
-    record = read_json(folder / RECORD)
-    try:
-        step, entry = record["params"], record["files"][CHECKPOINT]
-    except (KeyError, TypeError) as error:
+    record = read_record(folder / RECORD)
+    entry = record.files.get(CHECKPOINT) if record is not None else None
+    if record is None or entry is None:
         raise KaizenError(
             f"{folder / RECORD} is not the record of a step; name a folder with a model"
-        ) from error
-    if problem := mismatch(folder / CHECKPOINT, entry):
+        )
+    if problem := entry.mismatch(folder / CHECKPOINT):
         raise KaizenError(
             f"{folder / CHECKPOINT} {problem}; `snakemake --cores all` puts the right one in its "
             "place"
         )
+    step = step_spec(record)
     model = untrained_model(step)
     load_weights(model, read_checkpoint(folder / CHECKPOINT), folder / CHECKPOINT)
-    return model.eval(), from_dict(ImageParams, step["image"])
+    return model.eval(), step.image

@@ -1,4 +1,5 @@
-"""Every parameter of an experiment: names, types, bounds, defaults and meaning.
+"""What can be asked for: every parameter with its type, bounds, default and meaning, what can be
+named, and the checks of what a person wrote. No torch, and nothing that acts on a value.
 
 The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
 pydantic checks them where a person wrote the values (`kaizen.params.validation`). `from_dict`
@@ -8,17 +9,18 @@ builds them from JSON that was checked before.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
-from kaizen.params.base import STRICT, doc, from_dict, merge, section
+from kaizen.params.base import doc, merge, parameters, section
 from kaizen.params.data import (
     AugmentParams,
     DatasetParams,
     ImageParams,
+    InputParams,
     JitterParams,
     LabelsParams,
     ReplayParams,
+    ReplayUnit,
     SplitParams,
     SyntheticParams,
 )
@@ -49,7 +51,15 @@ from kaizen.params.methods import (
     SwAVParams,
     VICRegParams,
 )
-from kaizen.params.training import ModelParams, ReferenceCompatParams, RuntimeParams, TrainParams
+from kaizen.params.training import (
+    ModelParams,
+    NetworkParams,
+    OptimisationParams,
+    ReferenceCompatParams,
+    RuntimeParams,
+    TrainParams,
+)
+from kaizen.params.typed import from_dict
 
 __all__ = [
     "VARIANTS",
@@ -66,15 +76,19 @@ __all__ = [
     "FeatureDistillParams",
     "GridParams",
     "ImageParams",
+    "InputParams",
     "JitterParams",
     "LabelsParams",
     "MoCoV2PlusParams",
     "ModelParams",
     "NNCLRParams",
+    "NetworkParams",
+    "OptimisationParams",
     "Params",
     "PrototypeDistillParams",
     "ReferenceCompatParams",
     "ReplayParams",
+    "ReplayUnit",
     "ReportParams",
     "RuntimeParams",
     "SSLParams",
@@ -92,29 +106,27 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@parameters
 class Params:
     """The whole of params.yaml."""
-
-    __pydantic_config__ = STRICT
 
     dataset: DatasetParams = section(DatasetParams)
     split: SplitParams = section(SplitParams)
     labels: LabelsParams = section(LabelsParams)
     replay: ReplayParams = section(ReplayParams)
-    variants: dict[str, VariantParams] = doc("further variants by name", {})
+    variants: dict[str, VariantParams] = doc({}, "further variants by name")
     grid: GridParams = section(GridParams)
-    image: ImageParams = section(ImageParams)
+    image: InputParams = section(InputParams)
     augment: AugmentParams = section(AugmentParams)
     model: ModelParams = section(ModelParams)
     ssl: SSLParams = section(SSLParams)
     distill: DistillParams = section(DistillParams)
     train: TrainParams = section(TrainParams)
     per_method: dict[str, dict[str, Any]] = doc(
+        {},
         "what an SSL method has otherwise: by its name, sections augment, distill, model and train "
         "to lay over the "
         "common ones",
-        {},
     )
     evaluation: EvaluationParams = section(EvaluationParams)
     report: ReportParams = section(ReportParams)

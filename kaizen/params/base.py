@@ -8,11 +8,11 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 try:
-    from pydantic import Field
+    from pydantic import Field as Field
 except (
     ImportError
 ):  # a training job on a bare GPU machine: its parameters were checked when planned
@@ -22,8 +22,8 @@ except (
         return None
 
 
-# Every class's __pydantic_config__.
-STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+# What pydantic refuses in every class: unknown keys, a text for a number, NaN and infinity.
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -38,9 +38,16 @@ Temperature = Annotated[float, Field(ge=1e-30, le=1e30)]
 T = TypeVar("T")
 
 
-def doc(text: str, default: Any) -> Any:
-    """A dataclass field with a default (copied when it is a list or mapping) and a description for
-    the schema.
+@dataclass_transform(frozen_default=True)
+def parameters(kind: type[T]) -> type[T]:
+    """Make a class of parameters: a frozen dataclass, which pydantic checks strictly."""
+    kind.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(kind)
+
+
+def doc(default: Any, text: str) -> Any:
+    """A field with a default (copied when it is a list or mapping) and a description for the
+    schema.
     """
     metadata = {"description": text}
     if isinstance(default, list | dict):
@@ -62,31 +69,11 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Build a parameter dataclass, nested ones included, from JSON that was checked before.
-
-    Raises TypeError on an unknown key: such JSON did not come from this version's plan.
-    """
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            name: _build(hints[name], value) if name in hints else value
-            for name, value in values.items()
-        }
-    )
-
-
-def _build(hint: Any, value: Any) -> Any:
-    """Turn a mapping into the dataclass that its type hint names; leave everything else as it
-    is.
+def section_class(hint: Any) -> Any:
+    """The class of an optional section, from a type hint such as ``Section | None``; any other hint
+    as it is.
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)]
-        hint = members[0] if members and value is not None else hint
-    if typing.get_origin(hint) is dict:
-        return {key: _build(typing.get_args(hint)[1], item) for key, item in value.items()}
-    return (
-        from_dict(hint, value)
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        else value
-    )
+        return members[0] if members else hint
+    return hint

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from kaizen.params.base import STRICT, Count, Field, Fraction, NonNegative, Positive, Seed, doc
+from kaizen.params.base import Count, Field, Fraction, NonNegative, Positive, Seed, doc, parameters
 from kaizen.params.registry import SSL_METHODS
 
-# Checked by kaizen/params/validation.py, so that a method needs no second list here; the schema
+# Checked by kaizen/params/checks.py, so that a method needs no second list here; the schema
 # names them for editors.
 MethodName = Annotated[str, Field(json_schema_extra={"enum": list(SSL_METHODS)})]
 
 
-@dataclass(frozen=True)
+@parameters
 class VariantParams:
     """A named set of switches: which of the method's parts a run uses."""
 
-    __pydantic_config__ = STRICT
-
-    feature_distill: bool = doc("distil the features from the prior step (L_FE^KD)", True)
-    classifier_distill: bool = doc("distil the classifier from the prior step (L_C^KD)", True)
-    replay: bool = doc("train on the replay shard beside the task shard", True)
+    feature_distill: bool = doc(True, "distil the features from the prior step (L_FE^KD)")
+    classifier_distill: bool = doc(True, "distil the classifier from the prior step (L_C^KD)")
+    replay: bool = doc(True, "train on the replay shard beside the task shard")
     joint: bool = doc(
-        "train once on all tasks together, the upper bound; needs the others false", False
+        False, "train once on all tasks together, the upper bound; needs the others false"
     )
 
 
@@ -36,50 +33,44 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
+@parameters
 class GridParams:
     """The points of the grid; a run is one SSL method x variant x replay size x seed."""
 
-    __pydantic_config__ = STRICT
-
     methods: Annotated[list[MethodName], Field(min_length=1)] = doc(
-        "SSL methods, files of kaizen/ssl/", ["simclr"]
+        ["simclr"], "SSL methods, files of kaizen/ssl/"
     )
     variants: Annotated[list[str], Field(min_length=1)] = doc(
-        "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
         ["kaizen", "cassle", "no_distill"],
+        "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = doc("one run per seed", [0])
+    seeds: Annotated[list[Seed], Field(min_length=1)] = doc([0], "one run per seed")
     specialists: bool = doc(
-        "also train one model per task alone, which forward transfer compares with", True
+        True, "also train one model per task alone, which forward transfer compares with"
     )
 
 
-@dataclass(frozen=True)
+@parameters
 class EvaluationParams:
     """Linear probe and kNN beside the trained classifier."""
 
-    __pydantic_config__ = STRICT
-
-    probe_l2: NonNegative = doc("linear probe: L2 penalty on its weights", 1e-3)
-    probe_iterations: Count = doc("linear probe: L-BFGS iterations", 100)
+    probe_l2: NonNegative = doc(1e-3, "linear probe: L2 penalty on its weights")
+    probe_iterations: Count = doc(100, "linear probe: L-BFGS iterations")
     probe_fraction: Fraction = doc(
+        1.0,
         "share of the training rows that probe and kNN learn from, chosen as by "
         "train.data_fraction",
-        1.0,
     )
-    knn_k: Count = doc("kNN: neighbours", 20)
-    knn_temperature: Positive = doc("kNN: weights are exp(cosine / temperature)", 0.07)
-    batch_size: Count = doc("images per forward pass", 512)
+    knn_k: Count = doc(20, "kNN: neighbours")
+    knn_temperature: Positive = doc(0.07, "kNN: weights are exp(cosine / temperature)")
+    batch_size: Count = doc(512, "images per forward pass")
 
 
-@dataclass(frozen=True)
+@parameters
 class ReportParams:
     """Tables and figures."""
 
-    __pydantic_config__ = STRICT
-
-    title: str = doc("heading of report and figures", "Kaizen")
+    title: str = doc("Kaizen", "heading of report and figures")
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = doc(
-        "files made of each figure", ["png", "svg"]
+        ["png", "svg"], "files made of each figure"
     )

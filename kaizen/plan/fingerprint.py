@@ -26,6 +26,10 @@ EXCLUDED = frozenset(
         "kaizen",
         "kaizen.errors",
         "kaizen.files",
+        "kaizen.plan",
+        "kaizen.plan.job",
+        "kaizen.plan.roles",
+        "kaizen.plan.specs",
         "kaizen.training.reporter",
         "kaizen.data.sources",
     }

@@ -1,25 +1,21 @@
-"""What a plan consists of: nodes with their keys, runs, and the facts about the raw data that it is
-made from.
+"""What a plan consists of: nodes with their keys, runs, and the facts about the raw data that it
+is made from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, TypeVar
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
+from kaizen.plan.job import Job, Local
+from kaizen.plan.point import Point
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, Spec, StepSpec, SummarySpec
+from kaizen.store.node_id import KEY_LENGTH, Kind, NodeId
 
-Kind = Literal["shards", "replay", "step", "evaluation", "reference", "summary"]
-KEY_LENGTH = 32
-
-# Bumped when the way jobs are started changes what they make (the rules' shell text is part of the
-# key).
-JOB_COMMAND = (
-    "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log "
-    "{log:q} --spec {params.spec:q}"
-)
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class DatasetFacts:
     domains: tuple[str, ...] = ()
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
+    # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
+    found: dict[str, Any] = field(default_factory=dict)
     # Training images of each class; empty where the source does not know them without reading all.
     # In no key: what they are shows in the checksums.
     train_counts: tuple[int, ...] = ()
@@ -54,74 +52,51 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class Node:
-    """One thing to make. ``params`` and ``inputs`` are what the job gets; ``local`` is not part of
-    the key.
+class Node(Generic[S_co]):
+    """One thing to make.
+
+    ``spec``, ``code_hash`` and ``identities`` make the key; ``inputs``, role -> node, are what it
+    is made from; ``local`` is no part of the key.
     """
 
-    kind: Kind
-    key: str
+    id: NodeId
     title: str
-    code: str
-    params: dict[str, Any]
-    inputs: dict[str, Node] = field(default_factory=dict)
-    identities: dict[str, str] = field(default_factory=dict)
-    local: dict[str, Any] = field(default_factory=dict)
+    code_hash: str
+    spec: S_co
+    inputs: Mapping[str, Node[Spec]] = field(default_factory=dict)
+    identities: Mapping[str, str] = field(default_factory=dict)
+    local: Local = field(default_factory=Local)
 
-    def spec(self) -> dict[str, Any]:
-        """The JSON that the job receives, complete: the job reads no params.yaml."""
-        return {
-            "kind": self.kind,
-            "key": self.key,
-            "title": self.title,
-            "code": self.code,
-            "params": self.params,
-            "identities": self.identities,
-            "inputs": {
-                role: {"kind": node.kind, "key": node.key} for role, node in self.inputs.items()
-            },
-            "local": self.local,
-        }
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        return self.id.kind
 
+    @property
+    def key(self) -> str:
+        """The hash of all that it depends on."""
+        return self.id.key
 
-def node_key(kind: str, params: Mapping[str, Any], code: str, identities: Mapping[str, str]) -> str:
-    """The key: SHA-256 of the canonical JSON of all that a node depends on, cut to 32 digits."""
-    text = canonical_json(
-        {
-            "kind": kind,
-            "params": dict(params),
-            "code": code,
-            "inputs": dict(identities),
-            "command": JOB_COMMAND,
-        }
-    )
-    return sha256_text(text)[:KEY_LENGTH]
+    def job(self) -> Job[S_co]:
+        """What its job receives, but for its origin."""
+        inputs = {role: node.id for role, node in self.inputs.items()}
+        identities = dict(self.identities)
+        return Job(self.id, self.title, self.code_hash, self.spec, inputs, identities, self.local)
 
 
 @dataclass(frozen=True)
 class Run:
     """A point of the grid and the nodes that it consists of, steps in task order."""
 
-    method: str
-    variant: str
-    replay_unit: str
-    replay_size: float | None
-    seed: int
-    steps: tuple[Node, ...]
-    replays: tuple[Node, ...]
-    evaluation: Node
+    point: Point
+    steps: tuple[Node[StepSpec], ...]
+    replays: tuple[Node[ReplaySpec], ...]
+    evaluation: Node[EvaluationSpec]
 
     @property
     def name(self) -> str:
         """A readable, path-safe name that is unique in the grid."""
-        return "-".join(
-            [
-                self.method,
-                self.variant,
-                *size_words(self.replay_unit, self.replay_size),
-                f"seed{self.seed}",
-            ]
-        )
+        return self.point.name
 
 
 @dataclass(frozen=True)
@@ -130,8 +105,8 @@ class SpecialistSet:
 
     method: str
     seed: int
-    steps: tuple[Node, ...]
-    evaluation: Node
+    steps: tuple[Node[StepSpec], ...]
+    evaluation: Node[EvaluationSpec]
 
     @property
     def name(self) -> str:
@@ -147,11 +122,11 @@ class Plan:
 
     params: Params
     facts: DatasetFacts
-    nodes: dict[str, Node]
-    shards: Node
+    nodes: dict[str, Node[Spec]]
+    shards: Node[ShardsSpec]
     runs: tuple[Run, ...]
     references: tuple[SpecialistSet, ...]
-    summary: Node
+    summary: Node[SummarySpec]
 
     @property
     def key(self) -> str:
@@ -160,30 +135,11 @@ class Plan:
 
     def users(self, key: str) -> list[str]:
         """Names of the runs and specialist sets that use a node directly."""
-        users = [
-            run.name
-            for run in self.runs
-            if any(n.key == key for n in (*run.steps, *run.replays, run.evaluation))
-        ]
-        return users + [
-            ref.name
-            for ref in self.references
-            if any(n.key == key for n in (*ref.steps, ref.evaluation))
-        ]
-
-
-def size_text(unit: str, size: float) -> str:
-    """A replay size for people: "5 %", "20 images per class" or "200 images"."""
-    if unit == "proportion":
-        return f"{100 * size:g} %"
-    return f"{size} images per class" if unit == "per_class" else f"{size} images"
-
-
-def size_word(unit: str, size: float) -> str:
-    """A replay size in names of runs and folders: "5pct", "20imagesperclass" or "200images"."""
-    return f"{100 * size:g}pct" if unit == "proportion" else size_text(unit, size).replace(" ", "")
-
-
-def size_words(unit: str, size: float | None) -> list[str]:
-    """The part of a run's name that tells its replay size; none where there is no replay."""
-    return [] if size is None else [f"replay{size_word(unit, size)}"]
+        found = []
+        for run in self.runs:
+            nodes: tuple[Node[Spec], ...] = (*run.steps, *run.replays, run.evaluation)
+            found += [run.name] if any(node.key == key for node in nodes) else []
+        for reference in self.references:
+            nodes = (*reference.steps, reference.evaluation)
+            found += [reference.name] if any(node.key == key for node in nodes) else []
+        return found

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from kaizen.data.replay.base import Size
 from kaizen.data.replay.counts import replay_count, task_counts
-from kaizen.data.split import Stream
 from kaizen.errors import KaizenError
-from kaizen.params import Params, VariantParams
-from kaizen.plan.nodes import DatasetFacts, size_text
+from kaizen.plan.draft import Draft
+from kaizen.plan.point import size_text
+from kaizen.plan.step_nodes import variant_switches
 
 
-def refuse_empty_replay(
-    params: Params, facts: DatasetFacts, stream: Stream, variants: Mapping[str, VariantParams]
-) -> None:
+def refuse_empty_replay(draft: Draft) -> None:
     """Raise KaizenError where a variant of the grid replays, and a size above 0 comes to no image
     at some step: that would be the variant without replay under another name.
 
-    ``variants`` are the grid's. Where the source does not tell its numbers of images, or the stream
-    is split by domain, the job that chooses them refuses instead.
+    Where the source does not tell its numbers of images, or the stream is split by domain, the job
+    that chooses them refuses instead.
     """
-    replaying = [name for name, switches in variants.items() if switches.replay]
-    if not replaying or not facts.train_counts or stream.by == "domain":
+    params, stream, images = draft.params, draft.stream, draft.facts.train_counts
+    replaying = [name for name in params.grid.variants if variant_switches(params, name).replay]
+    if not replaying or not images or stream.by == "domain":
         return
-    tasks = task_counts(stream.by, stream.classes, facts.train_counts, params.split, params.labels)
+    tasks = task_counts(stream.by, stream.classes, images, params.split, params.labels)
     for unit, sizes in params.replay.sizes().items():
         for amount in sizes:
             for task in range(1, len(tasks)) if amount else ():
@@ -41,6 +38,6 @@ def empty_replay(unit: str, amount: float, task: int, variant: str | None = None
         else "it is divided over tasks and classes and rounded down"
     )
     return KaizenError(
-        f"replay.{unit}: {size_text(unit, amount)} of the earlier tasks comes to no image at step "
+        f"replay.{unit}: {size_text(amount, unit)} of the earlier tasks comes to no image at step "
         f"{task} ({rule}){who}; raise it, or take a variant without replay"
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaizen.errors import KaizenError
+from kaizen.plan.job import Job
+from kaizen.plan.specs import read_spec
 from kaizen.provenance.known import KnownNode
+from kaizen.store.node_id import Kind
 
 PLAN_FILE = "again.json"
 
@@ -26,11 +30,11 @@ def how_to_make_again(
     None where its code is another than that at the time. There are no commands where the code at
     the time cannot be had again: it was not committed, and the present code is another.
     """
-    name = f"{node.kind}/{node.key}"
+    name = str(node.id)
     origins = [origin for origin in (node.origin, present or {}) if _has_code(origin)]
     for origin in origins:
         if origin.get("params_committed") and not origin.get("changed"):
-            one = "" if node.kind == "summary" else f" --config node={name}"
+            one = "" if node.id.kind is Kind.SUMMARY else f" --config node={name}"
             return {
                 "commands": [f"git checkout {origin['commit']} && snakemake --cores all{one}"],
                 "note": None,
@@ -70,23 +74,31 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
 
     Raises KaizenError where something of it is not known.
     """
-    lost = [*lost, *(f"{node.kind}/{node.key}" for node in lineage.values() if not _can_plan(node))]
+    lost = [*lost, *(str(node.id) for node in lineage.values() if not _can_plan(node))]
     if lost:
         raise KaizenError(
             f"how {lost[0]} was made is not known here, so no plan can be written; `dvc pull` may "
             "help"
         )
-    nodes = []
+    jobs = []
     for node in lineage.values():
-        spec = {
-            name: node.record[name]
-            for name in ("kind", "key", "code", "params", "identities", "inputs")
-        }
-        local = {name: value for name, value in node.local.items() if name != "origin"}
-        nodes.append(spec | {"title": node.title, "local": local})
-    return {"nodes": nodes}
+        record, local = node.record, node.local
+        if local is not None:
+            spec = read_spec(record.id.kind, record.params, f"the record of {record.id}")
+            job: Job[Any] = Job(
+                record.id,
+                node.title,
+                record.code,
+                spec,
+                dict(record.inputs),
+                dict(record.identities),
+                dataclasses.replace(local, origin=None),
+            )
+            jobs.append(job.to_json())
+    return {"nodes": jobs}
 
 
 def _can_plan(node: KnownNode) -> bool:
     """Whether all is known that its job needs."""
-    return {"code", "versions"} <= node.local.keys()
+    local = node.local
+    return local is not None and local.versions is not None and bool(local.code.modules)

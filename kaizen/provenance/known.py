@@ -14,42 +14,51 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.store.publish import MANIFEST, PROVENANCE, manifest_files, published_runs
-from kaizen.store.store import KINDS, RECORD, Store, is_record, mismatch
+from kaizen.params.typed import from_dict
+from kaizen.plan.job import Local
+from kaizen.store.layout import MANIFEST, PROVENANCE
+from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
+from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.records import RECORD, Record, parse_record
+from kaizen.store.store import Store
 
 
 @dataclass(frozen=True)
 class KnownNode:
     """A finished node: its record, and how it was made (nothing where that is not known)."""
 
-    kind: str
-    key: str
-    record: dict[str, Any]
-    run: dict[str, Any]
+    record: Record
+    run_record: dict[str, Any]
 
     @property
-    def local(self) -> dict[str, Any]:
-        """What its job got beside what its key stands for."""
-        local = self.run.get("local")
-        return local if isinstance(local, dict) else {}
+    def id(self) -> NodeId:
+        """Its name."""
+        return self.record.id
+
+    @functools.cached_property
+    def local(self) -> Local | None:
+        """What its job got beside what its key stands for; None where that is not known."""
+        try:
+            return from_dict(Local, self.run_record["local"], "local")
+        except (KeyError, TypeError, AttributeError):
+            return None
 
     @property
     def origin(self) -> dict[str, Any]:
         """See `kaizen.provenance.origin.Origin.of`."""
-        origin = self.local.get("origin")
-        return origin if isinstance(origin, dict) else {}
+        return (self.local.origin if self.local else None) or {}
 
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return str(self.run.get("title") or f"{self.kind} {self.key[:12]}")
+        return str(self.run_record.get("title") or f"{self.id.kind} {self.id.key[:12]}")
 
     @property
     def seconds(self) -> float | None:
         """The wall time that went into it, of a resumed step over all its jobs; None where it is
         not known.
         """
-        times = [self.run.get(name) for name in ("seconds", "training_seconds")]
+        times = [self.run_record.get(name) for name in ("seconds", "training_seconds")]
         return max((float(time) for time in times if isinstance(time, int | float)), default=None)
 
 
@@ -59,40 +68,40 @@ class Known:
 
     store: Store
     root: Path
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _nodes: dict[str, KnownNode | None] = field(default_factory=dict)
+    files: dict[str, PublishedEntry] = field(default_factory=dict)
+    run_records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _nodes: dict[NodeId, KnownNode | None] = field(default_factory=dict)
 
     @classmethod
     def at(cls, root: Path, store: Store) -> Known:
         """What the manifest in ``root`` names, and what ``store`` holds."""
         path = root / MANIFEST
-        files = manifest_files(read_json(path)) if path.is_file() else {}
-        return cls(store, root, files, published_runs(root / PROVENANCE))
+        files = manifest_entries(read_json(path)) if path.is_file() else {}
+        return cls(store, root, files, published_run_records(root / PROVENANCE))
 
-    def node(self, kind: str, key: str) -> KnownNode | None:
+    def node(self, node: NodeId) -> KnownNode | None:
         """A finished node; None where neither store nor published tree has its record."""
-        if key not in self._nodes:
-            found = (_read_record(path, kind, key) for path in self._paths(kind, key, RECORD))
+        if node not in self._nodes:
+            found = (_read_record(path, node) for path in self._paths(node, RECORD))
             record = next((record for record in found if record is not None), None)
-            run = self.store.read_run(kind, key) or self.runs.get(key) or {}
-            self._nodes[key] = None if record is None else KnownNode(kind, key, record, run)
-        return self._nodes[key]
+            made = self.store.read_run_record(node) or self.run_records.get(node.key) or {}
+            self._nodes[node] = None if record is None else KnownNode(record, made)
+        return self._nodes[node]
 
     def file(self, node: KnownNode, name: str) -> Path | None:
         """Where a node's file can be read as its record has it; None where there is no good
         copy.
         """
-        entry = node.record["files"].get(name)
-        paths = self._paths(node.kind, node.key, name)
-        return next((path for path in paths if entry and not mismatch(path, entry)), None)
+        entry = node.record.files.get(name)
+        paths = self._paths(node.id, name)
+        return next((path for path in paths if entry and not entry.mismatch(path)), None)
 
     @functools.cached_property
     def _published(self) -> dict[str, list[tuple[str, str]]]:
         """Key -> where its files are published, as (path, name in the node)."""
         found: dict[str, list[tuple[str, str]]] = {}
         for path, entry in self.files.items():
-            found.setdefault(entry["key"], []).append((path, entry["file"]))
+            found.setdefault(entry.node.key, []).append((path, entry.name))
         return found
 
     def places(self, key: str) -> list[str]:
@@ -100,28 +109,23 @@ class Known:
         paths = self._published.get(key, [])
         return sorted(path.removesuffix(f"/{RECORD}") for path, name in paths if name == RECORD)
 
-    def named(self, prefix: str) -> list[tuple[str, str]]:
-        """The nodes, as (kind, key), whose key begins with ``prefix``, which may say the kind:
-        "step/1f".
-        """
-        kind, _, start = prefix.rpartition("/")
+    def named(self, prefix: str) -> list[NodeId]:
+        """The nodes whose key begins with ``prefix``, which may say the kind: "step/1f"."""
+        wanted, _, start = prefix.rpartition("/")
         stored = {
-            (folder, key)
-            for folder in KINDS
-            if kind in ("", folder)
-            for key in _names(self.store.root / folder)
-            if key.startswith(start) and self.store.has(folder, key)
+            node
+            for kind in Kind
+            for key in _names(self.store.root / kind)
+            if key.startswith(start) and self.store.has(node := NodeId(kind, key))
         }
-        published = {
-            (entry["kind"], entry["key"])
-            for entry in self.files.values()
-            if entry["key"].startswith(start)
-        }
-        return sorted(stored | {(found, key) for found, key in published if kind in ("", found)})
+        published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
+        return sorted(node for node in stored | published if wanted in ("", node.kind))
 
-    def _paths(self, kind: str, key: str, name: str) -> Iterator[Path]:
-        yield self.store.folder(kind, key) / name
-        yield from (self.root / path for path, file in self._published.get(key, []) if file == name)
+    def _paths(self, node: NodeId, name: str) -> Iterator[Path]:
+        yield self.store.folder(node) / name
+        for path, file in self._published.get(node.key, []):
+            if file == name:
+                yield self.root / path
 
 
 def _names(folder: Path) -> list[str]:
@@ -131,10 +135,9 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _read_record(path: Path, kind: str, key: str) -> dict[str, Any] | None:
+def _read_record(path: Path, node: NodeId) -> Record | None:
     """The record of a node; None where there is none, or another's."""
     try:
-        record = read_json(path)
+        return parse_record(read_json(path), node)
     except KaizenError:
         return None
-    return record if is_record(record, kind, key) else None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kaizen.data.names import ACCURACY_FILE
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import METRICS, READERS
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import READERS
 from kaizen.files import read_json
+from kaizen.plan.specs import SummarySpec, read_spec
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.subject import Subject
 from kaizen.report.node import read_results
 from kaizen.report.series import METRIC_SHORT, READER_LABELS, Series, group, metric_label
+from kaizen.store.node_id import Kind
 
 _HEADLINE = {short: metric for metric, short in METRIC_SHORT.items()}
 _STATISTICS = {
@@ -32,7 +36,7 @@ def explain_number(subject: Subject, node: KnownNode, known: Known) -> dict[str,
         return None
     steps, value = subject.number
     number: dict[str, Any] = {"path": ".".join(steps), "value": value}
-    metric = _metric(steps) if node.kind == "summary" else None
+    metric = _metric(steps) if node.id.kind is Kind.SUMMARY else None
     if metric is None:
         return number
     reader, name, statistic = metric
@@ -65,40 +69,41 @@ def _series(node: KnownNode, known: Known) -> list[Series]:
     """The series of a summary, from its evaluations; none where one of them is lost."""
 
     def accuracy(role: str) -> dict[str, Any]:
-        entry = node.record["inputs"][role]
-        evaluation = known.node(entry["kind"], entry["key"])
-        path = known.file(evaluation, "accuracy.json") if evaluation else None
+        evaluation = known.node(node.record.inputs[role])
+        path = known.file(evaluation, ACCURACY_FILE) if evaluation else None
         if path is None:
             raise KaizenError(f"{role} is lost")
         content: dict[str, Any] = read_json(path)
         return content
 
     try:
-        return group(*read_results(node.record["params"], accuracy))
+        return group(*read_results(_spec(node), accuracy))
     except KaizenError:
         return []
+
+
+def _spec(node: KnownNode) -> SummarySpec:
+    """What the summary was made of; raises KaizenError where its record is no summary's of this
+    version.
+    """
+    spec = read_spec(node.id.kind, node.record.params, f"the record of {node.id}")
+    if not isinstance(spec, SummarySpec):
+        raise KaizenError(f"{node.id} is no summary")
+    return spec
 
 
 def _runs(
     series: Series, reader: str, metric: str, node: KnownNode, known: Known
 ) -> list[dict[str, Any]]:
-    params, inputs = node.record["params"], node.record["inputs"]
-    references = {
-        (point["method"], point["seed"]): inputs[point["input"]]["key"]
-        for point in params["references"]
-    }
+    spec, inputs = _spec(node), node.record.inputs
+    entries = {entry.point: entry for entry in spec.runs}
+    references = {(entry.method, entry.seed): inputs[entry.input].key for entry in spec.references}
     found = []
     for run, values in zip(series.runs, series.metrics, strict=True):
-        point = next(
-            point
-            for point in params["runs"]
-            if (point["method"], point["variant"], point["seed"])
-            == (run.method, run.variant, run.seed)
-            and (point["replay_size"], point["replay_unit"]) == (run.replay_size, run.replay_unit)
-        )
-        key = inputs[point["input"]]["key"]
-        entry = {"run": point["name"], "value": values[reader][metric], "evaluation": key}
+        entry = entries[run.point]
+        key = inputs[entry.input].key
+        told = {"run": entry.name, "value": values[reader][metric], "evaluation": key}
         if metric.startswith("forward_transfer"):
-            entry["reference"] = references.get((run.method, run.seed))
-        found.append(entry | {"published": known.places(key)})
+            told["reference"] = references.get((run.point.method, run.point.seed))
+        found.append(told | {"published": known.places(key)})
     return found

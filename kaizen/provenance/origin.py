@@ -20,14 +20,16 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.params import Params
+from kaizen.params.reading import PARAMS
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
+from kaizen.plan.job import Job
 from kaizen.plan.nodes import Node
+from kaizen.plan.specs import S, Spec
 from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
 from kaizen.store.scheduler import this_slurm_job
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
 _VARIABLE = "KAIZEN_ORIGIN"
-PARAMS = "params.yaml"
 # What decides a node's content or whether a plan holds it.
 _SOURCES = ("kaizen", "workflow", "Snakefile")
 
@@ -48,16 +50,12 @@ class Origin:
         """Let the Snakemake that a cluster's job starts find it in its environment."""
         os.environ[_VARIABLE] = json.dumps(self.facts)
 
-    def local(self, node: Node) -> dict[str, Any]:
-        """What a node's specification says of its origin: ``versions`` of the packages in its key,
-        and ``origin``.
-        """
-        return {
-            "versions": {
-                package: self._version(package) for package in node.local["code"]["packages"]
-            },
-            "origin": self.of(self._modules_up_to(node)),
-        }
+    def job(self, node: Node[S]) -> Job[S]:
+        """A node's job, with the ``versions`` of the packages in its key and its ``origin``."""
+        return node.job().with_local(
+            versions={name: self._version(name) for name in node.local.code.packages},
+            origin=self.of(self._modules_up_to(node)),
+        )
 
     def of(self, modules: Iterable[str]) -> dict[str, Any]:
         """The origin of something made by the code of ``modules``.
@@ -71,11 +69,11 @@ class Origin:
             "depends": None if changed is None else sorted(set(changed) & files_of(modules))
         }
 
-    def _modules_up_to(self, node: Node) -> frozenset[str]:
+    def _modules_up_to(self, node: Node[Spec]) -> frozenset[str]:
         """The entry modules of a node and of all that it is made from."""
         if node.key not in self._modules:
             before = (self._modules_up_to(parent) for parent in node.inputs.values())
-            self._modules[node.key] = frozenset(node.local["code"]["modules"]).union(*before)
+            self._modules[node.key] = frozenset(node.local.code.modules).union(*before)
         return self._modules[node.key]
 
 
@@ -142,18 +140,15 @@ def _command(argv: Sequence[str]) -> str | None:
     return shlex.join([name, *argv[1:]])
 
 
-def add_origin(specs: Sequence[dict[str, Any]], root: Path) -> None:
-    """Give specifications that say nothing of their origin this checkout's; for plans that `kaizen
-    explain` wrote.
+def with_origin(jobs: Sequence[Job[Any]], root: Path) -> list[Job[Any]]:
+    """Jobs, of which those that say nothing of their origin get this checkout's; for plans that
+    `kaizen explain` wrote.
     """
-    without = [spec for spec in specs if "origin" not in spec["local"]]
-    if without:
-        modules = {
-            module for spec in specs for module in spec["local"].get("code", {}).get("modules", [])
-        }
-        here = Origin(root, None).of(modules)
-        for spec in without:
-            spec["local"]["origin"] = here
+    if all(job.local.origin is not None for job in jobs):
+        return list(jobs)
+    modules = {module for job in jobs for module in job.local.code.modules}
+    here = Origin(root, None).of(modules)
+    return [job if job.local.origin is not None else job.with_local(origin=here) for job in jobs]
 
 
 def process_facts() -> dict[str, Any]:
@@ -170,20 +165,17 @@ def process_facts() -> dict[str, Any]:
     return facts
 
 
-def check_code(spec: dict[str, Any]) -> None:
-    """Raise KaizenError where the code here is not that which the specification's key stands for.
+def check_code(job: Job[Any]) -> None:
+    """Raise KaizenError where the code here is not that which the job's key stands for.
 
     Versions of packages are the plan's: the record tells those that were really there.
     """
-    local = spec["local"]
-    if (
-        "versions" not in local
-        or fingerprint_with(local["code"]["modules"], local["versions"]) == spec["code"]
-    ):
+    versions = job.local.versions
+    if versions is None or fingerprint_with(job.local.code.modules, versions) == job.code_hash:
         return
-    commit = local.get("origin", {}).get("commit")
+    commit = (job.local.origin or {}).get("commit")
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
     raise KaizenError(
-        f"{spec['title']}: the code in {ROOT} is not the plan's, it was changed since; "
-        f"run the same command again, which plans again{other}"
+        f"{job.title}: the code in {ROOT} is not the plan's, it was changed since; run the same "
+        f"command again, which plans again{other}"
     )

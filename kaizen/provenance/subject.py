@@ -15,10 +15,11 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.provenance.known import Known
-from kaizen.store.publish import MANIFEST, METRICS
-from kaizen.store.store import KINDS, RECORD
+from kaizen.store.layout import MANIFEST, METRICS
+from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.records import RECORD
 
-_KEY = re.compile(rf"(?:(?:{'|'.join(KINDS)})/)?[0-9a-f]{{3,32}}")
+_KEY = re.compile(rf"(?:(?:{'|'.join(Kind)})/)?[0-9a-f]{{3,32}}")
 _ASK = (
     f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the beginning "
     "of one, or a number "
@@ -32,8 +33,7 @@ class Subject:
     the only one.
     """
 
-    kind: str
-    key: str
+    node: NodeId
     files: dict[Path, str]
     is_file: bool = False
     number: tuple[tuple[str, ...], float] | None = None
@@ -52,9 +52,7 @@ def find_subject(asked: str, known: Known) -> Subject:
     if not subject.is_file or not path.endswith(".json"):
         raise KaizenError(f"{asked}: only a JSON file has numbers that can be named so; {_ASK}")
     (place,) = subject.files
-    return Subject(
-        subject.kind, subject.key, subject.files, True, _find_number(place, path, number)
-    )
+    return Subject(subject.node, subject.files, True, _find_number(place, path, number))
 
 
 def _of_path(text: str, known: Known) -> Subject | None:
@@ -64,57 +62,52 @@ def _of_path(text: str, known: Known) -> Subject | None:
     if path.is_relative_to(known.root):
         name = path.relative_to(known.root).as_posix()
         if entry := known.files.get(name):
-            return Subject(entry["kind"], entry["key"], {path: entry["file"]}, is_file=True)
-        inside = {
-            place: entry for place, entry in known.files.items() if place.startswith(f"{name}/")
-        }
-        nodes = {(entry["kind"], entry["key"]) for entry in inside.values()}
+            return Subject(entry.node, {path: entry.name}, is_file=True)
+        inside = {p: entry for p, entry in known.files.items() if p.startswith(f"{name}/")}
+        nodes = {entry.node for entry in inside.values()}
         if len(nodes) > 1:
-            folders = sorted(
-                place.removesuffix(f"/{RECORD}") for place in inside if place.endswith(f"/{RECORD}")
-            )
+            records = sorted(place for place in inside if place.endswith(f"/{RECORD}"))
+            folders = ", ".join(place.removesuffix(f"/{RECORD}") for place in records)
             raise KaizenError(
-                f"{text} holds the results of {len(nodes)} nodes; ask about one: "
-                f"{', '.join(folders)}"
+                f"{text} holds the results of {len(nodes)} nodes; ask about one: {folders}"
             )
-        for kind, key in nodes:
-            return Subject(
-                kind, key, {known.root / place: entry["file"] for place, entry in inside.items()}
-            )
+        for node in nodes:
+            return Subject(node, {known.root / p: entry.name for p, entry in inside.items()})
+    return _of_path_in_store(path, known)
+
+
+def _of_path_in_store(path: Path, known: Known) -> Subject | None:
     store = Path(os.path.abspath(known.store.root))
     parts = path.relative_to(store).parts if path.is_relative_to(store) else ()
-    if len(parts) < 2 or parts[0] not in KINDS or not known.store.has(parts[0], parts[1]):
+    if len(parts) < 2 or parts[0] not in list(Kind):
+        return None
+    node = NodeId(Kind(parts[0]), parts[1])
+    if not known.store.has(node):
         return None
     name = "/".join(parts[2:])
-    return (
-        Subject(parts[0], parts[1], {path: name}, True)
-        if name
-        else _of_node(parts[0], parts[1], known)
-    )
+    return Subject(node, {path: name}, True) if name else _of_node(node, known)
 
 
-def _of_node(kind: str, key: str, known: Known) -> Subject:
+def _of_node(node: NodeId, known: Known) -> Subject:
     """A whole node, with its files in the store if they are there, else where they are
     published.
     """
-    node = known.node(kind, key)
-    names = node.record["files"] if node else {}
-    if known.store.has(kind, key):
-        return Subject(kind, key, {known.store.folder(kind, key) / name: name for name in names})
-    published = {
-        known.root / path: entry for path, entry in known.files.items() if entry["key"] == key
-    }
-    return Subject(kind, key, {path: entry["file"] for path, entry in published.items()})
+    if known.store.has(node):
+        found = known.node(node)
+        names = found.record.files if found else {}
+        return Subject(node, {known.store.folder(node) / name: name for name in names})
+    published = {p: entry for p, entry in known.files.items() if entry.node.key == node.key}
+    return Subject(node, {known.root / path: entry.name for path, entry in published.items()})
 
 
 def _of_key(text: str, known: Known) -> Subject | None:
     found = known.named(text)
     if len(found) > 1:
-        names = ", ".join(f"{kind}/{key}" for kind, key in found[:8])
+        names = ", ".join(str(node) for node in found[:8])
         raise KaizenError(
             f"{len(found)} nodes have a key that begins with {text}: {names}; give more of it"
         )
-    return _of_node(*found[0], known) if found else None
+    return _of_node(found[0], known) if found else None
 
 
 def _no_subject(text: str, known: Known) -> str:

@@ -15,7 +15,13 @@ from typing import Any
 import safetensors
 
 from kaizen import files
-from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
+from kaizen.data.names import CHECKPOINT, FACTS_FILE, TASKS_FILE
+from kaizen.evaluation.metrics import METRICS, run_metrics
+from kaizen.evaluation.results import READERS, Reference, RunResult
+from kaizen.plan.job import Job
+from kaizen.plan.point import size_text
+from kaizen.plan.roles import PRIOR, SHARDS
+from kaizen.plan.specs import RunEntry, StepSpec, SummarySpec, step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
 from kaizen.report.series import (
@@ -23,11 +29,11 @@ from kaizen.report.series import (
     READER_LABELS,
     VARIANT_LABELS,
     method_label,
-    size_label,
 )
 from kaizen.report.tables import ABSENT, percent
+from kaizen.store.records import Record
 from kaizen.store.store import Store
-from kaizen.training.facts import FACTS, StepFacts, read_facts
+from kaizen.training.facts import StepFacts, read_facts
 
 DATA_CARD = "data.md"
 # Tensors of a checkpoint that are state, not parameters.
@@ -81,7 +87,7 @@ The classes by label: {classes}.
 
 
 def write_cards(
-    spec: Mapping[str, Any],
+    job: Job[SummarySpec],
     store: Store,
     runs: Sequence[RunResult],
     references: Sequence[Reference],
@@ -89,46 +95,46 @@ def write_cards(
 ) -> None:
     """Write data.md and a card per run, <run>.md, into the folder ``out``.
 
-    ``spec`` is the summary's, ``runs`` and ``references`` its results in the order of its
-    parameters. Raises KaizenError where a record, a checkpoint or the list of tasks is missing or
-    does not match its recorded hash.
+    ``runs`` and ``references`` are the summary's results in the order of its specification. Raises
+    KaizenError where a record, a checkpoint or the list of tasks is missing or does not match its
+    recorded hash.
     """
-    params, inputs = spec["params"], spec["inputs"]
-    stream = files.read_json(store.open_file("shards", inputs["shards"]["key"], "tasks.json"))
-    files.write_text(out / DATA_CARD, data_card(params, stream))
+    spec, inputs = job.spec, job.inputs
+    stream = files.read_json(store.open_file(inputs[SHARDS], TASKS_FILE))
+    files.write_text(out / DATA_CARD, data_card(spec, stream))
     by_reference = {(reference.method, reference.seed): reference for reference in references}
-    for point, run in zip(params["runs"], runs, strict=True):
-        steps = [store.read_record("step", inputs[role]["key"]) for role in point["steps"]]
-        checkpoint = store.open_file("step", steps[-1]["key"], "model.safetensors")
-        evaluation = store.read_record("evaluation", inputs[point["input"]]["key"])
-        facts = [read_facts(store.open_file("step", step["key"], FACTS)) for step in steps]
+    for entry, run in zip(spec.runs, runs, strict=True):
+        steps = [store.read_record(inputs[role]) for role in entry.steps]
+        checkpoint = store.open_file(steps[-1].id, CHECKPOINT)
+        evaluation = store.read_record(inputs[entry.input])
+        facts = [read_facts(store.open_file(step.id, FACTS_FILE)) for step in steps]
         text = _model_card(
-            point,
+            entry,
             run,
-            by_reference.get((run.method, run.seed)),
+            by_reference.get((run.point.method, run.point.seed)),
             steps,
             facts,
             checkpoint,
             evaluation,
             stream,
         )
-        files.write_text(out / f"{point['name']}.md", text)
+        files.write_text(out / f"{entry.name}.md", text)
 
 
 def _model_card(
-    point: Mapping[str, Any],
+    entry: RunEntry,
     run: RunResult,
     reference: Reference | None,
-    steps: Sequence[Mapping[str, Any]],
+    steps: Sequence[Record],
     facts: Sequence[StepFacts],
     checkpoint: Path,
-    evaluation: Mapping[str, Any],
+    evaluation: Record,
     stream: Mapping[str, Any],
 ) -> str:
-    last = steps[-1]["params"]
-    image = last["image"]
-    variant = VARIANT_LABELS.get(run.variant, run.variant)
-    folder = f"results/models/{point['name']}/step-{len(steps) - 1:02d}"
+    last = step_spec(steps[-1])
+    image = last.image
+    variant = VARIANT_LABELS.get(run.point.variant, run.point.variant)
+    folder = f"results/models/{entry.name}/step-{len(steps) - 1:02d}"
     sections = {
         "What it is": "An image classifier and feature extractor that learnt "
         f"{len(stream['classes'])} classes of "
@@ -138,67 +144,71 @@ def _model_card(
             if run.upper_bound
             else "one after the other, "
         )
-        + f"with the self-supervised method {method_label(run.method)} and the variant "
+        + f"with the self-supervised method {method_label(run.point.method)} and the variant "
         f"*{plain(variant)}*, "
-        f"seed {run.seed}.\n",
+        f"seed {run.point.seed}.\n",
         "Intended use and limits": _LIMITS,
-        "How it was trained": bullets(_facts(point, run, last, facts, checkpoint)),
+        "How it was trained": bullets(_facts(run, last, facts, checkpoint)),
         "Training data": _training_data(steps, facts, stream)
         + "\nThe data card, `data/shards/README.md`, describes them.\n",
         "Results": _results(run, reference),
         "How to load it": _LOADING.format(
             folder=folder,
-            channels=image["channels"],
-            size=image["size"],
+            channels=image.channels,
+            size=image.size,
             classes=", ".join(
                 f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])
             ),
         ),
         "Lineage": "Each step starts from the checkpoint of the one before it. `kaizen explain "
         f"{folder}` tells "
-        f"commit, wall time and the command that makes it again.\n\n{_lineage(point, steps)}",
+        f"commit, wall time and the command that makes it again.\n\n{_lineage(entry, steps)}",
         "Environment": _environment(steps, evaluation),
-        "Parameters of the last step": f"```yaml\n{nested_lines(last)}```\n",
+        "Parameters of the last step": f"```yaml\n{nested_lines(steps[-1].params)}```\n",
         "Licence": "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is "
         "for you to choose "
         "and to state here, within what the licence of its training images allows.\n",
         "Citation": _CITATION,
     }
-    head = f"# Model card: {plain(point['name'])}\n"
+    head = f"# Model card: {plain(entry.name)}\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
 
 
 def _facts(
-    point: Mapping[str, Any],
-    run: RunResult,
-    last: Mapping[str, Any],
-    facts: Sequence[StepFacts],
-    checkpoint: Path,
+    run: RunResult, last: StepSpec, facts: Sequence[StepFacts], checkpoint: Path
 ) -> list[tuple[str, str]]:
     """The choices that make this run what it is."""
-    train, image = last["train"], last["image"]
-    feature, soft = last.get("feature_distill"), last.get("classifier_distill")
-    size = point["replay_size"]
-    replayed = ", ".join(str(step.replay_rows) for step in facts[1:])
-    batches = ", ".join(str(size) for size in dict.fromkeys(step.batch_size for step in facts))
+    train, image, point = last.train, last.image, run.point
+    feature, soft = last.feature_distill, last.classifier_distill
     counts = _parameter_counts(checkpoint)
+    distillation = f"{feature.distiller}, weight {feature.weight:g}" if feature else "none"
+    replay = "none"
+    if point.replay_size:
+        images = ", ".join(str(step.replay_rows) for step in facts[1:])
+        size = size_text(point.replay_size, point.replay_unit)
+        replay = f"{size} of the earlier tasks: {images} images from step 1 on"
+    batches = ", ".join(str(size) for size in dict.fromkeys(step.batch_size for step in facts))
     return [
-        ("SSL method", method_label(run.method)),
-        ("Feature distillation", f"{feature['distiller']}, weight "
-                                 f"{feature['weight']:g}" if feature else "none"),
-        ("Classifier distillation", f"weight {soft['weight']:g}" if soft else "none"),
-        ("Replay", f"{size_label(size, point['replay_unit'])} of the earlier tasks: {replayed} "
-                   "images from step 1 on" if size else "none"),
-        ("Backbone", f"`{last['model']['backbone']}`, {counts['encoder']:,} parameters"),
-        ("Classifier", f"{counts['classifier']:,} parameters, hidden layers "
-                       f"{last['model']['classifier_hidden']}"),
-        ("Input", f"{image['size']} x {image['size']}, {image['channels']} channels, mean "
-                  f"{image['mean']}, "
-                  f"standard deviation {image['std']}"),
-        ("Optimisation", f"{train['optimizer']}, {train['epochs']} epochs per step, batches of "
-                         f"{batches}"),
-        ("Seed", str(run.seed)),
-    ]  # fmt: skip
+        ("SSL method", method_label(point.method)),
+        ("Feature distillation", distillation),
+        ("Classifier distillation", f"weight {soft.weight:g}" if soft else "none"),
+        ("Replay", replay),
+        ("Backbone", f"`{last.model.backbone}`, {counts['encoder']:,} parameters"),
+        (
+            "Classifier",
+            f"{counts['classifier']:,} parameters, hidden layers {last.model.classifier_hidden}",
+        ),
+        (
+            "Input",
+            f"{image.size} x {image.size}, {image.channels} channels, mean {image.mean}, "
+            f"standard deviation {image.std}",
+        ),
+        (
+            "Optimisation",
+            f"{train.optimizer}, {train.epochs} epochs per step, batches of {batches}",
+        ),
+        ("Seed", str(point.seed)),
+    ]
 
 
 def _parameter_counts(checkpoint: Path) -> dict[str, int]:
@@ -213,17 +223,17 @@ def _parameter_counts(checkpoint: Path) -> dict[str, int]:
 
 
 def _training_data(
-    steps: Sequence[Mapping[str, Any]], facts: Sequence[StepFacts], stream: Mapping[str, Any]
+    steps: Sequence[Record], facts: Sequence[StepFacts], stream: Mapping[str, Any]
 ) -> str:
     """Per step the classes and numbers of its images; a joint model has one step of all tasks."""
     rows = []
     trained = []
     for number, (step, did) in enumerate(zip(steps, facts, strict=True)):
+        spec = step_spec(step)
         trained.append((f"Step {number}", did.text()))
-        asked = step["params"]
-        sentences = did.warnings(asked["train"], asked.get("replay_batch_size", 0))
+        sentences = did.warnings(spec.train.batch_size, spec.replay_batch_size or 0)
         trained += [(f"Step {number}, note", sentence) for sentence in sentences]
-        tasks = [stream["tasks"][task] for task in step["params"]["tasks"]]
+        tasks = [stream["tasks"][task] for task in spec.tasks]
         names = dict.fromkeys(name for task in tasks for name in task["class_names"])
         rows.append(
             [
@@ -278,27 +288,27 @@ def _results(run: RunResult, reference: Reference | None) -> str:
     return "\n".join(parts)
 
 
-def _lineage(point: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
+def _lineage(entry: RunEntry, steps: Sequence[Record]) -> str:
     rows = [
         [
-            f"`results/models/{point['name']}/step-{number:02d}`",
-            f"`{step['key']}`",
-            f"`{step['inputs']['prior']['key']}`" if "prior" in step["inputs"] else ABSENT,
-            f"`{step['files']['model.safetensors']['sha256']}`",
+            f"`results/models/{entry.name}/step-{number:02d}`",
+            f"`{step.id.key}`",
+            f"`{step.inputs[PRIOR].key}`" if PRIOR in step.inputs else ABSENT,
+            f"`{step.files[CHECKPOINT].sha256}`",
         ]
         for number, step in enumerate(steps)
     ]
     return table(["Step", "Key", "Starts from", "SHA-256 of model.safetensors"], rows, "lll")
 
 
-def _environment(steps: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> str:
+def _environment(steps: Sequence[Record], evaluation: Record) -> str:
     """What the steps and the evaluation ran on: one line where that was the same."""
     found: dict[str, list[str]] = {}
     for name, record in [
         *((f"step {number}", step) for number, step in enumerate(steps)),
         ("evaluation", evaluation),
     ]:
-        text = ", ".join(f"{name} {value}" for name, value in sorted(record["environment"].items()))
+        text = ", ".join(f"{name} {value}" for name, value in sorted(record.environment.items()))
         found.setdefault(text, []).append(name)
     if len(found) == 1:
         return f"{plain(next(iter(found)))}.\n"

@@ -39,7 +39,7 @@ def per_class_rows(series: Sequence[Series], classes: Classes) -> list[Row]:
     """
     return [
         {
-            **one.columns(), "seed": run.seed, "step": step, "task": task,
+            **one.columns(), "seed": run.point.seed, "step": step, "task": task,
             "label": label, "class": classes.names[label],
             "accuracy": counts.get((label, label), 0) / images[label],
         }

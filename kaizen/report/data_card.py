@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kaizen.params.typed import as_json
+from kaizen.plan.point import size_text
+from kaizen.plan.specs import SummarySpec
 from kaizen.report.markdown import bullets, nested_lines, plain, table
-from kaizen.report.series import size_label
 from kaizen.report.tables import ABSENT
 
 _PARTS = ("train", "test")
@@ -17,10 +19,30 @@ in them is a matter of the source; Kaizen knows nothing of it and changes nothin
 and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
 """  # noqa: E501
 
+_READING = """\
+The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's bytes, or pixels:
 
-def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
-    """The Markdown page; ``params`` are the summary's, ``stream`` is what tasks.json holds."""
-    data, tasks = params["data"], stream["tasks"]
+```python
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+rows = pq.read_table("data/shards/task-00.train.parquet").to_pylist()
+row = rows[0]
+if row["encoding"] == "raw":
+    shape = row["height"], row["width"], row["channels"]
+    pixels = np.frombuffer(row["image"], np.uint8).reshape(shape)  # [H, W, C]
+else:
+    pixels = np.asarray(Image.open(io.BytesIO(row["image"])))
+```
+"""  # noqa: E501
+
+
+def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
+    """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds."""
+    tasks = stream["tasks"]
     by = {
         "class": "some of the classes",
         "data": "a part of every class's images",
@@ -46,8 +68,10 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
             "Image sizes",
             ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width")),
         ),
+        *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
-        ("Replay", _replay(params)),
+        *_found(stream),
+        ("Replay", _replay(spec)),
     ]
     sections = {
         "What it is": bullets(facts),
@@ -82,14 +106,39 @@ def data_card(params: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
         "for, the "
         "raw data's checksums and the command that makes it again. How its images were read and "
         "labelled:\n\n"
-        f"```yaml\n{nested_lines(data)}```\n",
-        "How to read "
-        "it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
-        "import pyarrow.parquet as pq\n\nrows = "
-        'pq.read_table("data/shards/task-00.train.parquet")\n```\n',
+        f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
+        "How to read it": _READING,
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
+
+
+def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """How many of the images are stored in colour."""
+    counts = {part: sum(entry.get("colour", 0) for entry in parts[part]) for part in _PARTS}
+    return [("In colour", f"{counts['train']} for training, {counts['test']} for testing")]
+
+
+def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was left out before ingestion, and which images stand there more than once."""
+    if "skipped" not in stream:
+        return []
+    left_out = {
+        part: "; ".join(
+            f"{entry['count']} {plain(entry['what'])} (the first: {plain(entry['first'])})"
+            for entry in stream["skipped"][part]
+        )
+        for part in _PARTS
+    }
+    copies = "; ".join(
+        f"{entry['count']} {plain(entry['what'])} (such as {plain(entry['first'])})"
+        for entry in stream["copies"]
+    )
+    return [
+        ("Left out of the training part", left_out["train"] or "nothing"),
+        ("Left out of the test part", left_out["test"] or "nothing"),
+        ("Images that stand there more than once", copies or "none"),
+    ]
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:
@@ -112,14 +161,15 @@ def _range(name: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return str(min(found)) if min(found) == max(found) else f"{min(found)} to {max(found)}"
 
 
-def _replay(params: Mapping[str, Any]) -> str:
+def _replay(spec: SummarySpec) -> str:
     """The policy and the sizes that the runs have."""
-    points = [
-        (point["replay_size"], point["replay_unit"])
-        for point in params["runs"]
-        if point["replay_size"]
-    ]
-    sizes = ", ".join(size_label(size, unit) for size, unit in dict.fromkeys(points))
+    sizes = dict.fromkeys(
+        size_text(run.point.replay_size, run.point.replay_unit)
+        for run in spec.runs
+        if run.point.replay_size
+    )
     return (
-        f"{params['context']['replay_policy']}, {sizes} of the earlier tasks" if sizes else "none"
+        f"{spec.context.replay_policy}, {', '.join(sizes)} of the earlier tasks"
+        if sizes
+        else "none"
     )

@@ -17,7 +17,7 @@ def difference(a: Series, b: Series, reader: str, metric: str) -> Difference:
     """A metric of series ``a`` minus that of ``b``, paired by seed."""
     values = [
         {
-            run.seed: of_run[reader][metric]
+            run.point.seed: of_run[reader][metric]
             for run, of_run in zip(one.runs, one.metrics, strict=True)
         }
         for one in (a, b)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.params import ReportParams
+from kaizen.plan.point import size_text
 from kaizen.report import canvas
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, loss_terms
@@ -22,7 +23,6 @@ from kaizen.report.series import (
     Series,
     method_label,
     metric_label,
-    size_label,
 )
 from kaizen.report.tables import Row, write_csv
 
@@ -179,7 +179,7 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
         grid[row][1].axhline(0, color=canvas.INK, linewidth=0.8)
         grid[row][1].set_ylabel("Percentage points")
     units = {unit for unit, _ in sizes}
-    labels = [size_label(size, unit) for unit, size in sizes]
+    labels = [size_text(size, unit) for unit, size in sizes]
     for axes in grid[-1]:
         axes.set_xticks(
             range(len(sizes)), labels if len(units) > 1 else [label.split()[0] for label in labels]

@@ -2,101 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, FACTS_FILE, HISTORY_FILE
 from kaizen.evaluation.confusion import Counts, read_confusion
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.files import read_json
-from kaizen.params import ReportParams, from_dict
+from kaizen.params.typed import as_json
+from kaizen.plan.job import Job
+from kaizen.plan.specs import SummarySpec, step_spec
 from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
 from kaizen.report.trained_on import trained_on
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
-from kaizen.training.facts import FACTS, StepFacts, read_facts
+from kaizen.training.facts import StepFacts, read_facts
 
 
-def run_summary(spec: dict[str, Any], store: Store, building: Path) -> None:
+def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     """Write the summary's files into ``building``; a reader that had no label to learn from at some
     step is left out.
 
     Raises KaizenError when an evaluation or a step's history is missing or does not match its
     recorded hash.
     """
-    params = spec["params"]
+    spec = job.spec
 
     def file(role: str, name: str) -> Path:
-        node = spec["inputs"][role]
-        return store.open_file(node["kind"], node["key"], name)
+        return store.open_file(job.inputs[role], name)
 
     runs, references = read_results(
-        params,
-        lambda role: read_json(file(role, "accuracy.json")),
-        lambda role: read_confusion(file(role, "confusion.parquet")),
+        spec,
+        lambda role: read_json(file(role, ACCURACY_FILE)),
+        lambda role: read_confusion(file(role, CONFUSION_FILE)),
     )
     histories = [
-        History(
-            point["method"],
-            point["variant"],
-            point["replay_size"],
-            point["replay_unit"],
-            point["seed"],
-            read_steps([file(role, "history.parquet") for role in point["steps"]]),
-        )
-        for point in params["runs"]
-        if point["history"]
+        History(run.point, read_steps([file(role, HISTORY_FILE) for role in run.steps]))
+        for run in spec.runs
+        if run.history
     ]
-    report = from_dict(ReportParams, params["report"])
-    classes = Classes(tuple(params["classes"]), tuple(tuple(labels) for labels in params["tasks"]))
-    trained = trained_on(
-        params["runs"], [[_facts(spec, store, role) for role in p["steps"]] for p in params["runs"]]
-    )
-    write_summary(
-        runs, references, report, params["context"], building, histories, classes, trained
-    )
-    write_cards(spec, store, runs, references, building / "cards")
+    classes = Classes(tuple(spec.classes), tuple(tuple(labels) for labels in spec.tasks))
+    context = dict(sorted(as_json(spec.context).items()))
+    steps = [[_facts(store, job.inputs[role]) for role in run.steps] for run in spec.runs]
+    trained = trained_on([run.point for run in spec.runs], steps)
+    write_summary(runs, references, spec.report, context, building, histories, classes, trained)
+    write_cards(job, store, runs, references, building / "cards")
 
 
-def _facts(spec: Mapping[str, Any], store: Store, role: str) -> tuple[StepFacts, list[str]]:
+def _facts(store: Store, step: NodeId) -> tuple[StepFacts, list[str]]:
     """What a step was trained on, and what of it is otherwise than its parameters say."""
-    key = spec["inputs"][role]["key"]
-    asked = store.read_record("step", key)["params"]
-    facts = read_facts(store.open_file("step", key, FACTS))
-    return facts, facts.warnings(asked["train"], asked.get("replay_batch_size", 0))
+    asked = step_spec(store.read_record(step))
+    facts = read_facts(store.open_file(step, FACTS_FILE))
+    return facts, facts.warnings(asked.train.batch_size, asked.replay_batch_size or 0)
 
 
 def read_results(
-    params: dict[str, Any],
+    spec: SummarySpec,
     accuracy: Callable[[str], dict[str, Any]],
     confusion: Callable[[str], Sequence[Counts]] = lambda role: (),
 ) -> tuple[list[RunResult], list[Reference]]:
-    """The results of a summary with these parameters: its runs in the grid's order, and what
-    transfer is measured by.
+    """The results of a summary: its runs in the grid's order, and what transfer is measured by.
 
     ``accuracy`` and ``confusion`` read the evaluation that is its input of a given role.
     """
-    runs = [
-        RunResult(
-            point["method"],
-            point["variant"],
-            point["replay_size"],
-            point["replay_unit"],
-            point["seed"],
-            {
-                reader: rows
-                for reader, rows in accuracy(point["input"])["matrices"].items()
-                if _defined(rows)
-            },
-            confusion(point["input"]),
-        )
-        for point in params["runs"]
-    ]
+    runs = []
+    for run in spec.runs:
+        matrices = accuracy(run.input)["matrices"]
+        defined = {reader: rows for reader, rows in matrices.items() if _defined(rows)}
+        runs.append(RunResult(run.point, defined, confusion(run.input)))
     references = [
-        Reference(point["method"], point["seed"], *_reference(accuracy(point["input"])))
-        for point in params["references"]
+        Reference(entry.method, entry.seed, *_reference(accuracy(entry.input)))
+        for entry in spec.references
     ]
     return runs, references
 

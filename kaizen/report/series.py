@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import (
-    METRICS,
-    READERS,
-    UPPER_BOUND,
-    Reference,
-    RunResult,
-    run_metrics,
-    seen_accuracy,
-)
+from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
+from kaizen.evaluation.results import READERS, UPPER_BOUND, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
+from kaizen.plan.point import size_text
 
 METHOD_LABELS = {
     "simclr": "SimCLR",
@@ -102,6 +96,11 @@ class Series:
     runs: tuple[RunResult, ...]
     metrics: tuple[dict[str, dict[str, float | None]], ...]
 
+    @property
+    def identity(self) -> tuple[str, str, float | int | None, str]:
+        """What its runs have in common, as `Point.series`."""
+        return (self.method, self.variant, self.replay_size, self.replay_unit)
+
     def readers(self) -> list[str]:
         """The readers that every seed has, in READERS' order."""
         return [reader for reader in READERS if all(reader in run.matrices for run in self.runs)]
@@ -143,16 +142,9 @@ def metric_label(metric: str) -> str:
     return f"{METRIC_LABELS[metric]} ({METRIC_SHORT[metric]})"
 
 
-def size_label(size: float | int, unit: str) -> str:
-    """A replay size for people: "5 %", "20 images per class" or "200 images"."""
-    if unit == "proportion":
-        return f"{100 * size:.6g} %"
-    return f"{size:g} images per class" if unit == "per_class" else f"{size:g} images"
-
-
 def _replay_label(size: float | int, unit: str) -> str:
     """A replay size as part of a series' label."""
-    written = size_label(size, unit)
+    written = size_text(size, unit)
     return (
         f"{written} replay" if unit == "proportion" else written.replace("images", "replay images")
     )
@@ -171,36 +163,32 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
             "value each"
         )
     by_reference = _unique({(r.method, r.seed): r for r in references}, references, "reference")
-    unique = _unique(
-        {(r.method, r.variant, r.replay_size, r.replay_unit, r.seed): r for r in runs}, runs, "run"
-    )
+    unique = _unique({r.point: r for r in runs}, runs, "run")
     for run in unique.values():
         if "classifier" not in run.matrices or run.tasks != runs[0].tasks:
             raise KaizenError(
-                f"run {run.method}/{run.variant}, seed {run.seed} has {run.tasks} tasks and the "
-                "readers "
+                f"run {run.point.name} has {run.tasks} tasks and the readers "
                 f"{', '.join(run.matrices)}; every run of a summary needs the classifier's matrix "
-                "and "
-                f"{runs[0].tasks} tasks: evaluate it again with the present parameters"
+                f"and {runs[0].tasks} tasks: evaluate it again with the present parameters"
             )
-    methods = list(dict.fromkeys(run.method for run in runs))
+    methods = list(dict.fromkeys(run.point.method for run in runs))
     variants = sorted(
-        dict.fromkeys(run.variant for run in runs), key=lambda variant: variant == UPPER_BOUND
+        dict.fromkeys(run.point.variant for run in runs), key=lambda variant: variant == UPPER_BOUND
     )
     colours = _variant_colours(variants)
     series = []
     for method in methods:
         for variant in variants:
-            sizes = _sizes(run for run in runs if run.variant == variant)
+            sizes = _sizes(run for run in runs if run.point.variant == variant)
             for rank, (size, unit) in enumerate(sizes):
-                of_series = [r for r in runs if (r.method, r.variant) == (method, variant)]
-                of_series = [r for r in of_series if (r.replay_size, r.replay_unit) == (size, unit)]
-                of_series.sort(key=lambda run: run.seed)
+                wanted = (method, variant, size, unit)
+                of_series = [run for run in runs if run.point.series == wanted]
+                of_series.sort(key=lambda run: run.point.seed)
                 if not of_series:
                     continue
                 key, label = variant, VARIANT_LABELS.get(variant, variant)
                 if len(sizes) > 1 and size is not None:
-                    written = size_label(size, unit)
+                    written = size_text(size, unit)
                     key, label = (
                         f"{variant}_replay_{written.replace(' ', '')}",
                         f"{label}, {_replay_label(size, unit)}",
@@ -217,7 +205,7 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
                         _mix_white(colours[variant], paleness),
                         tuple(of_series),
                         tuple(
-                            run_metrics(run, by_reference.get((run.method, run.seed)))
+                            run_metrics(run, by_reference.get((run.point.method, run.point.seed)))
                             for run in of_series
                         ),
                     )
@@ -238,7 +226,7 @@ def _unique(by_identity: dict[Any, Any], items: Sequence[Any], what: str) -> dic
 
 def _sizes(runs: Any) -> list[tuple[float | int | None, str]]:
     """The distinct replay sizes of a variant's runs, ascending, no replay first."""
-    sizes = dict.fromkeys((run.replay_size, run.replay_unit) for run in runs)
+    sizes = dict.fromkeys((run.point.replay_size, run.point.replay_unit) for run in runs)
     return sorted(sizes, key=lambda size: (size[1], size[0] is not None, size[0] or 0))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.params import ReportParams
 from kaizen.report import tables
 from kaizen.report.classes import Classes, per_class_rows

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import METRICS, READERS, UPPER_BOUND
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import READERS, UPPER_BOUND
 from kaizen.report.series import (
     HEADLINE,
     LOWER_IS_BETTER,
@@ -60,7 +61,7 @@ def result_rows(series: Sequence[Series]) -> list[Row]:
     return [
         {
             **one.columns(),
-            "seed": run.seed,
+            "seed": run.point.seed,
             "reader": reader,
             "metric": metric,
             "value": values[reader][metric],
@@ -79,7 +80,7 @@ def accuracy_rows(series: Sequence[Series]) -> list[Row]:
     return [
         {
             **one.columns(),
-            "seed": run.seed,
+            "seed": run.point.seed,
             "reader": reader,
             "step": step,
             "task": task,

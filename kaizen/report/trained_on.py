@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from kaizen.plan.point import Point, size_text
 from kaizen.report.markdown import table
-from kaizen.report.series import VARIANT_LABELS, method_label, size_label
+from kaizen.report.series import VARIANT_LABELS, method_label
 from kaizen.training.facts import StepFacts
 
 
 def trained_on(
-    points: Sequence[Mapping[str, Any]], facts: Sequence[Sequence[tuple[StepFacts, list[str]]]]
+    points: Sequence[Point], facts: Sequence[Sequence[tuple[StepFacts, list[str]]]]
 ) -> str:
     """A table with a row per method, variant and replay size, ranges over steps (and seeds), and a
     line for everything that is otherwise than the parameters say.
@@ -21,10 +21,10 @@ def trained_on(
     series: dict[tuple[str, str], list[StepFacts]] = {}
     warnings: dict[str, list[str]] = {}
     for point, steps in zip(points, facts, strict=True):
-        label = VARIANT_LABELS.get(point["variant"], point["variant"])
-        if point["replay_size"] is not None:
-            label += f", {size_label(point['replay_size'], point['replay_unit'])} replay"
-        name = (method_label(point["method"]), label)
+        label = VARIANT_LABELS.get(point.variant, point.variant)
+        if point.replay_size is not None:
+            label += f", {size_text(point.replay_size, point.replay_unit)} replay"
+        name = (method_label(point.method), label)
         series.setdefault(name, []).extend(one for one, _ in steps)
         for number, (_, sentences) in enumerate(steps):
             for sentence in sentences:

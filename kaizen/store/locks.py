@@ -131,25 +131,20 @@ def hold(
         path.parent.mkdir(parents=True, exist_ok=True)
     token, host, pid = secrets.token_hex(8), socket.gethostname(), os.getpid()
     own = Holder(token, host, pid, user_name(), time.time(), os.getcwd(), title, job)
-    told, asked = "", 0.0
+    # The last holder that was announced, and when its scheduler was last asked.
+    last_announced, asked_scheduler_at = "", 0.0
     while (descriptor := _try(path)) is None:
         holder = read_holder(path)
-        if (
-            holder
-            and holder.token != own.token
-            and (holder.token != told or time.monotonic() - asked > _ASK_SECONDS)
-        ):
-            asked = time.monotonic()
-            if holder.job and (holder.job == job or is_over(holder.job)):
-                tell(f"takes over from {holder}, which its scheduler has given up")
-                _write(path, own)
-            elif holder.token != told:
-                tell(
-                    f"waits for {holder}, which is making the same node; `kaizen jobs` lists all "
-                    "such. If it is gone "
-                    f"(a host that died, a file system without locks), remove {path}"
-                )
-            told = holder.token
+        if holder is not None and holder.token != own.token:
+            is_new = holder.token != last_announced
+            if is_new or time.monotonic() - asked_scheduler_at > _ASK_SECONDS:
+                asked_scheduler_at = time.monotonic()
+                if _may_take_over(holder, job):
+                    tell(f"takes over from {holder}, which its scheduler has given up")
+                    _write(path, own)
+                elif is_new:
+                    tell(_waiting_for(holder, path))
+                last_announced = holder.token
         if stop():
             raise Interrupted(
                 "stopped while another process makes the same node; the same command goes on"
@@ -163,6 +158,20 @@ def hold(
             if (holder := read_holder(path)) and holder.token == own.token:
                 os.truncate(path, 0)
         os.close(descriptor)
+
+
+def _may_take_over(holder: Holder, job: ClusterJob | None) -> bool:
+    """Whether the scheduler has given a holder up: it is an earlier start of this very ``job``, or
+    its own job is over.
+    """
+    return holder.job is not None and (holder.job == job or is_over(holder.job))
+
+
+def _waiting_for(holder: Holder, path: Path) -> str:
+    return (
+        f"waits for {holder}, which is making the same node; `kaizen jobs` lists all such. If it "
+        f"is gone (a host that died, a file system without locks), remove {path}"
+    )
 
 
 def _try(path: Path) -> int | None:

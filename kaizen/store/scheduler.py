@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaizen.store.node_id import Kind
+
 _QUERY_SECONDS = 20
 
 # Scheduler -> the variable in which it tells a job its number.
@@ -20,9 +22,7 @@ _JOB_VARIABLES = {"slurm": "SLURM_JOB_ID", "pbs": "PBS_JOBID", "lsf": "LSB_JOBID
 # A job whose number the scheduler knows in one of these states has a process.
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED"}
 
-_TARGET = re.compile(
-    r"\b(shards|replay|step|evaluation|reference|summary|publish):(?:key|mark)=([0-9a-f-]+)"
-)
+_TARGET = re.compile(rf"\b({'|'.join(Kind)}|publish):(?:key|mark)=([0-9a-f-]+)")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class ClusterJob:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A SLURM job of a workflow, and the nodes that it is to make, as (kind, key)."""
+    """A SLURM job of a workflow, and what it is to make, as "step/<key>" or "publish/<mark>"."""
 
     number: str
     state: str
-    nodes: tuple[tuple[str, str], ...]
+    targets: tuple[str, ...]
 
 
 def this_job(environment: Mapping[str, str] = os.environ) -> ClusterJob | None:
@@ -80,9 +80,8 @@ def slurm_jobs(checkout: Path) -> list[QueuedJob]:
         )
         # The targets are in the script: a job of a group names no keys anywhere else.
         if script and "snakemake" in "".join(script):
-            found.append(
-                QueuedJob(number, state, tuple(dict.fromkeys(_TARGET.findall("\n".join(script)))))
-            )
+            targets = (f"{rule}/{mark}" for rule, mark in _TARGET.findall("\n".join(script)))
+            found.append(QueuedJob(number, state, tuple(dict.fromkeys(targets))))
     return found
 
 

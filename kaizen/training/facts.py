@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from kaizen.data.names import FACTS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
-
-FACTS = "step.json"
+from kaizen.params.typed import from_dict
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,15 @@ class StepFacts:
             f"{self.batches} per epoch; learning rate {self.lr:.4g}"
         )
 
-    def warnings(self, train: dict[str, Any], replay_batch_size: int) -> list[str]:
-        """What is otherwise than the parameters ``train`` say, each as a sentence."""
+    def warnings(self, batch_size: int, replay_batch_size: int) -> list[str]:
+        """What is otherwise than the parameters say, each as a sentence: the sizes of batches that
+        were asked for, of replay 0 where a step replays nothing.
+        """
         found = []
-        asked = train["batch_size"]
-        if self.batch_size < asked:
+        if self.batch_size < batch_size:
             found.append(
                 f"batches have {self.batch_size} task images, all there are, not "
-                f"train.batch_size {asked}, and the learning rate is scaled for so many"
+                f"train.batch_size {batch_size}, and the learning rate is scaled for so many"
             )
         if self.replay_rows and self.replay_batch_size < replay_batch_size:
             found.append(
@@ -69,19 +69,17 @@ class StepFacts:
 
 def write_facts(facts: StepFacts, folder: Path) -> None:
     """Write step.json: the same bytes for the same facts."""
-    write_json(folder / FACTS, dataclasses.asdict(facts))
+    write_json(folder / FACTS_FILE, dataclasses.asdict(facts))
 
 
 def read_facts(path: Path) -> StepFacts:
     """Read step.json; raises KaizenError where it is not one."""
     content = read_json(path)
-    names = {field.name: field.type for field in dataclasses.fields(StepFacts)}
-    right = isinstance(content, dict) and content.keys() == names.keys()
-    if not right or any(
-        not isinstance(content[name], (int, float) if kind == "float" else int)
-        for name, kind in names.items()
-    ):
-        raise KaizenError(
-            f"{path} does not hold a step's facts; delete its node's folder and run again"
-        )
-    return StepFacts(**content)
+    try:
+        if isinstance(content, dict):
+            return from_dict(StepFacts, content)
+    except TypeError:
+        pass
+    raise KaizenError(
+        f"{path} does not hold a step's facts; delete its node's folder and run again"
+    )

@@ -4,9 +4,8 @@ checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,21 +15,17 @@ from torch import Tensor
 from kaizen.compute import distributed
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
+from kaizen.data.names import CHECKPOINT, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
-from kaizen.models.feature_classifier import load_weights, read_checkpoint
+from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
-from kaizen.params import (
-    AugmentParams,
-    ClassifierDistillParams,
-    FeatureDistillParams,
-    ImageParams,
-    ModelParams,
-    SSLParams,
-    TrainParams,
-    from_dict,
-)
+from kaizen.plan import roles
+from kaizen.plan.job import Job
+from kaizen.plan.specs import StepSpec
 from kaizen.store.locks import Watch
+from kaizen.store.made import Made
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.counted import step_facts
 from kaizen.training.facts import write_facts
@@ -44,80 +39,40 @@ from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
 
 
-@dataclass(frozen=True)
-class StepParams:
-    """A step's parameters, typed, as the plan resolved them for its task (or all tasks, jointly)
-    and variant.
-
-    ``logits`` are the labels that a growing classifier has logits for, in their order; the last
-    ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
-    """
-
-    method: str
-    seed: int
-    tasks: list[int]
-    num_classes: int
-    ssl: dict[str, Any]
-    model: ModelParams
-    image: ImageParams
-    augment: AugmentParams
-    train: TrainParams
-    stem_padding_2: bool
-    logits: list[int] | None = None
-    new_logits: int = 0
-    feature_distill: FeatureDistillParams | None = None
-    classifier_distill: ClassifierDistillParams | None = None
-    teacher_train_mode: bool = False
-    replay_batch_size: int = 0
-    longest_loader: bool = False
-    static_warmup: bool = False
-
-
-def student_for(params: StepParams) -> ContinualModel:
+def student_for(params: StepSpec) -> ContinualModel:
     """The student that the parameters describe, with its initial weights."""
-    ssl_params = getattr(from_dict(SSLParams, {params.method: params.ssl}), params.method)
-    return build_model(
-        params.model,
-        params.image.channels,
-        params.num_classes,
-        params.method,
-        ssl_params,
-        params.feature_distill,
-        params.seed,
-        params.stem_padding_2,
-        params.image.size,
-    )
+    architecture = architecture_of(params)
+    return build_model(architecture, params.method, params.ssl, params.feature_distill)
 
 
 def run_step(
-    spec: dict[str, Any], store: Store, building: Path, reporter: Reporter, watch: Watch
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train the step that ``spec`` describes and write its files into ``building``.
+    job: Job[StepSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    """Train the step that ``job`` describes and write its files into ``building``.
 
     Where several processes share the step (`kaizen.compute.distributed`), each calls this alike and
-    the first one writes. Returns (environment for the record, speed for run.json). Raises
-    KaizenError for inputs that do not fit, Interrupted on a request to stop, NodeFailed on a loss
-    that is not finite.
+    the first one writes. Raises KaizenError for inputs that do not fit, Interrupted on a request to
+    stop, NodeFailed on a loss that is not finite.
     """
-    params = from_dict(StepParams, spec["params"])
+    params = job.spec
     compute = choose_compute(params.train.device, params.train.precision, params.train.threads)
     processes = f"{distributed.count()} processes, " if distributed.count() > 1 else ""
     precision = str(compute.dtype).removeprefix("torch.")
     reporter.note(f"{processes}{compute.device.type}, {precision}, {params.train.threads} threads")
     # A damaged node is set aside by one process only.
     with distributed.first_alone():
-        files = _input_files(params, spec["inputs"], store)
-    data = _step_data(params, files, compute)
+        files = input_files(params, job.inputs, store)
+    data = step_data(params, files, compute)
     facts = step_facts(
-        files["shards"],
-        files.get("replay", []),
+        files[roles.SHARDS],
+        files.get(roles.REPLAY, []),
         params.train.data_fraction,
         (data.batch_size, data.replay_batch_size),
         data.epoch_length(),
         scaled_lr(params.train.lr, data.batch_size),
     )
     reporter.note(facts.text())
-    for warning in facts.warnings(spec["params"]["train"], params.replay_batch_size):
+    for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):
         reporter.note(f"note: {warning}")
     student = student_for(params)
     teacher: ContinualModel | None = None
@@ -129,11 +84,11 @@ def run_step(
             read_checkpoint(path),
             path,
             may_lack=("distiller.",),
-            new_logits=params.new_logits,
+            new_logits=params.new_logits or 0,
         )
         if params.feature_distill or params.classifier_distill:
             teacher = compute.place(
-                frozen_copy(student, params.teacher_train_mode, params.new_logits)
+                frozen_copy(student, bool(params.teacher_train_mode), params.new_logits or 0)
             )
     student.ssl.start_task()
     student = compute.place(student)
@@ -147,7 +102,7 @@ def run_step(
         augment=TwoViewAugment(params.augment, params.image),
         objective=Objective(
             feature_weight=params.feature_distill.weight if params.feature_distill else None,
-            logit_of_label=_logit_of_label(params.logits, compute),
+            logit_of_label=logit_positions(params.logits, compute),
             classifier_weight=params.classifier_distill.weight
             if params.classifier_distill
             else None,
@@ -157,11 +112,11 @@ def run_step(
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
-        static_warmup=params.static_warmup,
+        static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
         compute=compute,
-        work=store.work_folder("step", spec["key"]),
-        save_every_epochs=spec["local"].get("save_every_epochs", 10),
+        work=store.work_folder(job.id),
+        save_every_epochs=job.local.save_every_epochs,
         reporter=reporter,
         watch=watch,
     )
@@ -172,29 +127,30 @@ def run_step(
         _write_results(student, progress, building)
         write_facts(facts, building)
     images = len(progress.history) * data.epoch_length() * data.rows
-    speed = {
-        "training_seconds": progress.seconds,
-        "images_per_second": images / max(progress.seconds, 1e-9),
-    }
-    # The job that writes run.json is none of the processes, and would count itself.
-    speed["processes"] = distributed.count()
-    return compute.describe() | {"processes": progress.processes}, speed
+    return Made(
+        compute.describe() | {"processes": progress.processes},
+        training_seconds=progress.seconds,
+        images_per_second=images / max(progress.seconds, 1e-9),
+        # The job that writes run.json is none of the processes, and would count itself.
+        processes=distributed.count(),
+    )
 
 
-def _input_files(params: StepParams, inputs: dict[str, Any], store: Store) -> dict[str, list[Path]]:
+def input_files(
+    params: StepSpec, inputs: Mapping[str, NodeId], store: Store
+) -> dict[str, list[Path]]:
     """The files that the step reads of each of its inputs, their hashes checked."""
     names = {
-        "shards": [f"task-{task:02d}.train.parquet" for task in params.tasks],
-        "replay": ["replay.parquet"],
-        "prior": ["model.safetensors"],
+        roles.SHARDS: [shard_file(task, "train") for task in params.tasks],
+        roles.REPLAY: [REPLAY_FILE],
+        roles.PRIOR: [CHECKPOINT],
     }
     return {
-        role: [store.open_file(node["kind"], node["key"], name) for name in names[role]]
-        for role, node in inputs.items()
+        role: [store.open_file(node, name) for name in names[role]] for role, node in inputs.items()
     }
 
 
-def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Compute) -> StepData:
+def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
     train = params.train
 
@@ -207,7 +163,9 @@ def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Comput
             f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
             f"{', '.join(map(str, params.tasks))}; at least 2 are needed: raise it"
         )
-    data = StepData(task, min(train.batch_size, task.count), longest_loader=params.longest_loader)
+    data = StepData(
+        task, min(train.batch_size, task.count), longest_loader=bool(params.longest_loader)
+    )
     if "replay" in files:
         replay = rows("replay", 1.0)
         if not replay.count:
@@ -217,7 +175,7 @@ def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Comput
                 "without replay"
             )
         data.replay = replay
-        data.replay_batch_size = min(params.replay_batch_size, replay.count)
+        data.replay_batch_size = min(params.replay_batch_size or 0, replay.count)
     if data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "
@@ -227,7 +185,7 @@ def _step_data(params: StepParams, files: dict[str, list[Path]], compute: Comput
     return data
 
 
-def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
+def logit_positions(logits: list[int] | None, compute: Compute) -> Tensor | None:
     """The position of each label among ``logits``, int64 [largest label + 1]; None where they are
     the same.
 
@@ -246,7 +204,7 @@ def _write_results(student: ContinualModel, progress: Progress, building: Path) 
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()
     }
-    save_tensors(building / "model.safetensors", tensors)
+    save_tensors(building / CHECKPOINT, tensors)
     columns = {name: [row[name] for row in progress.history] for name in progress.history[0]}
-    with atomic_path(building / "history.parquet") as temporary:
+    with atomic_path(building / HISTORY_FILE) as temporary:
         pq.write_table(pa.table(columns), temporary)

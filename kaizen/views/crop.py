@@ -109,8 +109,7 @@ def resize_weights(
 
 @functools.lru_cache(maxsize=4)
 def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
-    """Weights of every box, [2 * source**2, target, source], at (mirrored * source + length - 1) *
-    source + start.
+    """Weights of every box, float32 [2 * source**2, target, source], at its `_table_row`.
 
     Small images have few boxes, and looking weights up is much faster than computing them.
     Starts too large for the length hold the last box that fits; they are never asked for.
@@ -119,6 +118,13 @@ def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
     mirrored, length, start = torch.cartesian_prod(*axes).to(device).unbind(1)
     start = torch.minimum(start, source - length)
     return resize_weights(start, length, mirrored.bool(), source, target).contiguous()
+
+
+def _table_row(start: Tensor, length: Tensor, mirrored: Tensor, source: int) -> Tensor:
+    """Where `_weight_table` has each of M boxes, int64 [M]: it goes through the starts of every
+    length, not mirrored and then mirrored.
+    """
+    return (mirrored * source + length - 1) * source + start
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -146,7 +152,7 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     backwards = torch.cat((torch.zeros_like(mirrored), mirrored))
     if 2 * side**3 * size <= _TABLE_LIMIT:
         table = _weight_table(side, size, images.device)
-        weights = table[(backwards * side + length - 1) * side + start]
+        weights = table[_table_row(start, length, backwards, side)]
     else:
         weights = resize_weights(start, length, backwards, side, size)
     vertical, horizontal = weights[:count, :, :height], weights[count:, :, :width]

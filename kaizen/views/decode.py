@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kaizen.data.image_files import decode_file, resized, to_picture, to_pixels
+from kaizen.data.image_files import centre_square, decode_file, to_picture, to_pixels
 from kaizen.data.schema import binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_row_groups, read_table, shard_info
 from kaizen.errors import KaizenError
@@ -43,15 +43,14 @@ def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
 
     Colour becomes grey by ITU-R 601-2 luma. With ``load_size`` S the shorter side is resized to S
     (bicubic) and the centre S x S cut out, rounded as torchvision's Resize and CenterCrop; else H'
-    x W' = H x W.
+    x W' = H x W. Memory is bounded however thin the image (`centre_square`).
     """
     size = image.load_size
     height, width = array.shape[:2]
     if size is not None and (height, width) != (size, size):
         # Channels first: grey images resize in a third of the time.
-        picture = resized(to_picture(array).convert("L" if image.channels == 1 else "RGB"), size)
-        left, top = (round((side - size) / 2) for side in picture.size)
-        array = to_pixels(picture.crop((left, top, left + size, top + size)))
+        picture = to_picture(array).convert("L" if image.channels == 1 else "RGB")
+        array = to_pixels(centre_square(picture, size))
     return np.ascontiguousarray(convert_channels(array, image.channels).transpose(2, 0, 1))
 
 
@@ -95,7 +94,8 @@ def stratified_rows(labels: np.ndarray, fraction: float) -> np.ndarray:
 def selected_labels(path: Path, fraction: float = 1.0) -> np.ndarray:
     """The labels of the rows that `load_shard` returns, int64 [N], without decoding an image."""
     labels: np.ndarray = read_table(path, ["label"]).column("label").to_numpy()
-    return labels[stratified_rows(labels, fraction)]
+    chosen: np.ndarray = labels[stratified_rows(labels, fraction)]
+    return chosen
 
 
 def row_group_rows(path: Path, fraction: float = 1.0) -> list[int]:
@@ -207,6 +207,10 @@ def _decode_group(
                 )
             except ValueError as error:
                 raise ValueError(f"the image of {source}: {error}") from error
+            except MemoryError as error:
+                raise MemoryError(
+                    f"the image {source} of {width} x {height} pixels does not fit in memory"
+                ) from error
 
         with ThreadPoolExecutor(_DECODE_THREADS) as pool:
             for _ in pool.map(decode, enumerate(zip(*columns, strict=True))):

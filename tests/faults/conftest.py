@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tiny import Project, make_project
+from conftest import MadeOnce
+from project import Project, make_project
 
 from faults.warm import Warm
 
@@ -17,17 +19,20 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
         yield process
 
 
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project of two steps in which nothing has been run."""
-    changes = {"runtime.save_every_epochs": 1, "grid.variants": ["kaizen"]}
-    return make_project(tmp_path_factory.mktemp("fresh") / "project", changes)
+CHANGES = {"runtime.save_every_epochs": 1, "grid.variants": ["kaizen"]}
 
 
 @pytest.fixture(scope="session")
-def finished(fresh: Project, warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def fresh(made_once: MadeOnce) -> Project:
+    """A project of two steps in which nothing has been run; in place of the other tests'."""
+    return Project(made_once("faults-fresh", lambda folder: make_project(folder, CHANGES)))
+
+
+@pytest.fixture(scope="session")
+def finished(warm: Warm, made_once: MadeOnce) -> Project:
     """The same after an undisturbed run."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    ended = warm.kaizen(project, "run")
-    assert ended.code == 0, ended.output
-    return project
+
+    def run(folder: Path) -> None:
+        warm.kaizen(make_project(folder, CHANGES), "run").good()
+
+    return Project(made_once("faults-finished", run))

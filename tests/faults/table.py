@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tiny import Outcome
+from project import Outcome
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ _NUMBERS = [
 
 _AGAIN = "its node was set aside as …; run the same command to make it again"
 _RECORD = (
-    "…/node.json is not the record of node step …; set aside as …; run the same command to "
+    "…/node.json is not the record of node step/…; set aside as …; run the same command to "
     "make it again"
 )
 _RESUME = "…/resume.safetensors cannot be used ({}); kept as …; the step starts from its beginning"
@@ -187,7 +187,7 @@ _BAD_IMAGE = (
     "set dataset.on_corrupt: skip"
 )
 _TOO_LARGE = "Image size (…) exceeds limit of …"
-_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"
+_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM, AVIF"
 _IMAGES = [
     Fault("Images", name, NOTHING, _BAD_IMAGE.format(reason), 2)
     for name, reason in (
@@ -211,6 +211,11 @@ _IMAGES = [
         (
             "pixels of 32 bits",
             "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits",
+        ),
+        (
+            "data of 12 bits in 16",
+            "its 16-bit pixels are at most … of 65535, nearly black: if the data have fewer bits, "
+            "say so by dataset.bit_depth, else convert it to 8 bits",
         ),
     )
 ]

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from tiny import Project
+from project import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm
 from kaizen.jobs.workflow import Workflow
-from kaizen.store.publish import MANIFEST, is_published
+from kaizen.plan.layout import layout_of
+from kaizen.store.layout import MANIFEST
+from kaizen.store.node_id import NodeId
+from kaizen.store.publish import is_published
 
 # What makes a damaged file be read again: steps that start from it, or another summary.
 STEP_0, STEP_1, SUMMARY = (
@@ -23,7 +26,7 @@ STEP_0, STEP_1, SUMMARY = (
     {"distill.classifier.weight": 1.0},
     {"report.title": "again"},
 )
-FILES = {
+FILES: dict[str, tuple[str, str, Mapping[str, object]]] = {
     "shard": ("shards", "task-00.train.parquet", STEP_0),
     "replay shard": ("replay", "replay.parquet", STEP_1),
     "checkpoint": ("step", "model.safetensors", STEP_1),
@@ -78,11 +81,11 @@ def two_plans(finished: Project, warm: Warm, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def undisturbed(
     two_plans: Project, warm: Warm, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[dict[str, object]], dict[tuple[str, str], str]]:
+) -> Callable[[Mapping[str, object]], dict[NodeId, str]]:
     """The nodes after an undisturbed run with some parameters changed."""
-    known: dict[str, dict[tuple[str, str], str]] = {}
+    known: dict[str, dict[NodeId, str]] = {}
 
-    def run(changes: dict[str, object]) -> dict[tuple[str, str], str]:
+    def run(changes: Mapping[str, object]) -> dict[NodeId, str]:
         if str(changes) not in known:
             project = two_plans.copy(tmp_path_factory.mktemp("undisturbed") / "project")
             project.set(changes)
@@ -97,7 +100,7 @@ def undisturbed(
 def test_a_damaged_file_of_a_node(
     fault: Fault,
     two_plans: Project,
-    undisturbed: Callable[[dict[str, object]], dict[tuple[str, str], str]],
+    undisturbed: Callable[[Mapping[str, object]], dict[NodeId, str]],
     warm: Warm,
     tmp_path: Path,
 ) -> None:
@@ -106,7 +109,7 @@ def test_a_damaged_file_of_a_node(
     project = two_plans.copy(tmp_path / "project")
     current = {node["key"] for node in json.loads(project.kaizen("plan", "--json").output)["nodes"]}
     keys = [key for key in project.keys(kind) if key in current]
-    place = project.store.folder(kind, keys[0])
+    place = project.store.folder(NodeId.of(kind, keys[0]))
     others = [path for path in project.store.root.glob(f"{kind}/*/{name}") if path.parent != place]
     damage(place / name, others[0] if others else place / "task-01.train.parquet")
     # Nothing is taken back from what was published: it has to be made again.
@@ -161,10 +164,12 @@ def test_a_damaged_manifest(
     manifest = project.root / MANIFEST
     whole, nodes = manifest.read_bytes(), project.nodes()
     workflow = Workflow.from_files(project.params, [], project.root)
-    assert is_published(workflow.plan, project.store, project.root)
+    assert is_published(layout_of(workflow.plan), project.store, project.root)
     damage_of(fault)[1](manifest, project.root / "another-manifest.json")
-    assert not is_published(workflow.plan, project.store, project.root), "snakemake publishes again"
-    shutil.rmtree(project.store.folder("summary", workflow.plan.summary.key))
+    assert not is_published(layout_of(workflow.plan), project.store, project.root), (
+        "snakemake publishes again"
+    )
+    shutil.rmtree(project.store.folder(NodeId.of("summary", workflow.plan.summary.key)))
     outcome = warm.kaizen(project, "run")
     fault.check(outcome)
     assert manifest.read_bytes() == whole and project.nodes() == nodes

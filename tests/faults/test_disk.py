@@ -11,11 +11,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tiny import Project, mounted
+from project import Project, mounted
 
 from faults.table import fault
 from faults.warm import Warm
-from kaizen.store.publish import PROVENANCE
+from kaizen.store.layout import PROVENANCE
 
 # Which folder is the small disk, and after which of Python's audit events it is full.
 FULL: dict[str, tuple[str, str, str]] = {

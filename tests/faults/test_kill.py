@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Project
+from project import Project
 
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
-from kaizen.store.publish import PROVENANCE
+from kaizen.store.layout import PROVENANCE
+from kaizen.store.node_id import NodeId
 
 
 def published(project: Project) -> dict[str, str]:
@@ -46,7 +47,7 @@ def half_made(project: Project) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Work:
+class Target:
     """Something to be killed in: how many times, from which state, and the command, which goes on
     where it was.
     """
@@ -83,21 +84,21 @@ def with_garbage(project: Project, warm: Warm) -> None:
     project.set({"train.momentum": 0.9})
     garbage = set(project.nodes()) - needed
     assert len(garbage) == 5
-    for kind, key in garbage:
-        (project.store.root / kind / f".{key}.1.abcd.tmp" / "figures").mkdir(parents=True)
+    for node in garbage:
+        (project.store.root / node.kind / f".{node.key}.1.abcd.tmp" / "figures").mkdir(parents=True)
         for place in (
-            project.store.work_folder(kind, key),
-            project.store.root / ".damaged" / f"{kind}-{key}-ab",
+            project.store.work_folder(node),
+            project.store.root / ".damaged" / f"{node.file_name}-ab",
         ):
             place.mkdir(parents=True)
             (place / "resume.safetensors").write_bytes(b"state")
 
 
 WORKS = (
-    Work("training", 20, nothing_made, ("run",)),
-    Work("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json")),
-    Work("publishing", 10, unpublished, ("publish",)),
-    Work("garbage collection", 10, with_garbage, ("gc", "--delete")),
+    Target("training", 20, nothing_made, ("run",)),
+    Target("ingestion", 10, only_shards_planned, ("run", "--plan", "plan.json")),
+    Target("publishing", 10, unpublished, ("publish",)),
+    Target("garbage collection", 10, with_garbage, ("gc", "--delete")),
 )
 
 
@@ -106,7 +107,7 @@ class Rounds:
     command ends.
     """
 
-    def __init__(self, work: Work, finished: Project, warm: Warm, folder: Path) -> None:
+    def __init__(self, work: Target, finished: Project, warm: Warm, folder: Path) -> None:
         self.work, self.warm, self.folder = work, warm, folder
         self.started = finished.copy(folder / "started")
         work.prepare(self.started, warm)
@@ -142,7 +143,7 @@ class Rounds:
             self.end()
             self.project = self._copy()
 
-    def _needed_nodes(self) -> dict[tuple[str, str], str]:
+    def _needed_nodes(self) -> dict[NodeId, str]:
         """Those of the plan; all nodes are checked by hash."""
         return {
             node: digest for node, digest in self.project.nodes().items() if node in self.needed
@@ -170,7 +171,7 @@ def test_there_are_fifty_rounds() -> None:
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_killed_at_random_moments(
-    work: Work, finished: Project, warm: Warm, tmp_path: Path
+    work: Target, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
     """In each round at another moment between the first and the last of an undisturbed run,
     seeded.
@@ -190,7 +191,7 @@ def test_killed_at_random_moments(
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_killed_at_changes_of_the_file_system(
-    work: Work, finished: Project, warm: Warm, tmp_path: Path
+    work: Target, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
     """Between two changes of names, modes or folders, where a half-done change would show: at a
     seeded choice.

@@ -9,18 +9,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import REPOSITORY, Outcome, Project, make_project
+from project import Outcome, Project, make_project
 
 from faults.table import fault
 from faults.warm import Warm
 from kaizen.files import read_json
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.node_id import NodeId
+from kaizen.store.records import RUN_RECORD
 
 YEAR = 365 * 24 * 3600
 
@@ -45,7 +45,7 @@ def test_no_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     outcome = project.snakemake()
     fault("no GPU, with snakemake").check(outcome)
-    assert {kind for kind, _ in project.nodes()} == {
+    assert {str(node.kind) for node in project.nodes()} == {
         "shards",
         "replay",
     } and project.leftovers() == []
@@ -135,29 +135,8 @@ def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome
     if clock is None:
         pytest.skip("no faketime here (Debian's package faketime)")
     command = [clock, "-f", f"-{years_back}y"] if years_back else []
-    command += [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--cores",
-        "1",
-    ]
-    environment = os.environ | {
-        "KAIZEN_STORE": str(project.store.root),
-        "OMP_NUM_THREADS": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=project.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout + done.stderr)
+    project.variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return project.process(*command, *project.snakemake_command(*arguments))
 
 
 def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
@@ -167,17 +146,18 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     # The last step is missing: it, its evaluation and the summary are made from parents that lie in
     # the future.
     step = max(
-        project.keys("step"), key=lambda key: len(project.store.read_record("step", key)["inputs"])
+        project.keys("step"),
+        key=lambda key: len(project.store.read_record(NodeId.of("step", key)).inputs),
     )
     evaluation, summary = project.keys("evaluation")[0], project.keys("summary")[0]
     for kind, key in (("step", step), ("evaluation", evaluation), ("summary", summary)):
-        shutil.rmtree(project.store.folder(kind, key))
+        shutil.rmtree(project.store.folder(NodeId.of(kind, key)))
     shutil.rmtree(project.root / "results")
     outcome = snakemake(project, years_back=1)
     fault("clock set back by a year").check(outcome)
     assert project.nodes() == nodes
     began = {
-        key: read_json(project.store.folder(kind, key) / RUN_RECORD)["began"] for kind, key in nodes
+        node.key: read_json(project.store.folder(node) / RUN_RECORD)["began"] for node in nodes
     }
     assert {key for key, moment in began.items() if moment < time.time() - YEAR / 2} == {
         step,
@@ -197,20 +177,10 @@ def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
 
 
 def start_snakemake(project: Project) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--cores",
-        "1",
-    ]
-    environment = os.environ | {"KAIZEN_STORE": str(project.store.root), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command,
+        project.snakemake_command(),
         cwd=project.root,
-        env=environment,
+        env=project.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

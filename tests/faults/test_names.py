@@ -10,7 +10,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-from tiny import Project, make_project, write_dataset
+from project import Project, make_project, write_dataset
 
 from faults.table import fault
 from faults.warm import Warm

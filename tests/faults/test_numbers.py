@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import safetensors
-from tiny import Project
+from project import Project
 
 from faults.table import Fault, of_kind
 from faults.warm import Warm
+from kaizen.store.node_id import NodeId
 
 # Three batches an epoch, two epochs; the state is saved after each epoch but the last.
 SECOND_EPOCH, LAST_OF_FIRST, LAST = 4, 2, 5
@@ -39,10 +40,10 @@ def test_numbers_that_are_not_finite(
     step = next(
         key
         for key in project.keys("step")
-        if "classifier_distill" in project.store.read_record("step", key)["params"]
+        if "classifier_distill" in project.store.read_record(NodeId.of("step", key)).params
     )
     with safetensors.safe_open(
-        project.store.folder("step", step) / "model.safetensors", "pt"
+        project.store.folder(NodeId.of("step", step)) / "model.safetensors", "pt"
     ) as file:
         names = [
             name.removeprefix("encoder.")
@@ -53,7 +54,7 @@ def test_numbers_that_are_not_finite(
         min(n for n in names if n.endswith("weight")),
         min(n for n in names if n.endswith("running_var")),
     )
-    shutil.rmtree(project.store.folder("step", step))
+    shutil.rmtree(project.store.folder(NodeId.of("step", step)))
     shutil.rmtree(project.root / "results")
 
     value, _, term = fault.name.partition(" in ")
@@ -64,10 +65,10 @@ def test_numbers_that_are_not_finite(
     }
     outcome = warm.kaizen(project, "run", inject=inject)
     fault.check(outcome)
-    without = {node: digest for node, digest in nodes.items() if node != ("step", step)}
+    without = {node: digest for node, digest in nodes.items() if node != NodeId.of("step", step)}
     assert project.nodes() == without and project.leftovers() == []
 
-    state = project.store.work_folder("step", step) / "resume.safetensors"
+    state = project.store.work_folder(NodeId.of("step", step)) / "resume.safetensors"
     assert state.exists() == (batch != LAST_OF_FIRST)
     if state.exists():
         with safetensors.safe_open(state, "pt") as file:

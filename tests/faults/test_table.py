@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiny import REPOSITORY
+from project import REPOSITORY
 
 from faults.table import FAULTS, markdown
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny import Project, make_project
+from project import Project, make_project
 
 from slurm.driver import Grid, starts
 

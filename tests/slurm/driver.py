@@ -9,7 +9,6 @@ how fast the machine is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,20 +17,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 import safetensors
 import yaml
-from tiny import REPOSITORY, Project
+from project import REPOSITORY, Project
 
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.node_id import NodeId
+from kaizen.store.records import RUN_RECORD
 
 T = TypeVar("T")
 SIGTERM_BIT = 1 << 14
 
 
-def until(what: str, condition: Callable[[], T], seconds: float = 300) -> T:
+def until(what: str, condition: Callable[[], T | Literal[False]], seconds: float = 300) -> T:
     """Poll until ``condition`` is true and return its value; fails the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -166,17 +166,13 @@ class Grid:
 
     def forget(self, key: str) -> str:
         """Remove a finished step; returns its receipt, the target that makes it again."""
-        shutil.rmtree(self.project.store.folder("step", key))
+        shutil.rmtree(self.project.store.folder(NodeId.of("step", key)))
         return f".kaizen/receipts/step/{key}.json"
 
     def snakemake(self, *arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> Snakemake:
         """Start Snakemake with the profile."""
         root = self.project.root
-        environment = os.environ | {
-            "KAIZEN_STORE": str(self.project.store.root),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(REPOSITORY),
-        }
+        environment = self.project.environment()
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
         command += ["--directory", str(root), "--profile", str(self.profile), *arguments]
         run = Snakemake(command, root, environment, root / f"snakemake-{len(self.running)}.log")
@@ -185,10 +181,10 @@ class Grid:
 
     def epoch(self, key: str) -> int:
         """The epoch of a step's saved state; 0 without one."""
-        state = self.project.store.work_folder("step", key) / "resume.safetensors"
+        state = self.project.store.work_folder(NodeId.of("step", key)) / "resume.safetensors"
         try:
             with safetensors.safe_open(state, "pt") as file:
-                return json.loads(file.metadata()["state"])["progress"]["epoch"]
+                return int(json.loads(file.metadata()["state"])["progress"]["epoch"])
         except (OSError, safetensors.SafetensorError):
             return 0
 
@@ -219,7 +215,7 @@ class Grid:
 
     def check_made(self, key: str, resumed: bool = True) -> None:
         """The step is finished, resumed where it was interrupted, and has the reference's bytes."""
-        assert ("step", key) in self.project.nodes()
+        assert NodeId.of("step", key) in self.project.nodes()
         assert self.same_bytes()
         assert not self.project.leftovers()
         if resumed:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tiny import REPOSITORY
+from project import REPOSITORY
 
 from slurm.conftest import Scenario
 from slurm.driver import Grid, until

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kaizen.store.node_id import NodeId
 from slurm.conftest import Scenario
 from slurm.driver import Grid, ask, has_got_term, job_fields, starts, until
 
@@ -133,7 +134,7 @@ def test_a_surviving_twin_is_fenced(grid: Grid, scenario: Scenario) -> None:
         _, alive = psutil.wait_procs([survivor], timeout=60)
         assert not alive
         run.finish()
-        assert grid.project.store.has("step", key)
+        assert grid.project.store.has(NodeId.of("step", key))
         assert epoch >= 3
     finally:
         for stepd in stepds:

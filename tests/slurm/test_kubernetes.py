@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from project import REPOSITORY
 from servers import ObjectStore, object_store
-from tiny import REPOSITORY
 
 from slurm.conftest import Scenario
 from slurm.driver import Grid, Snakemake, until

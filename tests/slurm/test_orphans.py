@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import psutil
-from tiny import REPOSITORY
+from project import REPOSITORY
 
 from slurm.conftest import Scenario
 from slurm.driver import Grid, Snakemake, starts, trainers, until

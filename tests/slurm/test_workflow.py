@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from kaizen.store.node_id import NodeId
 from slurm.conftest import Scenario
 from slurm.driver import Grid, job_fields, starts
 
@@ -13,7 +14,7 @@ def test_smoke_two_jobs(grid: Grid, scenario: Scenario) -> None:
     first = grid.project.keys("step")[0]
     target = grid.forget(first)
     (shards,) = grid.project.keys("shards")
-    shutil.rmtree(grid.project.store.folder("shards", shards))
+    shutil.rmtree(grid.project.store.folder(NodeId.of("shards", shards)))
     run = grid.snakemake(target)
     run.finish()
     assert [start.state for start in starts(*run.jobs)] == ["COMPLETED"] * 2
@@ -96,8 +97,8 @@ def test_one_step_on_two_nodes(grid: Grid) -> None:
     (start,) = starts(*run.jobs)
     assert start.state == "COMPLETED"
     assert start.node == "node[1-2]"
-    record = grid.project.store.read_record("step", key)
-    assert record["environment"]["processes"] == [2]
+    record = grid.project.store.read_record(NodeId.of("step", key))
+    assert record.environment["processes"] == [2]
     assert grid.project.nodes().keys() == grid.reference.nodes().keys(), (
         "how many share a step is in no key"
     )

@@ -4,36 +4,22 @@ from kaizen.params.registry import REPLAY_POLICIES
 REPLAY_LOOKS_AT_FEATURES = REPLAY_POLICIES[kz.params.replay.policy].features
 
 
-rule shards:
+use rule node as shards with:
     """Split the dataset into one train and one test shard per task."""
-    input:
-        kz.inputs,
     output:
         kz.pattern("shards"),
     log:
         "logs/shards/{key}.log",
     benchmark:
         "logs/shards/{key}.tsv"
-    conda:
-        "../envs/kaizen.yaml"
     threads: kz.params.runtime.ingest_workers
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    params:
-        store=kz.store_root,
-        spec=kz.spec,
-        title=kz.title,
-    message:
-        "{params.title}"
-    shell:
-        JOB_COMMAND
 
 
-rule replay:
+use rule node as replay with:
     """Choose the replay rows of one step from the earlier tasks' shards, by the steps' features if need be."""
-    input:
-        kz.inputs,
     output:
         kz.pattern("replay"),
     log:
@@ -43,8 +29,6 @@ rule replay:
     # A replay shard that needs steps' features stands between them: in one job with others it would wait for itself.
     group:
         None if REPLAY_LOOKS_AT_FEATURES else "replays"
-    conda:
-        "../envs/kaizen.yaml"
     threads: kz.params.train.threads if REPLAY_LOOKS_AT_FEATURES else 1
     resources:
         mem_mb=kz.params.runtime.step_mem_mb if REPLAY_LOOKS_AT_FEATURES else 1000,
@@ -52,11 +36,3 @@ rule replay:
         * attempt,
         gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),
         one_at_a_time=1,
-    params:
-        store=kz.store_root,
-        spec=kz.spec,
-        title=kz.title,
-    message:
-        "{params.title}"
-    shell:
-        JOB_COMMAND

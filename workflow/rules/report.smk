@@ -1,30 +1,18 @@
 # Tables and figures, and the published tree.
 
 
-rule summary:
+use rule node as summary with:
     """Metrics, tables and figures of the whole grid."""
-    input:
-        kz.inputs,
     output:
         kz.pattern("summary"),
     log:
         "logs/summary/{key}.log",
     benchmark:
         "logs/summary/{key}.tsv"
-    conda:
-        "../envs/kaizen.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    params:
-        store=kz.store_root,
-        spec=kz.spec,
-        title=kz.title,
-    message:
-        "{params.title}"
-    shell:
-        JOB_COMMAND
 
 
 rule publish:
@@ -38,7 +26,7 @@ rule publish:
     benchmark:
         "logs/publish/{mark}.tsv"
     conda:
-        "../envs/kaizen.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

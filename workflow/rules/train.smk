@@ -9,29 +9,17 @@ ALLOCATION = (
 )
 
 
-rule step:
+use rule node as step with:
     """Train one task's step of a run, or a specialist; interrupted, it resumes where its state was saved."""
-    input:
-        kz.inputs,
     output:
         kz.pattern("step"),
     log:
         "logs/step/{key}.log",
     benchmark:
         "logs/step/{key}.tsv"
-    conda:
-        "../envs/kaizen.yaml"
     threads: PROCESSES * kz.params.train.threads
     resources:
         **ALLOCATION,
         mem_mb=PROCESSES * kz.params.runtime.step_mem_mb,
         runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=PROCESSES * HOSTS * (kz.params.train.device == "cuda"),
-    params:
-        store=kz.store_root,
-        spec=kz.spec,
-        title=kz.title,
-    message:
-        "{params.title}"
-    shell:
-        JOB_COMMAND

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kaizen.data.replay.base import Size
+from kaizen.data.schema import UNLABELLED
+from kaizen.data.split import deal
 from kaizen.params import LabelsParams, SplitParams
-
-UNLABELLED = -1
 
 
 def task_counts(
@@ -24,8 +24,6 @@ def task_counts(
     ``tasks`` are the labels of each, ``images`` the training images of each label; for splits by
     class or data. The counts are those of `kaizen.data.ingest` where no image is skipped.
     """
-    from kaizen.data.split import deal
-
     found = []
     dealt = (
         {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaizen.data.sources.base import PARTS, Part, Row, Source
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source
 from kaizen.data.split import seeded_order
 from kaizen.errors import KaizenError
 from kaizen.files import sha256_file
@@ -70,9 +70,14 @@ class Digits(Source):
     def _held_out(self, count: int) -> int:
         return min(max(1, round(count * self.test_fraction)), count - 1)
 
+    def looks(self, most: int, decoded: int) -> Looks:
+        """Grey, as published."""
+        return Looks(1797, 1797, (_SIDE, _SIDE), (_SIDE, _SIDE), 0)
+
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [8, 8, 1]: the values 0..16 scaled to 0..255."""
-        return _table(self.file)[0][row.index]
+        pixels: np.ndarray = _table(self.file)[0][row.index]
+        return pixels
 
 
 def _data_file() -> Path:

@@ -1,0 +1,115 @@
+"""What the commands share: the options that name the parameters, and what they are turned into."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaizen.errors import KaizenError
+
+if TYPE_CHECKING:
+    from kaizen.jobs.workflow import Workflow
+    from kaizen.store.store import Store
+
+Command = Callable[[argparse.Namespace], None]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands of the command line; each file of this folder adds its own."""
+
+    parsers: argparse._SubParsersAction[argparse.ArgumentParser]
+
+    def add(self, name: str, function: Command, text: str) -> argparse.ArgumentParser:
+        """Add a command; returns its parser, which takes its options."""
+        parser = self.parsers.add_parser(name, help=text, description=text)
+        parser.set_defaults(command=function)
+        return parser
+
+    def add_planned(self, name: str, function: Command, text: str) -> argparse.ArgumentParser:
+        """Add a command that plans: its options name the parameters, for `workflow_of`."""
+        parser = self.add(name, function, text)
+        add_params(parser)
+        parser.add_argument(
+            "--overlay",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="laid over the parameters",
+        )
+        parser.add_argument(
+            "--preset",
+            type=preset_file,
+            action="append",
+            dest="overlay",
+            metavar="NAME",
+            help="laid over the parameters: presets/NAME.yaml",
+        )
+        return parser
+
+
+def add_params(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the parameters' file."""
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        metavar="FILE",
+        help="default: params.yaml",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the store, for `open_store`."""
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="default: KAIZEN_STORE, else .kaizen/store"
+    )
+
+
+def preset_file(name: str) -> Path:
+    """The file of a preset, named with or without folder and suffix."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("presets") / f"{name}.yaml"
+
+
+def workflow_of(options: argparse.Namespace) -> Workflow:
+    """Plan the experiment that the options name, and make its store ready.
+
+    Raises KaizenError where it is wrong.
+    """
+    workflow = planned(options)
+    workflow.prepare_store()
+    return workflow
+
+
+def planned(options: argparse.Namespace) -> Workflow:
+    """Plan the experiment that the options name, and change nothing; raises KaizenError where it is
+    wrong.
+    """
+    from kaizen.jobs.workflow import Workflow
+
+    return Workflow.from_files(options.params, options.overlay, Path.cwd())
+
+
+def open_store(chosen: Path | None = None) -> Store:
+    """Open the store in the folder ``chosen``, or else the one that belongs to this checkout."""
+    from kaizen.store.places import default_store
+    from kaizen.store.store import Store
+
+    store = Store(chosen.absolute() if chosen else default_store(Path.cwd()))
+    store.follow_sharing()
+    return store
+
+
+def parse_json(option: str, text: str) -> Any:
+    """Read the value of an option as JSON; raises KaizenError that names the option."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise KaizenError(
+            f"{option} is not JSON ({error}); take it from `kaizen plan --json`"
+        ) from error

@@ -1,0 +1,105 @@
+"""The commands that keep the store in order: gc, verify, jobs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from kaizen.cli.common import Commands, open_store, workflow_of
+from kaizen.errors import KaizenError
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this file."""
+    sub = commands.add_planned(
+        "gc",
+        _gc,
+        "Remove from the store what no checkout that uses it needs by its plan; a dry run unless "
+        "--delete.",
+    )
+    sub.add_argument("--delete", action="store_true", help="really remove it")
+    sub.add_argument(
+        "--keep",
+        metavar="SIZE",
+        help="only until the store has this size, the longest unused first: 20G",
+    )
+    sub.add_argument(
+        "--forget",
+        type=Path,
+        metavar="CHECKOUT",
+        help="a checkout that needs nothing of it any more",
+    )
+    sub = commands.add_planned(
+        "verify", _verify, "Read every finished node of the plan; damaged ones are set aside."
+    )
+    sub.add_argument("--all", action="store_true", help="of the whole store")
+    sub = commands.add(
+        "jobs",
+        _jobs,
+        "Show the nodes that are being made now, by whom, and this checkout's SLURM jobs.",
+    )
+    sub.add_argument(
+        "--cancel", action="store_true", help="end the jobs that a killed snakemake left behind"
+    )
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from kaizen.store.garbage import collect, parse_size
+    from kaizen.store.users import forget, users
+
+    workflow = workflow_of(options)
+    keep = parse_size(options.keep) if options.keep else None
+    if options.forget:
+        forget(workflow.store, options.forget.absolute())
+    workflow.register()
+    for user in users(workflow.store):
+        print(f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host})")
+    garbage = collect(workflow.store, keep, options.delete)
+    total = sum(item.size for item in garbage) / 1e6
+    for item in garbage:
+        print(f"{item.size / 1e6:10.1f} MB  {item.path}")
+    verb = "removed" if options.delete else "could be removed; add --delete to do it"
+    print(f"{len(garbage)} entries, {total:.1f} MB {verb}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from kaizen.errors import NodeFailed
+
+    workflow = workflow_of(options)
+    store = workflow.store
+    planned_nodes = [node for node in workflow.layout.nodes if store.has(node)]
+    damaged = 0
+    for node in list(store.entries()) if options.all else planned_nodes:
+        try:
+            store.check(node)
+        except KaizenError as error:
+            damaged += 1
+            print(f"kaizen: {error}", file=sys.stderr)
+    if damaged:
+        raise NodeFailed(
+            f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them again"
+        )
+
+
+def _jobs(options: argparse.Namespace) -> None:
+    from kaizen.jobs.running import cancel, living_workflows, nodes_being_made
+    from kaizen.store.scheduler import slurm_jobs
+
+    store, checkout = open_store(), Path.cwd()
+    if options.cancel:
+        jobs, local = cancel(store, checkout)
+        for job in jobs:
+            print(f"cancelled SLURM job {job.number} ({job.state.lower()})")
+        for making in local:
+            print(f"asked to stop: {making}")
+        if not jobs and not local:
+            print("nothing to cancel")
+        return
+    for living in living_workflows(checkout):
+        print(f"snakemake here: {living}")
+    for making in nodes_being_made(store):
+        print(f"{making}, in {making.holder.folder}")
+    for job in slurm_jobs(checkout):
+        targets = ", ".join(job.targets) or "no node"
+        print(f"SLURM job {job.number} {job.state.lower()}: {targets}")

@@ -1,0 +1,118 @@
+"""The commands that look at results: show, explain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaizen.cli.common import Commands
+from kaizen.errors import KaizenError
+
+if TYPE_CHECKING:
+    from kaizen.params import Params
+    from kaizen.provenance.known import Known
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this file."""
+    commands.add("show", _show, "Show the published results: table and paths of the figures.")
+    sub = commands.add_planned(
+        "explain",
+        _explain,
+        "Tell where a result comes from: commit, parameters, data, code, environment, what it was "
+        "made from, wall time, and the command that makes it again.",
+    )
+    sub.add_argument(
+        "asked",
+        metavar="WHAT",
+        help="a file or folder of results/ or data/, a node's key, or a number: "
+        "results/metrics.json:simclr.kaizen.CA",
+    )
+    sub.add_argument("--json", action="store_true", help="print all of it as JSON")
+    sub.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        dest="plan_file",
+        help="write it and all that it was made from as a plan for `kaizen run --plan FILE`",
+    )
+
+
+def _show(options: argparse.Namespace) -> None:
+    print_results()
+
+
+def print_results() -> None:
+    """Print the published table and the paths of the figures."""
+    from kaizen.files import read_json
+    from kaizen.report.terminal import print_table
+
+    summary = Path("results/summary")
+    metrics = read_json(summary / "metrics_full.json")
+    print_table(metrics, sorted((summary / "figures").glob("*.png")))
+
+
+def _explain(options: argparse.Namespace) -> None:
+    """Print where a result comes from, or write the plan that makes it again; changes nothing in
+    store and published tree.
+    """
+    from kaizen.provenance.explain import explain
+    from kaizen.provenance.known import Known
+    from kaizen.provenance.origin import Origin
+    from kaizen.provenance.show import print_explanation
+    from kaizen.store.places import default_store
+    from kaizen.store.store import Store
+
+    root = Path.cwd()
+    known = Known.at(root, Store(default_store(root)))
+    if options.plan_file is not None:
+        _write_plan(options.asked, known, options.plan_file)
+        return
+    values, planned = _current_plan(options.params, options.overlay, root)
+    found = explain(options.asked, known, Origin(root, values), planned)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_explanation(found)
+
+
+def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
+    """Write the plan that makes ``asked`` again to ``plan_file``."""
+    from kaizen.files import write_json
+    from kaizen.provenance.again import make_plan
+    from kaizen.provenance.lineage import Lineage
+    from kaizen.provenance.subject import find_subject
+
+    subject = find_subject(asked, known)
+    node = known.node(subject.node)
+    if node is None:
+        raise KaizenError(f"the record of {subject.node} is not here; `dvc pull` may help")
+    line = Lineage(node, known)
+    write_json(plan_file, make_plan(line.nodes, line.lost))
+    print(
+        f"{plan_file}: {len(line.nodes)} nodes; `kaizen run --plan {plan_file}` makes what is "
+        "missing of them"
+    )
+
+
+def _current_plan(
+    params: Path, overlays: Sequence[Path], root: Path
+) -> tuple[Params | None, set[str] | None]:
+    """The present parameters and their plan's keys; None where they are wrong, or the raw data is
+    not at hand.
+    """
+    from kaizen.jobs.raw_data import dataset_facts
+    from kaizen.params.validation import load_params
+    from kaizen.plan.build import build_plan
+    from kaizen.plan.fingerprint import code_fingerprint
+
+    values = None
+    try:
+        values = load_params(params, overlays)
+        plan = build_plan(values, dataset_facts(values.dataset, root), code_fingerprint)
+        return values, set(plan.nodes)
+    except (KaizenError, OSError):
+        return values, None

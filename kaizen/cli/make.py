@@ -1,0 +1,176 @@
+"""The commands that make something: run, publish, and node, which the workflow's rules call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaizen.cli.common import Commands, add_store, open_store, parse_json, workflow_of
+from kaizen.cli.look import print_results
+from kaizen.errors import Interrupted, KaizenError
+
+if TYPE_CHECKING:
+    from kaizen.jobs.workflow import Workflow
+    from kaizen.plan.job import Job
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this file."""
+    sub = commands.add_planned(
+        "run",
+        _run,
+        "Make all that is missing in this one process, then publish; for a machine without "
+        "Snakemake.",
+    )
+    sub.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="run a `kaizen plan --json` made elsewhere; nothing is published",
+    )
+    add_store(sub)
+    sub = commands.add_planned(
+        "publish",
+        _publish,
+        "Link the finished plan's files to data/ and results/ and show the results.",
+    )
+    sub.add_argument(
+        "--marker",
+        type=Path,
+        metavar="FILE",
+        help="write this file at the end (used by the Snakefile)",
+    )
+    sub.add_argument(
+        "--values", metavar="JSON", help="the parameters themselves, instead of --params"
+    )
+    sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
+    add_store(sub)
+    sub.add_argument(
+        "--receipt", type=Path, metavar="FILE", help="write this file once the node is finished"
+    )
+    sub.add_argument(
+        "--spec",
+        required=True,
+        metavar="JSON",
+        help="the node's specification, or @FILE that holds it",
+    )
+    sub.add_argument("--log", type=Path, metavar="FILE")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from kaizen.jobs.make import run_job
+    from kaizen.jobs.stop import StopRequest
+    from kaizen.training.reporter import reporter
+
+    workflow = None
+    if options.plan:
+        jobs = _jobs_of_file(options.plan)
+    else:
+        workflow = workflow_of(options)
+        workflow.register()
+        jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
+    store = open_store(options.store)
+    _check_device(job for job in jobs if not store.has(job.id))
+    stop = StopRequest()
+    stop.listen()
+    for job in jobs:
+        if store.has(job.id):
+            continue
+        stop.now_making(job.id.kind)
+        log = Path("logs") / job.id.kind / f"{job.id.key}.log"
+        with reporter(job.title, log, sys.stderr, live=True) as told:
+            run_job(job, store, told, stop)
+        if stop():
+            raise Interrupted("stopped between two nodes; the same command goes on")
+    if workflow is not None and store.root == workflow.store.root:
+        _publish_and_show(workflow)
+
+
+def _jobs_of_file(path: Path) -> list[Job[Any]]:
+    """The jobs of a plan that `kaizen plan --json` or `kaizen explain --plan` wrote."""
+    from kaizen.files import read_json
+    from kaizen.plan.job import read_job
+    from kaizen.provenance.origin import with_origin
+
+    plan = read_json(path)
+    found = plan.get("nodes") if isinstance(plan, dict) else None
+    if not isinstance(found, list):
+        raise KaizenError(f"{path} is not a plan; write one with `kaizen plan --json`")
+    jobs = [read_job(value, f"{path}: node {number}") for number, value in enumerate(found)]
+    return with_origin(jobs, Path.cwd())
+
+
+def _check_device(jobs: Iterable[Job[Any]]) -> None:
+    """Raise KaizenError where one of ``jobs`` asks for a GPU that this machine lacks, before any is
+    run.
+    """
+    from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec
+
+    specs = (job.spec for job in jobs)
+    wanted = (s.compute for s in specs if isinstance(s, StepSpec | ReplaySpec | EvaluationSpec))
+    if any(compute is not None and compute.device == "cuda" for compute in wanted):
+        from kaizen.compute.device import choose_compute
+
+        choose_compute("cuda", "float32", 1)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from kaizen.files import write_json
+    from kaizen.jobs.workflow import Workflow
+    from kaizen.params.validation import validate
+
+    if options.values:
+        values = validate(parse_json("--values", options.values), "--values")
+        workflow = Workflow.from_params(values, Path.cwd())
+        workflow.prepare_store()
+    else:
+        workflow = workflow_of(options)
+    missing = workflow.missing()
+    if missing:
+        raise KaizenError(
+            f"{len(missing)} nodes are not finished, the first: {missing[0].title}; run `snakemake "
+            "--cores all`"
+        )
+    workflow.register()
+    _publish_and_show(workflow)
+    if options.marker:
+        for old in (
+            *options.marker.parent.glob("*.json"),
+            *options.marker.parent.glob(".*.json.*.tmp"),
+        ):
+            old.unlink()
+        write_json(options.marker, {"plan": workflow.plan.key})
+
+
+def _publish_and_show(workflow: Workflow) -> None:
+    from kaizen.store.publish import publish
+
+    publish(workflow.layout, workflow.store, workflow.root)
+    print_results()
+
+
+def _node(options: argparse.Namespace) -> None:
+    from kaizen.files import read_json, write_json
+    from kaizen.jobs.make import run_job
+    from kaizen.jobs.stop import StopRequest
+    from kaizen.plan.job import read_job
+    from kaizen.training.reporter import reporter
+
+    text: str = options.spec
+    value = read_json(Path(text[1:])) if text.startswith("@") else parse_json("--spec", text)
+    job = read_job(value, "--spec")
+    stop = StopRequest()
+    stop.now_making(job.id.kind)
+    stop.listen()
+    with reporter(job.title, options.log, sys.stderr, live=False) as told:
+        try:
+            made = run_job(job, open_store(options.store), told, stop)
+        except KaizenError as error:
+            told.note(str(error))
+            raise SystemExit(error.exit_code) from None
+        if options.receipt:
+            write_json(options.receipt, job.id.to_json())
+        told.note("done" if made else "was done already")

@@ -1,0 +1,20 @@
+"""The names of the files that nodes consist of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Part = Literal["train", "test"]
+
+TASKS_FILE = "tasks.json"
+REPLAY_FILE = "replay.parquet"
+CHECKPOINT = "model.safetensors"
+HISTORY_FILE = "history.parquet"
+FACTS_FILE = "step.json"
+ACCURACY_FILE = "accuracy.json"
+CONFUSION_FILE = "confusion.parquet"
+
+
+def shard_file(task: int, part: str) -> str:
+    """The file of a task's shard, as in "task-00.train.parquet"."""
+    return f"task-{task:02d}.{part}.parquet"

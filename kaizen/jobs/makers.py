@@ -1,0 +1,142 @@
+"""Which function makes which kind of node. Heavy imports wait until then."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kaizen.data.names import REPLAY_FILE, shard_file
+from kaizen.errors import KaizenError
+from kaizen.params import DatasetParams
+from kaizen.plan import roles
+from kaizen.plan.fingerprint import installed_version
+from kaizen.plan.job import Job
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, StepSpec, SummarySpec
+from kaizen.store.locks import Watch
+from kaizen.store.made import Made
+from kaizen.store.node_id import Kind
+from kaizen.store.store import Store
+from kaizen.training.reporter import Reporter
+
+Maker = Callable[[Job[Any], Store, Path, Reporter, Watch], Made]
+
+
+def _shards(
+    job: Job[ShardsSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.data.ingest import ingest
+    from kaizen.data.tracking import tracked_by_dvc
+
+    dataset = job.spec.dataset_params(job.local.path, job.local.classes)
+    began = time.monotonic()
+    summary = ingest(
+        dataset,
+        job.spec.split_params(),
+        job.spec.labels_params(),
+        job.local.workers,
+        building,
+        lambda done, total: reporter.amount(done, total, "images ingested"),
+        job.spec.found,
+    )
+    _check_unchanged(dataset, job)
+    images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
+    tracked = tracked_by_dvc(Path(dataset.path)) if dataset.path else None
+    return Made(
+        _versions("numpy", "pillow", "pyarrow"),
+        images_per_second=images / (time.monotonic() - began),
+        dvc={"file": os.path.relpath(tracked.file), "md5": tracked.md5} if tracked else None,
+    )
+
+
+def _check_unchanged(dataset: DatasetParams, job: Job[ShardsSpec]) -> None:
+    """Raise KaizenError where the raw images are not those that the node's key was made from."""
+    from kaizen.jobs.raw_data import dataset_facts
+
+    facts = dataset_facts(dataset, Path.cwd())
+    found = facts.identities()
+    changed = any(found.get(name) != checksum for name, checksum in job.identities.items())
+    if changed or (list(facts.classes), facts.found) != (job.spec.classes, job.spec.found):
+        raise KaizenError(
+            f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan "
+            "was made; run the same command again, which plans again"
+        )
+
+
+def _replay(
+    job: Job[ReplaySpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.data.replay.base import Size, no_features
+    from kaizen.data.replay.shard import make_replay
+    from kaizen.data.shards import shard_info
+    from kaizen.plan.replay_check import empty_replay
+
+    spec, shards = job.spec, job.inputs[roles.SHARDS]
+    for task in range(spec.task):
+        store.open_file(shards, shard_file(task, "train"))
+    environment, features = _versions("numpy", "pyarrow"), no_features
+    if spec.compute is not None:
+        from kaizen.evaluation.step_features import StepFeatures
+
+        features = StepFeatures(job, store, reporter)
+        environment |= features.compute.describe()
+    size = Size(spec.unit, spec.size)
+    out = building / REPLAY_FILE
+    seed = spec.seed or 0
+    make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
+    if size.amount and not shard_info(out).rows:
+        raise empty_replay(spec.unit, spec.size, spec.task)
+    return Made(environment)
+
+
+def _step(
+    job: Job[StepSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    if job.local.processes * job.local.hosts > 1:
+        from kaizen.jobs.launch import train_in_processes
+
+        return train_in_processes(job, store, building, reporter, watch)
+    from kaizen.training.step import run_step
+
+    return run_step(job, store, building, reporter, watch)
+
+
+def _evaluation(
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.evaluation.run import run_evaluation
+
+    return run_evaluation(job, store, building, reporter)
+
+
+def _reference(
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.evaluation.run import run_reference
+
+    return run_reference(job, store, building, reporter)
+
+
+def _summary(
+    job: Job[SummarySpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.report.node import run_summary
+
+    run_summary(job, store, building)
+    return Made(_versions("matplotlib", "numpy", "pyarrow"))
+
+
+def _versions(*packages: str) -> dict[str, Any]:
+    return {package: installed_version(package) for package in packages}
+
+
+MAKERS: dict[Kind, Maker] = {
+    Kind.SHARDS: _shards,
+    Kind.REPLAY: _replay,
+    Kind.STEP: _step,
+    Kind.EVALUATION: _evaluation,
+    Kind.REFERENCE: _reference,
+    Kind.SUMMARY: _summary,
+}

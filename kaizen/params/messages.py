@@ -1,0 +1,69 @@
+"""How problems of parameters read: each is its key's path, the value, what is wrong and the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kaizen.params import Params
+from kaizen.params.base import section_class
+
+# pydantic's error types -> what to do about it; the others speak for themselves.
+_FIXES = {
+    "missing": "add it",
+    "list_type": "write a list, as in [1, 2]",
+    "dataclass_type": "write a mapping of its keys",
+    "string_type": "put it in quotes",
+    "bool_type": "write true or false",
+}
+
+
+def listing(where: str, problems: Sequence[str]) -> str:
+    """The message about all problems of the file ``where``."""
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}"
+    return f"{where}: {len(problems)} problems\n" + "\n".join(
+        f"  {problem}" for problem in problems
+    )
+
+
+def unknown(name: str, what: str, known: Iterable[str]) -> str:
+    """That a name is not known, and the nearest one, or all."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"{name!r} is not {what}; " + (
+        f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+    )
+
+
+def describe(problem: Mapping[str, Any]) -> str:
+    """One pydantic error as 'key.path: value: what is wrong; the fix'."""
+    path = ".".join(
+        str(part) for part in problem["loc"] if not str(part).startswith(("list[", "constrained-"))
+    )
+    if problem["type"] == "unexpected_keyword_argument":
+        known = known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        fix = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+        return f"{path}: unknown key; {fix}"
+    message = (
+        str(problem["msg"]).replace("Input should be", "must be").replace("Input must", "must")
+    )
+    value = json.dumps(problem["input"], default=str)
+    fix = _FIXES.get(problem["type"], "")
+    return f"{path}: {value[:80]} is not valid: {message}" + (f"; {fix}" if fix else "")
+
+
+def known_keys(location: Sequence[str | int]) -> list[str]:
+    """The keys that the section at ``location`` has, by the type hints from `Params` downwards."""
+    hint: Any = Params
+    for part in location:
+        if dataclasses.is_dataclass(hint):
+            hint = section_class(typing.get_type_hints(hint)[str(part)])
+        else:
+            # A mapping by the user's own names, as `variants`: all its values are of one class.
+            hint = typing.get_args(hint)[-1]
+    return [field.name for field in dataclasses.fields(hint)]

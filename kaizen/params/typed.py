@@ -1,0 +1,142 @@
+"""From JSON to typed dataclasses, checked against their type hints; needs no pydantic.
+
+For what a program of ours wrote: specifications of jobs, parameters that were checked before. What
+a person wrote goes through `kaizen.params.validation`, whose messages name the fix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Build a dataclass, nested ones included, from JSON.
+
+    Raises TypeError that names the place where a key is unknown or missing, or a value has another
+    type than the class says: such JSON did not come from this version.
+    """
+    any_kind = typing.cast(Any, kind)
+    hints = _hints(any_kind)
+    fields = {field.name: field for field in dataclasses.fields(any_kind)}
+    unknown = values.keys() - fields.keys()
+    if unknown:
+        raise TypeError(f"{_at(path, min(unknown))} is unknown")
+    for name, field in fields.items():
+        if name not in values and _is_required(field):
+            raise TypeError(f"{_at(path, name)} is missing")
+    return kind(**{name: _build(hints[name], values[name], _at(path, name)) for name in values})
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """The JSON of a dataclass as `from_dict` takes it, without the fields that are not set.
+
+    A field is not set where it is None and its class gives it that default. The fields of nested
+    classes, which hold parameters, are all there: a default that changes must change keys.
+    """
+    return {
+        field.name: as_json(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if field.default is not None or getattr(value, field.name) is not None
+    }
+
+
+def as_json(value: Any) -> Any:
+    """Nested dataclasses, tuples and enumerations as JSON has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return str(value) if isinstance(value, enum.StrEnum) else value
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _at(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _build(hint: Any, value: Any, path: str) -> Any:
+    """Turn a JSON value into what its type hint names."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _build(arguments[0], value, path)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _build_one_of(arguments, value, path)
+    if origin is typing.Literal:
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
+            return value
+    elif origin in (list, tuple):
+        if isinstance(value, list | tuple):
+            items = [_build(arguments[0], item, _at(path, i)) for i, item in enumerate(value)]
+            return tuple(items) if origin is tuple else items
+    elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if isinstance(value, Mapping):
+            return {k: _build(arguments[1], item, _at(path, k)) for k, item in value.items()}
+    elif dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return from_dict(typing.cast(type, hint), value, path)
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+    elif isinstance(hint, type):
+        return _build_plain(hint, value, path)
+    raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
+
+
+def _build_one_of(hints: tuple[Any, ...], value: Any, path: str) -> Any:
+    """The value as the first of several types that takes it; one that it has exactly goes first."""
+    problem: TypeError | None = None
+    for hint in sorted(hints, key=lambda hint: hint is not type(value)):
+        try:
+            return _build(hint, value, path)
+        except TypeError as error:
+            # What a nested class has to say tells more than the choice of types.
+            problem = problem or (error if isinstance(value, Mapping) else None)
+    names = " or ".join(_name(hint) for hint in hints)
+    raise problem or TypeError(f"{path} must be {names}, not {_shown(value)}")
+
+
+def _build_plain(hint: type, value: Any, path: str) -> Any:
+    if issubclass(hint, enum.StrEnum) and isinstance(value, str):
+        try:
+            return hint(value)
+        except ValueError:
+            raise TypeError(f"{path} must be one of {', '.join(hint)}, not {value!r}") from None
+    # JSON has one kind of number; a boolean is none.
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint or (hint is type(None) and value is None):
+        return value
+    raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
+
+
+def _name(hint: Any) -> str:
+    names = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
+    names |= {type(None): "null"}
+    if typing.get_origin(hint) is typing.Annotated:
+        return _name(typing.get_args(hint)[0])
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if isinstance(typing.get_origin(hint), type):
+        return "a list" if typing.get_origin(hint) in (list, tuple) else "a mapping"
+    return names.get(hint, "a mapping" if dataclasses.is_dataclass(hint) else str(hint))
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60}"

@@ -1,0 +1,81 @@
+"""The plan as it is being made: what its parts share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from kaizen.data.split import make_stream
+from kaizen.params import Params, for_method
+from kaizen.plan import roles
+from kaizen.plan.job import Code, Local
+from kaizen.plan.nodes import DatasetFacts, Node
+from kaizen.plan.specs import ComputeSpec, Spec, StepSpec, spec_json
+from kaizen.store.node_id import Kind, NodeId, node_key
+
+# The hash of the code that a node runs, from its entry modules and packages.
+Fingerprint = Callable[[tuple[str, ...], tuple[str, ...]], str]
+
+DATA_PACKAGES = ("numpy", "pillow")
+TRAIN_PACKAGES = ("numpy", "pillow", "torch")
+
+S = TypeVar("S", bound=Spec)
+
+
+class Draft:
+    """Parameters, facts and stream of a plan, and its nodes, each key once: runs share them."""
+
+    def __init__(self, params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> None:
+        """Divide the classes into tasks; raises KaizenError where the split does not fit them."""
+        self.params = params
+        self.facts = facts
+        # A grid asks for the same few again and again, and each reads sources and packages'
+        # metadata.
+        self.fingerprint = functools.cache(fingerprint)
+        self.stream = make_stream(params.split, facts.classes, facts.domains)
+        self.tasks = self.stream.classes
+        self.of_method = {method: for_method(params, method) for method in params.grid.methods}
+        self.nodes: dict[str, Node[Spec]] = {}
+
+    def node(
+        self,
+        kind: Kind,
+        title: str,
+        spec: S,
+        inputs: Mapping[str, Node[Spec]],
+        code: Code,
+        identities: Mapping[str, str],
+        local: Local | None = None,
+    ) -> Node[S]:
+        """Make a node, or return the one of the same key.
+
+        Its key holds its inputs' keys, but of `shards` only ``identities``: those of the tasks
+        that it reads.
+        """
+        prior = {role: node.key for role, node in inputs.items() if role != roles.SHARDS}
+        identities = prior | dict(identities)
+        code_hash = self.fingerprint(code.modules, code.packages)
+        key = node_key(kind, spec_json(spec), code_hash, identities)
+        if key not in self.nodes:
+            local = with_code(local or Local(), code)
+            node_id = NodeId(kind, key)
+            self.nodes[key] = Node(node_id, title, code_hash, spec, inputs, identities, local)
+        # Of one key, so of one kind and specification.
+        found: Node[S] = self.nodes[key]  # type: ignore[assignment]
+        return found
+
+
+def with_code(local: Local, code: Code) -> Local:
+    """``local`` with the code that the node depends on."""
+    return Local(**{**vars(local), "code": code})
+
+
+def step_inputs(steps: Sequence[Node[StepSpec]]) -> dict[str, Node[Spec]]:
+    """The models of a run's steps, by their roles."""
+    return {roles.step_role(task): node for task, node in enumerate(steps)}
+
+
+def compute_of(steps: Sequence[Node[StepSpec]]) -> ComputeSpec:
+    """Where and how a job that uses these steps' models computes: as they did."""
+    return steps[0].spec.compute

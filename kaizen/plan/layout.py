@@ -1,0 +1,53 @@
+"""Where a plan's nodes are published: readable paths under data/ and results/."""
+
+from __future__ import annotations
+
+from kaizen.plan.nodes import Plan, Run
+from kaizen.plan.point import size_word
+from kaizen.plan.roles import step_role, step_roles
+from kaizen.store.layout import METRICS, Layout
+from kaizen.store.node_id import NodeId
+
+
+def layout_of(plan: Plan) -> Layout:
+    """The plan's nodes, and the paths of their files."""
+    nodes = tuple(node.id for node in plan.nodes.values())
+    return Layout(plan.key, nodes, _folders(plan), _second_places(plan))
+
+
+def _folders(plan: Plan) -> dict[str, NodeId]:
+    folders = {"data/shards": plan.shards.id, "results/summary": plan.summary.id}
+    for run in plan.runs:
+        for task, step in enumerate(run.steps):
+            folders[f"results/models/{run.name}/{step_role(task)}"] = step.id
+        folders[f"results/evaluations/{run.name}"] = run.evaluation.id
+        folders |= _replay_folders(run)
+    for reference in plan.references:
+        for task, step in enumerate(reference.steps):
+            folders[f"results/models/{reference.name}/task-{task:02d}"] = step.id
+        folders[f"results/evaluations/{reference.name}"] = reference.evaluation.id
+    return folders
+
+
+def _replay_folders(run: Run) -> dict[str, NodeId]:
+    folders = {}
+    size = size_word(run.point.replay_size or 0, run.point.replay_unit)
+    for task, replay in enumerate(run.replays, start=1):
+        folder = f"data/replay/{replay.spec.policy}-{size}"
+        if step_roles(replay.inputs):
+            # Made with the models of this run's steps.
+            folder += f"/{run.name}"
+        folders[f"{folder}/{step_role(task)}"] = replay.id
+    return folders
+
+
+def _second_places(plan: Plan) -> dict[str, tuple[NodeId, str]]:
+    """Where people and tools look for files of the summary: cards beside what they describe."""
+    summary = plan.summary.id
+    places = {
+        METRICS: (summary, "metrics.json"),
+        "data/shards/README.md": (summary, "cards/data.md"),
+    }
+    for run in plan.runs:
+        places[f"results/models/{run.name}/README.md"] = (summary, f"cards/{run.name}.md")
+    return places

@@ -1,0 +1,266 @@
+"""What the planner writes and a job reads: one dataclass for each kind of node, without torch.
+
+A job sees these; as JSON they stand under ``params`` in its specification and in its node's
+record, and are hashed into its key. So they hold what a node depends on and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from kaizen.errors import KaizenError
+from kaizen.params import (
+    AugmentParams,
+    ClassifierDistillParams,
+    DatasetParams,
+    EvaluationParams,
+    FeatureDistillParams,
+    ImageParams,
+    LabelsParams,
+    NetworkParams,
+    OptimisationParams,
+    ReportParams,
+    SplitParams,
+    SSLParams,
+)
+from kaizen.params.registry import FEATURE_DISTILLERS
+from kaizen.params.typed import from_dict, to_dict
+from kaizen.plan.point import Point
+from kaizen.store.node_id import Kind
+from kaizen.store.records import Record
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ShardsSpec:
+    """The task shards of a stream.
+
+    ``dataset`` and ``labels`` lack what does not decide the shards' content; see
+    `ShardsSpec.dataset_params`. ``classes`` are the names of all classes in label order.
+    ``found`` is what the source left out (`kaizen.data.sources.base.Source.found`): tasks.json
+    holds it, and steps do not depend on it.
+    """
+
+    dataset: dict[str, Any]
+    split: dict[str, Any]
+    labels: dict[str, Any]
+    classes: list[str]
+    found: dict[str, Any]
+
+    def dataset_params(self, path: str | None, classes: list[str] | str | None) -> DatasetParams:
+        """The dataset, which lies at ``path``; parameters that its source does not read have their
+        defaults.
+        """
+        return from_dict(DatasetParams, self.dataset | {"path": path, "classes": classes})
+
+    def split_params(self) -> SplitParams:
+        """How the stream is split, see `kaizen.data.split.effective_split`."""
+        return from_dict(SplitParams, self.split)
+
+    def labels_params(self) -> LabelsParams:
+        """Which labels are kept."""
+        return from_dict(LabelsParams, self.labels)
+
+
+@dataclass(frozen=True)
+class ComputeSpec:
+    """Where and how a job that uses a step's model computes: as the step did."""
+
+    threads: int
+    device: Device
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """The replay shard of the step of ``task``, from the tasks before it.
+
+    ``classes[t]`` are the labels of task t. ``seed`` is set where the policy draws, ``compute``
+    where it looks at features.
+    """
+
+    policy: str
+    unit: str
+    size: float | int
+    task: int
+    classes: list[list[int]]
+    seed: int | None = None
+    compute: ComputeSpec | None = None
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """A training step, as the plan resolved the parameters for its task (or all tasks, jointly),
+    method and variant.
+
+    ``logits`` are the labels that a growing classifier has logits for, in their order; the last
+    ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
+    ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
+    has no use for: distillation without a prior step, replay without a replay shard.
+    ``static_warmup`` is set where heads whose rate is not scheduled start low
+    (`reference_compat.simsiam_predictor_warmup`).
+    """
+
+    method: str
+    seed: int
+    tasks: list[int]
+    num_classes: int
+    ssl: Any
+    model: NetworkParams
+    image: ImageParams
+    augment: AugmentParams
+    train: OptimisationParams
+    stem_padding_2: bool
+    logits: list[int] | None = None
+    new_logits: int | None = None
+    feature_distill: FeatureDistillParams | None = None
+    classifier_distill: ClassifierDistillParams | None = None
+    teacher_train_mode: bool | None = None
+    replay_batch_size: int | None = None
+    longest_loader: bool | None = None
+    static_warmup: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Give the method's parameters their class; raises TypeError where they are another's."""
+        if isinstance(self.ssl, Mapping):
+            section = from_dict(SSLParams, {self.method: self.ssl}, "ssl")
+            object.__setattr__(self, "ssl", getattr(section, self.method))
+
+    @property
+    def compute(self) -> ComputeSpec:
+        """Where and how its model computes."""
+        return ComputeSpec(self.train.threads, self.train.device, self.train.precision)
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """A run's accuracy matrices, or the specialists' and a random network's accuracies.
+
+    ``tasks[t]`` are the labels of task t.
+    """
+
+    evaluation: EvaluationParams
+    tasks: list[list[int]]
+    num_classes: int
+    compute: ComputeSpec
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run in the summary: its point, and the roles of its evaluation and steps among the inputs.
+
+    ``history``: whether the figure of the loss terms shows it.
+    """
+
+    name: str
+    point: Point
+    input: str
+    steps: list[str]
+    history: bool
+
+
+@dataclass(frozen=True)
+class ReferenceEntry:
+    """Specialists and random network of one method and seed, and their role among the inputs."""
+
+    method: str
+    seed: int
+    input: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the report says at its head of the whole grid."""
+
+    dataset: str
+    classes: int
+    tasks: int
+    epochs: int
+    batch_size: int
+    data_fraction: float
+    backbone: str
+    image_size: int
+    labels_fraction: float
+    replay_policy: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """How the images were read and labelled, for the data card."""
+
+    dataset: dict[str, Any]
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """Metrics, tables, figures and cards of a grid. ``classes`` are names in label order,
+    ``tasks[t]`` the labels of task t.
+    """
+
+    report: ReportParams
+    runs: list[RunEntry]
+    references: list[ReferenceEntry]
+    specialists: bool
+    classes: list[str]
+    tasks: list[list[int]]
+    context: Context
+    data: DataFacts
+    found: dict[str, Any]
+
+
+Spec = ShardsSpec | ReplaySpec | StepSpec | EvaluationSpec | SummarySpec
+
+SPECS: dict[Kind, type[Spec]] = {
+    Kind.SHARDS: ShardsSpec,
+    Kind.REPLAY: ReplaySpec,
+    Kind.STEP: StepSpec,
+    Kind.EVALUATION: EvaluationSpec,
+    Kind.REFERENCE: EvaluationSpec,
+    Kind.SUMMARY: SummarySpec,
+}
+
+S = TypeVar("S", bound=Spec)
+
+
+def read_spec(kind: Kind, params: Mapping[str, Any], source: str) -> Spec:
+    """The typed specification of a node of ``kind`` from its JSON.
+
+    Raises KaizenError naming ``source`` and the place where it is none of this version's.
+    """
+    try:
+        return from_dict(SPECS[kind], params, "params")
+    except TypeError as error:
+        raise KaizenError(
+            f"{source}: {error}; take it from this version's `kaizen plan --json`"
+        ) from None
+
+
+def step_spec(record: Record) -> StepSpec:
+    """What a step was trained with, from its record; raises KaizenError where it is no step's."""
+    spec = read_spec(record.id.kind, record.params, f"the record of {record.id}")
+    if not isinstance(spec, StepSpec):
+        raise KaizenError(f"{record.id} is no training step; name a folder with a model")
+    return spec
+
+
+def spec_json(spec: Spec) -> dict[str, Any]:
+    """A specification as JSON, without what is not set."""
+    values = to_dict(spec)
+    if isinstance(spec, StepSpec) and spec.feature_distill is not None:
+        # The other distillers' own parameters have no effect, and a new distiller's no default
+        # that could change this key.
+        for other in FEATURE_DISTILLERS.keys() - {spec.feature_distill.distiller}:
+            values["feature_distill"].pop(other, None)
+    return values
+
+
+def narrowed(value: Any, kind: type[Any]) -> Any:
+    """The fields of ``kind`` taken from an object of a class derived from it."""
+    names = (field.name for field in dataclasses.fields(kind))
+    return kind(**{name: getattr(value, name) for name in names})

@@ -1,0 +1,134 @@
+"""The nodes of training: a step on one task, or jointly on several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from kaizen.params import (
+    VARIANTS,
+    FeatureDistillParams,
+    ImageParams,
+    NetworkParams,
+    OptimisationParams,
+    Params,
+    VariantParams,
+    registry,
+)
+from kaizen.plan import roles
+from kaizen.plan.data_nodes import DataNodes
+from kaizen.plan.draft import TRAIN_PACKAGES, Draft
+from kaizen.plan.job import Code, Local
+from kaizen.plan.nodes import Node
+from kaizen.plan.specs import ReplaySpec, Spec, StepSpec, narrowed
+from kaizen.store.node_id import Kind
+
+# What a specialist is trained with: no prior step, nothing to replay.
+ALONE = VariantParams(False, False, False)
+
+
+def plan_step(
+    draft: Draft,
+    data: DataNodes,
+    title: str,
+    method: str,
+    seed: int,
+    tasks: Sequence[int],
+    switches: VariantParams = ALONE,
+    prior: Node[StepSpec] | None = None,
+    replay: Node[ReplaySpec] | None = None,
+) -> Node[StepSpec]:
+    """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
+    params = draft.of_method[method]
+    modules = ["kaizen.training.step", registry.module_of(registry.SSL_METHODS[method].target)]
+    spec = StepSpec(
+        method=method,
+        seed=seed,
+        tasks=list(tasks),
+        num_classes=len(draft.facts.classes),
+        ssl=getattr(params.ssl, method),
+        model=narrowed(params.model, NetworkParams),
+        image=narrowed(params.image, ImageParams),
+        augment=params.augment,
+        train=narrowed(params.train, OptimisationParams),
+        stem_padding_2=params.reference_compat.stem_padding_2,
+    )
+    if (
+        params.reference_compat.simsiam_predictor_warmup
+        and registry.SSL_METHODS[method].static_heads
+    ):
+        spec = replace(spec, static_warmup=True)
+    if params.model.classifier_head == "growing":
+        spec = _growing(spec, draft.tasks, prior)
+    inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards}
+    if prior is not None:
+        inputs[roles.PRIOR] = prior
+        spec = _distilled(spec, params, switches)
+        if spec.feature_distill is not None:
+            distiller = registry.FEATURE_DISTILLERS[spec.feature_distill.distiller]
+            modules.append(registry.module_of(distiller.target))
+    if replay is not None:
+        inputs[roles.REPLAY] = replay
+        spec = replace(
+            spec,
+            replay_batch_size=params.train.replay_batch_size,
+            longest_loader=params.reference_compat.epoch_length,
+        )
+    packages = TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
+    runtime = params.runtime
+    local = Local(
+        save_every_epochs=runtime.save_every_epochs,
+        processes=runtime.processes,
+        hosts=runtime.hosts,
+    )
+    code = Code(tuple(modules), packages)
+    return draft.node(Kind.STEP, title, spec, inputs, code, data.train_identities(tasks), local)
+
+
+def variant_switches(params: Params, name: str) -> VariantParams:
+    """The switches of a variant: those written in params, else the built-in ones."""
+    return params.variants[name] if name in params.variants else VARIANTS[name]
+
+
+def _growing(
+    spec: StepSpec, classes: Sequence[Sequence[int]], prior: Node[StepSpec] | None
+) -> StepSpec:
+    """The step of a classifier that has logits for the classes seen so far only."""
+    before = (prior.spec.logits or []) if prior else []
+    new = [label for task in spec.tasks for label in classes[task] if label not in before]
+    return replace(
+        spec,
+        logits=before + new,
+        num_classes=len(before + new),
+        new_logits=len(new) if prior else None,
+    )
+
+
+def _distilled(spec: StepSpec, params: Params, switches: VariantParams) -> StepSpec:
+    """The step with what it distils from the prior one."""
+    changes: dict[str, Any] = {}
+    if switches.feature_distill:
+        changes["feature_distill"] = _feature_distill(params, spec.method)
+    if switches.classifier_distill:
+        changes["classifier_distill"] = params.distill.classifier
+    if changes:
+        changes["teacher_train_mode"] = params.reference_compat.teacher_train_mode
+    return replace(spec, **changes)
+
+
+def _feature_distill(params: Params, method: str) -> FeatureDistillParams:
+    """The feature distillation of a method: distiller and weight resolved, the other distillers'
+    own parameters at their defaults, as they have no effect.
+    """
+    feature = params.distill.feature
+    chosen = feature.distiller
+    if chosen == "auto":
+        chosen = registry.SSL_METHODS[method].distiller
+    weight = feature.weight
+    if weight is None:
+        weight = registry.FEATURE_DISTILLERS[chosen].weight
+    defaults = FeatureDistillParams()
+    others = registry.FEATURE_DISTILLERS.keys() - {chosen}
+    unread = {name: getattr(defaults, name) for name in others if hasattr(defaults, name)}
+    return replace(feature, distiller=chosen, weight=weight, **unread)

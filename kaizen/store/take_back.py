@@ -1,0 +1,123 @@
+"""Finished nodes without a store: from the published tree of this checkout, or from DVC's cache.
+
+After `dvc pull`, a fresh clone has all nodes of the tree that it pulled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaizen.errors import KaizenError
+from kaizen.files import read_json
+from kaizen.store.dvc_cache import dvc_outputs
+from kaizen.store.layout import MANIFEST, PROVENANCE
+from kaizen.store.manifest import manifest_entries, published_run_records
+from kaizen.store.node_id import NodeId
+from kaizen.store.records import RECORD, FileEntry, parse_record
+from kaizen.store.store import Store
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """Where a file of a node can be read, and what it must hold."""
+
+    node: NodeId
+    name: str
+    path: Path
+    content: FileEntry
+
+
+@dataclass(frozen=True)
+class PublishedTree:
+    """The files of a published tree, and how its nodes were made: key -> run record."""
+
+    files: Sequence[PublishedFile] = ()
+    run_records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def take_back(nodes: Iterable[NodeId], store: Store, root: Path) -> list[NodeId]:
+    """Put those of ``nodes`` that the store lacks into it from published trees; returns those
+    taken.
+
+    Every file is checked against the manifest and against its node's record, and the record against
+    the key; what does not match is left alone, so that the node is made again.
+    """
+    # A node that is being made is left to its maker, who may take hours.
+    missing = {node for node in nodes if not store.has(node) and not store.is_locked(node)}
+    if not missing:
+        return []
+    taken: list[NodeId] = []
+    for tree in (_workspace_tree(root), _dvc_cache_tree(root)):
+        copies: dict[NodeId, dict[str, list[PublishedFile]]] = {}
+        for file in tree.files:
+            if file.node in missing:
+                copies.setdefault(file.node, {}).setdefault(file.name, []).append(file)
+        for node, files in copies.items():
+            if _take_node(node, files, store, tree.run_records.get(node.key)):
+                missing.discard(node)
+                taken.append(node)
+    return taken
+
+
+def _take_node(
+    node: NodeId,
+    copies: Mapping[str, Sequence[PublishedFile]],
+    store: Store,
+    run_record: dict[str, Any] | None,
+) -> bool:
+    """Put one node into the store if every file that its record names is there and right."""
+    sources: dict[str, Path] = {}
+    for name, files in copies.items():
+        good = next((file.path for file in files if not file.content.mismatch(file.path)), None)
+        if good is None:
+            return False
+        sources[name] = good
+    if RECORD not in sources:
+        return False
+    try:
+        record = parse_record(read_json(sources[RECORD]), node)
+    except KaizenError:
+        return False
+    if record is None or {*record.files, RECORD} != sources.keys():
+        return False
+    if any(entry.mismatch(sources[name]) for name, entry in record.files.items()):
+        return False
+    store.put_link(node, sources, run_record)
+    return True
+
+
+def _workspace_tree(root: Path) -> PublishedTree:
+    """The files that the manifest in this checkout names, at their paths."""
+    if not (root / MANIFEST).is_file():
+        return PublishedTree()
+    try:
+        entries = manifest_entries(read_json(root / MANIFEST))
+    except KaizenError:
+        return PublishedTree()
+    files = [PublishedFile(e.node, e.name, root / path, e.content) for path, e in entries.items()]
+    return PublishedTree(files, published_run_records(root / PROVENANCE))
+
+
+def _dvc_cache_tree(root: Path) -> PublishedTree:
+    """The same files in DVC's cache, found through dvc.lock.
+
+    `dvc repro` removes a stage's outputs before it runs the stage; what an unchanged node needs is
+    then in the cache only.
+    """
+    objects = dvc_outputs(root)
+    if MANIFEST not in objects:
+        return PublishedTree()
+    try:
+        entries = manifest_entries(read_json(objects[MANIFEST]))
+    except KaizenError:
+        return PublishedTree()
+    files = [
+        PublishedFile(entry.node, entry.name, objects[path], entry.content)
+        for path, entry in entries.items()
+        if path in objects
+    ]
+    known = published_run_records(objects[PROVENANCE]) if PROVENANCE in objects else {}
+    return PublishedTree(files, known)

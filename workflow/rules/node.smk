@@ -1,0 +1,23 @@
+# What the rules of all nodes have in common. Each of them names its files and what its jobs ask of the machine.
+
+
+rule node:
+    """Make one node of the plan; the base of the other rules, which itself makes none."""
+    input:
+        kz.inputs,
+    output:
+        kz.pattern("node"),
+    log:
+        "logs/node/{key}.log",
+    benchmark:
+        "logs/node/{key}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        store=kz.store_root,
+        spec=kz.spec,
+        title=kz.title,
+    message:
+        "{params.title}"
+    shell:
+        JOB_COMMAND
