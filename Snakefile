@@ -34,13 +34,21 @@ if workflow.is_main_process:
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(workflow.config_settings, Path.cwd())
+kz = workflow_of_config(
+    workflow.config_settings, Path.cwd(), is_job=not workflow.is_main_process
+)
 
 
 # Braces in the checkout's path are none of a pattern's.
 ENVIRONMENT = f"{workflow.basedir}/workflow/envs/kaizen.yaml".replace(
     "{", "{{"
 ).replace("}", "}}")
+
+
+# Not for a dry run, which must not let go of what the checkout's last run needs.
+onstart:
+    if workflow.is_main_process:
+        kz.register()
 
 
 wildcard_constraints:

@@ -6,9 +6,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import secrets
 import socket
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,9 @@ from typing import Any
 from kaizen.errors import KaizenError
 
 _HASH_CHUNK = 1 << 20
+# What a file of JSON may have; those of the largest plans have a tenth of either.
+MOST_BYTES = 1 << 28
+MOST_DEPTH = 100
 
 _WRITE_HINTS = {
     errno.ENOSPC: "free some space there, or set KAIZEN_STORE to a folder on a larger disk",
@@ -107,6 +114,19 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name beside ``path`` for a file that is to be renamed to it; it names host and
+    process.
+    """
+    name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    return path.with_name(name)
+
+
+def is_temporary(name: str, final: str) -> bool:
+    """Whether ``name`` is one that `temporary_beside` makes for a file named ``final``."""
+    return re.fullmatch(rf"\.{re.escape(final)}\.[^/]+\.\d+\.[0-9a-f]{{8}}\.tmp", name) is not None
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
@@ -114,11 +134,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises KaizenError where the disk is full or the folder cannot be written.
     """
-    host = socket.gethostname()
-    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, host)
+        _remove_leftovers(path, socket.gethostname())
         try:
             yield temporary
             with open(temporary, "rb") as file:
@@ -140,15 +159,110 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raises KaizenError that names it when it is absent or not JSON."""
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a regular file of at most ``most`` bytes, in UTF-8.
+
+    Raises KaizenError that names it where it is absent, something else, longer, or no text.
+    """
+    with _explain_read_errors(path, "readable"):
+        return _read_text(path, most)
+
+
+def _read_text(path: Path, most: int) -> str:
+    # A pipe without a writer would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > most:
+        raise ValueError(f"longer than {most} bytes")
+    return content.decode("utf-8")
+
+
+@contextlib.contextmanager
+def _explain_read_errors(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run `kaizen plan` to see what is missing"
         ) from error
     except (OSError, ValueError) as error:
-        raise KaizenError(
-            f"{path} is not readable JSON ({error}); delete it and run again"
-        ) from error
+        raise KaizenError(f"{path} is not {what} ({error}); delete it and run again") from error
+
+
+def parse_json(text: str) -> Any:
+    """A JSON text as this code writes it; raises ValueError where it is not that.
+
+    Refused are numbers that are none (NaN, Infinity, 1e999), a name given twice in one mapping,
+    lone surrogates, and a value more than `MOST_DEPTH` deep.
+    """
+    try:
+        value = json.loads(
+            text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_names_once
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    _check_value(value)
+    return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is given twice")
+    return found
+
+
+def _check_value(value: Any) -> None:
+    """Refuse what is nested too deep, and texts that cannot be written as UTF-8."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                item.encode()
+            elif isinstance(item, dict):
+                inner.extend(item)
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        if not inner:
+            return
+        level = inner
+    raise ValueError("it is nested too deep")
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control characters, and those that turn the
+    direction of writing, become "\N{REPLACEMENT CHARACTER}".
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl") else c
+        for c in text
+    )
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Read a JSON file of at most ``most`` bytes; raises KaizenError that names it when it is
+    absent or not JSON, see `parse_json`.
+    """
+    with _explain_read_errors(path, "readable JSON"):
+        return parse_json(_read_text(path, most))

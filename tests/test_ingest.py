@@ -239,13 +239,12 @@ def test_workers_end_when_the_ingestion_is_killed(root: Path, tmp_path: Path) ->
         "print(flush=True))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    job = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    assert job.stdout is not None
-    job.stdout.readline()
-    job.send_signal(signal.SIGKILL)
-    job.wait()
+    ) as job:
+        assert job.stdout is not None
+        job.stdout.readline()
+        job.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

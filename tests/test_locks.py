@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -268,12 +269,12 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
     elsewhere.mkdir()
     put_on_path("squeue", "exit 0", tmp_path / "bin", monkeypatch)
     with (
-        worker(store.lock_file(NodeId.of("step", "1")), folder=here) as ours,
-        worker(store.lock_file(NodeId.of("step", "2")), folder=elsewhere) as other,
+        worker(store.lock_file(NodeId.of("step", "1" * 32)), folder=here) as ours,
+        worker(store.lock_file(NodeId.of("step", "2" * 32)), folder=elsewhere) as other,
     ):
         assert [(str(making.node), making.holder.pid) for making in nodes_being_made(store)] == [
-            ("step/1", ours.pid),
-            ("step/2", other.pid),
+            (f"step/{'1' * 32}", ours.pid),
+            (f"step/{'2' * 32}", other.pid),
         ]
         record_workflow(here)
         with pytest.raises(
@@ -285,7 +286,43 @@ def test_cancelling_ends_what_a_killed_snakemake_left_and_nothing_else(
         (left,) = (here / ".kaizen/workflows").glob("*.json")
         left.write_text(json.dumps(json.loads(left.read_text()) | {"started": "1"}))
         jobs, local = cancel(store, here)
-        assert jobs == [] and [making.node.key for making in local] == ["1"]
+        assert jobs == [] and [making.node.key for making in local] == ["1" * 32]
         assert ours.wait(timeout=60) != 0
         assert other.poll() is None
         assert living_workflows(here) == [] and list((here / ".kaizen/workflows").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pid": "ours", "started": "1"},
+        {"pid": "ours", "started": ""},
+        {"pid": "ours", "machine": "0" * 32},
+        {"pid": "ours", "machine": ""},
+        {"pid": "-ours"},
+        {"pid": -1},
+        {"pid": 0},
+        {"pid": 1},
+        {"pid": 1 << 70},
+        {"pid": "another user's"},
+    ],
+    ids=str,
+)
+def test_a_number_in_a_lock_file_is_signalled_only_if_it_is_that_process(
+    changes: Mapping[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, here = Store(tmp_path / "store"), tmp_path / "here"
+    here.mkdir()
+    path = store.lock_file(NodeId.of("step", "1" * 32))
+    with worker(path, folder=here) as ours:
+        holder = json.loads(path.read_text())
+        numbers = {"ours": ours.pid, "-ours": -ours.pid, "another user's": ours.pid}
+        pid = changes["pid"]
+        changed = holder | changes | {"pid": numbers.get(str(pid), pid)}
+        path.write_text(json.dumps(changed))
+        if pid == "another user's":
+            monkeypatch.setattr(os, "geteuid", lambda: os.stat(path).st_uid + 1)
+        assert cancel(store, here) == ([], [])
+        time.sleep(0.3)
+        # It may end by itself, where the file names it no more.
+        assert ours.poll() != -signal.SIGTERM

@@ -22,6 +22,7 @@ import pytest
 from conftest import REPOSITORY, make_plan
 from made_up import CLASSES, EPOCHS, TASKS, THREE, grid, histories, history
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from scipy import stats
@@ -36,9 +37,9 @@ from kaizen.plan.point import Point
 from kaizen.report import canvas, tables
 from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
-from kaizen.report.series import group
+from kaizen.report.series import Series, group
 from kaizen.report.summary import write_summary
-from kaizen.report.tables import cell
+from kaizen.report.tables import Row, cell
 from kaizen.report.terminal import print_table
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
@@ -508,58 +509,97 @@ def panel_lines(axes: Axes) -> dict[str, tuple[Any, np.ndarray]]:
     return found
 
 
-def test_every_loss_term_has_a_panel_with_the_variants_that_have_it() -> None:
+class Losses(NamedTuple):
+    """Panels of loss terms, and what they show."""
+
+    panels: list[Axes]
+    series: list[Series]
+    runs: list[RunResult]
+
+
+EVERYONE = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
+# The panels' titles, and who has a line in each.
+PANELS = [
+    (r"$\mathcal{L}_{FE}^{CT}$ self-supervised loss", EVERYONE),
+    (r"$\mathcal{L}_{FE}^{KD}$ feature distillation", {"Kaizen", "CaSSLe"}),
+    (r"$\mathcal{L}_{C}^{CT}$ classifier cross-entropy", EVERYONE),
+    (r"$\mathcal{L}_{C}^{KD}$ classifier distillation", {"Kaizen"}),
+]
+
+
+@pytest.fixture(scope="module")
+def losses() -> Losses:
+    """The panels of two methods' loss terms, one after the other, their series and runs."""
     runs, _ = grid(("simclr", "byol"), THREE)
     series = group(runs, [])
     with canvas.style():
         drawn = loss_terms(series, histories(runs), "t")
     assert drawn is not None
-    figure, _ = drawn
-    names = [
-        "self-supervised loss",
-        "feature distillation",
-        "classifier cross-entropy",
-        "classifier distillation",
-    ]
-    parts = [("FE", "CT"), ("FE", "KD"), ("C", "CT"), ("C", "KD")]
-    titles = [
-        rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}"
-        for (a, b), name in zip(parts, names, strict=True)
-    ]
-    assert [axes.get_title() for axes in figure.axes] == titles * 2
-    assert all(axes.title.get_parse_math() for axes in figure.axes)
-    everyone = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
-    shown = [everyone, {"Kaizen", "CaSSLe"}, everyone, {"Kaizen"}]
+    return Losses(drawn[0].axes, series, runs)
+
+
+def test_every_loss_term_has_a_panel(losses: Losses) -> None:
+    panels, _, _ = losses
+    assert [axes.get_title() for axes in panels] == [title for title, _ in PANELS] * 2
+    assert all(axes.title.get_parse_math() for axes in panels)
+
+
+def test_a_panel_has_the_variants_that_have_its_term_in_their_colours(losses: Losses) -> None:
+    panels, series, _ = losses
     colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
-    for axes, labels in zip(figure.axes, shown * 2, strict=True):
-        lines = panel_lines(axes)
-        assert {label: colour for label, (colour, _) in lines.items()} == {
-            label: colours[label] for label in labels
-        }
+    for axes, (_, labels) in zip(panels, PANELS * 2, strict=True):
+        found = {label: colour for label, (colour, _) in panel_lines(axes).items()}
+        assert found == {label: colours[label] for label in labels}
+
+
+def test_the_panels_show_all_epochs_of_all_tasks(losses: Losses) -> None:
+    panels, _, _ = losses
+    for axes in panels:
         assert axes.get_xlim() == (0, TASKS * EPOCHS)
         assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
-        for label, (_, points) in lines.items():
+        for label, (_, points) in panel_lines(axes).items():
             first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
             assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
+
+
+def test_a_line_is_drawn_through_the_values_of_the_history(losses: Losses) -> None:
+    panels, _, runs = losses
     of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [
+    assert panel_lines(panels[1])["CaSSLe"][1][:, 1].tolist() == [
         e["L_FE_KD"] for e in of_cassle[EPOCHS:]
     ]
 
 
-def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm() -> None:
+@pytest.fixture
+def two_terms() -> tuple[Figure, list[Row]]:
+    """Figure and rows of a run with two of the terms: one is negative once, the other spans
+    magnitudes.
+    """
     run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History(
-        Point("simclr", "no_distill", None, "proportion", 0), (tuple(v | absent for v in values),)
-    )
+    traced = History(run.point, (tuple(v | absent for v in values),))
     drawn = loss_terms(group([run], []), [traced], "t")
     assert drawn is not None
-    figure, rows = drawn
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    return drawn
+
+
+def test_terms_that_nobody_has_take_no_panel(two_terms: tuple[Figure, list[Row]]) -> None:
+    figure, rows = two_terms
+    assert len(figure.axes) == 2
     assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
     assert list(panel_lines(figure.axes[0])) == ["No distillation"]
+
+
+def test_positive_terms_over_magnitudes_get_a_logarithm(
+    two_terms: tuple[Figure, list[Row]],
+) -> None:
+    figure, _ = two_terms
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+
+
+def test_without_a_history_there_is_no_figure_of_losses() -> None:
+    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     assert loss_terms(group([run], []), [], "t") is None
 
 

@@ -46,16 +46,32 @@ def add_commands(commands: Commands) -> None:
 
 def _gc(options: argparse.Namespace) -> None:
     from kaizen.store.garbage import collect, parse_size
-    from kaizen.store.users import forget, users
+    from kaizen.store.users import forget, registrations, user_of
 
     workflow = workflow_of(options)
+    store, checkout = workflow.store, Path.cwd()
     keep = parse_size(options.keep) if options.keep else None
     if options.forget:
-        forget(workflow.store, options.forget.absolute())
-    workflow.register()
-    for user in users(workflow.store):
-        print(f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host})")
-    garbage = collect(workflow.store, keep, options.delete)
+        forget(store, options.forget.absolute())
+    here = user_of(store, checkout, workflow.plan.key, workflow.layout.nodes)
+    if options.delete:
+        workflow.register()
+    found = registrations(store, here)
+    planned = [(user, why) for _, user, why in found.living]
+    if not any(user.plan == here.plan and user.is_of(here) for user, _ in planned):
+        planned.append((here, ""))
+    for user, why in planned:
+        more = f"; {why}" if why else ""
+        print(
+            f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host}){more}"
+        )
+    for path in found.unreadable:
+        print(
+            f"kaizen: {path} says of whom it is in no way that this version reads, so no node is "
+            f"removed that may be its; `kaizen gc --forget {path}` if its checkout is gone",
+            file=sys.stderr,
+        )
+    garbage = collect(store, keep, options.delete, here)
     total = sum(item.size for item in garbage) / 1e6
     for item in garbage:
         print(f"{item.size / 1e6:10.1f} MB  {item.path}")

@@ -61,8 +61,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from kaizen.files import sha256_text
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
+    from kaizen.store.layout import check_places
+    from kaizen.store.users import register
     from kaizen.training.reporter import reporter
 
     workflow = None
@@ -70,9 +73,14 @@ def _run(options: argparse.Namespace) -> None:
         jobs = _jobs_of_file(options.plan)
     else:
         workflow = workflow_of(options)
-        workflow.register()
         jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
     store = open_store(options.store)
+    check_places(Path.cwd(), store.root, None)
+    nodes = [job.id for job in jobs]
+    # A plan from a file takes no other's place: this checkout's own still needs its nodes.
+    named = sha256_text(" ".join(sorted(str(node) for node in nodes)))
+    name = workflow.plan.key if workflow else f"file {named[:32]}"
+    register(store, Path.cwd(), name, nodes, firm=workflow is not None)
     _check_device(job for job in jobs if not store.has(job.id))
     stop = StopRequest()
     stop.listen()
@@ -118,8 +126,7 @@ def _check_device(jobs: Iterable[Job[Any]]) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from kaizen.files import write_json
-    from kaizen.jobs.workflow import Workflow
+    from kaizen.jobs.workflow import Workflow, write_marker
     from kaizen.params.validation import validate
 
     if options.values:
@@ -137,18 +144,16 @@ def _publish(options: argparse.Namespace) -> None:
     workflow.register()
     _publish_and_show(workflow)
     if options.marker:
-        for old in (
-            *options.marker.parent.glob("*.json"),
-            *options.marker.parent.glob(".*.json.*.tmp"),
-        ):
-            old.unlink()
-        write_json(options.marker, {"plan": workflow.plan.key})
+        write_marker(options.marker, workflow.plan.key)
 
 
 def _publish_and_show(workflow: Workflow) -> None:
     from kaizen.store.publish import publish
 
-    publish(workflow.layout, workflow.store, workflow.root)
+    def tell(text: str) -> None:
+        print(f"kaizen: {text}", file=sys.stderr)
+
+    publish(workflow.layout, workflow.store, workflow.root, tell)
     print_results()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
-from kaizen.store.layout import MANIFEST, Layout
+from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
 from kaizen.store.store import Store
@@ -63,12 +64,18 @@ class Workflow:
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
-        """Plan an experiment in the checkout ``root``; changes nothing there and in the store."""
+        """Plan an experiment in the checkout ``root``; changes nothing there and in the store.
+
+        Raises KaizenError where the parameters, the data, or the places of either are wrong.
+        """
+        store = Store(default_store(root))
+        raw = Path(params.dataset.path).expanduser().absolute() if params.dataset.path else None
+        check_places(root, store.root, raw)
         source = open_data(params.dataset)
         facts = dataset_facts(params.dataset, root, source)
         refuse_loss_of_colour(source, params.image)
         plan = build_plan(params, facts, code_fingerprint)
-        return cls(params, plan, Store(default_store(root)), root, source=source)
+        return cls(params, plan, store, root, source=source)
 
     @classmethod
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
@@ -93,11 +100,11 @@ class Workflow:
             return []
         return describe(self.source, self.params.image, self.plan.facts.found)
 
-    def register(self) -> None:
+    def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects
-        them.
+        them; ``firm`` where they are to be made, see `kaizen.store.users`.
         """
-        register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes)
+        register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes, firm)
 
     def done(self, node: Node[Spec]) -> bool:
         """Whether a node is finished."""
@@ -209,6 +216,14 @@ class Workflow:
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 
 
+def write_marker(path: Path, plan: str) -> None:
+    """Write what `Workflow.publication` asks for, and remove the earlier ones beside it."""
+    for old in path.parent.glob("*.json"):
+        if re.fullmatch(r"[0-9a-f]{8,64}-\d+-\d+", old.stem):
+            old.unlink(missing_ok=True)
+    write_json(path, {"plan": plan})
+
+
 def use_this_environment(checkout: str) -> None:
     """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment
     is activated.
@@ -219,9 +234,11 @@ def use_this_environment(checkout: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
 
 
-def workflow_of_config(settings: Any, root: Path) -> Workflow:
+def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workflow:
     """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
-    the Snakefile.
+    the Snakefile, which may be read for a dry run, and is read again by a cluster's jobs
+    (``is_job``).
+
 
     Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
     equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
@@ -239,7 +256,8 @@ def workflow_of_config(settings: Any, root: Path) -> Workflow:
         named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
         workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
         workflow.prepare_store()
-        workflow.register()
+        if not is_job:
+            workflow.register(firm=False)
         workflow.only = _node_named(only, workflow.plan) if only else None
     except KaizenError as error:
         print(f"kaizen: {error}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Garbage collection: what no checkout that uses the store needs any more.
 
-The nodes of every checkout's last plan (`kaizen.store.users`) are kept as long as the checkout
-exists. The rest may go: all of it, or the longest unused, until the store keeps to a size.
+The nodes of every checkout's last plan (`kaizen.store.users`) are kept unless the checkout is
+known to be gone. The rest may go: all of it, or the longest unused, until the store keeps to a
+size.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors
 from kaizen.store.locks import remove_if_free
-from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.node_id import Kind, NodeId, is_key
 from kaizen.store.store import Store
-from kaizen.store.users import forget_the_gone, store_gate, users
+from kaizen.store.users import User, registrations, store_gate
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -37,21 +38,28 @@ class Garbage:
     used: float
 
 
-def collect(store: Store, keep: int | None, really: bool) -> list[Garbage]:
+def collect(
+    store: Store, keep: int | None, really: bool, also: User | None = None
+) -> list[Garbage]:
     """Find what no user of the store needs, and remove it if ``really``; returns it.
 
     With ``keep`` only so much, the longest unused first, that the whole store then has at most that
-    many bytes.
+    many bytes. ``also`` counts as registered. Where a registration cannot be read, nothing goes
+    that somebody could use.
     """
     # No checkout may come to rely on a node between the finding and the removing.
     with store_gate(store, fcntl.LOCK_EX):
-        needed = {node for user in users(store) for node in user.nodes}
-        garbage = find_garbage(store, needed)
+        found = registrations(store, also)
+        needed = {node for _, user, _ in found.living for node in user.nodes}
+        garbage = find_garbage(store, needed | (also.nodes if also else set()))
+        if found.unreadable:
+            garbage = [item for item in garbage if not item.used]
         if keep is not None:
             garbage = _beyond(garbage, _size(store.root) - keep)
         if really:
             delete(garbage)
-            forget_the_gone(store)
+            for path in found.lapsed:
+                path.unlink(missing_ok=True)
             for path in (store.root / ".locks").glob("*-*"):
                 remove_if_free(path)
     return garbage
@@ -65,12 +73,16 @@ def find_garbage(store: Store, needed: set[NodeId]) -> list[Garbage]:
     for kind in Kind:
         for folder in sorted((store.root / kind).glob("*")):
             temporary = folder.name.startswith(".")
-            node = NodeId(kind, folder.name.split(".")[1] if temporary else folder.name)
+            key = folder.name.split(".")[1] if temporary else folder.name
+            if not is_key(key) or (temporary and folder.suffix not in (".tmp", ".gone")):
+                continue
+            node = NodeId(kind, key)
             if (node not in needed or temporary) and not store.is_locked(node):
                 garbage.append(_garbage(folder, usable=not temporary))
     for folder in sorted((store.root / ".work").glob("*")):
         if folder.name.startswith("."):
-            garbage.append(_garbage(folder, usable=False))
+            if folder.suffix == ".gone":
+                garbage.append(_garbage(folder, usable=False))
         elif (work := NodeId.from_file_name(folder.name)) is not None:
             finished = store.has(work)
             if (work not in needed or finished) and not store.is_locked(work):
@@ -95,7 +107,7 @@ def delete(garbage: Sequence[Garbage]) -> None:
         gone = item.path.with_name(f".{item.path.name.lstrip('.')}.{secrets.token_hex(4)}.gone")
         with explain_write_errors(item.path), contextlib.suppress(FileNotFoundError):
             os.replace(item.path, gone)
-            if gone.is_dir():
+            if gone.is_dir() and not gone.is_symlink():
                 shutil.rmtree(gone)
             else:
                 gone.unlink()
@@ -125,9 +137,9 @@ def _beyond(garbage: Sequence[Garbage], excess: int) -> list[Garbage]:
 
 
 def _garbage(path: Path, usable: bool) -> Garbage:
-    return Garbage(path, _size(path), path.stat().st_mtime if usable else 0.0)
+    return Garbage(path, _size(path), path.lstat().st_mtime if usable else 0.0)
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_file())
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_file() or file.is_symlink())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from pathlib import Path
+
+from kaizen.files import temporary_beside
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -17,7 +18,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     store: an edit of it would write into a finished node.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(target)
     source = source.resolve()
     try:
         try:

@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaizen.errors import Interrupted, Superseded
-from kaizen.files import explain_write_errors
+from kaizen.errors import Interrupted, KaizenError, Superseded
+from kaizen.files import explain_write_errors, parse_json, printable, read_text
+from kaizen.store.processes import Process, this_process
 from kaizen.store.scheduler import ClusterJob, is_over, this_job
 
 _POLL_SECONDS = 0.5
@@ -32,6 +33,7 @@ _POLL_SECONDS = 0.5
 _GLANCE_SECONDS = 1.0
 # A waiting process asks the scheduler so often whether the holder's job is over.
 _ASK_SECONDS = 60.0
+_LONGEST_HOLDER = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Holder:
     folder: str
     title: str = ""
     job: ClusterJob | None = None
+    machine: str = ""
+    started: str = ""
+
+    @property
+    def process(self) -> Process:
+        """Its process."""
+        return Process(self.machine, self.pid, self.started)
 
     def __str__(self) -> str:
         job = f", {self.job.scheduler} job {self.job.number}" if self.job else ""
@@ -56,10 +65,19 @@ class Holder:
 def read_holder(path: Path) -> Holder | None:
     """The holder that a lock's file names; None where it names none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path, _LONGEST_HOLDER))
         job = found.pop("job")
-        return Holder(**found, job=ClusterJob(**job) if job else None)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        holder = Holder(**found, job=ClusterJob(**job) if job else None)
+        texts = [holder.token, holder.host, holder.user, holder.folder, holder.title]
+        texts += [holder.machine, holder.started]
+        texts += [holder.job.scheduler, holder.job.number] if holder.job else []
+        if not all(isinstance(text, str) and printable(text) == text for text in texts):
+            return None
+        if type(holder.pid) is not int or holder.pid < 1:
+            return None
+        time.localtime(holder.since)
+        return holder
+    except (KaizenError, ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         return None
 
 
@@ -116,11 +134,12 @@ def hold(
     tell: Callable[[str], None] = lambda text: None,
     stop: Callable[[], bool] = lambda: False,
     title: str = "",
+    doing: str = "making the same node",
 ) -> Iterator[NodeLock]:
     """Hold the lock at ``path``; waits for a holder that is alive, after telling who it is and what
     can be done.
 
-    ``title`` is what others are told of the work.
+    ``title`` is what others are told of the work, ``doing`` what they are told that they wait for.
 
     Fences a holder that the scheduler has given up: an earlier start of this very job, which was
     requeued, or a job that is over. Raises KaizenError where the file cannot be written,
@@ -129,8 +148,19 @@ def hold(
     job = this_job()
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    token, host, pid = secrets.token_hex(8), socket.gethostname(), os.getpid()
-    own = Holder(token, host, pid, user_name(), time.time(), os.getcwd(), title, job)
+    token, host, me = secrets.token_hex(8), socket.gethostname(), this_process()
+    own = Holder(
+        token,
+        host,
+        me.pid,
+        printable(user_name()),
+        time.time(),
+        printable(os.getcwd()),
+        printable(title),
+        job,
+        me.machine,
+        me.started,
+    )
     # The last holder that was announced, and when its scheduler was last asked.
     last_announced, asked_scheduler_at = "", 0.0
     while (descriptor := _try(path)) is None:
@@ -143,7 +173,7 @@ def hold(
                     tell(f"takes over from {holder}, which its scheduler has given up")
                     _write(path, own)
                 elif is_new:
-                    tell(_waiting_for(holder, path))
+                    tell(_waiting_for(holder, path, doing))
                 last_announced = holder.token
         if stop():
             raise Interrupted(
@@ -167,9 +197,9 @@ def _may_take_over(holder: Holder, job: ClusterJob | None) -> bool:
     return holder.job is not None and (holder.job == job or is_over(holder.job))
 
 
-def _waiting_for(holder: Holder, path: Path) -> str:
+def _waiting_for(holder: Holder, path: Path, doing: str) -> str:
     return (
-        f"waits for {holder}, which is making the same node; `kaizen jobs` lists all such. If it "
+        f"waits for {holder}, which is {doing}; `kaizen jobs` lists all such. If it "
         f"is gone (a host that died, a file system without locks), remove {path}"
     )
 

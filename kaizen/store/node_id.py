@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 
 KEY_LENGTH = 32
+_KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 # Raised when nodes made before must not be used any more, though nothing that a key hashes tells
 # them apart: a new layout of a node's files, say. Raising it makes every node of every user again.
 KEY_VERSION = 1
@@ -25,6 +27,11 @@ class Kind(enum.StrEnum):
     EVALUATION = "evaluation"
     REFERENCE = "reference"
     SUMMARY = "summary"
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value is written as a key is."""
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -56,12 +63,24 @@ class NodeId:
             raise KaizenError(f"kind {kind!r} is unknown, not one of {kinds}") from None
 
     @classmethod
+    def read(cls, kind: Any, key: Any) -> NodeId:
+        """From what a file says; raises KaizenError where it is not a kind and a key, which become
+        parts of paths.
+        """
+        if not isinstance(kind, str) or not is_key(key):
+            raise KaizenError(
+                f"{str(kind)[:20]!r} and {str(key)[:40]!r} are not a node's kind and its key, "
+                f"which is {KEY_LENGTH} hexadecimal digits"
+            )
+        return cls.of(kind, key)
+
+    @classmethod
     def from_file_name(cls, name: str) -> NodeId | None:
         """The node that `file_name` made ``name`` of; None where it is none."""
         kind, _, key = name.partition("-")
         try:
-            return cls(Kind(kind), key) if key else None
-        except ValueError:
+            return cls.read(kind, key)
+        except KaizenError:
             return None
 
 

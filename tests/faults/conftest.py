@@ -9,7 +9,41 @@ import pytest
 from conftest import MadeOnce
 from project import Project, make_project
 
+from faults.table import CHECKED, Fault
 from faults.warm import Warm
+
+HERE = Path(__file__).parent
+# The rows of the table that tests show, and the files these are in.
+SHOWN: set[str] = set()
+COLLECTED: set[str] = set()
+
+
+def rows_of(item: pytest.Item) -> set[str]:
+    """The rows that a test shows: of its mark `rows`, and those that are its parameters."""
+    marked = {name for mark in item.iter_markers("rows") for name in mark.args}
+    given = (
+        item.callspec.params.values()
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else ()
+    )
+    return marked | {value.name for value in given if isinstance(value, Fault)}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note the rows of all tests, also of those that are deselected afterwards."""
+    for item in items:
+        if HERE in item.path.parents:
+            SHOWN.update(rows_of(item))
+            COLLECTED.add(item.path.name)
+
+
+@pytest.fixture(autouse=True)
+def only_its_rows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test checks the rows that it says it shows, and no other."""
+    CHECKED.clear()
+    yield
+    assert rows_of(request.node) >= CHECKED
 
 
 @pytest.fixture(scope="session")

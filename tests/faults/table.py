@@ -33,6 +33,7 @@ class Fault:
 
     def check_text(self, output: str) -> None:
         """The message is a line of the output, which holds no traceback."""
+        CHECKED.add(self.name)
         assert "Traceback" not in output, output
         lines = [" ".join(line.split()) for line in output.splitlines()]
         pattern = re.escape(self.message).replace("…", ".+")
@@ -40,6 +41,9 @@ class Fault:
             f"{self.name}: no line is\n{self.message}\nin\n{output}"
         )
 
+
+# The names of the rows that the current test has checked.
+CHECKED: set[str] = set()
 
 NOTHING = "nothing"
 EPOCHS = "the batches after the last saved epoch"

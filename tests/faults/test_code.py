@@ -139,6 +139,7 @@ def attacks(trace: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", attacks(Path("trace")))
+@pytest.mark.rows("a pickle that calls a function")
 def test_malicious_pickles_are_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +232,7 @@ def tree(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.rows("an archive with paths and links that lead out of it")
 def test_nothing_of_an_archive_is_extracted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +250,7 @@ def test_nothing_of_an_archive_is_extracted(
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.rows("an archive whose member is a link, a device, a pipe or a folder")
 def test_a_member_that_is_no_file_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +267,7 @@ def test_a_member_that_is_no_file_is_refused(
     )
 
 
+@pytest.mark.rows("an archive whose member claims more than there is")
 def test_a_member_that_claims_more_than_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

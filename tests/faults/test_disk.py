@@ -44,7 +44,10 @@ def results(project: Project) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("what", FULL)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=pytest.mark.rows(f"no space for the {what}")) for what in FULL],
+)
 def test_a_full_disk(
     what: str, fresh: Project, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
@@ -65,6 +68,7 @@ def test_a_full_disk(
         assert results(project) == results(finished)
 
 
+@pytest.mark.rows("no space for the parameters of a preset")
 def test_a_full_disk_under_the_parameters(fresh: Project, warm: Warm, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
     disk = project.root / "disk"
@@ -91,7 +95,10 @@ READ_ONLY: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("what", READ_ONLY)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=pytest.mark.rows(f"read-only {what}")) for what in READ_ONLY],
+)
 def test_a_read_only_disk(what: str, finished: Project, warm: Warm, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     place, command = READ_ONLY[what]
