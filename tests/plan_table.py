@@ -51,6 +51,7 @@ REACH: dict[str, list[str]] = {
     "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
     "reference_compat.stem_padding_2": TRAINED,
     "reference_compat.epoch_length": REHEARSED,
+    "reference_compat.simsiam_predictor_warmup": TRAINED,
     "runtime": [],
 }
 
@@ -144,6 +145,12 @@ ROWS = [
     Row("model.width", "model", 17),
     Row("per_method", "per_method", {"simclr": {"train": {"lr": 0.5}}}),
     Row("reference_compat.epoch_length", "reference_compat.epoch_length", True),
+    Row(
+        "reference_compat.simsiam_predictor_warmup",
+        "reference_compat.simsiam_predictor_warmup",
+        True,
+        method="simsiam",
+    ),
     Row("reference_compat.stem_padding_2", "reference_compat.stem_padding_2", True),
     Row("reference_compat.teacher_train_mode", "reference_compat.teacher_train_mode", True),
     Row("replay.memory", "replay", [50], also={"replay.proportion": None}),
@@ -260,6 +267,7 @@ HERDED = {
     "per_method": "replay/[1-4]",
     "train": "replay/[1-4]",
     "reference_compat.stem_padding_2": "replay/[1-4]",
+    "reference_compat.simsiam_predictor_warmup": "replay/[1-4]",
     "distill.feature": "replay/[2-4]",
     "distill.classifier": "replay/[2-4]",
     "train.replay_batch_size": "replay/[2-4]",

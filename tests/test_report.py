@@ -43,6 +43,7 @@ from kaizen.report.tables import Row, cell
 from kaizen.report.terminal import print_table
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.facts import StepFacts, write_facts
 from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
@@ -645,6 +646,7 @@ def write_step(folder: Path, epochs: Epochs | None) -> None:
         {"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}
     ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+    write_facts(StepFacts(8, 8, 8, 0, 0, 8, 0, 1, 0.0625), folder)
 
 
 def write_accuracy(folder: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import golden_reference
 
-from kaizen.training.schedule import learning_rate, scaled_lr
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 
 
 def _rates(
@@ -76,3 +76,9 @@ def test_rates_stay_between_their_bounds() -> None:
 def test_scaling_by_batch_size() -> None:
     assert scaled_lr(1.0, 256) == 1.0
     assert scaled_lr(0.3, 64) == pytest.approx(0.075)
+
+
+def test_a_static_rate_starts_low_for_one_epoch_where_there_is_a_warm_up() -> None:
+    """The reference's SimSiam predictor, and without the switch."""
+    assert [static_rate(epoch, 0.5, 10, 0.003) for epoch in range(4)] == [0.003, 0.5, 0.5, 0.5]
+    assert [static_rate(epoch, 0.5, 0, 0.003) for epoch in range(4)] == [0.5] * 4

@@ -23,6 +23,7 @@ from ssl_models import (
 from torch import nn
 
 from kaizen.params import DINOParams, TrainParams
+from kaizen.params.registry import SSL_METHODS
 from kaizen.ssl.base import Moment, PrototypeMethod
 from kaizen.ssl.dino import clip_each, self_distillation, teacher_temperature_in
 from kaizen.ssl.mocov2plus import info_nce
@@ -124,6 +125,14 @@ def test_only_simsiams_predictor_keeps_its_learning_rate() -> None:
             if group.static
         }
         assert static == ({"predictor"} if method == "simsiam" else set())
+        # Of few images batches are smaller, and so is the rate.
+        rates = {
+            size: parameter_groups(small_model(method), TrainParams(lr=1.0), size)[0].lr
+            for size in (None, 20, 256)
+        }
+        assert rates == {None: 32 / 256, 20: 20 / 256, 256: 1.0}
+        # The plan knows it without torch.
+        assert SSL_METHODS[method].static_heads == bool(static)
 
 
 def test_simsiams_projections_are_standardised_and_its_loss_is_their_negative_cosine() -> None:

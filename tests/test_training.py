@@ -264,6 +264,7 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
                 "teacher_train_mode": True,
                 "stem_padding_2": True,
                 "epoch_length": True,
+                "simsiam_predictor_warmup": True,
             }
         },
         {"replay.proportion": [0.0, 0.25, 1.0]},

@@ -70,6 +70,8 @@ def _replay(
 ) -> Made:
     from kaizen.data.replay.base import Size, no_features
     from kaizen.data.replay.shard import make_replay
+    from kaizen.data.shards import shard_info
+    from kaizen.plan.replay_check import empty_replay
 
     spec, shards = job.spec, job.inputs[roles.SHARDS]
     for task in range(spec.task):
@@ -84,6 +86,8 @@ def _replay(
     out = building / REPLAY_FILE
     seed = spec.seed or 0
     make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
+    if size.amount and not shard_info(out).rows:
+        raise empty_replay(spec.unit, spec.size, spec.task)
     return Made(environment)
 
 

@@ -53,6 +53,7 @@ def dataset_facts(dataset: DatasetParams, root: Path, source: Source | None = No
         tuple(domains["train"]),
         tuple(domains["test"]),
         source.found(cache),
+        tuple(source.train_counts()),
     )
 
 

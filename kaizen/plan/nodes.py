@@ -34,6 +34,9 @@ class DatasetFacts:
     test_domains: tuple[str, ...] = ()
     # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
     found: dict[str, Any] = field(default_factory=dict)
+    # Training images of each class; empty where the source does not know them without reading all.
+    # In no key: what they are shows in the checksums.
+    train_counts: tuple[int, ...] = ()
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""

@@ -102,6 +102,8 @@ class StepSpec:
     ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
     ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
     has no use for: distillation without a prior step, replay without a replay shard.
+    ``static_warmup`` is set where heads whose rate is not scheduled start low
+    (`reference_compat.simsiam_predictor_warmup`).
     """
 
     method: str
@@ -121,6 +123,7 @@ class StepSpec:
     teacher_train_mode: bool | None = None
     replay_batch_size: int | None = None
     longest_loader: bool | None = None
+    static_warmup: bool | None = None
 
     def __post_init__(self) -> None:
         """Give the method's parameters their class; raises TypeError where they are another's."""

@@ -54,6 +54,11 @@ def plan_step(
         train=narrowed(params.train, OptimisationParams),
         stem_padding_2=params.reference_compat.stem_padding_2,
     )
+    if (
+        params.reference_compat.simsiam_predictor_warmup
+        and registry.SSL_METHODS[method].static_heads
+    ):
+        spec = replace(spec, static_warmup=True)
     if params.model.classifier_head == "growing":
         spec = _growing(spec, draft.tasks, prior)
     inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards}

@@ -110,7 +110,8 @@ class SwAV(PrototypeMethod):
         """The batch's assignments [N, K], from its scores [N, K] and, from its epoch on, those of
         the view's queue.
 
-        Places that are still empty score 0 with all prototypes and pull no assignment.
+        Places that are still empty score 0 with all prototypes: as in the reference they weigh on
+        all alike, which softens the balance until the queue is full.
         """
         together = scores
         if self.queue is not None and moment.epoch >= self.params.queue_from_epoch:

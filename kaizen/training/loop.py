@@ -23,7 +23,7 @@ from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, scaled_lr
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
 from kaizen.views.augment import TwoViewAugment
@@ -109,6 +109,8 @@ class Step:
     save_every_epochs: int
     reporter: Reporter
     watch: Watch = field(default_factory=Watch)
+    static_warmup: bool = False
+    """Whether heads whose rate is not scheduled start low, as the reference's."""
     optimizer: SGD = field(init=False)
     own: slice = field(init=False)
     """The rows of every batch that this process makes the views of."""
@@ -119,7 +121,7 @@ class Step:
         """Make the optimiser, and see which part is this process's."""
         train = self.train
         self.optimizer = SGD(
-            parameter_groups(self.student, train),
+            parameter_groups(self.student, train, self.data.batch_size),
             train.momentum,
             lars=train.optimizer == "lars",
             lars_eta=train.lars_eta,
@@ -243,7 +245,8 @@ class Step:
     def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train
         if group.static:
-            return group.lr
+            warmup = train.warmup_epochs if self.static_warmup else 0
+            return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
         return learning_rate(
             epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
         )
@@ -325,11 +328,16 @@ class Step:
         return progress
 
 
-def parameter_groups(student: ContinualModel, train: OptimisationParams) -> list[ParameterGroup]:
+def parameter_groups(
+    student: ContinualModel, train: OptimisationParams, batch_size: int | None = None
+) -> list[ParameterGroup]:
     """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
     classifier has no decay.
+
+    The batch is the one that is trained with, ``batch_size``: of few images it is smaller than
+    train.batch_size, which counts where none is given.
     """
-    lr = scaled_lr(train.lr, train.batch_size)
+    lr = scaled_lr(train.lr, batch_size or train.batch_size)
     groups = [
         ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
     ]

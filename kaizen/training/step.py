@@ -27,10 +27,13 @@ from kaizen.store.locks import Watch
 from kaizen.store.made import Made
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.counted import step_facts
+from kaizen.training.facts import write_facts
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
+from kaizen.training.schedule import scaled_lr
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
@@ -60,6 +63,17 @@ def run_step(
     with distributed.first_alone():
         files = input_files(params, job.inputs, store)
     data = step_data(params, files, compute)
+    facts = step_facts(
+        files[roles.SHARDS],
+        files.get(roles.REPLAY, []),
+        params.train.data_fraction,
+        (data.batch_size, data.replay_batch_size),
+        data.epoch_length(),
+        scaled_lr(params.train.lr, data.batch_size),
+    )
+    reporter.note(facts.text())
+    for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):
+        reporter.note(f"note: {warning}")
     student = student_for(params)
     teacher: ContinualModel | None = None
     if "prior" in files:
@@ -98,6 +112,7 @@ def run_step(
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
+        static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
         compute=compute,
         work=store.work_folder(job.id),
@@ -110,6 +125,7 @@ def run_step(
         distributed.check_agreement(digest(student.state_dict(), ""), "at the step's end")
     if distributed.rank() == 0:
         _write_results(student, progress, building)
+        write_facts(facts, building)
     images = len(progress.history) * data.epoch_length() * data.rows
     return Made(
         compute.describe() | {"processes": progress.processes},
@@ -152,13 +168,14 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
     )
     if "replay" in files:
         replay = rows("replay", 1.0)
-        # A proportion of a small class may round to no image at all: the step is then one without
-        # replay.
-        if replay.count:
-            data.replay, data.replay_batch_size = (
-                replay,
-                min(params.replay_batch_size or 0, replay.count),
+        if not replay.count:
+            raise KaizenError(
+                f"replay: the replay shard of task {', '.join(map(str, params.tasks))} is empty, "
+                "so this would be a step without replay; raise the replay size, or take a variant "
+                "without replay"
             )
+        data.replay = replay
+        data.replay_batch_size = min(params.replay_batch_size or 0, replay.count)
     if data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "

@@ -41,7 +41,9 @@ def sample_boxes(
     """
     area, log_ratio, position = uniforms.split((CROP_ATTEMPTS, CROP_ATTEMPTS, 2), dim=1)
     area = (area * (scale[1] - scale[0]) + scale[0]) * (height * width)
-    aspect = (log_ratio * math.log(ratio[1] / ratio[0]) + math.log(ratio[0])).exp()
+    span = ratio[1] / ratio[0]
+    log_span = math.log(span) if span < math.inf else math.log(ratio[1]) - math.log(ratio[0])
+    aspect = (log_ratio * log_span + math.log(ratio[0])).exp()
     sides = torch.stack((area / aspect, area * aspect), dim=2).sqrt_().round_()
     limit = torch.tensor((height, width), dtype=uniforms.dtype)
     fits = ((sides >= 1) & (sides <= limit)).all(dim=2)
@@ -191,6 +193,8 @@ def gaussian_weights(sigma: Tensor, size: int, radius: int) -> Tensor:
     here = torch.arange(size, device=sigma.device)
     there = torch.arange(-radius, size + radius, device=sigma.device)
     distance = (here.view(-1, 1) - there).to(torch.float32)
+    # Far below a pixel nothing is blurred, and the square of a smaller sigma would be 0.
+    sigma = sigma.clamp(min=1e-6)
     weights = (
         (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square()))
         .exp_()

@@ -114,6 +114,7 @@ _FILES = {
     "replay shard": "replay.parquet",
     "checkpoint": "model.safetensors",
     "history": "history.parquet",
+    "facts of a step": "step.json",
     "evaluation": "accuracy.json",
 }
 
@@ -165,6 +166,7 @@ _FULL_DISK = [
             ("resume state", EPOCHS, "/.work/step-…/resume.safetensors"),
             ("checkpoint", EPOCHS, "/step/…/model.safetensors"),
             ("history", EPOCHS, "/step/…/history.parquet"),
+            ("facts of a step", EPOCHS, "/step/…/step.json"),
             ("evaluation", NODE, "/evaluation/…/accuracy.json"),
             ("figures", NODE, "/summary/…/figures/accuracy_bars.png"),
             ("record", NODE, "/shards/…/node.json"),

@@ -31,6 +31,7 @@ FILES: dict[str, tuple[str, str, Mapping[str, object]]] = {
     "replay shard": ("replay", "replay.parquet", STEP_1),
     "checkpoint": ("step", "model.safetensors", STEP_1),
     "history": ("step", "history.parquet", SUMMARY),
+    "facts of a step": ("step", "step.json", SUMMARY),
     "evaluation": ("evaluation", "accuracy.json", SUMMARY),
     "record": ("step", "node.json", STEP_1),
 }

@@ -24,6 +24,7 @@ FULL: dict[str, tuple[str, str, str]] = {
     "resume state": (".kaizen/store", "open", "/.resume.safetensors."),
     "checkpoint": (".kaizen/store", "open", "/.model.safetensors."),
     "history": (".kaizen/store", "os.rename", "/.model.safetensors."),
+    "facts of a step": (".kaizen/store", "open", "/.step.json."),
     "evaluation": (".kaizen/store", "open", "/.accuracy.json."),
     "figures": (".kaizen/store", "open", "/.accuracy_bars.png."),
     "record": (".kaizen/store", "open", "/.node.json."),

@@ -80,6 +80,10 @@ class Source(ABC):
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
 
+    def train_counts(self) -> list[int]:
+        """The number of training images of each class; none where that would need the data read."""
+        return []
+
     def found(self, cache: Path | None) -> dict[str, Any]:
         """What a person should know of the data, as JSON: "skipped", for each part what was left
         out (what, count, the first's path), and "copies", what stands there more than once.

@@ -88,6 +88,10 @@ class Cifar(ArchiveSource):
         """As published."""
         return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, "all of them")
 
+    def train_counts(self) -> list[int]:
+        """50,000 in all, evenly, as published."""
+        return [50_000 // len(self.classes)] * len(self.classes)
+
     def load(self) -> Content:
         """Read both parts out of the archive; nothing is written to disk."""
         packed = ARCHIVES[self.name]

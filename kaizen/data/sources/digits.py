@@ -19,6 +19,7 @@ from kaizen.params import DatasetParams
 
 _SIDE = 8
 _LEVELS = 16
+_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
 class Digits(Source):
@@ -54,13 +55,20 @@ class Digits(Source):
         rows: list[Row] = []
         for label in range(len(self.classes)):
             members = np.flatnonzero(labels == label)
-            held_out = min(max(1, round(len(members) * self.test_fraction)), len(members) - 1)
+            held_out = self._held_out(len(members))
             order = seeded_order(len(members), self.seed, "digits.test", label)
             chosen = order[:held_out] if part == "test" else order[held_out:]
             rows.extend(
                 Row(int(i), label, f"{self.file.name}/{i:04d}") for i in members[np.sort(chosen)]
             )
         return rows
+
+    def train_counts(self) -> list[int]:
+        """What is not held out of scikit-learn's images, whose numbers by class are known."""
+        return [count - self._held_out(count) for count in _IMAGES]
+
+    def _held_out(self, count: int) -> int:
+        return min(max(1, round(count * self.test_fraction)), count - 1)
 
     def looks(self, most: int, decoded: int) -> Looks:
         """Grey, as published."""

@@ -57,6 +57,10 @@ class Synthetic(Source):
             for number in range(count)
         ]
 
+    def train_counts(self) -> list[int]:
+        """As many of each class as the parameters say."""
+        return [self.params.train] * self.params.classes
+
     def looks(self, most: int, decoded: int) -> Looks:
         """As the parameters say."""
         count = self.params.classes * (self.params.train + self.params.test)
