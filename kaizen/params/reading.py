@@ -10,6 +10,9 @@ from typing import Any
 from kaizen.errors import KaizenError
 from kaizen.files import write_text, yaml_float
 
+_MOST_VALUES = 200_000
+_MOST_DEPTH = 50
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; raises KaizenError on a missing file, bad syntax, a key given twice or
@@ -19,12 +22,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader(path))
+        _check_size(values)
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run in the project's folder or name the file with --params"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise KaizenError(f"{path} cannot be read: {error}") from error
+    except (RecursionError, _TooLarge) as error:
+        raise KaizenError(
+            f"{path} is nested too deep, or comes to more than {_MOST_VALUES} values with all its "
+            "references (&name, *name) written out; write it plainly"
+        ) from error
     except yaml.YAMLError as error:
         raise KaizenError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}; fix that line"
@@ -34,6 +43,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
     return values
+
+
+class _TooLarge(Exception):
+    """Parameters that nobody can mean."""
+
+
+def _check_size(values: Any) -> None:
+    """Refuse what a few lines of references to references come to, and what is nested too deep."""
+    waiting, count = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES or depth > _MOST_DEPTH:
+            raise _TooLarge
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | tuple | set):
+            waiting.extend((item, depth + 1) for item in inner)
 
 
 def _strict_loader(path: Path) -> Any:

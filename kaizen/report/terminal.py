@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaizen.files import printable
 from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order
 
@@ -45,7 +46,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         name = method_label(method)
         for key, row in cells(entries, "classifier", HEADLINE).items():
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
-            table.add_row(Text(name), Text(str(entries[key]["label"])), *texts)
+            table.add_row(Text(name), Text(printable(str(entries[key]["label"]))), *texts)
             name = ""
         table.add_section()
     console.print(table)
