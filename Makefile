@@ -9,7 +9,7 @@ CLUSTER_STAMP := $(CLUSTER)/.installed
 WORKERS ?= 2
 RUN := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: demo test test-slow test-slurm smoke-slurm lint setup setup-cluster clean
+.PHONY: demo test test-slow test-slurm smoke-slurm lint setup setup-cluster clean clean-results clean-store
 
 demo: setup
 	$(RUN) snakemake --cores all
@@ -58,5 +58,14 @@ $(CLUSTER_STAMP): $(STAMP) pyproject.toml constraints.txt
 	$(CLUSTER)/bin/pip install --quiet --constraint constraints.txt --editable '.[cluster]'
 	touch $(CLUSTER_STAMP)
 
+# Logs and working files. Results and the store stay, and what is finished is not made again.
 clean:
-	rm -rf .kaizen .snakemake logs results data/shards data/replay
+	rm -rf .snakemake logs .kaizen/receipts .kaizen/published .kaizen/checksums
+
+# What is published, with whatever else lies there; `snakemake` takes it from the store in seconds.
+clean-results: clean
+	rm -rf results data/shards data/replay .kaizen/publishing.json
+
+# Every finished step, hours of work perhaps. A store that KAIZEN_STORE names is left alone.
+clean-store:
+	rm -rf .kaizen/store

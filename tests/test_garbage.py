@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import commit_fake, make_plan, tree
+from conftest import REPOSITORY, commit_fake, make_plan, tree
 from project import make_project
 
 from kaizen.errors import KaizenError
@@ -384,6 +384,28 @@ def test_commands_that_run_register_and_those_that_look_replace_nothing(
     other = Store(tmp_path / "other")
     assert project.kaizen("run", "--plan", "plan.json", "--store", str(other.root)).code == 0
     assert [user.nodes for user in users(other)] == [set(other.entries())]
+
+
+def test_cleaning_leaves_results_alone_unless_they_are_named(tmp_path: Path) -> None:
+    shutil.copyfile(REPOSITORY / "Makefile", tmp_path / "Makefile")
+    results = {"results/metrics.json", "results/notes.md", "data/shards/README.md"}
+    kept = {".kaizen/store/step/k/node.json", "data/raw/mine.png", ".kaizen/id"}
+    for name in (
+        *results,
+        *kept,
+        "logs/step/k.log",
+        ".snakemake/x",
+        ".kaizen/receipts/step/k.json",
+    ):
+        write_text(tmp_path / name, "x")
+
+    def left(target: str) -> set[str]:
+        subprocess.run(["make", "--directory", str(tmp_path), target], check=True)
+        return set(tree(tmp_path)) - {"Makefile"}
+
+    assert left("clean") == results | kept
+    assert left("clean-results") == kept
+    assert left("clean-store") == kept - {".kaizen/store/step/k/node.json"}
 
 
 def test_users_that_cannot_be_listed_stop_the_collector(store: Store) -> None:

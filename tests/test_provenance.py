@@ -589,3 +589,78 @@ def test_a_clone_takes_over_how_nodes_were_made(committed: Project, tmp_path: Pa
     assert runs[0] == runs[1] and len(runs[0]) == 9
     provenance = "results/provenance.json"
     assert (clone.root / provenance).read_bytes() == (committed.root / provenance).read_bytes()
+
+
+# -- what a run record says --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "commit", ["HEAD; touch outside", "--upload-pack=x", "main", "0" * 39, "0" * 41, 7, ["0" * 40]]
+)
+def test_a_commit_that_is_no_hash_is_in_no_command(commit: object, project: Project) -> None:
+    path = project.store.root / "step" / project.keys("step")[-1] / "run.json"
+    run = read_json(path)
+    good = "0123456789abcdef" * 2 + "01234567"
+    for value, shown in ((commit, False), (good, True)):
+        run["local"]["origin"] |= {"commit": value, "depends": [], "changed": []}
+        run["local"]["origin"]["params_committed"] = True
+        path.unlink()
+        path.write_text(json.dumps(run), encoding="utf-8")
+        found = explained(project, path.parent.name)
+        commands = " ".join(found["again"]["commands"])
+        assert (f"git checkout {value} && snakemake" in commands) == shown
+        assert shown or f"git checkout {commit}" not in commands
+        assert found["origin"].get("commit") == (value if shown else None)
+
+
+def test_titles_and_commands_print_no_escape_sequences(project: Project) -> None:
+    path = project.store.root / "step" / project.keys("step")[-1] / "run.json"
+    run = read_json(path)
+    run |= {
+        "title": "\x1b]0;owned\x07step\u202e",
+        "host": "\x1b[2Jhost",
+        "seconds": -5,
+        "began": 1e30,
+    }
+    run["local"]["origin"]["command"] = "\x1b[31mrm\r"
+    path.unlink()
+    path.write_text(json.dumps(run), encoding="utf-8")
+    shown = project.kaizen("explain", path.parent.name)
+    assert shown.code == 0, shown.output
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown.output)
+    assert "\N{REPLACEMENT CHARACTER}]0;owned" in shown.output
+    made = explained(project, path.parent.name)["made"]
+    assert (made["began"], made["host"]) == (None, "\x1b[2Jhost"), "JSON writes them as \\u001b"
+    assert made["seconds"] is None or made["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda job: job["inputs"]["prior"].update(kind="../../results"), "'prior' does not name"),
+        (lambda job: job["inputs"]["prior"].update(key="../../results"), "'prior' does not name"),
+        (lambda job: job["inputs"]["prior"].update(key="0" * 32), "not those that its key stands"),
+        (lambda job: job["inputs"].pop("prior"), "not those that its key stands"),
+        (lambda job: job["inputs"].pop("shards"), "no shards are among its inputs"),
+        (lambda job: job.update(key="../../results/models"), "are not a node's kind and its key"),
+        (lambda job: job.update(kind="../../results"), "is unknown, not one of"),
+        (lambda job: job["local"].update(processes=-1), r"local\.processes must be from 1"),
+        (lambda job: job["local"]["code"].update(modules=["os"]), "'os' is no module of kaizen"),
+        (
+            lambda job: job["local"]["code"].update(modules=["kaizen.../x"]),
+            "is no module of kaizen",
+        ),
+        (lambda job: job["identities"].update(prior=3), "an identity is no text|altered"),
+    ],
+)
+def test_a_plan_file_names_nodes_and_nothing_else(
+    change: Callable[[Any], object], message: str, project: Project
+) -> None:
+    plan = json.loads(project.kaizen("plan", "--json").output)
+    plan["nodes"] = [node for node in plan["nodes"] if "prior" in node["inputs"]][:1]
+    (project.root / "results/models/mine.txt").write_text("keep")
+    change(plan["nodes"][0])
+    (project.root / "plan.json").write_text(json.dumps(plan))
+    done = project.kaizen("run", "--plan", "plan.json", "--store", "empty")
+    assert done.code == 2 and re.search(message, done.output), done.output
+    assert (project.root / "results/models/mine.txt").is_file()

@@ -28,6 +28,7 @@ from kaizen.store.layout import MANAGED, check_places
 from kaizen.store.locks import hold
 from kaizen.store.node_id import NodeId
 from kaizen.store.publish import is_published, publish
+from kaizen.store.records import FileEntry, parse_record
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
 
@@ -507,6 +508,60 @@ def test_every_command_refuses_places_that_lie_in_each_other(
     assert re.search(f"^kaizen: .*{message}", done.output, re.MULTILINE), done.output
     assert "Traceback" not in done.output
     assert contents(project.root) == before and not project.store.root.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x/../../../../outside",
+        "../outside",
+        "/tmp/outside",
+        "a//b",
+        "./a",
+        "a/",
+        "",
+        "\x1b[31m",
+        "run.json",
+        "node.json",
+        "a" * 2000,
+        "..\\outside",
+    ],
+    ids=repr,
+)
+def test_a_record_names_files_of_its_own_folder_only(
+    name: str, store: Store, tmp_path: Path
+) -> None:
+    """As a colleague's node in a shared store may."""
+    root = tmp_path / "checkout"
+    path = store.record_path(STEP_1.id)
+    entry = FileEntry.of(store.folder(STEP_1.id) / "data.txt").to_json()
+    assert parse_record(read_json(path), STEP_1.id) is not None
+    edit_json(path, lambda record: record["files"].update({name: entry}))
+    assert parse_record(read_json(path), STEP_1.id) is None
+    with pytest.raises(KaizenError, match=r"is not the record of node .*; set aside as"):
+        publish(layout_of(PLAN), store, root)
+    assert not list(tmp_path.rglob("outside*")) and not Path("/tmp/outside").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["files"]["data.txt"].update(sha256="0" * 63),
+        lambda record: record["files"]["data.txt"].update(sha256="G" * 64),
+        lambda record: record["files"]["data.txt"].update(size=-1),
+        lambda record: record["files"]["data.txt"].update(size=1 << 61),
+        lambda record: record["files"]["data.txt"].update(size=True),
+        lambda record: record["inputs"]["prior"].update(key="../../outside"),
+        lambda record: record["inputs"]["prior"].update(key="0" * 32),
+        lambda record: record["inputs"]["prior"].update(kind="../../results"),
+        lambda record: record["inputs"].pop("prior"),
+        lambda record: record.update(environment=["torch"]),
+    ],
+)
+def test_a_record_is_typed_and_bounded(change: Callable[[Any], object], store: Store) -> None:
+    record = read_json(store.record_path(STEP_1.id))
+    change(record)
+    assert parse_record(record, STEP_1.id) is None
 
 
 # -- taking back -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from conftest import REPOSITORY, commit_fake, make_plan, tree
 
 from kaizen.errors import KaizenError
-from kaizen.files import atomic_path, read_json, sha256_file, write_json, write_text
+from kaizen.files import atomic_path, printable, read_json, sha256_file, write_json, write_text
 from kaizen.store.links import link_or_copy
 from kaizen.store.node_id import NodeId
 from kaizen.store.places import default_store, main_checkout
@@ -486,3 +486,41 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
         KaizenError, match=r"cannot write .*: Permission denied; make the folder writable"
     ):
         commit_fake(Store(folder / "store"), NODE)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"a": NaN}', "NaN is no number"),
+        (b'{"a": -Infinity}', "-Infinity is no number"),
+        (b'{"a": 1e999}', "1e999 is too large"),
+        (b'{"a": 1, "a": 2}', "'a' is given twice"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b"[" * 101 + b"]" * 101, "nested too deep"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'"\xff"', "can't decode byte 0xff"),
+        (b"{", "Expecting property name"),
+    ],
+)
+def test_json_that_is_none_of_ours_is_refused(text: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    path.write_bytes(text)
+    with pytest.raises(KaizenError, match=rf"value\.json is not readable JSON \(.*{why}"):
+        read_json(path)
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "long").write_text('"' + "a" * 100 + '"')
+    for name, why in (("pipe", "regular"), ("endless", "regular"), (".", "regular")):
+        with pytest.raises(KaizenError, match=f"not a {why} file"):
+            read_json(tmp_path / name)
+    assert read_json(tmp_path / "long") == "a" * 100
+    with pytest.raises(KaizenError, match="longer than 50 bytes"):
+        read_json(tmp_path / "long", 50)
+
+
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    assert printable("step 1 \u00b7 \u96ea \N{SNOWMAN}") == "step 1 \u00b7 \u96ea \N{SNOWMAN}"
+    assert set(printable("\x1b\x07\r\n\x7f\x9b\u202e\u2066\ud800\u2028")) == {"\ufffd"}

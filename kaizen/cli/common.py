@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaizen import files
 from kaizen.errors import KaizenError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def open_store(chosen: Path | None = None) -> Store:
 def parse_json(option: str, text: str) -> Any:
     """Read the value of an option as JSON; raises KaizenError that names the option."""
     try:
-        return json.loads(text)
+        return files.parse_json(text)
     except ValueError as error:
         raise KaizenError(
             f"{option} is not JSON ({error}); take it from `kaizen plan --json`"

@@ -52,7 +52,13 @@ def print_results() -> None:
 
     summary = Path("results/summary")
     metrics = read_json(summary / "metrics_full.json")
-    print_table(metrics, sorted((summary / "figures").glob("*.png")))
+    try:
+        print_table(metrics, sorted((summary / "figures").glob("*.png")))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise KaizenError(
+            f"{summary / 'metrics_full.json'} is not what a summary writes ({error!r:.80}); "
+            "`snakemake --cores all` publishes it again"
+        ) from error
 
 
 def _explain(options: argparse.Namespace) -> None:

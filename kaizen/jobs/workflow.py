@@ -259,11 +259,11 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
         if not is_job:
             workflow.register(firm=False)
         workflow.only = _node_named(only, workflow.plan) if only else None
-    except KaizenError as error:
+        workflow.edges = edges
+        workflow.sort_out_receipts()
+    except (KaizenError, OSError) as error:
         print(f"kaizen: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    workflow.edges = edges
-    workflow.sort_out_receipts()
+        raise SystemExit(getattr(error, "exit_code", 2)) from None
     workflow.origin.tell_jobs()
     return workflow
 

@@ -15,6 +15,9 @@ from kaizen.params.scalars import agreed_scalar
 # The file that says what is wanted.
 PARAMS = "params.yaml"
 
+_MOST_VALUES = 200_000
+_MOST_DEPTH = 50
+
 
 def read_files(paths: Sequence[Path]) -> dict[str, Any]:
     """Read YAML files and lay each over those before it: mappings merge, all else replaces."""
@@ -33,6 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         # The loader is a SafeLoader.
         values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))  # noqa: S506
+        _check_size(values)
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run in the project's folder or name the file with --params"
@@ -43,6 +47,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise KaizenError(f"{path} cannot be read: {error}") from error
+    except (RecursionError, _TooLarge) as error:
+        raise KaizenError(
+            f"{path} is nested too deep, or comes to more than {_MOST_VALUES} values with all its "
+            "references (&name, *name) written out; write it plainly"
+        ) from error
     except yaml.YAMLError as error:
         raise KaizenError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}; fix that line"
@@ -52,6 +61,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
     return values
+
+
+class _TooLarge(Exception):
+    """Parameters that nobody can mean."""
+
+
+def _check_size(values: Any) -> None:
+    """Refuse what a few lines of references to references come to, and what is nested too deep."""
+    waiting, count = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES or depth > _MOST_DEPTH:
+            raise _TooLarge
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | tuple | set):
+            waiting.extend((item, depth + 1) for item in inner)
 
 
 def _strict_loader(path: Path) -> Any:

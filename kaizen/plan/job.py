@@ -6,18 +6,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json
+from kaizen.files import canonical_json, printable
 from kaizen.params.typed import from_dict, to_dict
 from kaizen.plan.specs import S, read_spec, spec_json
-from kaizen.store.node_id import NodeId
-from kaizen.store.records import record_key
+from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.records import inputs_agree, record_key
 
 _FIX = "take it from this version's `kaizen plan --json`"
+_LONGEST = 1000
+_MOST = 1_000_000
+_MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FIELDS = {
     "kind": str,
     "key": str,
@@ -108,32 +114,85 @@ def read_job(value: Any, source: str) -> Job[Any]:
             what = "lacks" if name not in value else f"has no {kind.__name__} as"
             raise KaizenError(f"{source} {what} {name!r}; {_FIX}")
     try:
-        node = NodeId.of(value["kind"], value["key"])
+        node = NodeId.read(value["kind"], value["key"])
     except KaizenError as error:
         raise KaizenError(f"{source}: {error}; {_FIX}") from None
     if record_key(value) != node.key:
         raise KaizenError(
             f"{source}: key {node.key} is not that of its content, which was altered; {_FIX}"
         )
+    identities = value["identities"]
+    if not all(isinstance(text, str) for text in (*identities, *identities.values())):
+        raise KaizenError(f"{source}: an identity is no text; {_FIX}")
+    inputs = {role: _input(role, parent, source) for role, parent in value["inputs"].items()}
+    if not inputs_agree(inputs, identities):
+        raise KaizenError(f"{source}: its inputs are not those that its key stands for; {_FIX}")
+    kinds = {parent.kind for parent in inputs.values()}
+    if node.kind not in (Kind.SHARDS, Kind.SUMMARY) and Kind.SHARDS not in kinds:
+        raise KaizenError(f"{source}: no shards are among its inputs; {_FIX}")
     try:
-        local = from_dict(Local, value["local"], "local")
+        local = read_local(value["local"])
     except TypeError as error:
         raise KaizenError(f"{source}: {error}; {_FIX}") from None
-    return Job(
-        node,
-        value["title"],
-        value["code"],
-        read_spec(node.kind, value["params"], source),
-        {role: _input(role, parent, source) for role, parent in value["inputs"].items()},
-        value["identities"],
-        local,
-    )
+    spec = read_spec(node.kind, value["params"], source)
+    title = printable(value["title"])[:_LONGEST]
+    return Job(node, title, value["code"], spec, inputs, identities, local)
+
+
+def read_local(value: Any) -> Local:
+    """What a job gets beside its node, from JSON; raises TypeError where it is none.
+
+    Numbers are such that they can be meant, modules are this package's; of the origin only what is
+    well-formed is believed.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"local must be a mapping, not {value!r:.60}")
+    local = from_dict(Local, value, "local")
+    for name in ("workers", "save_every_epochs", "processes", "hosts"):
+        if not 1 <= getattr(local, name) <= _MOST:
+            raise TypeError(f"local.{name} must be from 1 to {_MOST}")
+    for module in local.code.modules:
+        if not _MODULE.fullmatch(module):
+            raise TypeError(f"local.code.modules: {module!r:.60} is no module of kaizen")
+    for package in (*local.code.packages, *(local.versions or ())):
+        if not _PACKAGE.fullmatch(package):
+            raise TypeError(f"local.code.packages: {package!r:.60} is no package")
+    if local.path is not None and "\0" in local.path:
+        raise TypeError("local.path holds a zero byte")
+    if local.origin is None:
+        return local
+    return dataclasses.replace(local, origin=read_origin(local.origin))
+
+
+def read_origin(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Where something was planned (`kaizen.provenance.origin`), as far as what is said is
+    well-formed; a commit is a hash and nothing else.
+    """
+    found: dict[str, Any] = {}
+    for name, known in value.items():
+        texts = known if isinstance(known, list) else [known]
+        lists = name in ("changed", "depends")
+        right = {
+            "commit": isinstance(known, str) and _COMMIT.fullmatch(known) is not None,
+            "changed": isinstance(known, list),
+            "depends": isinstance(known, list),
+            "params_committed": isinstance(known, bool),
+            "command": isinstance(known, str),
+            "experiment": isinstance(known, str),
+        }
+        if known is None and name in right:
+            found[name] = None
+        elif right.get(name) and (not lists or all(isinstance(text, str) for text in texts)):
+            found[name] = known
+        elif lists:
+            found[name] = None
+    return found
 
 
 def _input(role: str, value: Any, source: str) -> NodeId:
     try:
         if isinstance(value["key"], str):
-            return NodeId.of(value["kind"], value["key"])
+            return NodeId.read(value["kind"], value["key"])
     except (KaizenError, KeyError, TypeError):
         pass
     raise KaizenError(f"{source}: input {role!r} does not name a kind and a key; {_FIX}")

@@ -146,12 +146,18 @@ def data_identity(shards: KnownNode) -> dict[str, Any]:
     """
     checksums = dict(shards.record.identities)
     return {
-        "source": shards.record.params["dataset"]["source"],
+        "source": _source(shards),
         "path": shards.local.path if shards.local else None,
         "sha256": sha256_text(canonical_json(checksums)),
         "checksums": checksums,
         "dvc": shards.run_record.get("dvc"),
     }
+
+
+def _source(shards: KnownNode) -> str:
+    """Where the images came from; the record may be another version's."""
+    dataset = shards.record.params.get("dataset")
+    return str(dataset.get("source")) if isinstance(dataset, dict) else "unknown"
 
 
 # -- code --------------------------------------------------------------------------------------

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.files import read_json
-from kaizen.params.typed import from_dict
-from kaizen.plan.job import Local
+from kaizen.files import printable, read_json
+from kaizen.plan.job import Local, read_local
 from kaizen.store.layout import MANIFEST, PROVENANCE
 from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
-from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.node_id import Kind, NodeId, is_key
 from kaizen.store.records import RECORD, Record, parse_record
 from kaizen.store.store import Store
 
@@ -39,8 +38,8 @@ class KnownNode:
     def local(self) -> Local | None:
         """What its job got beside what its key stands for; None where that is not known."""
         try:
-            return from_dict(Local, self.run_record["local"], "local")
-        except (KeyError, TypeError, AttributeError):
+            return read_local(self.run_record["local"])
+        except (KeyError, TypeError):
             return None
 
     @property
@@ -51,7 +50,7 @@ class KnownNode:
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return str(self.run_record.get("title") or f"{self.id.kind} {self.id.key[:12]}")
+        return printable(self.run_record.get("title") or "") or f"{self.id.kind} {self.id.key[:12]}"
 
     @property
     def seconds(self) -> float | None:
@@ -116,7 +115,7 @@ class Known:
             node
             for kind in Kind
             for key in _names(self.store.root / kind)
-            if key.startswith(start) and self.store.has(node := NodeId(kind, key))
+            if is_key(key) and key.startswith(start) and self.store.has(node := NodeId(kind, key))
         }
         published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
         return sorted(node for node in stored | published if wanted in ("", node.kind))

@@ -78,7 +78,8 @@ def _series(node: KnownNode, known: Known) -> list[Series]:
 
     try:
         return group(*read_results(_spec(node), accuracy))
-    except KaizenError:
+    # Whatever an evaluation's file holds that is not what evaluations write.
+    except (KaizenError, KeyError, TypeError, ValueError, AttributeError, IndexError):
         return []
 
 

@@ -8,6 +8,7 @@ run.json.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -171,8 +172,9 @@ def check_code(job: Job[Any]) -> None:
     Versions of packages are the plan's: the record tells those that were really there.
     """
     versions = job.local.versions
-    if versions is None or fingerprint_with(job.local.code.modules, versions) == job.code_hash:
-        return
+    with contextlib.suppress(ModuleNotFoundError):
+        if versions is None or fingerprint_with(job.local.code.modules, versions) == job.code_hash:
+            return
     commit = (job.local.origin or {}).get("commit")
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
     raise KaizenError(

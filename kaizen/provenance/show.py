@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kaizen.files import canonical_json
+from kaizen.files import canonical_json, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
     from rich.console import Console
     from rich.text import Text
 
+    found = _printable(found)
     console = console or Console()
     if not console.is_terminal:
         # A pipe or a file has no width that lines would have to be cut to.
@@ -55,6 +56,15 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
             again["note"],
             "" if again["commands"] else "yellow",
         )
+
+
+def _printable(value: Any) -> Any:
+    """The same without characters that a terminal would obey."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(name): _printable(item) for name, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.provenance.known import Known
 from kaizen.store.layout import MANIFEST, METRICS
-from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.node_id import Kind, NodeId, is_key
 from kaizen.store.records import RECORD
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(Kind)})/)?[0-9a-f]{{3,32}}")
@@ -79,7 +79,7 @@ def _of_path(text: str, known: Known) -> Subject | None:
 def _of_path_in_store(path: Path, known: Known) -> Subject | None:
     store = Path(os.path.abspath(known.store.root))
     parts = path.relative_to(store).parts if path.is_relative_to(store) else ()
-    if len(parts) < 2 or parts[0] not in list(Kind):
+    if len(parts) < 2 or parts[0] not in list(Kind) or not is_key(parts[1]):
         return None
     node = NodeId(Kind(parts[0]), parts[1])
     if not known.store.has(node):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaizen.files import printable
 from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order
 
@@ -55,7 +56,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
             if narrow and name:
                 table.add_row(Text(name, style="bold"))
-            label = Text(str(entries[key]["label"]))
+            label = Text(printable(str(entries[key]["label"])))
             table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
         table.add_section()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.store.places import main_checkout
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def dvc_outputs(root: Path) -> dict[str, Path]:
@@ -21,14 +24,16 @@ def dvc_outputs(root: Path) -> dict[str, Path]:
         lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
         for output in [out for stage in lock["stages"].values() for out in stage.get("outs", [])]:
             md5, path = str(output.get("md5", "")), str(output.get("path", ""))
+            if not _MD5.fullmatch(md5):
+                continue
             place = cache / md5[:2] / md5[2:]
             if not md5.endswith(".dir"):
                 objects[path] = place
             elif place.is_file():
                 for member in read_json(place):
-                    objects[f"{path}/{member['relpath']}"] = (
-                        cache / member["md5"][:2] / member["md5"][2:]
-                    )
+                    md5 = member["md5"]
+                    if _MD5.fullmatch(md5):
+                        objects[f"{path}/{member['relpath']}"] = cache / md5[:2] / md5[2:]
     except (OSError, KaizenError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return {path: place for path, place in objects.items() if place.is_file()}

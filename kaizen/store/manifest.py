@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, read_json
-from kaizen.store.layout import Layout
-from kaizen.store.node_id import Kind, NodeId
-from kaizen.store.records import RECORD, FileEntry
+from kaizen.files import printable, read_json
+from kaizen.store.layout import Layout, is_published_path
+from kaizen.store.node_id import NodeId, is_key
+from kaizen.store.records import RECORD, FileEntry, file_name, parse_run_record
 from kaizen.store.store import Store
 
 
@@ -31,12 +31,10 @@ class PublishedEntry:
     def from_json(cls, value: Any) -> PublishedEntry | None:
         """From a mapping; None where it is not a complete one."""
         try:
-            kind, key, name = value["kind"], value["key"], value["file"]
-            if isinstance(key, str) and isinstance(name, str):
-                return cls(NodeId(Kind(kind), key), name, FileEntry.from_json(value))
-        except (KeyError, TypeError, ValueError):
-            pass
-        return None
+            node = NodeId.read(value["kind"], value["key"])
+            return cls(node, file_name(value["file"]), FileEntry.from_json(value))
+        except (KaizenError, KeyError, TypeError, ValueError):
+            return None
 
 
 def expected_manifest(layout: Layout, store: Store) -> dict[str, PublishedEntry]:
@@ -68,11 +66,14 @@ def manifest_json(plan: str, entries: Mapping[str, PublishedEntry]) -> dict[str,
 
 
 def manifest_entries(value: Any) -> dict[str, PublishedEntry]:
-    """The entries of a manifest, read from JSON, that are complete; none when it is not one."""
+    """The entries of a manifest, read from JSON, that are complete and at paths that files are
+    published at; none when it is not one.
+    """
     files = value.get("files") if isinstance(value, dict) else None
     found = {}
     for path, item in files.items() if isinstance(files, dict) else ():
-        if (entry := PublishedEntry.from_json(item)) is not None:
+        entry = PublishedEntry.from_json(item)
+        if entry is not None and is_published_path(path) and printable(path) == path:
             found[path] = entry
     return found
 
@@ -82,8 +83,8 @@ def published_run_records(path: Path) -> dict[str, dict[str, Any]]:
     missing or broken.
     """
     try:
-        nodes = read_json(path)["nodes"]
-        canonical_json(nodes)  # refuses NaN, which reading lets pass
-        return {key: record for key, record in nodes.items() if isinstance(record, dict)}
+        nodes = read_json(path)["nodes"].items()
+        found = ((key, parse_run_record(record)) for key, record in nodes if is_key(key))
+        return {key: record for key, record in found if record is not None}
     except (KaizenError, KeyError, TypeError, ValueError, AttributeError):
         return {}

@@ -26,8 +26,15 @@ from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, fsync_folder, read_json, write_json
 from kaizen.store.links import link_or_copy
 from kaizen.store.locks import NodeLock, hold, is_held
-from kaizen.store.node_id import Kind, NodeId
-from kaizen.store.records import RECORD, RUN_RECORD, FileEntry, Record, parse_record
+from kaizen.store.node_id import Kind, NodeId, is_key
+from kaizen.store.records import (
+    RECORD,
+    RUN_RECORD,
+    FileEntry,
+    Record,
+    parse_record,
+    parse_run_record,
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Store:
 
         ``job`` is its specification as JSON (`kaizen.plan.job.Job.to_json`).
         """
-        node = NodeId.of(job["kind"], job["key"])
+        node = NodeId.read(job["kind"], job["key"])
         with explain_write_errors(self.folder(node)):
             files = {}
             for path in sorted(p for p in building.rglob("*") if p.is_file()):
@@ -221,10 +228,9 @@ class Store:
     def read_run_record(self, node: NodeId) -> dict[str, Any] | None:
         """How a finished node was made (its run.json); None where that is not known."""
         try:
-            found = read_json(self.folder(node) / RUN_RECORD)
+            return parse_run_record(read_json(self.folder(node) / RUN_RECORD))
         except KaizenError:
             return None
-        return found if isinstance(found, dict) else None
 
     def put_link(
         self,
@@ -252,5 +258,5 @@ class Store:
             # renaming.
             for key in sorted(os.listdir(folder)) if folder.is_dir() else []:
                 node = NodeId(kind, key)
-                if not key.startswith(".") and self.has(node):
+                if is_key(key) and self.has(node):
                     yield node
