@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import kaizen
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
@@ -166,9 +166,8 @@ def _messages(
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def listen() -> None:
-        assert launcher.stdout is not None
         # Closed by its only reader, when the last writer has ended.
-        with launcher.stdout as output:
+        with cast(IO[str], launcher.stdout) as output:
             for line in output:
                 lines.put(line)
         lines.put(None)
