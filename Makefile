@@ -5,6 +5,8 @@ STAMP := $(VENV)/.installed
 # The executors for clusters stand apart: see the extra `cluster` in pyproject.toml.
 CLUSTER := $(VENV)-cluster
 CLUSTER_STAMP := $(CLUSTER)/.installed
+# Processes of `make test`: pytest alone, as for a single file, is one.
+WORKERS ?= 2
 RUN := PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .PHONY: demo test test-slow test-slurm smoke-slurm lint setup setup-cluster clean clean-results clean-store
@@ -13,7 +15,7 @@ demo: setup
 	$(RUN) snakemake --cores all
 
 test: setup lint
-	$(RUN) pytest
+	$(RUN) pytest -n $(WORKERS)
 
 test-slow: setup
 	$(RUN) pytest -m "not slurm"

@@ -4,8 +4,8 @@
 #                 │         │        ↑   │      ↑   │
 #                 └─────────┼── replay 1 ┼─ replay 2│         rows of the earlier tasks' shards; the policy herding
 #                           │            │          │         also looks at the features of the steps before
-#                           └────────────┴──────────┴─> evaluation ────────┐   one per run; all test shards
-#                    specialists (steps without a prior) ─> reference ──────┴─> summary ─> publish
+#                           └────────────┴──────────┴─> evaluation ───────┐    one per run; all test shards
+#                    specialists (steps without a prior) ─> reference ────┴─> summary ─> publish
 #
 # The edges come with the plan (`kz.inputs`). A rule says what one kind of node asks of the machine.
 import sys
@@ -24,9 +24,8 @@ from kaizen.jobs.workflow import (
 
 min_version("9.0")
 
-
-configfile: "params.yaml"
-
+# Kaizen reads it itself, strictly. Named here, Snakemake takes it along to where jobs run.
+workflow.configfiles.append("params.yaml")
 
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
@@ -35,7 +34,15 @@ if workflow.is_main_process:
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(config, Path.cwd(), is_job=not workflow.is_main_process)
+kz = workflow_of_config(
+    workflow.config_settings, Path.cwd(), is_job=not workflow.is_main_process
+)
+
+
+# Braces in the checkout's path are none of a pattern's.
+ENVIRONMENT = f"{workflow.basedir}/workflow/envs/kaizen.yaml".replace(
+    "{", "{{"
+).replace("}", "}}")
 
 
 # Not for a dry run, which must not let go of what the checkout's last run needs.

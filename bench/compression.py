@@ -21,7 +21,8 @@ from kaizen.data.sources import open_source
 from kaizen.params import DatasetParams, ImageParams
 from kaizen.views.decode import load_shard
 
-COMPRESSIONS: tuple[Literal["none", "zstd"], ...] = ("none", "zstd")
+Compression = Literal["none", "zstd"]
+COMPRESSIONS: tuple[Compression, ...] = ("none", "zstd")
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         record for record in ReadImages(source, "raw", 1)(rows) if isinstance(record, Record)
     ]
     image = ImageParams(size=32, load_size=32, channels=3)
-    best: dict[str, list[float]] = {}
+    best: dict[Compression, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(15):
             for compression in COMPRESSIONS:

@@ -1,16 +1,19 @@
 """Shared by the tests: the reference's numbers, plans of made-up data and code, finished nodes of
-small text files.
+small text files, finished projects.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from project import ALL_NODES, Project, make_checkout
+from project import ALL_NODES, Project, make_checkout, make_project
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("KAIZEN_SHARED", REPOSITORY.parent / "shared"))
+# The reference implementation's numbers; README.md there says how they were made.
+GOLDEN = REPOSITORY / "tests" / "golden"
 FACTS = DatasetFacts(
     classes=tuple(f"class {label}" for label in range(10)),
     train=tuple(f"train checksum {label}" for label in range(10)),
@@ -53,7 +57,7 @@ def make_plan(changes: Mapping[str, Any] | None = None, facts: DatasetFacts = FA
     return build_plan(make_params(changes), facts, fake_fingerprint)
 
 
-def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None) -> None:
+def commit_fake(store: Store, node: Node[Any], files: Mapping[str, str] | None = None) -> None:
     """Finish a node with the given files (name -> text), or with one in a folder of its own."""
     contents = files or {
         "data.txt": f"made for {node.title}\n",
@@ -66,11 +70,80 @@ def commit_fake(store: Store, node: Node, files: Mapping[str, str] | None = None
         store.commit(node.job().to_json(), building, {"torch": "9.9"}, {"seconds": 1.5})
 
 
+def golden_reference(part: str) -> Any:
+    """One part of the reference's numbers that are no losses: lars, class_tasks, …"""
+    return json.loads((GOLDEN / "reference.json").read_text(encoding="utf-8"))[part]
+
+
 def tree(folder: Path) -> list[str]:
     """All files under a folder, hidden ones included."""
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+# The files that take longest: with several processes, the run had better begin with them.
+LONGEST = (
+    "test_experiments.py",
+    "test_workflow.py",
+    "test_cache_types.py",
+    "test_distributed.py",
+    "test_interruption.py",
+    "test_kill.py",
+    "test_raw_data.py",
+    "test_damage.py",
+)
+# Files with servers, ports, processes that find each other, and limits of memory and time: never
+# two at once.
+ONE_BY_ONE = {"test_distributed.py", "test_locks.py", "test_machine.py", "test_remotes.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """With `pytest -n 2`, the tests of a file run in one process, so that a fixture of a module is
+    made once; those of `ONE_BY_ONE` all in the same.
+    """
+    # pytest-xdist's own groups (--dist loadgroup, 3.8) do nothing with pytest 9.2.
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "one by one" if Path(file).name in ONE_BY_ONE else file
+
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """A function of a name and of what fills a new folder, which returns that folder; of all
+    processes of a test run the first fills it, and the others wait. To be read and copied only.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder of its own below the run's.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture
@@ -81,24 +154,18 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
-    """The reference's losses, inputs and gradients (README.md beside the file); skips where they
-    are not at hand.
-    """
+    """The reference's losses, inputs and gradients by name (tests/golden/README.md)."""
     # Here and not above: plans are tested without torch.
     import numpy as np
     import torch
 
-    path = SHARED / "golden" / "losses.npz"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(GOLDEN / "losses.npz", allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
 
 
-@pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A checkout after its first `dvc repro`, committed and pushed to a local remote."""
-    project = make_checkout(tmp_path_factory.mktemp("base") / "project")
+def first_repro(folder: Path) -> None:
+    """A checkout, its first `dvc repro`, and a push to a local remote."""
+    project = make_checkout(folder / "project")
     project.commit("before the first run")
     project.start_counting()
     output = project.run("dvc", "repro")
@@ -110,10 +177,34 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("dvc", "remote", "add", "--default", "local", str(project.root.parent / "remote"))
     project.commit("first run")
     project.run("dvc", "push", "--quiet")
-    return project
+
+
+@pytest.fixture(scope="session")
+def reproduced(made_once: MadeOnce) -> Project:
+    """A checkout after its first `dvc repro`, committed and pushed to a local remote."""
+    return Project(made_once("reproduced", first_repro) / "project")
 
 
 @pytest.fixture
 def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of the reproduced project."""
     return reproduced.copy_with_links(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def fresh(made_once: MadeOnce) -> Project:
+    """A project of image files in which nothing has been run."""
+    return Project(made_once("fresh", make_project))
+
+
+def first_run(folder: Path) -> None:
+    """Make a project of image files, and run it."""
+    project = make_project(folder)
+    project.kaizen("run").good()
+    assert len(project.nodes()) == sum(ALL_NODES.values()) and not project.leftovers()
+
+
+@pytest.fixture(scope="session")
+def finished(made_once: MadeOnce) -> Project:
+    """The same after its first run."""
+    return Project(made_once("finished", first_run))

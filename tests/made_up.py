@@ -4,12 +4,17 @@ histories.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from kaizen.evaluation.metrics import READERS, Reference, RunResult
+from kaizen.evaluation.confusion import Counts
+from kaizen.evaluation.results import READERS, Matrix, Reference, RunResult
+from kaizen.params import ReplayUnit
 from kaizen.plan.point import Point
 from kaizen.report.classes import Classes
-from kaizen.report.losses import TERMS, History
+from kaizen.report.losses import History
+from kaizen.training.terms import TERMS
 
 TASKS = 3
 EPOCHS = 4
@@ -20,22 +25,23 @@ IMAGES = 20  # of each class
 RANDOM = {"linear_probe": [0.3] * TASKS, "knn": [0.2] * TASKS}
 
 
-def matrix(keep: float, seed: int) -> np.ndarray:
+def matrix(keep: float, seed: int) -> Matrix:
     """Accuracies that fall by ``keep`` with every step after a task was learnt."""
     rng = np.random.default_rng([seed, round(100 * keep)])
     a = np.array(
         [[0.9 * keep ** (t - i) if i <= t else 0.0 for i in range(TASKS)] for t in range(TASKS)]
     )
-    return a * (1 - 0.05 * rng.random(a.shape))
+    found: Matrix = (a * (1 - 0.05 * rng.random(a.shape))).tolist()
+    return found
 
 
-def confusion(accuracies):
+def confusion(accuracies: Matrix) -> list[Counts]:
     """Per step, counts with about the given accuracies; errors go to the step's last class, its own
     to the first.
     """
-    steps = []
+    steps: list[Counts] = []
     for step, row in enumerate(accuracies):
-        counts = {}
+        counts: dict[tuple[int, int], int] = {}
         for task, labels in enumerate(CLASSES.tasks):
             for label in labels:
                 right = round(IMAGES * row[task])
@@ -50,8 +56,15 @@ def confusion(accuracies):
 
 
 def grid(
-    methods=("simclr",), variants=(("kaizen", 0.9),), seeds=(0,), sizes=(0.1,), unit="proportion"
-):
+    methods: Sequence[str] = ("simclr",),
+    variants: Sequence[tuple[str, float]] = (("kaizen", 0.9),),
+    seeds: Sequence[int] = (0,),
+    sizes: Sequence[float] = (0.1,),
+    unit: ReplayUnit = "proportion",
+) -> tuple[list[RunResult], list[Reference]]:
+    """The runs of a grid, the variants each with the ``keep`` of its `matrix`, and the
+    references.
+    """
     runs = [
         RunResult(
             Point(method, variant, size, unit, seed),
@@ -71,12 +84,12 @@ def grid(
     return runs, references
 
 
-def history(run):
+def history(run: RunResult) -> History:
     """A run's loss terms: step 0 is the same for all variants, no_distill never distils, only
     kaizen does L_C_KD.
     """
 
-    def value(term, step, epoch):
+    def value(term: str, step: int, epoch: int) -> float:
         has = {
             "L_FE_KD": run.point.variant != "no_distill",
             "L_C_KD": run.point.variant == "kaizen",
@@ -96,7 +109,8 @@ def history(run):
     )
 
 
-def histories(runs):
+def histories(runs: Sequence[RunResult]) -> list[History]:
+    """The histories of the runs of the first seed."""
     return [history(run) for run in runs if run.point.seed == 0]
 
 

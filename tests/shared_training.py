@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from kaizen.compute import distributed
 from kaizen.compute.device import choose_compute
 from kaizen.errors import NodeFailed
+from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
@@ -78,19 +79,14 @@ CASES = [
 ]
 
 
-class Recorded:
+@dataclass(frozen=True)
+class Recorded(Objective):
     """An objective that remembers the terms of every batch."""
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.terms: list[Tensor] = []
-        self.feature_weight, self.classifier_weight = (
-            objective.feature_weight,
-            objective.classifier_weight,
-        )
+    terms: list[Tensor] = field(default_factory=list)
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
-        total, terms = self.objective(*arguments)
+        total, terms = super().__call__(*arguments)
         self.terms.append(terms)
         return total, terms
 
@@ -120,9 +116,8 @@ def train(case: Case, work: Path) -> Tensors:
         distiller=name, weight=FEATURE_DISTILLERS[name].weight, predictor_hidden=12
     )
     model = ModelParams(width=4, classifier_hidden=[8])
-    student = build_model(
-        model, 3, CLASSES, case.method, small_ssl_params(case.method), distill, seed=3
-    )
+    architecture = Architecture(model=model, channels=3, logits=CLASSES, seed=3)
+    student = build_model(architecture, case.method, small_ssl_params(case.method), distill)
     if double:
         student = student.double()
     teacher = compute.place(frozen_copy(student, case.teacher_train_mode))
@@ -134,24 +129,26 @@ def train(case: Case, work: Path) -> Tensors:
     for shared in (student, teacher):
         share_encoders(shared, data.rows)
     params = TrainParams(
-        **({"epochs": 2, "batch_size": 64, "warmup_epochs": 0, "lr": 0.5} | case.train)
+        # A rate of 0.125 for the batches of 7.
+        **({"epochs": 2, "batch_size": 7, "warmup_epochs": 0, "lr": 32 / 7} | case.train)
     )
-    objective = Recorded(Objective(distill.weight, 2.0, 1.0, params.classifier_gradient))
+    objective = Recorded(distill.weight, 2.0, 1.0, params.classifier_gradient)
     augment = RecordedAugment(double)
     step = Step(
-        student,
-        teacher,
-        data,
-        augment,
-        objective,
-        params,
-        5,
-        compute,
-        work,
-        1,
-        PlainReporter("", None, None),
-    )  # type: ignore[arg-type]
+        student=student,
+        teacher=teacher,
+        data=data,
+        augment=augment,
+        objective=objective,
+        train=params,
+        seed=5,
+        compute=compute,
+        work=work,
+        save_every_epochs=1,
+        reporter=PlainReporter("", None, None),
+    )
     step.run()
+    assert augment.first is not None
     found = {"terms": torch.stack(objective.terms), "views": augment.first.contiguous()}
     for part, tensors in (
         ("weights", student.state_dict()),
@@ -211,10 +208,13 @@ def normalise(name: str) -> Tensors:
         x = batch[own].requires_grad_()
         y = norm(x)
         (y * weights[own]).pow(2).sum().backward()
+        assert x.grad is not None
         found |= {f"{turn}.output": y.detach(), f"{turn}.gradient": x.grad}
     distributed.sum_gradients(norm.parameters())
     found |= {f"weights.{key}": value.detach() for key, value in norm.state_dict().items()}
-    found |= {f"gradients.{key}": value.grad for key, value in norm.named_parameters()}
+    for key, value in norm.named_parameters():
+        assert value.grad is not None
+        found[f"gradients.{key}"] = value.grad
     return {key: value.contiguous() for key, value in found.items()}
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kaizen.models.backbone import Backbone
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import ModelParams, SSLParams, TrainParams, registry
-from kaizen.ssl.base import Moment, SSLOutput
+from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
 from kaizen.training.loop import parameter_groups
 from kaizen.training.optim import SGD
 from kaizen.training.student import ContinualModel, build_model
@@ -27,6 +29,33 @@ _SIZES = {
     "queue_size": 20,
     "prototypes": 6,
 }
+
+
+class Features(Backbone):
+    """Stands for an encoder: its "images" are the features themselves."""
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+class Projections(SSLMethod):
+    """Stands for a method: its projections are the features themselves, its loss their distance."""
+
+    def __init__(self, projection_dim: int) -> None:
+        super().__init__()
+        self.projection_dim = projection_dim
+
+    def forward(
+        self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
+    ) -> SSLOutput:
+        return SSLOutput((features[0] - features[1]).square().mean(), features)
+
+    def project(self, features: Tensor) -> Tensor:
+        return features
 
 
 def small_ssl_params(method: str, **changes: Any) -> Any:
@@ -45,7 +74,8 @@ def small_ssl_params(method: str, **changes: Any) -> Any:
 def small_model(method: str, seed: int = 0, **changes: Any) -> Any:
     """A model in train mode, its method at the start of a task."""
     ssl = small_ssl_params(method, **changes)
-    model = build_model(ModelParams(width=4, classifier_hidden=[8]), 3, 5, method, ssl, None, seed)
+    parts = ModelParams(width=4, classifier_hidden=[8])
+    model = build_model(Architecture(model=parts, channels=3, logits=5, seed=seed), method, ssl)
     model.ssl.start_task()
     return model.train()
 
@@ -59,7 +89,9 @@ def random_views(seed: int = 0, count: int = 7) -> tuple[Tensor, Tensor]:
 def forward(
     model: ContinualModel, views: tuple[Tensor, Tensor], moment: Moment = LATER
 ) -> SSLOutput:
-    return model.ssl((model.encoder(views[0]), model.encoder(views[1])), views, moment)
+    features = (model.encoder(views[0]), model.encoder(views[1]))
+    output: SSLOutput = model.ssl(features, views, moment)
+    return output
 
 
 def optimizer(model: ContinualModel, lars: bool = True, weight_decay: float = 0.1) -> SGD:

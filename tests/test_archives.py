@@ -41,7 +41,7 @@ def batches(source: str) -> dict[str, dict[bytes, Any]]:
     per batch or more.
     """
     generator = np.random.default_rng(0)
-    members = cifar.VARIANTS[source].members
+    members = cifar.ARCHIVES[source].members
     key = b"labels" if source == "cifar10" else b"fine_labels"
     found = {}
     for name in members["train"] + members["test"]:
@@ -67,9 +67,9 @@ def publish(
     if source == "stl10":
         monkeypatch.setattr(stl10, "ARCHIVE", Archive(stl10.ARCHIVE.file, url, md5, 1))
     else:
-        variant = cifar.VARIANTS[source]
-        archive = Archive(variant.archive.file, url, md5, 1)
-        monkeypatch.setitem(cifar.VARIANTS, source, variant._replace(archive=archive))
+        packed = cifar.ARCHIVES[source]
+        archive = Archive(packed.archive.file, url, md5, 1)
+        monkeypatch.setitem(cifar.ARCHIVES, source, packed._replace(archive=archive))
 
 
 def python2_pickle(value: Any, end: bytes = b".") -> bytes:
@@ -112,9 +112,11 @@ def python2_pickle(value: Any, end: bytes = b".") -> bytes:
 def write_cifar(
     folder: Path, source: str, content: dict[str, Any] | None = None, python: int = 3
 ) -> Path:
-    path = folder / cifar.VARIANTS[source].archive.file
+    path = folder / cifar.ARCHIVES[source].archive.file
     folder.mkdir(parents=True, exist_ok=True)
-    pickled = python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
+    pickled: Callable[[Any], bytes] = (
+        python2_pickle if python == 2 else lambda batch: pickle.dumps(batch, 2)
+    )
     with tarfile.open(path, "w:gz") as tar:
         for name, batch in (content or batches(source)).items():
             add(tar, name, batch if isinstance(batch, bytes) else pickled(batch))
@@ -129,7 +131,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(source: str, path: Path | None, **options: Any) -> Source:
-    return open_source(DatasetParams(source=source, path=str(path) if path else None, **options))  # type: ignore[arg-type]
+    return open_source(DatasetParams(source=source, path=str(path) if path else None, **options))
 
 
 @pytest.mark.parametrize("source", ["cifar10", "cifar100"])
@@ -142,7 +144,7 @@ def test_cifar_rows_are_the_archives_images(
     publish(monkeypatch, source, path)
     found = opened(source, path)
     assert len(found.classes) == CLASSES[source] == len(set(found.classes))
-    for part, names in cifar.VARIANTS[source].members.items():
+    for part, names in cifar.ARCHIVES[source].members.items():
         key = b"labels" if source == "cifar10" else b"fine_labels"
         data = np.concatenate([content[name][b"data"] for name in names])
         labels = np.concatenate([content[name][key] for name in names])
@@ -180,7 +182,11 @@ def test_another_archive_is_refused_before_anything_in_it_is_read(
     path = write_cifar(tmp_path / "data", "cifar10")
     monkeypatch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("the archive was opened"))
     monkeypatch.setattr(cifar.PlainUnpickler, "load", lambda _: pytest.fail("a pickle was read"))
-    for use in (lambda source: source.checksums(None), lambda source: source.rows("train")):
+    uses: tuple[Callable[[Source], object], ...] = (
+        lambda source: source.checksums(None),
+        lambda source: source.rows("train"),
+    )
+    for use in uses:
         with pytest.raises(
             KaizenError,
             match=r"is not as published: its MD5 is \w+, not c58f30108f718f92721af3b95e74349a",
@@ -359,7 +365,7 @@ def test_stl10_rows_are_the_files_images(
 ) -> None:
     source = opened("stl10", tmp_path / place)
     for part in ("train", "test"):
-        rows = source.rows(part)  # type: ignore[arg-type]
+        rows = source.rows(part)
         labels = [value - 1 for value in stl10_files[f"{part}_y.bin"]]
         assert [(row.label, row.index) for row in rows] == sorted(
             (label, i) for i, label in enumerate(labels)

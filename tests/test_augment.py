@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from pillow_images import generator, noise, per_image, rows_then_columns
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from kaizen.params import AugmentParams, ImageParams, JitterParams
 from kaizen.views import crop
 from kaizen.views.augment import UNIFORMS, TwoViewAugment, evaluation_transform
 
-WHOLE = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
+WHOLE: dict[str, Any] = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
 COLOUR = ImageParams(size=32, channels=3, mean=[0.4914, 0.4822, 0.4465], std=[0.247, 0.243, 0.261])
 GREY = ImageParams(size=16, channels=1)
 FULL = AugmentParams(
@@ -43,9 +44,9 @@ def assert_whole_levels(view: Tensor, image: ImageParams, expected: Tensor) -> N
     torch.testing.assert_close(levels(view, image), expected.double(), rtol=0, atol=1e-3)
 
 
-def only(**changes: object) -> AugmentParams:
+def only(**changes: Any) -> AugmentParams:
     """No crop and no operation but the named one."""
-    return replace(AugmentParams(**WHOLE), **changes)  # type: ignore[arg-type]
+    return replace(AugmentParams(**WHOLE), **changes)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,9 @@ def only(**changes: object) -> AugmentParams:
         (only(solarize=[1.0, 0.0]), lambda image: ImageOps.solarize(image, 128)),
     ],
 )
-def test_single_operations_through_the_view(augment: AugmentParams, expected: Callable) -> None:
+def test_single_operations_through_the_view(
+    augment: AugmentParams, expected: Callable[[Image.Image], Image.Image]
+) -> None:
     images = noise(6, 3, 32, 32)
     view = TwoViewAugment(augment, COLOUR)(images, 0, generator())
     assert view.dtype == torch.float32 and view.is_contiguous(memory_format=torch.channels_last)

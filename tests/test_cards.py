@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import make_plan
+from PIL import Image
 from project import Project, make_project
 
 from kaizen.errors import KaizenError
@@ -253,6 +255,23 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
     assert "2: \\*x\\*, \\`y\\`" in card and "2 tasks, each a domain of the source" in card
     assert "height 2 to 9 pixels, width 4 pixels" in card
     assert "1 for training, 2 for testing" in card and "**Replay**: none" in card
+
+
+@pytest.mark.parametrize("encoding", ["raw", "file"])
+def test_the_data_card_says_how_its_rows_are_read(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own lines, run on a shard, give the pixels of the first image."""
+    project = make_project(tmp_path / "project", {"dataset.encoding": encoding})
+    assert project.kaizen("run").code == 0
+    card = (project.root / "data/shards/README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(project.root)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["row"]["encoding"] == encoding
+    with Image.open(project.images / found["row"]["path"]) as image:
+        np.testing.assert_array_equal(found["pixels"], np.asarray(image))
 
 
 def test_markdown_holds_any_text() -> None:

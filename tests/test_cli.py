@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from project import Project, make_project
+from project import REPOSITORY, Project, make_project
 
 HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "matplotlib", "snakemake", "dvc", "rich")
 
@@ -108,3 +110,55 @@ def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
         "kind": "shards",
         "key": node.key,
     }
+
+
+def run_with(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """`python -m kaizen` in the repository, with some environment variables."""
+    return subprocess.run(
+        [sys.executable, "-m", "kaizen", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(encoding: str) -> None:
+    """✓ and · are in neither; replaced, not a traceback."""
+    done = run_with({"PYTHONIOENCODING": encoding}, "plan")
+    assert done.returncode == 0, done.stderr
+    assert b"27 nodes" in done.stdout and b"step 1 " in done.stdout
+    assert done.stderr == b""
+
+
+def test_a_locale_in_which_names_would_be_other_names_is_refused() -> None:
+    forced = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = run_with(forced, "check")
+    assert done.returncode == 2
+    assert b"the locale's encoding is ascii" in done.stderr and b"PYTHONUTF8=1" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(not shutil.which("localedef"), reason="no localedef here")
+def test_a_locale_of_another_encoding_changes_no_key(tmp_path: Path) -> None:
+    name = "en_US.ISO-8859-1"
+    command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / name)]
+    subprocess.run(command, capture_output=True, check=False)
+    if not (tmp_path / name).is_dir():
+        pytest.skip("no sources of locales here")
+    project = make_project(tmp_path / "project", {"dataset.path": "images"})
+    (project.images / "train/ant").rename(project.images / "train/ämeise")
+    (project.images / "test/ant").rename(project.images / "test/ämeise")
+    plan = project.python("plan", "--json").good()
+    project.variables = {"LC_ALL": name, "LOCPATH": str(tmp_path)}
+    assert project.python("plan", "--json").good() == plan
+    assert "ämeise" in json.loads(plan)["nodes"][0]["params"]["classes"]
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("raise ModuleNotFoundError('No module', name='yaml')\n")
+    paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    done = run_with({"PYTHONPATH": paths}, "check")
+    assert done.returncode == 2
+    assert b"the package yaml is not installed" in done.stderr and b"make setup" in done.stderr

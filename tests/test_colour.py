@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,11 @@ def factors(count: int, low: float, high: float) -> Tensor:
         (colour.saturation_, ImageEnhance.Color),
     ],
 )
-def test_enhancements_equal_pillow(operation: Callable, enhancer: Callable, channels: int) -> None:
+def test_enhancements_equal_pillow(
+    operation: Callable[[Tensor, Tensor], object],
+    enhancer: Callable[[Image.Image], Any],
+    channels: int,
+) -> None:
     images, factor = noise(40, channels, 16, 16), factors(40, 0.2, 1.8)
     result = images.float()
     operation(result, factor.view(-1, 1, 1, 1))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ssl_models import Features, Projections
 from torch import Tensor, nn
 
 from kaizen.compute.seeding import seeded
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.prototype import PrototypeDistiller
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import (
     DecorrelativeDistillParams,
     DINOParams,
@@ -24,7 +25,7 @@ from kaizen.params import (
     TrainParams,
     registry,
 )
-from kaizen.ssl.base import PrototypeMethod
+from kaizen.ssl.base import PrototypeMethod, SSLMethod
 from kaizen.ssl.dino import DINO
 from kaizen.ssl.simclr import SimCLR
 from kaizen.ssl.swav import SwAV
@@ -47,9 +48,10 @@ def build(name: str, hidden: int = 0, dim: int = DIM, **others: Any) -> FeatureD
     """A distiller for projections of ``dim`` dimensions, in float64."""
     params = FeatureDistillParams(distiller=name, predictor_hidden=hidden, **others)
     with seeded(0):
-        return registry.load(registry.FEATURE_DISTILLERS[name].target)(
-            params, SimpleNamespace(projection_dim=dim)
-        ).double()
+        distiller: FeatureDistiller = registry.load(registry.FEATURE_DISTILLERS[name].target)(
+            params, Projections(dim)
+        )
+    return distiller.double()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_no_gradient_reaches_the_teacher_and_half_types_are_widened(name: str) -
 def test_a_hidden_width_of_zero_means_no_predictor(name: str) -> None:
     without, with_one = build(name), build(name, hidden=9)
     assert not list(without.predictor.parameters())
-    kinds = [type(module) for module in with_one.predictor]  # type: ignore[arg-type]
+    kinds = [type(module) for module in with_one.predictor.children()]
     assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
 
 
@@ -145,33 +147,25 @@ def test_the_predictors_rate_makes_up_for_a_small_weight(weight: float, factor: 
     }
     rates = {}
     for name, params in distillers.items():
-        student = build_model(ModelParams(width=4), 1, 2, "simclr", SimCLRParams(), params, seed=0)
+        architecture = Architecture(model=ModelParams(width=4), channels=1, logits=2, seed=0)
+        student = build_model(architecture, "simclr", SimCLRParams(), params)
         groups = parameter_groups(student, TrainParams(lr=2.0, batch_size=256))
         rates[name] = {group.name: group.lr for group in groups}
     assert rates["predictive"]["distiller"] == 2.0 * factor
     assert rates["predictive"]["projector"] == rates["predictive_mse"]["distiller"] == 2.0
 
 
-class Features(nn.Module):
-    """Stands for an encoder: its "images" are the features themselves."""
-
-    feature_dim = 5
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images
-
-
 def prototype_method(name: str, seed: int) -> PrototypeMethod:
     with seeded(seed):
         if name == "swav":
             swav = SwAVParams(projector_hidden=7, projector_out=DIM, prototypes=11, queue_size=4)
-            return SwAV(swav, Features()).double()  # type: ignore[arg-type]
+            return SwAV(swav, Features(5)).double()
         dino = DINOParams(projector_hidden=7, projector_out=DIM, prototypes=11)
-        return DINO(dino, Features()).double()  # type: ignore[arg-type]
+        return DINO(dino, Features(5)).double()
 
 
 def prototype_distiller(
-    method: PrototypeMethod, hidden: int = 0, temperature: float = 0.3
+    method: SSLMethod, hidden: int = 0, temperature: float = 0.3
 ) -> PrototypeDistiller:
     params = FeatureDistillParams(
         distiller="prototype",
@@ -183,17 +177,20 @@ def prototype_distiller(
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit_rows: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit_rows
 
 
 def log_softmax(rows: np.ndarray) -> np.ndarray:
-    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    logarithms: np.ndarray = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    return logarithms
 
 
 def weights_of(prototypes: nn.Module) -> np.ndarray:
     """Directions of length 1, times their lengths where these are learned."""
     state = {name: value.numpy() for name, value in prototypes.state_dict().items()}
-    return unit(state["direction"]) * state.get("length", 1.0)
+    weights: np.ndarray = unit(state["direction"]) * state.get("length", 1.0)
+    return weights
 
 
 @pytest.mark.parametrize("name", ["swav", "dino"])
@@ -203,6 +200,7 @@ def test_prototype_distillation_against_plain_numpy(name: str) -> None:
     """
     student, teacher = prototype_method(name, 1), prototype_method(name, 2).requires_grad_(False)
     distiller = prototype_distiller(student)
+    assert distiller.prototypes.length is not None
     with torch.no_grad():
         distiller.prototypes.length.mul_(1.7)
     features = (random(1, ROWS, 5), random(2, ROWS, 5))
@@ -270,6 +268,6 @@ def test_a_student_with_the_teachers_projections_and_prototypes_has_the_least_lo
 
 
 def test_a_method_without_prototypes_has_none_to_distil() -> None:
-    simclr = SimCLR(SimCLRParams(projector_hidden=4, projector_out=DIM), Features())  # type: ignore[arg-type]
+    simclr = SimCLR(SimCLRParams(projector_hidden=4, projector_out=DIM), Features(5))
     with pytest.raises(TypeError, match="SimCLR has no prototypes"):
-        prototype_distiller(simclr)  # type: ignore[arg-type]
+        prototype_distiller(simclr)

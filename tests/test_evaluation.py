@@ -20,9 +20,10 @@ from kaizen.data.split import class_tasks
 from kaizen.evaluation import run
 from kaizen.evaluation.confusion import read_confusion
 from kaizen.evaluation.features import StepModels
-from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.results import READERS
 from kaizen.models.feature_classifier import (
+    Architecture,
     FeatureClassifier,
     build_feature_classifier,
     load_weights,
@@ -121,8 +122,9 @@ def read_original_images(
     """Of one task's images, read with Pillow from the raw folder one by one: features [N, F],
     labels, predictions.
     """
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+        Architecture(model=parts, channels=3, logits=len(CLASSES), seed=99)
     ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     features, labels, predicted = [], [], []

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -240,9 +241,11 @@ def test_a_step_depends_on_what_trains_it_and_on_nothing_else() -> None:
 
 def test_a_method_is_not_part_of_the_others_code() -> None:
     """Only what the plan names: the step itself leads to no method and no distiller."""
-    chosen = {
-        module_of(entry.target) for entry in (*SSL_METHODS.values(), *FEATURE_DISTILLERS.values())
-    }
+    targets = [
+        *(method.target for method in SSL_METHODS.values()),
+        *(distiller.target for distiller in FEATURE_DISTILLERS.values()),
+    ]
+    chosen = {module_of(target) for target in targets}
     assert chosen & closure(["kaizen.training.step"]) == set()
     assert chosen & closure(["kaizen.evaluation.run"]) == set()
 
@@ -257,7 +260,7 @@ def test_the_order_of_modules_and_packages_does_not_count() -> None:
 
 def test_versions_count_without_their_local_part(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"torch": "2.13.0+cpu"}
-    monkeypatch.setattr(fingerprint.metadata, "version", versions.__getitem__)
+    monkeypatch.setattr(metadata, "version", versions.__getitem__)
     one = code_fingerprint((), ("torch",))
     assert installed_version("torch") == "2.13.0"
     versions["torch"] = "2.13.0+cu130"
@@ -306,7 +309,7 @@ def test_every_python_gives_the_same_fingerprint() -> None:
     )
     texts = [SOURCE, *(text for pair in WIDE for text in pair)]
     for python in other_pythons():
-        command = [python, "-B", "-c", code, json.dumps(texts)]
+        command = [str(python), "-B", "-c", code, json.dumps(texts)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout) == [
             code_fingerprint(SIMCLR_STEP),

@@ -13,22 +13,24 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 from project import CLASSES, Project, make_project
+from torch import nn
 
 from kaizen.compute.device import choose_compute
 from kaizen.errors import Interrupted, KaizenError
 from kaizen.jobs.make import run_job
-from kaizen.models.feature_classifier import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import Architecture, build_feature_classifier, load_weights
 from kaizen.models.heads import classifier, without_last_outputs
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.plan.job import read_job
 from kaizen.ssl.base import Moment
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
-from kaizen.training.step import _logit_of_label
+from kaizen.training.step import logit_positions
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
+from kaizen.training.terms import TERMS
 
 COMPUTE = choose_compute("cpu", "float32", 1)
 START = Moment(0, 1, 0)
@@ -39,7 +41,8 @@ def model_of(logits: int, seed: int = 0, hidden: tuple[int, ...] = (8,)) -> Cont
     ssl = SimCLRParams(projector_hidden=16, projector_out=8)
     distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
     model = ModelParams(width=4, classifier_hidden=list(hidden))
-    return build_model(model, 3, logits, "simclr", ssl, distill, seed)
+    architecture = Architecture(model=model, channels=3, logits=logits, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +53,7 @@ def views_of(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def objective(logits: list[int] | None, classifier_weight: float | None = None) -> Objective:
-    return Objective(None, classifier_weight, 1.0, False, _logit_of_label(logits, COMPUTE))
+    return Objective(None, classifier_weight, 1.0, False, logit_positions(logits, COMPUTE))
 
 
 def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> None:
@@ -136,7 +139,10 @@ def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> N
         student, teacher, views_of(), labels, COMPUTE, START
     )
     total.backward()
-    (weight, bias) = (student.classifier[-1].weight.grad, student.classifier[-1].bias.grad)
+    last = student.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    weight, bias = last.weight.grad, last.bias.grad
+    assert weight is not None and bias is not None
     # Nothing in the batch speaks of the new logits.
     assert weight[3:].abs().sum() == bias[3:].abs().sum() == 0
     assert all(row.abs().sum() > 0 for row in weight[:3])
@@ -184,8 +190,9 @@ def predictions(project: Project, variant: str, step: int) -> dict[int, list[int
     """
     folder = published(project, variant, f"step-{step:02d}")
     params = json.loads((folder / "node.json").read_text())["params"]
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(params["logits"]), seed=0
+        Architecture(model=parts, channels=3, logits=len(params["logits"]), seed=0)
     )
     load_weights(model, safetensors.torch.load_file(folder / "model.safetensors"), folder)
     model.eval()
@@ -245,10 +252,12 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
     spec = next(
         spec for spec in specs if spec["kind"] == "evaluation" and "step-01" in spec["inputs"]
     )
-    evaluator = Evaluator(spec, Store(project.store.root), COMPUTE)
+    evaluator = Evaluator(read_job(spec, "the plan"), Store(project.store.root), COMPUTE)
     model = evaluator.models.load("step-00")
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Linear) and model.labels is not None
     with torch.no_grad():
-        model.classifier[-1].bias.fill_(-1e30)
+        last.bias.fill_(-1e30)
     seen = set(model.labels)
     assert len(seen) == 2
     for predicted in evaluator.predictions(model, [0])["classifier"]:

@@ -15,10 +15,10 @@ from PIL import Image
 from project import CLASSES, Project, make_project
 
 from kaizen.data.replay import herding
-from kaizen.data.replay.base import Size, Stream, Task
+from kaizen.data.replay.base import ReplayStream, Size, Task
 from kaizen.data.replay.herding import herding_order
 from kaizen.data.split import class_tasks
-from kaizen.models.feature_classifier import build_feature_classifier, load_weights
+from kaizen.models.feature_classifier import Architecture, build_feature_classifier, load_weights
 from kaizen.params import ModelParams
 from kaizen.store.node_id import NodeId
 
@@ -73,7 +73,7 @@ def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
         asked.append(task)
         return values[task]
 
-    rows = herding.choose(Stream(tuple(tasks), 0, features), Size("proportion", 0.25))
+    rows = herding.choose(ReplayStream(tuple(tasks), 0, features), Size("proportion", 0.25))
     for task, counts in ((0, {0: 4, 1: 4, -1: 2}), (1, {2: 5, -1: 5})):
         expected: list[int] = []
         for label, count in counts.items():
@@ -109,8 +109,9 @@ def features_of_the_original_images(project: Project, task: int) -> np.ndarray:
     the task.
     """
     (checkpoint,) = project.root.glob(f"results/models/*kaizen*/step-{task:02d}/model.safetensors")
+    parts = ModelParams(width=4, classifier_hidden=[8])
     model = build_feature_classifier(
-        ModelParams(width=4, classifier_hidden=[8]), 3, len(CLASSES), seed=99
+        Architecture(model=parts, channels=3, logits=len(CLASSES), seed=99)
     ).eval()
     load_weights(model, safetensors.torch.load_file(checkpoint), checkpoint)
     rows = []

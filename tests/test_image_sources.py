@@ -9,7 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ from project import write_image
 from kaizen.data.image_files import decode_file, shrink
 from kaizen.data.ingest import ingest
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import Source
+from kaizen.data.sources.base import Part, Source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
 from kaizen.params.registry import SOURCE_PARAMETERS, SOURCES, load
@@ -30,11 +30,11 @@ IDS = ("n01443537", "n01629819", "n02123045")
 
 
 def opened(source: str, path: Path, **options: Any) -> Source:
-    return open_source(DatasetParams(source=source, path=str(path), **options))  # type: ignore[arg-type]
+    return open_source(DatasetParams(source=source, path=str(path), **options))
 
 
-def paths(source: Source, part: str) -> list[tuple[int, str]]:
-    return [(row.label, row.path) for row in source.rows(part)]  # type: ignore[arg-type]
+def paths(source: Source, part: Part) -> list[tuple[int, str]]:
+    return [(row.label, row.path) for row in source.rows(part)]
 
 
 @pytest.fixture
@@ -233,7 +233,8 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
     classes = ["bee", "Cat", "ant"] if listed else ["Cat", "ant", "bee"]
     assert source.classes == classes
     folder = {"train": "" if listed else "train/", "test": "" if listed else "test/"}
-    for part, images in (("train", (0, 1, 2)), ("test", (3,))):
+    numbers: dict[Part, tuple[int, ...]] = {"train": (0, 1, 2), "test": (3,)}
+    for part, images in numbers.items():
         expected = [
             (label, position, f"{domain}/{folder[part]}{name}/{image}.jpg")
             for label, name in enumerate(classes)
@@ -241,7 +242,7 @@ def test_domain_folders_are_read_in_both_layouts(tmp_path: Path, listed: bool) -
             for image in images
             if (domain, name) != ("sketch", "ant")
         ]
-        rows = source.rows(part)  # type: ignore[arg-type]
+        rows = source.rows(part)
         assert [(row.label, row.domain, row.path) for row in rows] == expected
         assert [row.index for row in rows] == list(range(len(rows)))
     assert opened("domain_folder", tmp_path, classes=["ant", "bee"]).classes == [
@@ -344,13 +345,13 @@ def test_synthetic_images_depend_on_class_and_number_alone() -> None:
         synthetic(classes=3, train=4, test=2, size=10),
         synthetic(classes=5, train=9, test=3, size=10),
     )
-    by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}  # type: ignore[arg-type]
+    by_path = {row.path: large.read(row) for part in ("train", "test") for row in large.rows(part)}
     assert (
         len(by_path) == 5 * 12
         and len({np.asarray(pixels).tobytes() for pixels in by_path.values()}) == 60
     )
     for part in ("train", "test"):
-        for row in small.rows(part):  # type: ignore[arg-type]
+        for row in small.rows(part):
             pixels = small.read(row)
             assert (
                 isinstance(pixels, np.ndarray)
@@ -364,9 +365,9 @@ def test_synthetic_images_depend_on_class_and_number_alone() -> None:
         synthetic(classes=3, train=9, test=2, size=10).checksums(None),
     )
     assert same == other["test"] and other["train"] != small.checksums(None)["train"]
-    assert synthetic(size=7, channels=1).read(
-        synthetic(size=7, channels=1).rows("train")[0]
-    ).shape == (7, 7, 1)  # type: ignore[union-attr]
+    grey = synthetic(size=7, channels=1)
+    pixels = grey.read(grey.rows("train")[0])
+    assert isinstance(pixels, np.ndarray) and pixels.shape == (7, 7, 1)
 
 
 def test_synthetic_classes_can_be_told_apart() -> None:
@@ -405,24 +406,25 @@ def test_large_images_are_shrunk_when_ingested_and_small_ones_left_as_they_are(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "data"
-    for part in ("train", "test"):
-        write_image(root / part / "a" / "large.png", 1, (60, 40))
-        write_image(root / part / "a" / "small.png", 2, (19, 30))
-        write_image(root / part / "a" / "exact.png", 3, (20, 20))
+    for seed, part in ((0, "train"), (10, "test")):
+        write_image(root / part / "a" / "large.png", seed + 1, (60, 40))
+        write_image(root / part / "a" / "small.png", seed + 2, (19, 30))
+        write_image(root / part / "a" / "exact.png", seed + 3, (20, 20))
     large = Image.open(root / "train" / "a" / "large.png")
     expected = np.asarray(large.resize((20, 30), Image.Resampling.BICUBIC))
     split = SplitParams(1)
-    for encoding, limit, encodings in (
+    cases: tuple[tuple[Literal["auto", "file"], int, list[str]], ...] = (
         ("auto", 16384, ["raw"] * 3),
         ("auto", 1500, ["raw", "file", "file"]),
         ("file", 1, ["file"] * 3),
-    ):
+    )
+    for encoding, limit, encodings in cases:
         dataset = DatasetParams(
             source="image_folder",
             path=str(root),
             resize=20,
             encoding=encoding,
-            raw_limit=limit,  # type: ignore[arg-type]
+            raw_limit=limit,
         )
         ingest(dataset, split, LabelsParams(), 1, tmp_path / "out")
         rows = {
@@ -457,3 +459,284 @@ def test_the_registry_names_every_parameter_that_only_some_sources_read() -> Non
     assert all(hasattr(DatasetParams(), name) for name in SOURCE_PARAMETERS)
     for entry in SOURCES.values():
         assert issubclass(load(entry.target), Source)
+
+
+@pytest.fixture
+def cats_and_dogs(tmp_path: Path) -> Path:
+    """A folder of two classes with 5 training and 3 test images each, all different."""
+    for part, count in (("train", 5), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            for number in range(count):
+                seed = 100 * label + number + 50 * (part == "test")
+                write_image(tmp_path / "data" / part / name / f"{number}.png", seed)
+    return tmp_path / "data"
+
+
+def _left_out(root: Path, **options: Any) -> dict[str, list[tuple[str, int, str]]]:
+    found = opened("image_folder", root, **options).found(None)["skipped"]
+    return {
+        part: [(entry["what"], entry["count"], entry["first"]) for entry in entries]
+        for part, entries in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["train/cat", "train/bird", "test/dog", "test", "train", "train/cat/more", "train/cat/a.b"],
+)
+@pytest.mark.parametrize("target", ["/mnt/not mounted", "itself"])
+def test_a_link_to_nowhere_is_refused_by_name(cats_and_dogs: Path, place: str, target: str) -> None:
+    path = cats_and_dogs / place
+    if path.exists():
+        shutil.rmtree(path)
+    path.symlink_to(path if target == "itself" else target)
+    with pytest.raises(
+        KaizenError, match=r"cannot be read .*mount the disk.*remove it|cannot be li"
+    ):
+        opened("image_folder", cats_and_dogs).found(None)
+
+
+def test_a_domain_that_is_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
+    write_domains(tmp_path, listed=False)
+    (tmp_path / "painting").symlink_to("/mnt/not mounted")
+    with pytest.raises(KaizenError, match="painting cannot be read"):
+        opened("domain_folder", tmp_path)
+
+
+def test_every_suffix_of_a_format_that_is_read_is_read(cats_and_dogs: Path) -> None:
+    folder = cats_and_dogs / "train" / "cat"
+    picture = Image.new("RGB", (8, 8))
+    names = {
+        "JPEG": ("jpg", "jpeg", "jpe", "jfif", "JPG"),
+        "PNG": ("png", "apng"),
+        "BMP": ("bmp", "dib"),
+        "TIFF": ("tif", "tiff"),
+        "PPM": ("ppm", "pnm"),
+        "GIF": ("gif",),
+        "WEBP": ("webp",),
+        "MPO": ("mpo",),
+        "AVIF": ("avif",),
+    }
+    for format_, suffixes in names.items():
+        for suffix in suffixes:
+            picture.putpixel((0, 0), (len(list(folder.iterdir())), 0, 0))
+            options = {"save_all": True} if format_ == "MPO" else {}
+            picture.save(folder / f"x.{suffix}", format_, **options)
+    source = opened("image_folder", cats_and_dogs)
+    rows = [row for row in source.rows("train") if "/x." in row.path]
+    assert len(rows) == sum(map(len, names.values()))
+    for row in rows:
+        assert decode_file(source.read(row)).shape == (8, 8, 3)  # type: ignore[arg-type]
+
+
+def test_images_that_cannot_be_read_are_refused_or_counted(cats_and_dogs: Path) -> None:
+    for number in range(12):
+        (cats_and_dogs / "train" / "dog" / f"{number:02d}.HEIC").write_bytes(b"x")
+    for source in ("image_folder",):
+        with pytest.raises(
+            KaizenError,
+            match=r"12 \.heic images, which Pillow here does not read \(the first: .*dog/00\.HEIC\)"
+            r".*convert them to PNG or JPEG.*dataset\.on_corrupt: skip",
+        ):
+            opened(source, cats_and_dogs).checksums(None)
+    assert _left_out(cats_and_dogs, on_corrupt="skip")["train"] == [
+        (".heic images, which Pillow here does not read", 12, "train/dog/00.HEIC")
+    ]
+
+
+@pytest.mark.parametrize("name", ["0001", "a.jpg.1", "b.png~", "c.JPG_", "d.jpeg.part"])
+def test_an_image_by_content_alone_is_not_passed_over(cats_and_dogs: Path, name: str) -> None:
+    path = cats_and_dogs / "test" / "cat" / name
+    Image.new("RGB", (8, 8)).save(path, "png")
+    with pytest.raises(KaizenError, match=r"names do not end as an image's .*rename them"):
+        opened("image_folder", cats_and_dogs).rows("test")
+    assert _left_out(cats_and_dogs, on_corrupt="skip")["test"][0][1:] == (1, f"test/cat/{name}")
+
+
+HOUSEKEEPING = (
+    "@eaDir/0.png/SYNOPHOTO_THUMB_M.png",
+    ".thumbnails/0.png",
+    "__MACOSX/0.png",
+    ".AppleDouble/0.png",
+    "$RECYCLE.BIN/0.png",
+    "lost+found/0.png",
+    ".@__thumb/0.png",
+    ".ipynb_checkpoints/0-checkpoint.png",
+    "#recycle/0.png",
+    "@Recycle/0.png",
+    "System Volume Information/0.png",
+    "thumbnails/0.png",
+    "._0.png",
+)
+
+
+@pytest.mark.parametrize("name", HOUSEKEEPING)
+@pytest.mark.parametrize("above", ["train/cat", "train"])
+def test_housekeeping_is_never_trained_on_and_counted(
+    cats_and_dogs: Path, name: str, above: str
+) -> None:
+    if (name.startswith("thumbnails"), above) == (True, "train"):
+        pytest.skip("a class may have that name")
+    write_image(cats_and_dogs / above / name, 7)
+    (cats_and_dogs / above / "Thumbs.db").write_bytes(b"x")
+    (cats_and_dogs / above / ".DS_Store").write_bytes(b"x")
+    source = opened("image_folder", cats_and_dogs)
+    assert source.classes == ["cat", "dog"] and len(source.rows("train")) == 10
+    ((_, count, first),) = _left_out(cats_and_dogs)["train"]
+    assert (count, first) == (1, f"{above}/{name}")
+
+
+def test_other_files_and_images_outside_classes_are_counted(cats_and_dogs: Path) -> None:
+    (cats_and_dogs / "train" / "cat" / "notes.txt").write_text("")
+    (cats_and_dogs / "train" / "cat" / "README").write_text("P5 is a format")
+    (cats_and_dogs / "train" / "dog" / "empty").mkdir()
+    write_image(cats_and_dogs / "train" / "stray.png", 7)
+    assert _left_out(cats_and_dogs) == {
+        "train": [
+            (".txt files, no images", 1, "train/cat/notes.txt"),
+            ("empty folders", 1, "train/dog/empty"),
+            ("files without a suffix, no images", 1, "train/cat/README"),
+            ("images outside class folders", 1, "train/stray.png"),
+        ],
+        "test": [],
+    }
+
+
+def test_the_same_folder_twice_is_refused(cats_and_dogs: Path) -> None:
+    shutil.rmtree(cats_and_dogs / "test")
+    (cats_and_dogs / "test").symlink_to("train")
+    with pytest.raises(KaizenError, match=r"test is the same folder as .*train"):
+        opened("image_folder", cats_and_dogs)
+    (cats_and_dogs / "test").unlink()
+    for place, target in (("test/cat", "train/cat"), ("test/dog", "train/dog")):
+        (cats_and_dogs / place).parent.mkdir(exist_ok=True)
+        (cats_and_dogs / place).symlink_to(cats_and_dogs / target)
+    with pytest.raises(KaizenError, match=r"test/cat is the same folder as .*train/cat"):
+        opened("image_folder", cats_and_dogs).checksums(None)
+
+
+@pytest.mark.parametrize("place", ["train/bird", "train/cat/more", "test/cat/more"])
+def test_a_class_under_two_names_is_refused(cats_and_dogs: Path, place: str) -> None:
+    (cats_and_dogs / place).symlink_to(cats_and_dogs / "train" / "dog")
+    if place == "train/bird":
+        write_image(cats_and_dogs / "test" / "bird" / "9.png", 9)
+    with pytest.raises(KaizenError, match="is the same folder as"):
+        opened("image_folder", cats_and_dogs).checksums(None)
+
+
+def _copy(root: Path, origin: str, place: str) -> None:
+    (root / place).parent.mkdir(exist_ok=True)
+    shutil.copy(root / origin, root / place)
+
+
+def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) -> None:
+    _copy(cats_and_dogs, "train/cat/0.png", "test/cat/9.png")
+    _copy(cats_and_dogs, "train/cat/1.png", "train/dog/9.png")
+    _copy(cats_and_dogs, "train/cat/2.png", "train/cat/8.png")
+    source = opened("image_folder", cats_and_dogs)
+    found = source.found(tmp_path / "cache")
+    assert [(entry["count"], entry["first"]) for entry in found["copies"]] == [
+        (1, "test/cat/9.png = train/cat/0.png"),
+        (2, "train/cat/1.png = train/dog/9.png"),
+        (1, "train/cat/8.png = train/cat/2.png"),
+    ]
+    # Remembered, and the same in a process that reads no image.
+    assert opened("image_folder", cats_and_dogs).found(tmp_path / "cache") == found
+    dataset = DatasetParams(source="image_folder", path=str(cats_and_dogs))
+    summary = ingest(dataset, SplitParams(1), LabelsParams(), 1, tmp_path / "out")
+    assert (summary["copies"], summary["skipped"]) == (found["copies"], found["skipped"])
+
+
+@pytest.mark.parametrize(
+    ("copied", "message"),
+    [
+        ([(f"train/cat/{n}.png", f"test/cat/{n}.png") for n in range(3)], "3 test images, all of"),
+        (
+            [(f"train/{c}/{n}.png", f"test/{c}/{n}.png") for c in ("cat", "dog") for n in (0, 1)],
+            "4 test images, of 6, are training images too",
+        ),
+        (
+            [(f"train/cat/{n}.png", f"train/bird/{n}.png") for n in range(4)],
+            "8 training images, all of class 'bird', stand in several classes",
+        ),
+    ],
+)
+def test_copies_that_cannot_be_meant_are_refused(
+    cats_and_dogs: Path, copied: list[tuple[str, str]], message: str
+) -> None:
+    if any("bird" in place for _, place in copied):
+        write_image(cats_and_dogs / "test" / "bird" / "0.png", 9)
+    for origin, place in copied:
+        _copy(cats_and_dogs, origin, place)
+    with pytest.raises(KaizenError, match=message):
+        opened("image_folder", cats_and_dogs).found(None)
+
+
+def test_names_that_look_alike_are_told_apart(cats_and_dogs: Path) -> None:
+    composed, apart = "Caf\u00e9", "Cafe\u0301"
+    (cats_and_dogs / "train" / "cat").rename(cats_and_dogs / "train" / composed)
+    (cats_and_dogs / "test" / "cat").rename(cats_and_dogs / "test" / apart)
+    with pytest.raises(
+        KaizenError,
+        match=r"look alike: in test 'Cafe\\u0301' \(Unicode NFD\) looks like 'Caf\\xe9' "
+        r"\(Unicode NFC\) in train; rename one",
+    ):
+        opened("image_folder", cats_and_dogs)
+    (cats_and_dogs / "test" / apart).rename(cats_and_dogs / "test" / composed)
+    with pytest.raises(KaizenError, match=r"not found in .*'Cafe\\u0301' .*looks like 'Caf\\xe9'"):
+        opened("image_folder", cats_and_dogs, classes=[apart, "dog"])
+    write_image(cats_and_dogs / "train" / apart / "0.png", 9)
+    with pytest.raises(KaizenError, match=r"train has two classes that look alike, 'Cafe"):
+        opened("image_folder", cats_and_dogs)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_tiny_imagenet_with_a_sorted_val_is_read(tiny_imagenet: Path, nested: bool) -> None:
+    published = [
+        (label, Path(path).name)
+        for label, path in paths(opened("tiny_imagenet", tiny_imagenet), "test")
+    ]
+    val = tiny_imagenet / "val"
+    for line in (val / "val_annotations.txt").read_text().splitlines():
+        name, wordnet_id, *_ = line.split("\t")
+        place = val / wordnet_id / ("images" if nested else "")
+        place.mkdir(parents=True, exist_ok=True)
+        (val / "images" / name).rename(place / name)
+        if name == "val_0.JPEG":
+            with pytest.raises(
+                KaizenError, match="val has class folders, and images in val/images"
+            ):
+                opened("tiny_imagenet", tiny_imagenet).rows("test")
+    for _ in range(2):
+        rows = paths(opened("tiny_imagenet", tiny_imagenet), "test")
+        assert [(label, Path(path).name) for label, path in rows] == published
+        # With and without what the sorting left behind.
+        shutil.rmtree(val / "images", ignore_errors=True)
+        (val / "val_annotations.txt").unlink(missing_ok=True)
+    shutil.rmtree(val / IDS[0])
+    with pytest.raises(KaizenError, match=f"has class folders, and no folder '{IDS[0]}'"):
+        opened("tiny_imagenet", tiny_imagenet).rows("test")
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+def test_byte_order_marks_in_lists_are_no_part_of_the_first_name(
+    tiny_imagenet: Path, tmp_path: Path
+) -> None:
+    expected = paths(opened("tiny_imagenet", tiny_imagenet), "test")
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        path = tiny_imagenet / name
+        path.write_bytes(BOM + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert paths(opened("tiny_imagenet", tiny_imagenet), "test") == expected
+    listed = tmp_path / "classes.txt"
+    listed.write_bytes(BOM + f"{IDS[0]}\n".encode() + BOM + f"{IDS[2]}\n".encode())
+    assert opened("tiny_imagenet", tiny_imagenet, classes=str(listed)).classes == [IDS[0], IDS[2]]
+    listed.write_text("\n".join(IDS), encoding="utf-16")
+    with pytest.raises(KaizenError, match="it is UTF-16; save it as UTF-8"):
+        opened("tiny_imagenet", tiny_imagenet, classes=str(listed))
+    root = write_domains(tmp_path / "domains", listed=True)
+    rows = opened("domain_folder", root).rows("train")
+    for path in root.glob("*.txt"):
+        path.write_bytes(BOM + path.read_bytes())
+    assert opened("domain_folder", root).rows("train") == rows

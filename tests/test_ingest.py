@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,9 +40,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(
-    root: Path, out: Path, workers: int = 1, fraction: float = 1.0, **options: object
-) -> dict[str, object]:
-    dataset = DatasetParams(source="image_folder", path=str(root), **options)  # type: ignore[arg-type]
+    root: Path, out: Path, workers: int = 1, fraction: float = 1.0, **options: Any
+) -> dict[str, Any]:
+    dataset = DatasetParams(source="image_folder", path=str(root), **options)
     return ingest(dataset, SplitParams(2, 5), LabelsParams(fraction), workers, out)
 
 
@@ -56,7 +57,7 @@ def test_shards_hold_the_images_of_their_tasks(root: Path, tmp_path: Path) -> No
     tasks = class_tasks(4, 2, 5)
     position = {"train": TRAIN, "test": TEST}
     for task, classes in enumerate(tasks):
-        entry = summary["tasks"][task]  # type: ignore[index]
+        entry = summary["tasks"][task]
         assert entry["classes"] == classes and entry["class_names"] == [
             CLASSES[label] for label in classes
         ]
@@ -69,6 +70,7 @@ def test_shards_hold_the_images_of_their_tasks(root: Path, tmp_path: Path) -> No
                 "rows": 2 * count,
                 "labelled": 2 * count,
                 "skipped": 0,
+                "colour": 2 * count,
                 "content_sha256": info.content_sha256,
                 "height": [8, 8],
                 "width": [8, 8],
@@ -130,7 +132,7 @@ def test_labels_are_withheld_from_training_images_only(root: Path, tmp_path: Pat
         true = np.repeat(sorted(classes), TRAIN)
         expected = np.where(labelled(true, 0.3, 0), true, -1)
         assert train.column("label").to_pylist() == expected.tolist()
-        assert summary["tasks"][task]["train"]["labelled"] == 2 * 4  # type: ignore[index]
+        assert summary["tasks"][task]["train"]["labelled"] == 2 * 4
         assert test.column("label").to_pylist() == np.repeat(sorted(classes), TEST).tolist()
 
 
@@ -154,7 +156,7 @@ def test_corrupt_images_can_be_skipped_and_are_counted(root: Path, tmp_path: Pat
     (root / "val" / "b c" / "00.png").write_bytes(b"GIF89a")
     summary = run(root, tmp_path / "out", on_corrupt="skip")
     task = next(t for t, classes in enumerate(class_tasks(4, 2, 5)) if 1 in classes)
-    entry = summary["tasks"][task]  # type: ignore[index]
+    entry = summary["tasks"][task]
     assert (entry["train"]["skipped"], entry["train"]["rows"]) == (1, 2 * TRAIN - 1)
     assert (entry["test"]["skipped"], entry["test"]["rows"]) == (1, 2 * TEST - 1)
     table = pq.read_table(tmp_path / "out" / f"task-0{task}.train.parquet")
@@ -237,13 +239,12 @@ def test_workers_end_when_the_ingestion_is_killed(root: Path, tmp_path: Path) ->
         "print(flush=True))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    job = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    assert job.stdout is not None
-    job.stdout.readline()
-    job.send_signal(signal.SIGKILL)
-    job.wait()
+    ) as job:
+        assert job.stdout is not None
+        job.stdout.readline()
+        job.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

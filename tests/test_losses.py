@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ssl_models import Features, Projections
 from torch import Tensor
 
 from kaizen.compute.precision import unit_rows
@@ -33,16 +33,19 @@ def _random(seed: int, *shape: int) -> Tensor:
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    return x / np.sqrt((x * x).sum(axis=1, keepdims=True))
+    unit: np.ndarray = x / np.sqrt((x * x).sum(axis=1, keepdims=True))
+    return unit
 
 
 def _softmax(row: np.ndarray) -> np.ndarray:
     e = np.exp(row - row.max())
-    return e / e.sum()
+    shares: np.ndarray = e / e.sum()
+    return shares
 
 
 def _log_softmax(row: np.ndarray) -> np.ndarray:
-    return row - row.max() - np.log(np.exp(row - row.max()).sum())
+    logarithms: np.ndarray = row - row.max() - np.log(np.exp(row - row.max()).sum())
+    return logarithms
 
 
 def _plain_nt_xent(z1: np.ndarray, z2: np.ndarray, temperature: float) -> float:
@@ -203,14 +206,15 @@ def _plain_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.n
     """The paper's form, by totals: each of K prototypes gets N / K samples, each of N samples is
     given away once.
     """
-    q = np.exp(scores / epsilon)
+    q: np.ndarray = np.exp(scores / epsilon)
     q /= q.sum()
     for _ in range(iterations):
         for k in range(q.shape[1]):
             q[:, k] /= q[:, k].sum() * q.shape[1]
         for n in range(q.shape[0]):
             q[n] /= q[n].sum() * q.shape[0]
-    return q * q.shape[0]
+    q *= q.shape[0]
+    return q
 
 
 @pytest.mark.parametrize(("n", "prototypes", "iterations"), [(7, 3, 3), (3, 7, 1), (1, 4, 2)])
@@ -362,7 +366,7 @@ def test_simclr_is_the_loss_of_its_projections() -> None:
     with seeded(0):
         method = SimCLR(
             SimCLRParams(projector_hidden=12, projector_out=6, temperature=0.5),
-            SimpleNamespace(feature_dim=10),
+            Features(10),
         ).double()
     features = (_random(17, 8, 10).requires_grad_(), _random(18, 8, 10))
     views = (torch.empty(8, 1, 4, 4), torch.empty(8, 1, 4, 4))
@@ -386,7 +390,7 @@ def test_contrastive_distiller_predicts_then_compares() -> None:
         params = FeatureDistillParams(
             predictor_hidden=9, contrastive=ContrastiveDistillParams(temperature=0.4)
         )
-        distiller = ContrastiveDistiller(params, SimpleNamespace(projection_dim=5)).double()
+        distiller = ContrastiveDistiller(params, Projections(5)).double()
     z, f = (_random(19, 7, 5), _random(20, 7, 5)), (_random(21, 7, 5), _random(22, 7, 5))
     # copies, as the forward pass below changes the batch norm's running statistics in place
     weights = {

@@ -7,10 +7,11 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
+from ssl_models import Features
 from torch import nn
 
 from kaizen.compute.precision import full_precision, widened
@@ -106,11 +107,13 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
         block = BasicBlock(2, 4, stride=2).double().eval()
         x = torch.randn(2, 2, 7, 7, dtype=torch.float64)
     for norm in [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]:
-        norm.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr]
+        assert norm.running_mean is not None
+        norm.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))
     conv = nn.functional.conv2d
 
     def normalised(t: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
-        mean, var = norm.running_mean[None, :, None, None], norm.running_var[None, :, None, None]  # type: ignore[index]
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, var = norm.running_mean[None, :, None, None], norm.running_var[None, :, None, None]
         return (t - mean) / (var + norm.eps).sqrt() * norm.weight[None, :, None, None] + norm.bias[
             None, :, None, None
         ]
@@ -118,7 +121,9 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
     hidden = normalised(conv(x, block.conv1.weight, stride=2, padding=1), block.bn1).clamp(min=0)
     shortcut = block.shortcut
     assert isinstance(shortcut, nn.Sequential)
-    side = normalised(conv(x, shortcut[0].weight, stride=2), shortcut[1])  # type: ignore[arg-type]
+    narrow, last = shortcut
+    assert isinstance(narrow, nn.Conv2d) and isinstance(last, nn.BatchNorm2d)
+    side = normalised(conv(x, narrow.weight, stride=2), last)
     expected = (normalised(conv(hidden, block.conv2.weight, padding=1), block.bn2) + side).clamp(
         min=0
     )
@@ -138,9 +143,15 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
     ],
 )
 def test_torchvision_resnets(
-    name: str, stem: str, padding_2: bool, channels: int, side: int, map_side: int, parameters: int
+    name: str,
+    stem: Literal["cifar", "imagenet"],
+    padding_2: bool,
+    channels: int,
+    side: int,
+    map_side: int,
+    parameters: int,
 ) -> None:
-    model = ModelParams(backbone=name, stem=stem)  # type: ignore[arg-type]
+    model = ModelParams(backbone=name, stem=stem)
     backbone = build_backbone(model, channels, stem_padding_2=padding_2).eval()
     network = backbone.network
     assert isinstance(network, nn.Module)
@@ -203,9 +214,7 @@ def test_classifier(hidden: list[int], kinds: str) -> None:
 
 def test_simclr_and_distiller_heads() -> None:
     """The heads of fidelity.md §4 and §5, with the paper's sizes."""
-    method = SimCLR(
-        SimCLRParams(projector_hidden=4096, projector_out=256), SimpleNamespace(feature_dim=512)
-    )
+    method = SimCLR(SimCLRParams(projector_hidden=4096, projector_out=256), Features(512))
     assert method.projection_dim == 256
     assert [type(m) for m in method.projector] == [nn.Linear, nn.ReLU, nn.Linear]
     assert _count(method) == 513 * 4096 + 4097 * 256
@@ -222,7 +231,12 @@ def test_simclr_and_distiller_heads() -> None:
     ]
 
     distiller = ContrastiveDistiller(FeatureDistillParams(predictor_hidden=2048), method)
-    assert [type(m) for m in distiller.predictor] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert [type(m) for m in distiller.predictor.children()] == [
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.ReLU,
+        nn.Linear,
+    ]
     assert _count(distiller) == 257 * 2048 + 2 * 2048 + 2049 * 256
 
 

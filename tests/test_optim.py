@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import golden_reference
 from torch import Tensor, nn
 
 from kaizen.errors import KaizenError
 from kaizen.training.optim import SGD, ParameterGroup
 
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
 LRS = {"encoder": 0.4, "classifier": 0.05}
 
 
@@ -86,7 +83,8 @@ def test_against_plain_loop(lars: bool, momentum: float) -> None:
             gradients[0].zero_()  # zero gradient: no decay under LARS
         _set(parameters, gradients)
         optimiser.step(LRS)
-        assert all(torch.equal(p.grad, g) for p, g in zip(parameters, gradients, strict=True))  # type: ignore[arg-type]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            assert parameter.grad is not None and torch.equal(parameter.grad, gradient)
         steps.append([g.numpy() for g in gradients])
     expected = _plain_steps(start, steps, lars, momentum)
     for parameter, value in zip(parameters, expected, strict=True):
@@ -111,10 +109,7 @@ def test_lars_with_learning_rate_zero_changes_nothing() -> None:
 
 
 def test_lars_golden() -> None:
-    path = SHARED / "golden" / "reference.json"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    golden = json.loads(path.read_text())["lars"]
+    golden = golden_reference("lars")
     config = golden["config"]
     parameters = [nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in golden["init"]]
     second = config["group2"]

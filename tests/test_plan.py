@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
+from plan_table import BASE, ELSEWHERE, HERDED, REACH, ROWS, TRAINED, VARIANTS, Row
 
 from kaizen.errors import KaizenError
 from kaizen.params import Params
@@ -22,85 +23,6 @@ from kaizen.params.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METH
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import closure, code_fingerprint
 from kaizen.plan.nodes import DatasetFacts, Plan
-
-VARIANTS = ["kaizen", "kaizen_no_replay", "cassle", "no_distill"]
-BASE = {"grid.variants": VARIANTS}
-
-# Names of places in the plan, as `places` makes them, that a change of a parameter reaches.
-TRAINED = ["step/*", "specialist/*", "evaluation/*", "reference", "summary"]
-DISTILLED = [
-    f"{kind}/{name}{tail}"
-    for kind, tail in (("step", "/[1-4]"), ("evaluation", ""))
-    for name in VARIANTS[:3]
-]
-SOFT_LABELLED = [
-    f"{kind}/kaizen{tail}" for kind, tail in (("step", "*/[1-4]"), ("evaluation", "*"))
-]
-REHEARSED = ["step/kaizen/[1-4]", "evaluation/kaizen", "summary"]
-
-# Parameter or section -> what changes with it; the longest name that fits a parameter counts.
-REACH: dict[str, list[str]] = {
-    "dataset": ["*"],
-    "dataset.path": [],
-    "dataset.compression": ["shards"],
-    "dataset.synthetic": [],
-    "split": ["*"],
-    "labels": ["*"],
-    "labels.seed": [],
-    "replay": ["replay/*", *REHEARSED],
-    "replay.seed": [],
-    "variants": [],
-    "grid.methods": [],
-    "grid.variants": [],
-    "grid.seeds": [],
-    "grid.specialists": ["specialist/[1-4]", "reference", "summary"],
-    "image": TRAINED,
-    "augment": TRAINED,
-    "model": TRAINED,
-    "ssl": TRAINED,
-    "per_method": TRAINED,
-    "distill.feature": [*DISTILLED, "summary"],
-    "distill.classifier": [*SOFT_LABELLED, "summary"],
-    "train": TRAINED,
-    "train.replay_batch_size": REHEARSED,
-    "evaluation": ["evaluation/*", "reference", "summary"],
-    "report": ["summary"],
-    "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
-    "reference_compat.stem_padding_2": TRAINED,
-    "reference_compat.epoch_length": REHEARSED,
-    "runtime": [],
-}
-# What to change where halving, adding one, negating and the other choice would not do.
-CHANGES: dict[str, dict[str, Any]] = {
-    "dataset.source": {"dataset.source": "image_folder", "dataset.path": "/data"},
-    "dataset.resize": {"dataset.resize": 4},
-    "split.tasks": {"split.tasks": 2},
-    "split.sizes": {"split.sizes": [3, 1, 1, 2, 3]},
-    "split.classes": {"split.classes": [[f"class {label}"] for label in range(5)]},
-    "image.load_size": {"image.load_size": 20},
-    "model.backbone": {"model.backbone": "resnet18"},
-    "image.channels": {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3},
-    "replay.per_class": {"replay.proportion": None, "replay.per_class": [5]},
-    "replay.memory": {"replay.proportion": None, "replay.memory": [50]},
-    "replay.policy": {"replay.policy": "balanced_random"},
-    "report.title": {"report.title": "another"},
-    "report.formats": {"report.formats": ["pdf"]},
-    "variants": {"variants.unused": {"replay": False}},
-    "distill.feature.distiller": {"distill.feature.distiller": "predictive"},
-    "distill.feature.weight": {"distill.feature.weight": 0.5},
-    "per_method": {"per_method.simclr.train.lr": 0.5},
-}
-# Lists of points, and what the demo's source does not have, are tested on their own below; the
-# others have a single choice so far.
-ELSEWHERE = {
-    "dataset.path",
-    "dataset.classes",
-    "dataset.unlabelled",
-    "split.domains",
-    "grid.methods",
-    "grid.variants",
-    "grid.seeds",
-}
 
 
 def places(plan: Plan) -> dict[str, str]:
@@ -134,62 +56,52 @@ def matching(plan: Plan, patterns: list[str]) -> set[str]:
     return set().union(*fitting.values())
 
 
-def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every parameter's path, type and default."""
-    hints = typing.get_type_hints(kind)
-    for name in hints:
-        if name.startswith("__"):
-            continue
-        default = getattr(kind(), name)
+def parameters(kind: type, prefix: str = "") -> Iterator[str]:
+    """The name of every parameter."""
+    for field in dataclasses.fields(kind):
+        default = getattr(kind(), field.name)
         if dataclasses.is_dataclass(default):
-            yield from leaves(hints[name], f"{prefix}{name}.")
+            yield from parameters(type(default), f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{name}", hints[name], default
+            yield f"{prefix}{field.name}"
 
 
-def other_value(hint: Any, value: Any) -> Any:
-    """Some other value that the parameter may have."""
-    if typing.get_origin(hint) is typing.Literal:
-        return next(choice for choice in typing.get_args(hint) if choice != value)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value + 1
-    if isinstance(value, float):
-        return value / 2 or 0.5
-    if isinstance(value, list):
-        return [other_value(None, value[0]), *value[1:]]
-    raise AssertionError(f"say in CHANGES how to change a parameter of type {hint}")
+def test_every_parameter_has_a_row() -> None:
+    named = [row.parameter for row in ROWS]
+    assert len(set(named)) == len(named) and not ELSEWHERE & set(named)
+    assert set(named) | ELSEWHERE == set(parameters(Params))
+    beside = {"dataset.path", "grid.methods", "grid.variants", "grid.seeds"}
+    assert {row.reach for row in ROWS} | beside == set(REACH)
 
 
-def base_for(path: str) -> dict[str, Any]:
-    """An experiment in which a parameter of a method or distiller has an effect."""
-    *_, owner, _ = ["", "", *path.split(".")]
-    for method, entry in SSL_METHODS.items():
-        if path.startswith("ssl.") and owner == method:
-            return BASE | {"grid.methods": [method]}
-        if path.startswith("distill.feature.") and owner == entry.distiller:
-            return BASE | {"grid.methods": [method]}
-    return BASE
+HERDING = BASE | {"replay.policy": "herding"}
 
 
-LEAVES = {path: CHANGES.get(path) or (hint, default) for path, hint, default in leaves(Params)}
+def base_of(row: Row, policy: str) -> dict[str, Any]:
+    """An experiment in which the row's parameter has an effect."""
+    return BASE | {"grid.methods": [row.method], "replay.policy": policy}
 
 
-@pytest.mark.parametrize("path", sorted(LEAVES.keys() - ELSEWHERE))
-def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(path: str) -> None:
-    change = LEAVES[path]
-    if isinstance(change, tuple):
-        change = {path: other_value(*change)}
-    named = [name for name in REACH if path == name or path.startswith(f"{name}.")]
-    assert named, f"{path} is missing in REACH"
-    base = base_for(path)
-    before = make_plan(base)
-    assert changed(before, make_plan(base | change)) == matching(before, REACH[max(named, key=len)])
-    if base != BASE and not path.startswith(("ssl.simclr", "distill.feature.contrastive")):
-        assert not changed(make_plan(BASE), make_plan(BASE | change)), (
-            "of another method or distiller"
-        )
+@functools.cache
+def plan_before(method: str, policy: str) -> Plan:
+    """The plan that no row has changed yet; made once."""
+    return make_plan(BASE | {"grid.methods": [method], "replay.policy": policy})
+
+
+def by_name(row: Row) -> str:
+    return row.parameter
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(row: Row) -> None:
+    base, before = base_of(row, "first_n"), plan_before(row.method, "first_n")
+    assert make_params(base | row.change) != make_params(base)
+    assert changed(before, make_plan(base | row.change)) == matching(before, REACH[row.reach])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.method != "simclr"], ids=by_name)
+def test_a_parameter_of_a_method_or_distiller_reaches_no_other_methods_nodes(row: Row) -> None:
+    assert not changed(plan_before("simclr", "first_n"), make_plan(BASE | row.change))
 
 
 def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
@@ -260,28 +172,14 @@ def test_the_seed_of_random_replay_reaches_what_uses_it(policy: str) -> None:
     )
 
 
-HERDING_POLICY = {"replay.policy": "herding"}
-HERDING = BASE | HERDING_POLICY
-
-
-@pytest.mark.parametrize("path", sorted(LEAVES.keys() - ELSEWHERE))
-def test_what_reaches_a_runs_steps_reaches_its_herding_too(path: str) -> None:
-    change = LEAVES[path]
-    if path == "replay.policy":
-        return
-    if isinstance(change, tuple):
-        change = {path: other_value(*change)}
-    base = base_for(path) | HERDING_POLICY
-    before = make_plan(base)
-    found = changed(before, make_plan(base | change))
-    named = max((name for name in REACH if path == name or path.startswith(f"{name}.")), key=len)
-    expected = matching(before, REACH[named])
-    # The shard of a step depends on the steps before it; step 0 knows nothing of distillation and
-    # replay.
-    first = 1 if "step/kaizen/0" in expected else 2
-    if "step/kaizen/1" in expected and not path.startswith("replay"):
-        expected |= matching(before, [f"replay/[{first}-4]"])
-    assert found == expected
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.parameter != "replay.policy"], ids=by_name
+)
+def test_what_reaches_a_runs_steps_reaches_its_herding_too(row: Row) -> None:
+    before = plan_before(row.method, "herding")
+    expected = [*REACH[row.reach], *([HERDED[row.reach]] if row.reach in HERDED else [])]
+    after = make_plan(base_of(row, "herding") | row.change)
+    assert changed(before, after) == matching(before, expected)
 
 
 def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> None:
@@ -321,8 +219,8 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
     }
     assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
     for policy, node in shards.items():
-        own = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
-        packages = ("numpy", "pillow")
+        own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}")
+        packages: tuple[str, ...] = ("numpy", "pillow")
         if policy == "herding":
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         assert node.code_hash == fake_fingerprint(own, packages)
@@ -440,7 +338,8 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
     split = BASE | {"split.by": "domain", "split.domains": ["sketch", "clipart", "real"]}
     before = make_plan(split, DOMAIN_FACTS)
     checksums = (f"{part} c", "new images", f"{part} s")
-    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **{f"{part}_domains": checksums}))
+    changes: dict[str, Any] = {f"{part}_domains": checksums}
+    after = make_plan(split, dataclasses.replace(DOMAIN_FACTS, **changes))
     trained = ["step/*/2", "specialist/2"] if part == "train" else []
     expected = [*trained, "shards", "evaluation/*", "reference", "summary"]
     assert changed(before, after) == matching(before, expected)
@@ -574,10 +473,8 @@ def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     train = tuple(
         "new images" if label == first else checksum for label, checksum in enumerate(FACTS.train)
     )
-    renamed, retaken = (
-        dataclasses.replace(FACTS, **{name: value})
-        for name, value in (("classes", classes), ("train", train))
-    )
+    renamed = dataclasses.replace(FACTS, classes=classes)
+    retaken = dataclasses.replace(FACTS, train=train)
     assert changed(before, make_plan(BASE, renamed)) == changed(before, make_plan(BASE, retaken))
 
 
@@ -755,3 +652,30 @@ def test_the_real_fingerprint_finds_the_code_of_every_kind_of_node() -> None:
     assert codes["evaluation"] == codes["reference"]
     assert len(set(codes.values())) == 5
     assert places(plan) == places(build_plan(make_params(BASE), facts, code_fingerprint))
+
+
+def test_the_keys_of_a_fixed_plan_are_these() -> None:
+    """For made-up code and data: another key here would make every result of every user again.
+
+    Where that is meant, say so in CHANGELOG.md; where only the layout of a node's files changed,
+    raise `KEY_VERSION`.
+    """
+    plan = make_plan()
+    found = {
+        "shards": plan.shards.key,
+        "replay": plan.runs[0].replays[0].key,
+        "step 0": plan.runs[0].steps[0].key,
+        "step 1": plan.runs[0].steps[1].key,
+        "evaluation": plan.runs[0].evaluation.key,
+        "reference": plan.references[0].evaluation.key,
+        "summary": plan.summary.key,
+    }
+    assert found == {
+        "shards": "22511f8e0e8ddca7f3c901656bcfb269",
+        "replay": "75a754eac88e99d347333498b9586c02",
+        "step 0": "5e6a268a71a26dad5df6f657d69dee1d",
+        "step 1": "8150a572fcf3d966f175d23f3e18f961",
+        "evaluation": "786e5abc52d6bfc9b8d62cadb3595c2e",
+        "reference": "1ccb8968f8f6581546e96d406a70e2e7",
+        "summary": "82e6fe5e065abfe78f73dea4493876d6",
+    }

@@ -4,16 +4,19 @@ keeps comments.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 from conftest import REPOSITORY, fake_fingerprint
 from project import Project
 
-from kaizen.params import Params
+from kaizen.params import Params, for_method
 from kaizen.params.validation import load_params
 from kaizen.plan.build import build_plan
 from kaizen.plan.nodes import DatasetFacts, Plan
@@ -27,6 +30,23 @@ EXPERIMENTS = [
     if line.endswith("PU |")
 ]
 CHANGES = ["replay-ablation", "tasks-10", "labels-1", "labels-10", "quick"]
+
+
+class Number(NamedTuple):
+    """A row of preset_numbers.txt."""
+
+    preset: str
+    method: str
+    parameter: str
+    value: str
+    source: str
+
+
+NUMBERS = [
+    Number(*(field.strip() for field in line.split("|")))
+    for line in (Path(__file__).parent / "preset_numbers.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
 
 
 def load(*names: str) -> Params:
@@ -122,3 +142,89 @@ def test_adopting_a_preset_writes_its_values_and_keeps_the_comments(tmp_path: Pa
     outcome = Project(tmp_path).kaizen("preset", "bad")
     assert outcome.code == 2 and "train.epochs" in outcome.output
     assert (tmp_path / "params.yaml").read_bytes() == unchanged
+
+
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every parameter that a preset sets, by its path."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from leaves(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, values
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_every_presets_numbers_are_those_of_its_source(name: str) -> None:
+    """Over params.yaml, so that nothing of it, as what it says per method, remains in their
+    place.
+    """
+    base = ["cifar10-small"] if name == "cifar10-methods" else []
+    params = load(*base, name)
+    wrong = []
+    for row in NUMBERS:
+        if row.preset != name:
+            continue
+        assert row.source
+        for method in params.grid.methods if row.method == "*" else [row.method]:
+            found: Any = for_method(params, method)
+            for part in row.parameter.split("."):
+                found = getattr(found, part)
+            if found != json.loads(row.value):
+                wrong.append((method, row.parameter, found, row.value, row.source))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_no_number_of_a_preset_lacks_a_source(name: str) -> None:
+    values = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    methods = values.get("grid", {}).get("methods", [])
+    sourced = {(row.method, row.parameter) for row in NUMBERS if row.preset == name}
+    for path, _ in leaves(values):
+        section = path.split(".")[0]
+        if section in ("report", "runtime") or path == "dataset.path":
+            continue
+        if section == "per_method":
+            _, method, path = path.split(".", 2)
+            assert {("*", path), (method, path)} & sourced, (method, path)
+        else:
+            everywhere = methods and all((method, path) in sourced for method in methods)
+            assert everywhere or ("*", path) in sourced, path
+
+
+def test_the_imagenet_preset_is_cassles_recipe_of_each_method() -> None:
+    """Written out once more, as the steps get it: CaSSLe's *_distill.sh of ImageNet-100."""
+    steps = {
+        run.point.method: run.steps[1].job().to_json()["params"]
+        for run in plan(load("imagenet100")).runs
+    }
+    jitter, schedule, projection = {}, {}, {}
+    for method, step in steps.items():
+        strengths = step["augment"]["jitter"]
+        jitter[method] = [strengths[n] for n in ("brightness", "contrast", "saturation", "hue")]
+        train = step["train"]
+        schedule[method] = (train["lr"], train["optimizer"], train["warmup_epochs"])
+        projection[method] = (step["ssl"]["projector_hidden"], step["ssl"]["projector_out"])
+    assert jitter == {
+        "simclr": [0.8, 0.8, 0.8, 0.2],
+        "mocov2plus": [0.4, 0.4, 0.4, 0.1],
+        "byol": [0.4, 0.4, 0.2, 0.1],
+        "vicreg": [0.4, 0.4, 0.2, 0.1],
+    }
+    assert schedule == {
+        "simclr": (0.4, "lars", 10),
+        "mocov2plus": (0.4, "sgd", 0),
+        "byol": (0.6, "lars", 10),
+        "vicreg": (0.4, "lars", 10),
+    }
+    assert projection == {
+        "simclr": (2048, 128),
+        "mocov2plus": (2048, 128),
+        "byol": (4096, 256),
+        "vicreg": (2048, 2048),
+    }
+    assert {method: step["augment"]["solarize"] for method, step in steps.items()} == {
+        "simclr": [0.0, 0.0],
+        "mocov2plus": [0.0, 0.0],
+        "byol": [0.0, 0.2],
+        "vicreg": [0.1, 0.1],
+    }

@@ -41,7 +41,8 @@ def project(finished: Project, tmp_path: Path) -> Project:
 def explained(project: Project, asked: str) -> dict[str, Any]:
     outcome = project.kaizen("explain", asked, "--json")
     assert outcome.code == 0, outcome.output
-    return json.loads(outcome.output)
+    read: dict[str, Any] = json.loads(outcome.output)
+    return read
 
 
 # -- the commit --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from project import make_project
 
 import kaizen.store.publish as publish_module
 from kaizen.errors import KaizenError
-from kaizen.files import read_json
+from kaizen.files import read_json, write_json
 from kaizen.jobs.workflow import write_marker
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
@@ -247,16 +247,18 @@ def test_what_was_published_is_known_after_a_kill(
     finish(smaller, store)
     finish(other, store)
 
-    def kill(path: Path, *rest: object) -> None:
-        if path.name == killed_at:
-            raise KeyboardInterrupt
+    def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def first_killed(path: Path, *rest: Any) -> Any:
+            if path.name == killed_at:
+                raise KeyboardInterrupt
+            return function(path, *rest)
+
+        return first_killed
 
     with monkeypatch.context() as patch:
         patch.setattr("kaizen.store.publish._remove_former", lambda *rest: None)
-        written = publish_module.write_json
-        patch.setattr(publish_module, "write_json", lambda p, v: (kill(p), written(p, v)))
-        linked = publish_module._link
-        patch.setattr(publish_module, "_link", lambda s, t, n: (kill(s), linked(s, t, n)))
+        patch.setattr(publish_module, "write_json", killing(write_json))
+        patch.setattr(publish_module, "_link", killing(publish_module._link))
         with pytest.raises(KeyboardInterrupt):
             publish(layout_of(smaller), store, root)
     assert not (root / "results/manifest.json").exists()
@@ -565,7 +567,7 @@ def test_a_record_is_typed_and_bounded(change: Callable[[Any], object], store: S
 # -- taking back -------------------------------------------------------------------------------
 
 
-def assert_same_nodes(one: Store, two: Store, but: tuple[Node, ...] = ()) -> None:
+def assert_same_nodes(one: Store, two: Store, but: tuple[Node[Any], ...] = ()) -> None:
     """Two stores hold the same nodes of the plan, every file right, without ``but`` in the
     second.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kaizen.data.replay.base import Size, Stream, Task, choose_by_group
+from kaizen.data.replay.base import ReplayStream, Size, Task, choose_by_group
 from kaizen.data.replay.shard import make_replay
 from kaizen.data.schema import SCHEMA, Record
 from kaizen.data.shards import ShardWriter, shard_info, verify_shard
@@ -68,7 +68,7 @@ def labels(path: Path) -> list[int]:
     return found
 
 
-def chosen(policy: str, stream: Stream, size: Size) -> list[set[int]]:
+def chosen(policy: str, stream: ReplayStream, size: Size) -> list[set[int]]:
     """Per task, the rows that a policy keeps."""
     choose = registry.load(registry.REPLAY_POLICIES[policy].target)
     rows = choose(stream, size)
@@ -76,7 +76,7 @@ def chosen(policy: str, stream: Stream, size: Size) -> list[set[int]]:
     return [set(one.tolist()) for one in rows]
 
 
-def stream_of(tasks: Sequence[Sequence[int]], seed: int = 0) -> Stream:
+def stream_of(tasks: Sequence[Sequence[int]], seed: int = 0) -> ReplayStream:
     """Tasks with the given labels row by row, and made-up features."""
 
     def made_up(task: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def stream_of(tasks: Sequence[Sequence[int]], seed: int = 0) -> Stream:
             np.random.default_rng(100 + task).normal(size=(len(tasks[task]), 5)).astype(np.float32)
         )
 
-    return Stream(
+    return ReplayStream(
         tuple(
             Task(i, tuple(sorted({x for x in row if x >= 0})), np.array(row))
             for i, row in enumerate(tasks)
@@ -126,7 +126,7 @@ def test_rows_are_copied_unchanged(shards: Path, tmp_path: Path, policy: str) ->
 def test_the_shard_holds_what_the_policy_chooses(shards: Path, tmp_path: Path, policy: str) -> None:
     make_replay(shards, 3, policy, Size("proportion", 0.2), 7, tmp_path / "r", features)
     numbered = [[(c, i) for c in sorted(classes) for i in range(COUNTS[c])] for classes in TASKS]
-    stream = Stream(
+    stream = ReplayStream(
         tuple(
             Task(t, tuple(TASKS[t]), np.array([c for c, _ in rows]))
             for t, rows in enumerate(numbered)
@@ -158,8 +158,7 @@ def test_an_empty_replay_shard_is_valid(
         (
             1,
             "newest",
-            r"replay\.policy: 'newest' is unknown; choose one of first_n, balanced_random, "
-            r"reservoir, herd",
+            r"replay\.policy: 'newest' is unknown; choose one of .*\bfirst_n\b",
         ),
         (0, "first_n", "task 0 has none"),
         (4, "first_n", r"task-03\.train\.parquet does not exist"),
@@ -356,7 +355,7 @@ def test_random_choice_is_uniform() -> None:
 
 def test_a_fixed_reservoir_holds_the_rows_with_the_smallest_keys() -> None:
     tasks = [[0] * 30, [1] * 5 + [-1] * 20, [2] * 40]
-    keys = {}
+    keys: dict[tuple[int, int], int] = {}
     for task, row_labels in enumerate(tasks):
         drawn = seeded_keys(len(row_labels), 4, "replay", "reservoir", task)
         keys |= {(task, row): int(key) for row, key in enumerate(drawn)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
@@ -11,30 +10,41 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from conftest import REPOSITORY, make_plan
 from made_up import CLASSES, EPOCHS, TASKS, THREE, grid, histories, history
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from scipy import stats
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.confusion import write_confusion
-from kaizen.evaluation.metrics import METRICS, READERS, RunResult, continual_accuracy
+from kaizen.evaluation.confusion import Counts, write_confusion
+from kaizen.evaluation.metrics import METRICS, continual_accuracy
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.params import ReportParams
+from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point
 from kaizen.report import canvas, tables
-from kaizen.report.losses import TERMS, History, loss_terms, read_steps
+from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
-from kaizen.report.series import group
+from kaizen.report.series import Series, group
 from kaizen.report.summary import write_summary
-from kaizen.report.tables import cell
+from kaizen.report.tables import Row, cell
 from kaizen.report.terminal import print_table
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.facts import StepFacts, write_facts
+from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -44,17 +54,30 @@ ALL_FIGURES = [
     "confusion_matrix",
     "loss_terms",
 ]
+# Per epoch, the mean of each loss term.
+Epochs = Sequence[Mapping[str, float]]
 ALL_TABLES = ["results", "accuracy", "differences", "per_class"]
 
 
+class Summary(NamedTuple):
+    """A summary in the folder ``out``, what it was made from, and the content of
+    metrics_full.json.
+    """
+
+    out: Path
+    runs: list[RunResult]
+    references: list[Reference]
+    metrics: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory):
+def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     """Two methods, three variants, two replay sizes, three seeds."""
     out = tmp_path_factory.mktemp("summary")
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
     report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
     context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
-    return (
+    return Summary(
         out,
         runs,
         references,
@@ -62,7 +85,7 @@ def summary(tmp_path_factory):
     )
 
 
-def test_metrics_json_holds_the_classifiers_means(summary):
+def test_metrics_json_holds_the_classifiers_means(summary: Summary) -> None:
     out, runs, _, metrics = summary
     headline = json.loads((out / "metrics.json").read_text())
     assert set(headline["byol"]) == {
@@ -88,8 +111,8 @@ def test_metrics_json_holds_the_classifiers_means(summary):
     assert json.loads((out / "metrics_full.json").read_text()) == metrics
 
 
-def parse_csv(path):
-    def parse(name, text):
+def parse_csv(path: Path) -> list[dict[str, Any]]:
+    def parse(name: str, text: str) -> Any:
         if text == "":
             return None
         return tables.COLUMNS[name](text)
@@ -101,8 +124,8 @@ def parse_csv(path):
 
 
 @pytest.mark.parametrize("name", ALL_TABLES)
-def test_parquet_and_csv_hold_the_same(summary, name):
-    out = summary[0]
+def test_parquet_and_csv_hold_the_same(summary: Summary, name: str) -> None:
+    out = summary.out
     table = pyarrow.parquet.read_table(out / f"{name}.parquet")
     assert table.to_pylist() == parse_csv(out / f"{name}.csv")
     for column, kind in {
@@ -114,7 +137,7 @@ def test_parquet_and_csv_hold_the_same(summary, name):
         assert column not in table.column_names or table.schema.field(column).type == kind
 
 
-def test_tidy_tables_are_complete(summary):
+def test_tidy_tables_are_complete(summary: Summary) -> None:
     out, runs, _, _ = summary
     results = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
     assert len(results) == len(runs) * len(READERS) * len(METRICS)
@@ -139,13 +162,13 @@ def test_tidy_tables_are_complete(summary):
     assert all(row["replay_unit"] is None for row in accuracy if row["variant"] == "cassle")
 
 
-def markdown_rows(text):
+def markdown_rows(text: str) -> list[dict[str, str]]:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     split = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [dict(zip(split[0], row, strict=True)) for row in split[2:]]
 
 
-def test_markdown_table_reads_back(summary):
+def test_markdown_table_reads_back(summary: Summary) -> None:
     out, _, _, metrics = summary
     first = (out / "table.md").read_text().split("### ")[1]
     assert first.startswith("Trained classifier")
@@ -171,8 +194,8 @@ def test_markdown_table_reads_back(summary):
             ]
 
 
-def test_report_shows_table_context_and_figures(summary):
-    out = summary[0]
+def test_report_shows_table_context_and_figures(summary: Summary) -> None:
+    out = summary.out
     page = (out / "report.md").read_text()
     assert page.startswith("# A $mall | test\n")
     assert "- dataset: digits\n- commit: –\n- train.epochs: 3\n- classes: 4, 2\n" in page
@@ -189,12 +212,12 @@ def test_report_shows_table_context_and_figures(summary):
 
 
 @pytest.mark.parametrize("name", ALL_FIGURES)
-def test_figures_show_something_and_are_not_clipped(summary, name):
-    out = summary[0]
+def test_figures_show_something_and_are_not_clipped(summary: Summary, name: str) -> None:
+    out = summary.out
     pixels = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("RGB")).astype(int)
     height, width, _ = pixels.shape
     assert height > 300 and width > 500
-    ink = (pixels < 250).any(axis=2)
+    ink = np.asarray((pixels < 250).any(axis=2))
     assert 0.02 < ink.mean() < 0.9
     for edge in (
         ink[0],
@@ -207,7 +230,7 @@ def test_figures_show_something_and_are_not_clipped(summary, name):
     assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_bars_are_as_high_as_the_accuracy(tmp_path):
+def test_bars_are_as_high_as_the_accuracy(tmp_path: Path) -> None:
     """Heights in pixels of two bars, found by their colours; one of them is 100 %."""
     full, half = ({"classifier": [[value]]} for value in (1.0, 0.4))
     kaizen = RunResult(Point("simclr", "kaizen", 0.1, "proportion", 0), full)
@@ -223,7 +246,7 @@ def test_bars_are_as_high_as_the_accuracy(tmp_path):
     assert heights["cassle"] / heights["kaizen"] == pytest.approx(0.4, abs=0.02)
 
 
-def test_figure_data(summary):
+def test_figure_data(summary: Summary) -> None:
     out, runs, _, metrics = summary
     with open(out / "figures/per_task_heatmap.csv", newline="") as file:
         cells = [
@@ -262,7 +285,7 @@ def test_figure_data(summary):
     } == {"kaizen"}
 
 
-def test_same_input_same_bytes(tmp_path):
+def test_same_input_same_bytes(tmp_path: Path) -> None:
     runs, references = grid(variants=THREE, seeds=(0, 1), sizes=(0.05, 0.1))
     report = ReportParams(formats=["png", "svg", "pdf"])
     contents = []
@@ -289,7 +312,7 @@ def test_same_input_same_bytes(tmp_path):
     assert [name for name in contents[0] if contents[0][name] != contents[1].get(name)] == []
 
 
-def test_one_seed_one_variant_one_task(tmp_path):
+def test_one_seed_one_variant_one_task(tmp_path: Path) -> None:
     runs = [RunResult(Point("simclr", "mine", None, "proportion", 7), {"classifier": [[0.5]]})]
     metrics = write_summary(runs, [], ReportParams(formats=["png"]), {}, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
@@ -311,15 +334,28 @@ def test_one_seed_one_variant_one_task(tmp_path):
     assert "one seed" in (tmp_path / "report.md").read_text()
 
 
-def test_terminal_table(summary):
+@pytest.mark.parametrize("width", [40, 60])
+def test_variants_are_told_apart_on_a_narrow_terminal(summary: Summary, width: int) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, _environ={})
+    print_table(json.loads((summary.out / "metrics_full.json").read_text()), [], console)
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= max(width, 78)
+    assert "…" not in text
+    letters = re.sub(r"[^A-Za-z]", "", text)
+    assert "CaSSLe" in letters and "replay" in letters and "FT" in letters
+
+
+def test_terminal_table(summary: Summary) -> None:
     out, _, _, metrics = summary
+    shown = io.StringIO()
     console = Console(
-        file=io.StringIO(), width=110, force_terminal=True, color_system="truecolor", _environ={}
+        file=shown, width=110, force_terminal=True, color_system="truecolor", _environ={}
     )
     path = out / "figures" / ("a_[long]_" + "x" * 120 + ".png")
     # read back from JSON, whose keys are sorted: the grid's order must survive
     print_table(json.loads((out / "metrics_full.json").read_text()), [path], console)
-    styled = console.file.getvalue()
+    styled = shown.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
     rows = [
         line
@@ -335,13 +371,13 @@ def test_terminal_table(summary):
     assert re.search(r"\x1b\[1;32m\s*" + re.escape(best), styled)
 
 
-def test_cells_are_in_percent_with_a_true_minus():
+def test_cells_are_in_percent_with_a_true_minus() -> None:
     assert cell({"mean": -0.1234, "interval": 0.0567}) == "−12.3 ± 5.7"
     assert cell({"mean": -0.0001, "interval": None}) == "0.0"
     assert cell({"mean": None, "interval": None}) == "–"
 
 
-def test_labels_keys_and_colours():
+def test_labels_keys_and_colours() -> None:
     runs, _ = grid(variants=(*THREE, ("mine", 0.5)), sizes=(0.1,))
     single = {one.variant: one for one in group(runs, [])}
     assert [one.label for one in single.values()] == ["Kaizen", "CaSSLe", "No distillation", "mine"]
@@ -349,7 +385,7 @@ def test_labels_keys_and_colours():
         single["kaizen"].key == "kaizen"
     )  # one size: no suffix, so that a change of size compares
     assert len({one.colour for one in single.values()}) == 4
-    runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="images")
+    runs, _ = grid(methods=("byol", "simclr"), sizes=(500, 100), unit="memory")
     several = group(runs, [])
     assert [one.key for one in several] == [
         "kaizen_replay_100images",
@@ -366,12 +402,12 @@ def test_labels_keys_and_colours():
     assert several[1].colour == single["kaizen"].colour == several[3].colour != several[0].colour
 
 
-def test_a_grid_with_holes_is_drawn(tmp_path):
+def test_a_grid_with_holes_is_drawn(tmp_path: Path) -> None:
     runs, references = grid(("simclr", "byol"), THREE, sizes=(0.05, 0.1))
     kept = [
-        run
+        replace(run, matrices={r: rows for r, rows in run.matrices.items() if r != "knn"})
         for run in runs
-        if (run.point.method, run.point.variant) != ("byol", "cassle") and run.matrices.pop("knn")
+        if (run.point.method, run.point.variant) != ("byol", "cassle")
     ]
     report = ReportParams(formats=["png"])
     metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
@@ -380,7 +416,7 @@ def test_a_grid_with_holes_is_drawn(tmp_path):
     assert all((tmp_path / "figures" / f"{name}.png").is_file() for name in ALL_FIGURES)
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path):
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     runs, references = grid(seeds=(0, 1))
     cases = [
         ([], references, "has no runs"),
@@ -408,14 +444,14 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_folder_is_named(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file stands here")
     runs, references = grid()
     with pytest.raises(KaizenError, match=re.escape(str(tmp_path / "out"))):
         write_summary(runs, references, ReportParams(), {}, tmp_path / "out")
 
 
-def test_intervals_need_two_seeds():
+def test_intervals_need_two_seeds() -> None:
     runs, references = grid(seeds=(0, 1))
     one, two = group(runs[:1], references)[0], group(runs, references)[0]
     assert one.estimate("classifier", "final_accuracy").interval is None
@@ -424,10 +460,10 @@ def test_intervals_need_two_seeds():
         12.7062 * abs(values[0] - values[1]) / 2
     )  # sd / sqrt(2) of two values is half their distance
     found = two.estimate("classifier", "final_accuracy").interval
-    assert math.isclose(found, expected, rel_tol=1e-4)
+    assert found is not None and math.isclose(found, expected, rel_tol=1e-4)
 
 
-def test_loss_terms_data(summary):
+def test_loss_terms_data(summary: Summary) -> None:
     out, runs, _, _ = summary
     with open(out / "figures/loss_terms.csv", newline="") as file:
         found = {
@@ -464,80 +500,117 @@ def test_loss_terms_data(summary):
     }
 
 
-def panel_lines(axes):
+def panel_lines(axes: Axes) -> dict[str, tuple[Any, np.ndarray]]:
     """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
-    points = {line.get_label(): np.asarray(line.get_xydata()) for line in axes.get_lines()}
-    return {
-        line.get_label(): (
-            line.get_color(),
-            points[line.get_label()][~np.isnan(points[line.get_label()][:, 1])],
-        )
-        for line in axes.get_lines()
-    }
+    found = {}
+    for line in axes.get_lines():
+        points = np.asarray(line.get_xydata())
+        found[str(line.get_label())] = (line.get_color(), points[~np.isnan(points[:, 1])])
+    return found
 
 
-def test_every_loss_term_has_a_panel_with_the_variants_that_have_it():
+class Losses(NamedTuple):
+    """Panels of loss terms, and what they show."""
+
+    panels: list[Axes]
+    series: list[Series]
+    runs: list[RunResult]
+
+
+EVERYONE = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
+# The panels' titles, and who has a line in each.
+PANELS = [
+    (r"$\mathcal{L}_{FE}^{CT}$ self-supervised loss", EVERYONE),
+    (r"$\mathcal{L}_{FE}^{KD}$ feature distillation", {"Kaizen", "CaSSLe"}),
+    (r"$\mathcal{L}_{C}^{CT}$ classifier cross-entropy", EVERYONE),
+    (r"$\mathcal{L}_{C}^{KD}$ classifier distillation", {"Kaizen"}),
+]
+
+
+@pytest.fixture(scope="module")
+def losses() -> Losses:
+    """The panels of two methods' loss terms, one after the other, their series and runs."""
     runs, _ = grid(("simclr", "byol"), THREE)
     series = group(runs, [])
     with canvas.style():
-        figure, _ = loss_terms(series, histories(runs), "t")
-    names = [
-        "self-supervised loss",
-        "feature distillation",
-        "classifier cross-entropy",
-        "classifier distillation",
-    ]
-    parts = [("FE", "CT"), ("FE", "KD"), ("C", "CT"), ("C", "KD")]
-    titles = [
-        rf"$\mathcal{{L}}_{{{a}}}^{{{b}}}$ {name}"
-        for (a, b), name in zip(parts, names, strict=True)
-    ]
-    assert [axes.get_title() for axes in figure.axes] == titles * 2
-    assert all(axes.title.get_parse_math() for axes in figure.axes)
-    everyone = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
-    shown = [everyone, {"Kaizen", "CaSSLe"}, everyone, {"Kaizen"}]
+        drawn = loss_terms(series, histories(runs), "t")
+    assert drawn is not None
+    return Losses(drawn[0].axes, series, runs)
+
+
+def test_every_loss_term_has_a_panel(losses: Losses) -> None:
+    panels, _, _ = losses
+    assert [axes.get_title() for axes in panels] == [title for title, _ in PANELS] * 2
+    assert all(axes.title.get_parse_math() for axes in panels)
+
+
+def test_a_panel_has_the_variants_that_have_its_term_in_their_colours(losses: Losses) -> None:
+    panels, series, _ = losses
     colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
-    for axes, labels in zip(figure.axes, shown * 2, strict=True):
-        lines = panel_lines(axes)
-        assert {label: colour for label, (colour, _) in lines.items()} == {
-            label: colours[label] for label in labels
-        }
+    for axes, (_, labels) in zip(panels, PANELS * 2, strict=True):
+        found = {label: colour for label, (colour, _) in panel_lines(axes).items()}
+        assert found == {label: colours[label] for label in labels}
+
+
+def test_the_panels_show_all_epochs_of_all_tasks(losses: Losses) -> None:
+    panels, _, _ = losses
+    for axes in panels:
         assert axes.get_xlim() == (0, TASKS * EPOCHS)
         assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
-        for label, (_, points) in lines.items():
+        for label, (_, points) in panel_lines(axes).items():
             first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
             assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
+
+
+def test_a_line_is_drawn_through_the_values_of_the_history(losses: Losses) -> None:
+    panels, _, runs = losses
     of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(figure.axes[1])["CaSSLe"][1][:, 1].tolist() == [
+    assert panel_lines(panels[1])["CaSSLe"][1][:, 1].tolist() == [
         e["L_FE_KD"] for e in of_cassle[EPOCHS:]
     ]
 
 
-def test_terms_that_nobody_has_take_no_panel_and_magnitudes_get_a_logarithm():
+@pytest.fixture
+def two_terms() -> tuple[Figure, list[Row]]:
+    """Figure and rows of a run with two of the terms: one is negative once, the other spans
+    magnitudes.
+    """
     run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History(
-        Point("simclr", "no_distill", None, "proportion", 0), (tuple(v | absent for v in values),)
-    )
-    figure, rows = loss_terms(group([run], []), [traced], "t")
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    traced = History(run.point, (tuple(v | absent for v in values),))
+    drawn = loss_terms(group([run], []), [traced], "t")
+    assert drawn is not None
+    return drawn
+
+
+def test_terms_that_nobody_has_take_no_panel(two_terms: tuple[Figure, list[Row]]) -> None:
+    figure, rows = two_terms
+    assert len(figure.axes) == 2
     assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
     assert list(panel_lines(figure.axes[0])) == ["No distillation"]
+
+
+def test_positive_terms_over_magnitudes_get_a_logarithm(
+    two_terms: tuple[Figure, list[Row]],
+) -> None:
+    figure, _ = two_terms
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+
+
+def test_without_a_history_there_is_no_figure_of_losses() -> None:
+    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     assert loss_terms(group([run], []), [], "t") is None
 
 
-def test_the_terms_are_those_of_the_objective():
-    source = (REPOSITORY / "kaizen/training/objective.py").read_text()
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("TERM")
-    }
-    assert (tuple(TERMS), TERMS) == (values["TERMS"], values["TERM_NAMES"])
+def test_the_terms_are_those_of_the_objective() -> None:
+    from kaizen.training.objective import Objective
+
+    assert TERMS == tuple(TERM_TEXTS) == ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
+    assert tuple(Objective(0.7, 2.5, 1.0, False).weights) == TERMS
 
 
-def test_the_report_does_without_torch():
+def test_the_report_does_without_torch() -> None:
     code = (
         "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
@@ -547,14 +620,15 @@ def test_the_report_does_without_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
-def finish(store, node, fill):
+def finish(store: Store, node: Node[Any], fill: Callable[[Path], object]) -> None:
     """Put a node into the store with the files that ``fill`` writes into its folder."""
     with store.lock(node.id), store.building(node.id) as building:
         fill(building)
         store.commit(node.job().to_json(), building, {}, {})
 
 
-def write_history(path, epochs):
+def write_history(path: Path, epochs: Epochs) -> None:
+    columns: dict[str, Sequence[float]]
     columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
     columns |= {
         "epoch": list(range(len(epochs))),
@@ -565,23 +639,28 @@ def write_history(path, epochs):
     pyarrow.parquet.write_table(reverse, path)
 
 
-def write_step(folder, epochs):
+def write_step(folder: Path, epochs: Epochs | None) -> None:
     if epochs:
         write_history(folder / "history.parquet", epochs)
     header = json.dumps(
         {"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}
     ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+    write_facts(StepFacts(8, 8, 8, 0, 0, 8, 0, 1, 0.0625), folder)
 
 
-def test_a_history_is_read_in_order_of_its_epochs(tmp_path):
+def write_accuracy(folder: Path, text: str) -> None:
+    (folder / "accuracy.json").write_text(text)
+
+
+def test_a_history_is_read_in_order_of_its_epochs(tmp_path: Path) -> None:
     steps = history(grid()[0][0]).steps
     for step, epochs in enumerate(steps):
         write_history(tmp_path / f"{step}.parquet", epochs)
     assert read_steps([tmp_path / f"{step}.parquet" for step in range(len(steps))]) == steps
 
 
-def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
+def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) -> None:
     changes = {
         "grid.variants": ["kaizen", "cassle"],
         "grid.seeds": [4, 0],
@@ -597,9 +676,11 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
             accuracies,
         )
         content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
-        counts = [{(label, step): step + 1 for label in range(10)} for step in range(5)]
+        counts: list[Counts] = [
+            {(label, step): step + 1 for label in range(10)} for step in range(5)
+        ]
 
-        def fill(folder, text=content, counts=counts):
+        def fill(folder: Path, text: str = content, counts: Sequence[Counts] = counts) -> None:
             (folder / "accuracy.json").write_text(text)
             write_confusion(counts, folder / "confusion.parquet")
 
@@ -607,11 +688,8 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
             if not store.has(node.id):
                 # The summary has no use for the other seeds' histories.
-                finish(
-                    store,
-                    node,
-                    lambda folder, e=epochs if run.point.seed == 4 else None: write_step(folder, e),
-                )
+                kept = epochs if run.point.seed == 4 else None
+                finish(store, node, partial(write_step, epochs=kept))
     part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
@@ -629,11 +707,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path):
     )
     for reference in plan.references:
         content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
-        finish(
-            store,
-            reference.evaluation,
-            lambda folder, text=content: (folder / "accuracy.json").write_text(text),
-        )
+        finish(store, reference.evaluation, partial(write_accuracy, text=content))
     job = plan.summary.job().through_json()
     spec = job.to_json()
     steps = {run.name: run.steps for run in plan.runs}

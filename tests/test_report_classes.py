@@ -4,28 +4,34 @@ from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from made_up import CLASSES, IMAGES, TASKS, THREE, grid
+from matplotlib.axes import Axes
 
-from kaizen.evaluation.metrics import RunResult
+from kaizen.evaluation.results import RunResult
 from kaizen.plan.point import Point
 from kaizen.report import canvas, maps
 from kaizen.report.classes import Classes, per_class_rows, shares
 from kaizen.report.series import group
+from kaizen.report.tables import Row
 
 ORDER = [3, 0, 5, 1, 2, 4]  # of the classes in the stream
 
 
-def drawn(runs, classes=CLASSES):
+def drawn(runs: Sequence[RunResult], classes: Classes = CLASSES) -> tuple[list[Axes], list[Row]]:
     """The panels of the confusion figure and its rows."""
     with canvas.style():
-        figure, rows = maps.confusion_matrix(group(runs, []), classes, "t")
+        found = maps.confusion_matrix(group(runs, []), classes, "t")
+        assert found is not None
+        figure, rows = found
         figure.draw_without_rendering()
     return figure.axes[:-1], rows  # the last one is the colour bar
 
 
-def of_classes(count, per_task):
+def of_classes(count: int, per_task: int) -> tuple[list[RunResult], Classes]:
     """One run of so many classes that knows everything; the tasks are the classes in descending
     order.
     """
@@ -40,7 +46,7 @@ def of_classes(count, per_task):
     return [run], Classes(tuple(f"the class no. {label}" for label in range(count)), tasks)
 
 
-def test_accuracy_per_class():
+def test_accuracy_per_class() -> None:
     runs, _ = grid(variants=THREE, seeds=(0, 1))
     rows = per_class_rows(group(runs, []), CLASSES)
     assert len(rows) == len(runs) * TASKS * len(ORDER)
@@ -66,7 +72,7 @@ def test_accuracy_per_class():
                 )
 
 
-def test_a_class_without_images_has_no_accuracy():
+def test_a_class_without_images_has_no_accuracy() -> None:
     counts = {(0, 0): 1, (0, 2): 3, (1, 2): 5}
     run = RunResult(
         Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.1]]}, [counts]
@@ -79,7 +85,7 @@ def test_a_class_without_images_has_no_accuracy():
     )
 
 
-def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
+def test_the_figure_shows_the_last_step_in_the_order_of_the_stream() -> None:
     runs, _ = grid(("simclr", "byol"), THREE, (0, 1))
     axes, rows = drawn(runs)
     assert [panel.get_title() for panel in axes] == [
@@ -107,6 +113,7 @@ def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
         [[np.mean([c.get((y, p), 0) / IMAGES for c in of_seeds]) for p in ORDER] for y in ORDER]
     )
     shown = axes[4].get_images()[0].get_array()
+    assert shown is not None
     np.testing.assert_allclose(shown, 100 * expected)
     np.testing.assert_allclose(shown.sum(axis=1), 100)
     assert [label.get_text() for label in axes[3].get_yticklabels()] == [
@@ -117,9 +124,8 @@ def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
         "cat",
         "eel",
     ]
-    borders = [
-        line.get_xdata()[0] for line in axes[4].lines if line.get_xdata()[0] == line.get_xdata()[1]
-    ]
+    ends = [np.asarray(line.get_xdata()) for line in axes[4].lines]
+    borders = [x[0] for x in ends if x[0] == x[1]]
     assert borders == [1.5, 3.5]
     assert len(axes[4].lines) == 4
     texts = {text.get_position(): text.get_text() for text in axes[4].texts}
@@ -137,7 +143,7 @@ def test_the_figure_shows_the_last_step_in_the_order_of_the_stream():
     )
 
 
-def test_many_classes_are_named_by_their_tasks():
+def test_many_classes_are_named_by_their_tasks() -> None:
     (axes, _), (few, _) = drawn(*of_classes(100, 10)), drawn(*of_classes(20, 5))
     assert [label.get_text() for label in axes[0].get_xticklabels()] == [
         str(task) for task in range(10)
@@ -149,14 +155,15 @@ def test_many_classes_are_named_by_their_tasks():
     assert len(few[0].lines) == 2 * 3
 
 
-def test_classes_that_every_task_has_are_not_divided():
+def test_classes_that_every_task_has_are_not_divided() -> None:
     runs, classes = of_classes(4, 2)
     axes, _ = drawn(runs, Classes(classes.names, ((1, 0, 3, 2),) * 2))
     assert list(axes[0].lines) == []
-    assert axes[0].get_images()[0].get_array().tolist() == (100 * np.eye(4)).tolist()
+    shown = axes[0].get_images()[0].get_array()
+    assert shown is not None and shown.tolist() == (100 * np.eye(4)).tolist()
 
 
-def test_without_confusion_there_is_no_figure():
+def test_without_confusion_there_is_no_figure() -> None:
     runs, classes = of_classes(4, 2)
     blind = RunResult(Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.5]]})
     assert maps.confusion_matrix(group([blind], []), classes, "t") is None
@@ -164,7 +171,7 @@ def test_without_confusion_there_is_no_figure():
     assert per_class_rows(group([blind], []), classes) == []
 
 
-def test_maps_that_do_not_fit_beside_each_other_stand_in_several_rows():
+def test_maps_that_do_not_fit_beside_each_other_stand_in_several_rows() -> None:
     sizes = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     runs, _ = grid(("simclr", "byol"), THREE, sizes=sizes)
     axes, _ = drawn(runs)

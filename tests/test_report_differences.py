@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from made_up import THREE, grid, histories
 from scipy import stats
 
-from kaizen.evaluation.metrics import READERS
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.report import canvas, losses, tables
 from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.series import group
@@ -17,26 +19,35 @@ from kaizen.report.series import group
 FOUR = (("joint", 0.99), *THREE)
 
 
-def find(rows, **values):
+def find(rows: Sequence[tables.Row], **values: Any) -> tables.Row:
     """The only row with these values."""
     (row,) = [row for row in rows if all(row[name] == value for name, value in values.items())]
     return row
 
 
-def values(runs, references, variant, reader, metric, size=None):
+def values(
+    runs: Sequence[RunResult],
+    references: Sequence[Reference],
+    variant: str,
+    reader: str,
+    metric: str,
+    size: float | None = None,
+) -> dict[int, float]:
     """A metric's value per seed of SimCLR's runs."""
     (one,) = [
         one
         for one in group(runs, references)
         if (one.method, one.variant, one.replay_size) == ("simclr", variant, size)
     ]
-    return {
-        run.point.seed: of_run[reader][metric]
-        for run, of_run in zip(one.runs, one.metrics, strict=True)
-    }
+    found = {}
+    for run, of_run in zip(one.runs, one.metrics, strict=True):
+        value = of_run[reader][metric]
+        assert value is not None
+        found[run.point.seed] = value
+    return found
 
 
-def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds():
+def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds() -> None:
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2, 3), (0.05, 0.1))
     kept = [run for run in runs if (run.point.variant, run.point.seed) != ("cassle", 2)]
     rows = difference_rows(group(kept, references))
@@ -70,7 +81,7 @@ def test_every_pair_of_a_methods_series_is_compared_at_the_same_seeds():
         assert row["better_a"] == sum(better * (a[seed] - b[seed]) > 0 for seed in (0, 1, 3)) > 0
 
 
-def test_the_table_compares_kaizen_with_the_other_variants():
+def test_the_table_compares_kaizen_with_the_other_variants() -> None:
     runs, references = grid(("simclr", "byol"), FOUR, (0, 1, 2))
     series = group(runs, references)
     lines = [line.split(" | ") for line in differences_markdown(series).splitlines()]
@@ -86,7 +97,7 @@ def test_the_table_compares_kaizen_with_the_other_variants():
     assert lines[4][2].startswith("**−") and lines[4][2].endswith("(0/3)")
 
 
-def test_one_seed_has_differences_without_an_interval():
+def test_one_seed_has_differences_without_an_interval() -> None:
     runs, references = grid(variants=THREE)
     series = group(runs, references)
     assert {(row["interval"], row["n"]) for row in difference_rows(series)} == {(None, 1)}
@@ -100,7 +111,7 @@ def test_one_seed_has_differences_without_an_interval():
     assert cells == [f"+{100 * difference:.1f}" for difference in ca]
 
 
-def test_a_single_series_and_a_grid_without_kaizen_have_no_table():
+def test_a_single_series_and_a_grid_without_kaizen_have_no_table() -> None:
     runs, references = grid()
     assert difference_rows(group(runs, references)) == []
     assert differences_markdown(group(runs, references)) == ""
@@ -109,7 +120,7 @@ def test_a_single_series_and_a_grid_without_kaizen_have_no_table():
     assert difference_rows(group(runs, references))
 
 
-def test_the_upper_bound_comes_last_and_is_no_rival():
+def test_the_upper_bound_comes_last_and_is_no_rival() -> None:
     runs, references = grid(variants=FOUR, seeds=(0, 1))
     series = group(runs, references)
     assert [one.variant for one in series] == ["kaizen", "cassle", "no_distill", "joint"]
@@ -121,12 +132,14 @@ def test_the_upper_bound_comes_last_and_is_no_rival():
     assert [text for text, _ in rows["joint"]][1:] == [tables.ABSENT, tables.ABSENT]
     assert not any(best for _, best in rows["joint"])
     means = {key: metrics["simclr"][key]["classifier"]["final_accuracy"]["mean"] for key in rows}
-    assert max(means, key=means.get) == "joint" and rows["kaizen"][0][1]
+    assert max(means, key=lambda key: means[key]) == "joint" and rows["kaizen"][0][1]
     assert tables.headline(metrics)["simclr"]["joint"].keys() == {"CA", "FA", "FT"}
 
 
-def test_the_upper_bound_has_no_loss_terms_over_the_stream():
+def test_the_upper_bound_has_no_loss_terms_over_the_stream() -> None:
     runs, references = grid(variants=FOUR)
     with canvas.style():
-        _, rows = losses.loss_terms(group(runs, references), histories(runs), "t")
+        drawn = losses.loss_terms(group(runs, references), histories(runs), "t")
+    assert drawn is not None
+    _, rows = drawn
     assert {row["variant"] for row in rows} == {"kaizen", "cassle", "no_distill"}

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
+from conftest import golden_reference
 
-from kaizen.training.schedule import learning_rate, scaled_lr
-
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 
 
 def _rates(
@@ -20,10 +15,7 @@ def _rates(
 
 
 def test_golden() -> None:
-    path = SHARED / "golden" / "reference.json"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    golden = json.loads(path.read_text())["learning_rate_per_epoch"]
+    golden = golden_reference("learning_rate_per_epoch")
     config = golden["config"]
     rates = _rates(
         config["max_epochs"],
@@ -84,3 +76,9 @@ def test_rates_stay_between_their_bounds() -> None:
 def test_scaling_by_batch_size() -> None:
     assert scaled_lr(1.0, 256) == 1.0
     assert scaled_lr(0.3, 64) == pytest.approx(0.075)
+
+
+def test_a_static_rate_starts_low_for_one_epoch_where_there_is_a_warm_up() -> None:
+    """The reference's SimSiam predictor, and without the switch."""
+    assert [static_rate(epoch, 0.5, 10, 0.003) for epoch in range(4)] == [0.003, 0.5, 0.5, 0.5]
+    assert [static_rate(epoch, 0.5, 0, 0.003) for epoch in range(4)] == [0.5] * 4

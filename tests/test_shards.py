@@ -3,10 +3,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import resource
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,9 @@ from kaizen.views.decode import (
     load_row_groups,
     load_shard,
     row_group_rows,
+    selected_labels,
     selected_rows,
+    stratified_rows,
     to_model_input,
 )
 
@@ -35,21 +39,27 @@ GREY = ImageParams(size=6)
 
 
 def record(pixels: np.ndarray, index: int, label: int = 0) -> Record:
-    return Record(pixels.tobytes(), "raw", *pixels.shape, label, index, f"train/a/{index}.png")
+    height, width, channels = pixels.shape
+    return Record(
+        pixels.tobytes(), "raw", height, width, channels, label, index, f"train/a/{index}.png"
+    )
 
 
 def encoded(pixels: np.ndarray, index: int, label: int = 0, suffix: str = "png") -> Record:
     data = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(data, suffix)
-    return Record(data.getvalue(), "file", *pixels.shape, label, index, f"train/a/{index}.{suffix}")
+    height, width, channels = pixels.shape
+    return Record(
+        data.getvalue(), "file", height, width, channels, label, index, f"train/a/{index}.{suffix}"
+    )
 
 
 def random_pixels(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
-    settings = {
+def write(path: Path, records: list[Record], **options: Any) -> ShardWriter:
+    settings: dict[str, Any] = {
         "dataset": "d",
         "part": "train",
         "task": 1,
@@ -57,7 +67,7 @@ def write(path: Path, records: list[Record], **options: object) -> ShardWriter:
         "class_names": ["é", 'b"'],
         **options,
     }
-    with ShardWriter(path, **settings) as writer:  # type: ignore[arg-type]
+    with ShardWriter(path, **settings) as writer:
         for row in records:
             writer.write(row)
     return writer
@@ -244,7 +254,9 @@ def test_greyscale_formula_is_pillows() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 41), (37, 37), (16, 16), (5, 9), (16, 20)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_resizing_and_cropping_equal_torchvisions(shape: tuple[int, int], channels: int) -> None:
+def test_resizing_and_cropping_equal_torchvisions(
+    shape: tuple[int, int], channels: Literal[1, 3]
+) -> None:
     prepare_torchvision()
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -273,13 +285,40 @@ def test_selected_rows_are_evenly_spaced_and_exact() -> None:
             assert picked == [i * 100 // percent for i in range(rows) if i * 100 // percent < rows]
 
 
+def test_a_share_holds_every_class_and_every_group_of_labels() -> None:
+    """99 rows of a common class and one of a rare one; a tenth of the labels, spread as by
+    labels.fraction: evenly spaced rows would have met neither.
+    """
+    common = np.array([0] * 99 + [1])
+    assert stratified_rows(common, 0.1).tolist() == [*range(0, 99, 10), 99]
+    few = np.where(np.arange(100) % 10 == 5, 0, -1)
+    rows = stratified_rows(few, 0.2)
+    assert (few[rows] == 0).sum() == 2 and (few[rows] == -1).sum() == 18
+    rng = np.random.default_rng(0)
+    for fraction in (1.0, 0.5, 0.3, 0.01):
+        labels = rng.integers(-1, 5, 200)
+        rows = stratified_rows(labels, fraction)
+        assert rows.tolist() == sorted(set(rows.tolist()))
+        for label in range(-1, 5):
+            members = [i for i in range(200) if labels[i] == label]
+            count = math.ceil(len(members) * fraction - 1e-9)
+            expected = [
+                members[min(int(i / fraction + 1e-9), len(members) - 1)] for i in range(count)
+            ]
+            assert [i for i in rows if labels[i] == label] == expected
+    assert stratified_rows(np.empty(0, dtype=np.int64), 0.5).tolist() == []
+
+
 @pytest.mark.parametrize("fraction", [1.0, 0.7, 0.1, 0.02])
 def test_row_groups_hold_the_rows_of_the_whole(tmp_path: Path, fraction: float) -> None:
     pixels = random_pixels(40, 6, 6, 1)
-    write(tmp_path / "s", [record(pixels[i], i, i) for i in range(40)], row_group_mb=0.0002)
+    # Ten classes, each of four rows in a line.
+    write(tmp_path / "s", [record(pixels[i], i, i // 4) for i in range(40)], row_group_mb=0.0002)
     images, labels = load_shard(tmp_path / "s", GREY, fraction)
-    np.testing.assert_array_equal(labels, selected_rows(40, fraction))
-    np.testing.assert_array_equal(images[:, 0], pixels[labels, :, :, 0])
+    chosen = np.concatenate([4 * label + selected_rows(4, fraction) for label in range(10)])
+    np.testing.assert_array_equal(labels, chosen // 4)
+    np.testing.assert_array_equal(images[:, 0], pixels[chosen, :, :, 0])
+    np.testing.assert_array_equal(selected_labels(tmp_path / "s", fraction), labels)
     counts = row_group_rows(tmp_path / "s", fraction)
     assert sum(counts) == len(labels) and len(counts) > 3
     order = [3, 0, 2]

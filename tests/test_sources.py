@@ -4,7 +4,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +179,11 @@ def _no_images(root: Path) -> None:
         path.unlink()
 
 
+def _a_file(root: Path) -> None:
+    shutil.rmtree(root)
+    root.write_text("")
+
+
 def _no_classes(root: Path) -> None:
     shutil.rmtree(root / "train")
     (root / "train").mkdir()
@@ -215,12 +220,13 @@ def _undecodable(root: Path) -> None:
         (_loop, "up is a link to a folder that holds it"),
         (_pipe, "pipe.png is not a regular file"),
         (_undecodable, "not UTF-8; rename it"),
-        (lambda root: (shutil.rmtree(root), root.write_text("")), "is not a folder"),
+        (_a_file, "is not a folder"),
         (lambda root: shutil.rmtree(root), "does not exist"),
     ],
 )
-def test_bad_folders_are_refused_by_name(root: Path, spoil: object, message: str) -> None:
-    assert callable(spoil)
+def test_bad_folders_are_refused_by_name(
+    root: Path, spoil: Callable[[Path], object], message: str
+) -> None:
     spoil(root)
     with pytest.raises(KaizenError, match=message) as caught:
         open_source(folder(root)).rows("train")
@@ -236,7 +242,7 @@ def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(
         KaizenError, match="'mnist' is unknown; choose one of cifar10, cifar100, digits, "
     ):
-        open_source(DatasetParams(source="mnist"))  # type: ignore[arg-type]
+        open_source(DatasetParams(source="mnist"))
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import os
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import golden_reference
 
 from kaizen.data.labels import labelled
 from kaizen.data.split import class_tasks, deal, make_stream, seeded_order
@@ -16,7 +15,6 @@ from kaizen.errors import KaizenError
 from kaizen.params import SplitParams
 
 FIXED_ORDER = [6, 4, 2, 7, 5, 1, 0, 3]
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10, 97, 100, 256, 1000])
@@ -35,10 +33,7 @@ def test_tasks_equal_torchs_chunks() -> None:
 
 
 def test_tasks_equal_the_reference() -> None:
-    golden = SHARED / "golden" / "reference.json"
-    if not golden.exists():
-        pytest.skip(f"{golden} is absent: the reference's class order is not compared")
-    assert class_tasks(100, 5, 5) == json.loads(golden.read_text())["class_tasks"]["tasks"]
+    assert class_tasks(100, 5, 5) == golden_reference("class_tasks")["tasks"]
 
 
 def test_a_number_of_tasks_that_does_not_divide_the_classes_is_refused() -> None:
@@ -105,8 +100,8 @@ DOMAINS = ["clipart", "quickdraw", "real", "sketch"]
 
 
 def test_domains_come_listed_given_or_shuffled() -> None:
-    def domains(known: list[str] = DOMAINS, **options: object) -> list[str]:
-        stream = make_stream(SplitParams(by="domain", **options), NAMES, known)  # type: ignore[arg-type]
+    def domains(known: list[str] = DOMAINS, **options: Any) -> list[str]:
+        stream = make_stream(SplitParams(by="domain", **options), NAMES, known)
         assert stream.classes == [list(range(10))] * len(stream.domains)
         return [known[position] for position in stream.domains]
 

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from ssl_models import METHODS, forward, optimizer, update
 from torch import Tensor
 
+from kaizen.data.sources.base import Part
 from kaizen.data.sources.digits import Digits
 from kaizen.models.backbone import Backbone
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import AugmentParams, DatasetParams, ImageParams, ModelParams, SSLParams
 from kaizen.ssl.base import Moment
 from kaizen.training.schedule import learning_rate
@@ -71,7 +73,7 @@ class Images(NamedTuple):
     labels: Tensor
 
 
-def images(part: str, every: int) -> Images:
+def images(part: Part, every: int) -> Images:
     """Digits, uint8 [N, 1, 8, 8], and their labels."""
     source = Digits(DatasetParams())
     rows = source.rows(part)[::every]
@@ -108,7 +110,8 @@ def test_the_method_learns_on_digits(method: str) -> None:
     setting = SETTINGS[method]
     train, test = images("train", every=2), images("test", every=1)
     params = dataclasses.replace(getattr(SSLParams(), method), **setting.changes)
-    model = build_model(ModelParams(width=8), 1, 10, method, params, None, 0).train()
+    architecture = Architecture(model=ModelParams(width=8), channels=1, logits=10, seed=0)
+    model = build_model(architecture, method, params).train()
     length = len(train.pixels) // BATCH
     # The start is the second of two epochs without training; the first fills the queues, whose
     # random columns are easier negatives than projections.

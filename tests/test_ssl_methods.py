@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from ssl_models import (
     LATER,
     METHODS,
@@ -23,6 +23,7 @@ from ssl_models import (
 from torch import nn
 
 from kaizen.params import DINOParams, TrainParams
+from kaizen.params.registry import SSL_METHODS
 from kaizen.ssl.base import Moment, PrototypeMethod
 from kaizen.ssl.dino import clip_each, self_distillation, teacher_temperature_in
 from kaizen.ssl.mocov2plus import info_nce
@@ -124,6 +125,14 @@ def test_only_simsiams_predictor_keeps_its_learning_rate() -> None:
             if group.static
         }
         assert static == ({"predictor"} if method == "simsiam" else set())
+        # Of few images batches are smaller, and so is the rate.
+        rates = {
+            size: parameter_groups(small_model(method), TrainParams(lr=1.0), size)[0].lr
+            for size in (None, 20, 256)
+        }
+        assert rates == {None: 32 / 256, 20: 20 / 256, 256: 1.0}
+        # The plan knows it without torch.
+        assert SSL_METHODS[method].static_heads == bool(static)
 
 
 def test_simsiams_projections_are_standardised_and_its_loss_is_their_negative_cosine() -> None:
@@ -194,8 +203,8 @@ def test_swavs_queue_joins_the_assignment_from_its_epoch_and_starts_empty_each_t
     ]
     losses = {}
     for name, rows in {"batch": scores, "queue": with_queue}.items():
-        assignments = tuple(sinkhorn(one, 0.05, 3)[:7] for one in rows)
-        losses[name] = swapped_prediction((scores[0], scores[1]), assignments, 0.1)
+        first, second = (sinkhorn(one, 0.05, 3)[:7] for one in rows)
+        losses[name] = swapped_prediction((scores[0], scores[1]), (first, second), 0.1)
     assert not torch.isclose(losses["batch"], losses["queue"], rtol=1e-3)
     torch.testing.assert_close(forward(model, views, at_epoch(1)).loss, losses["batch"])
     torch.testing.assert_close(forward(model, views, at_epoch(2)).loss, losses["queue"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
+from conftest import golden_reference
 from ssl_models import (
     MOMENTUM_METHODS,
     copied,
@@ -28,14 +25,9 @@ from kaizen.ssl.momentum import momentum_coefficient
 from kaizen.ssl.prototypes import Prototypes
 from kaizen.ssl.queue import FeatureQueue
 
-SHARED = Path(os.environ.get("KAIZEN_SHARED", Path(__file__).parents[2] / "shared"))
-
 
 def test_momentum_coefficient_golden() -> None:
-    path = SHARED / "golden" / "reference.json"
-    if not path.exists():
-        pytest.skip(f"no golden numbers at {path} (set KAIZEN_SHARED)")
-    golden = json.loads(path.read_text())["momentum_tau_per_step"]
+    golden = golden_reference("momentum_tau_per_step")
     config, values = golden["config"], golden["values"]
     ours = [
         momentum_coefficient(step, config["max_steps"], config["base_tau"], config["final_tau"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,31 @@ def test_queues_and_momentum_networks_are_carried_into_the_next_step(nodes: Node
             # 9 batches of 8 rows, then 9 of 8 task and 4 replay rows.
             start = values[0] if carried else 0
             assert values == [72 % 20, (start + 108) % 20]
+
+
+def test_simsiams_predictor_starts_each_task_low_as_in_the_reference(tmp_path: Path) -> None:
+    """In the first epoch of a warm-up all other rates are train.warmup_start_lr whatever train.lr
+    is; the predictor's is train.lr, or with the switch that low one too.
+    """
+    heads: dict[tuple[bool, float], dict[str, Any]] = {}
+    for low in (False, True):
+        for lr in (0.5, 1.0):
+            changes = {
+                "dataset.path": str(tmp_path / f"{low} {lr}" / "images"),
+                "grid.methods": ["simsiam"],
+                "grid.variants": ["no_distill"],
+                "ssl.simsiam": SMALL | {"predictor_hidden": 6},
+                "train": {"epochs": 1, "warmup_epochs": 1, "optimizer": "sgd", "lr": lr},
+                "reference_compat.simsiam_predictor_warmup": low,
+            }
+            nodes = Nodes(make_project(tmp_path / f"{low} {lr}", changes))
+            for kind in ("shards", "step"):
+                nodes.make(next(node for node in nodes.all if node["kind"] == kind))
+            step = next(node for node in nodes.all if node["kind"] == "step")
+            assert step["params"].get("static_warmup", False) is low
+            tensors = safetensors.torch.load(nodes.contents(step)["model.safetensors"])
+            heads[low, lr] = {n: t for n, t in tensors.items() if n.startswith("ssl.predictor.")}
+    assert heads[True, 0.5].keys() == heads[True, 1.0].keys() and heads[True, 0.5]
+    for name, tensor in heads[True, 0.5].items():
+        assert tensor.equal(heads[True, 1.0][name]), name
+    assert not all(t.equal(heads[False, 1.0][name]) for name, t in heads[False, 0.5].items())

@@ -9,8 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY, commit_fake, make_plan, tree
@@ -193,12 +194,13 @@ def test_a_missing_node_is_named(store: Store) -> None:
 def test_an_edited_record_leads_to_another_key(store: Store) -> None:
     commit_fake(store, NODE, FILES)
     record = store.read_record(NODE.id).to_json()
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"params": record["params"] | {"seed": 7}},
         {"code": "x"},
         {"identities": {}},
         {"kind": "shards"},
-    ):
+    )
+    for change in changes:
         assert record_key(record | change) != NODE.key
 
 
@@ -224,10 +226,11 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-HOLD = (
-    "with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):\n    print('held', flush=True)\n    "
-    "time.sleep(600)"
-)
+HOLD = """
+with Store(Path(sys.argv[1])).lock(NodeId.of('step', 'k')):
+    print('held', flush=True)
+    time.sleep(600)
+"""
 COUNT = """
 path = Path(sys.argv[2])
 for _ in range(40):
@@ -404,10 +407,11 @@ def test_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for write in (
+    writes: tuple[Callable[[], object], ...] = (
         lambda: write_text(tmp_path / "file" / "a" / "b", "x"),
         lambda: commit_fake(Store(tmp_path / "file"), NODE),
-    ):
+    )
+    for write in writes:
         with pytest.raises(
             KaizenError, match=r"cannot write .*/file/.*(Not a directory|File exists)"
         ):

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +19,7 @@ from project import Project, make_project, write_image
 from kaizen.data.ingest import ingest
 from kaizen.data.shards import shard_info
 from kaizen.data.sources import open_source
+from kaizen.data.sources.base import Part
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
 from kaizen.store.node_id import NodeId
@@ -56,11 +57,12 @@ def test_a_split_by_data_deals_every_class_out_to_all_tasks(tmp_path: Path) -> N
     assert summary["split"] == "data"
     assert [task["classes"] for task in summary["tasks"]] == [list(range(6))] * 4
     source = open_source(SYNTHETIC)
-    for part, count in (("train", 14), ("test", 5)):
+    counts: tuple[tuple[Part, int], ...] = (("train", 14), ("test", 5))
+    for part, count in counts:
         found = rows(tmp_path, 4, part)
         assert sorted(row["path"] for task in found for row in task) == sorted(
             row.path for row in source.rows(part)
-        )  # type: ignore[arg-type]
+        )
         for task, of_task in enumerate(found):
             sizes = Counter(row["label"] for row in of_task)
             assert set(sizes) == set(range(6)) and set(sizes.values()) <= {
@@ -121,11 +123,13 @@ def test_classes_that_no_task_names_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["class", "data", "domain"])
-def test_kept_labels_are_stratified_and_nested_in_every_split(by: str, tmp_path: Path) -> None:
+def test_kept_labels_are_stratified_and_nested_in_every_split(
+    by: Literal["class", "data", "domain"], tmp_path: Path
+) -> None:
     dataset = SYNTHETIC
     if by == "domain":
         dataset = DatasetParams(source="domain_folder", path=str(write_domains(tmp_path / "data")))
-    split = SplitParams(3, by=by)  # type: ignore[arg-type]
+    split = SplitParams(3, by=by)
     kept: list[list[set[int]]] = []
     for fraction in (1.0, 0.5, 0.2):
         ingest(dataset, split, LabelsParams(fraction), 1, tmp_path / str(fraction))
@@ -149,7 +153,7 @@ class WithUnlabelled:
         return getattr(self.source, name)
 
     def rows(self, part: str) -> list[Any]:
-        found = self.source.rows(part)
+        found: list[Any] = self.source.rows(part)
         extra = [
             type(found[0])(len(found) + number, -1, f"unlabelled/{number}") for number in range(10)
         ]
@@ -158,13 +162,13 @@ class WithUnlabelled:
 
 @pytest.mark.parametrize("by", ["class", "data"])
 def test_images_without_a_class_are_spread_over_the_tasks(
-    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by: Literal["class", "data"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "kaizen.data.ingest.open_source", lambda dataset: WithUnlabelled(open_source(dataset))
     )
     for seed in (1, 2):
-        split = SplitParams(3, seed, by=by, order="given")  # type: ignore[arg-type]
+        split = SplitParams(3, seed, by=by, order="given")
         summary = ingest(SYNTHETIC, split, LabelsParams(), 1, tmp_path / str(seed))
     one, two = (
         [
@@ -271,7 +275,7 @@ def test_an_experiment_on_synthetic_images(tmp_path: Path) -> None:
     project = make_project(tmp_path, changes)
     tasks = run(project)
     assert [task["train"] | {"content_sha256": ""} for task in tasks["tasks"]] == [
-        {"rows": rows, "labelled": rows // 2, "skipped": 0, "content_sha256": ""}
+        {"rows": rows, "labelled": rows // 2, "skipped": 0, "colour": rows, "content_sha256": ""}
         | {"height": [8, 8], "width": [8, 8]}
         for rows in (18, 12)
     ]

@@ -33,7 +33,8 @@ class Convolutional(nn.Module):
         self.drop = nn.Dropout(0.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.drop(self.norm(self.stem(images)).relu().mean(dim=(2, 3)))
+        features: Tensor = self.drop(self.norm(self.stem(images)).relu().mean(dim=(2, 3)))
+        return features
 
 
 class Dropping(Convolutional):
@@ -58,12 +59,14 @@ class Transformer(nn.Module):
         assert images.shape[2:] == (self.size, self.size), (
             "the input's size does not match the model"
         )
-        return (self.patches(images).flatten(2).transpose(1, 2) + self.position).mean(dim=1)
+        patches: Tensor = self.patches(images).flatten(2).transpose(1, 2)
+        return (patches + self.position).mean(dim=1)
 
 
 class Unpooled(Convolutional):
     def forward(self, images: Tensor) -> Tensor:
-        return self.stem(images)
+        maps: Tensor = self.stem(images)
+        return maps
 
 
 MODELS: dict[str, type[nn.Module]] = {

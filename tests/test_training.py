@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from project import REPOSITORY, Project, make_project
 
 from kaizen.compute.device import choose_compute, cpu_computes_bfloat16
+from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
+from kaizen.ssl.simclr import SimCLR
 from kaizen.training.loop import StepData
-from kaizen.training.objective import TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.student import build_model, frozen_copy
+from kaizen.training.terms import TERMS
 from kaizen.views.batches import ResidentRows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
@@ -32,31 +35,26 @@ START = Moment(0, 1, 0)
 
 def small_model(seed: int = 0) -> Any:
     ssl = SimCLRParams(projector_hidden=16, projector_out=8, temperature=0.3)
-    return build_model(
-        ModelParams(width=4, classifier_hidden=[8]),
-        3,
-        5,
-        "simclr",
-        ssl,
-        FeatureDistillParams(distiller="contrastive", predictor_hidden=12),
-        seed,
-    )
+    model = ModelParams(width=4, classifier_hidden=[8])
+    distill = FeatureDistillParams(distiller="contrastive", predictor_hidden=12)
+    architecture = Architecture(model=model, channels=3, logits=5, seed=seed)
+    return build_model(architecture, "simclr", ssl, distill)
 
 
 def batch(seed: int = 0, count: int = 6) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    views = tuple(torch.randn(count, 3, 8, 8, generator=generator) for _ in range(2))
-    return views, torch.tensor([0, 1, 2, -1, 4, 1])[:count]
+    first, second = (torch.randn(count, 3, 8, 8, generator=generator) for _ in range(2))
+    return (first, second), torch.tensor([0, 1, 2, -1, 4, 1])[:count]
 
 
 def cosine_cross_entropy(
     rows: torch.Tensor, columns: torch.Tensor, positives: list[int], skip_self: bool, t: float
 ) -> float:
     """Mean of -log softmax(cosine / t)[positive], row by row in plain Python."""
-    rows, columns = rows.double().detach().numpy(), columns.double().detach().numpy()
+    a, b = rows.double().detach().numpy(), columns.double().detach().numpy()
     total = 0.0
-    for i, row in enumerate(rows):
-        scores = [row @ c / np.linalg.norm(row) / np.linalg.norm(c) / t for c in columns]
+    for i, row in enumerate(a):
+        scores = [row @ c / np.linalg.norm(row) / np.linalg.norm(c) / t for c in b]
         kept = [score for j, score in enumerate(scores) if not (skip_self and j == i)]
         total += np.log(np.sum(np.exp(kept))) - scores[positives[i]]
     return total / len(rows)
@@ -82,6 +80,7 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
         cosine_cross_entropy(z, z, partner, True, 0.3), rel=1e-5
     )
     p = torch.cat([student.distiller.predictor(student.ssl.projector(f)) for f in features])
+    assert isinstance(teacher.ssl, SimCLR)
     f = torch.cat([teacher.ssl.projector(teacher.encoder(view)) for view in views])
     same = list(range(2 * count))
     both = cosine_cross_entropy(p, f, same, False, 0.2) + cosine_cross_entropy(
@@ -101,6 +100,16 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
     assert named["L_C_KD"] == pytest.approx(sum(per_view) / 2, rel=1e-5)
     weighted = named["L_FE_CT"] + 0.7 * named["L_FE_KD"] + named["L_C_CT"] + 2.5 * named["L_C_KD"]
     assert total.item() == pytest.approx(weighted, rel=1e-6)
+
+
+def test_the_joint_loss_is_the_same_sum_of_tensors_and_of_numbers() -> None:
+    values = {"L_FE_CT": 1.0, "L_FE_KD": 10.0, "L_C_CT": 100.0, "L_C_KD": 1000.0}
+    for weights, expected in (((0.5, 2.0), 2106.0), ((None, 2.0), 2101.0), ((0.5, None), 106.0)):
+        feature, classifier = weights
+        objective = Objective(feature, classifier, 1.0, False)
+        assert objective.total(values) == expected
+        tensors = {name: torch.tensor(value) for name, value in values.items()}
+        assert objective.total(tensors).item() == expected
 
 
 def gradients(objective: Objective, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -182,38 +191,31 @@ def test_bfloat16_is_chosen_by_the_cpus_flags(tmp_path: Path) -> None:
     assert cpu_computes_bfloat16(tmp_path / "absent") is False
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny experiment, finished."""
-    project = make_project(tmp_path_factory.mktemp("training") / "project")
-    outcome = project.kaizen("run")
-    assert outcome.code == 0, outcome.output
-    return project
-
-
 def published(project: Project, pattern: str) -> Path:
     (path,) = project.root.glob(f"results/models/{pattern}")
     return path
 
 
-def test_the_checkpoint_carries_all_that_the_next_step_needs(project: Project) -> None:
-    first = safetensors.torch.load_file(published(project, "*kaizen*/step-00/model.safetensors"))
-    second = safetensors.torch.load_file(published(project, "*kaizen*/step-01/model.safetensors"))
+def test_the_checkpoint_carries_all_that_the_next_step_needs(finished: Project) -> None:
+    first = safetensors.torch.load_file(published(finished, "*kaizen*/step-00/model.safetensors"))
+    second = safetensors.torch.load_file(published(finished, "*kaizen*/step-01/model.safetensors"))
     parts = {name.split(".")[0] for name in first}
     assert parts == {"encoder", "classifier", "ssl"}
     assert {name.split(".")[0] for name in second} == parts | {"distiller"}
     assert set(first) < set(second)
-    record = json.loads(published(project, "*kaizen*/step-01/node.json").read_text())
+    record = json.loads(published(finished, "*kaizen*/step-01/node.json").read_text())
     assert (
         record["environment"]["precision"] == "float32" and record["environment"]["device"] == "cpu"
     )
-    prior = json.loads(published(project, "*kaizen*/step-00/node.json").read_text())
+    prior = json.loads(published(finished, "*kaizen*/step-00/node.json").read_text())
     assert record["inputs"]["prior"]["key"] == prior["key"]
 
 
-def test_the_history_names_every_term_and_a_variant_has_its_own_only(project: Project) -> None:
-    kaizen = pq.read_table(published(project, "*kaizen*/step-01/history.parquet")).to_pydict()
-    baseline = pq.read_table(published(project, "*no_distill*/step-01/history.parquet")).to_pydict()
+def test_the_history_names_every_term_and_a_variant_has_its_own_only(finished: Project) -> None:
+    kaizen = pq.read_table(published(finished, "*kaizen*/step-01/history.parquet")).to_pydict()
+    baseline = pq.read_table(
+        published(finished, "*no_distill*/step-01/history.parquet")
+    ).to_pydict()
     assert set(kaizen) == {"epoch", "L", "L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD", "lr"}
     assert kaizen["epoch"] == [0, 1]
     assert min(kaizen["L_FE_KD"] + kaizen["L_C_KD"]) > 0
@@ -226,17 +228,17 @@ def test_the_history_names_every_term_and_a_variant_has_its_own_only(project: Pr
 
 
 def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
-    project: Project, tmp_path: Path
+    finished: Project, tmp_path: Path
 ) -> None:
     again = make_project(tmp_path / "again")
     assert again.kaizen("run").code == 0
     manifest = "results/manifest.json"
-    assert (again.root / manifest).read_bytes() == (project.root / manifest).read_bytes()
+    assert (again.root / manifest).read_bytes() == (finished.root / manifest).read_bytes()
     other = make_project(tmp_path / "other", {"grid.seeds": [1], "grid.variants": ["no_distill"]})
     assert other.kaizen("run").code == 0
     one, two = (
         published(p, "*no_distill*/step-00/model.safetensors").read_bytes()
-        for p in (project, other)
+        for p in (finished, other)
     )
     assert one != two
 
@@ -254,6 +256,7 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
             "image.channels": 1,
             "image.mean": [0.5],
             "image.std": [0.25],
+            "image.drop_colour": True,
             "image.load_size": 6,
         },
         {
@@ -261,6 +264,7 @@ def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(
                 "teacher_train_mode": True,
                 "stem_padding_2": True,
                 "epoch_length": True,
+                "simsiam_predictor_warmup": True,
             }
         },
         {"replay.proportion": [0.0, 0.25, 1.0]},
@@ -326,11 +330,11 @@ def test_the_training_package_runs_without_pydantic_snakemake_dvc_or_yaml(tmp_pa
         assert (bare.store.root / name).read_bytes() == (project.store.root / name).read_bytes()
 
 
-def test_the_schedule_is_applied_per_epoch(project: Project) -> None:
+def test_the_schedule_is_applied_per_epoch(finished: Project) -> None:
     """The learning rates in the history are the schedule's, which tests/test_schedule.py checks."""
     from kaizen.training.schedule import learning_rate, scaled_lr
 
-    history = pq.read_table(published(project, "*kaizen*/step-00/history.parquet")).to_pydict()
+    history = pq.read_table(published(finished, "*kaizen*/step-00/history.parquet")).to_pydict()
     base = scaled_lr(2.0, 8)
     assert history["lr"] == [learning_rate(epoch, base, 2, 0, 0.003, 0.0) for epoch in (0, 1)]
 

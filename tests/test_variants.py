@@ -20,7 +20,7 @@ from kaizen.compute.device import choose_compute
 from kaizen.plan.job import read_job
 from kaizen.plan.specs import StepSpec
 from kaizen.store.node_id import NodeId
-from kaizen.training.step import _input_files, _step_data
+from kaizen.training.step import input_files, step_data
 from kaizen.views.batches import Batch, ResidentRows, StreamedRows, open_rows
 
 COMPUTE = choose_compute("cpu", "float32", 1)
@@ -184,7 +184,7 @@ def joint_step(project: Project, **train: Any) -> tuple[StepSpec, dict[str, Node
 
 def test_joint_training_sees_every_row_of_every_task(project: Project) -> None:
     params, inputs = joint_step(project)
-    data = _step_data(params, _input_files(params, inputs, project.store), COMPUTE)
+    data = step_data(params, input_files(params, inputs, project.store), COMPUTE)
     assert isinstance(data.task, ResidentRows)
     assert (data.task.count, data.epoch_length(), data.replay) == (48, 6, None)
     labels = torch.cat([labels for _, labels in data.batches(0, 0, data.epoch_length())])
@@ -236,8 +236,8 @@ def test_joint_training_streams_end_to_end(tmp_path: Path) -> None:
         outcome = project.kaizen("run")
         assert outcome.code == 0, outcome.output
         params, inputs = joint_step(project)
-        files = _input_files(params, inputs, project.store)
-        assert isinstance(_step_data(params, files, COMPUTE).task, StreamedRows)
+        files = input_files(params, inputs, project.store)
+        assert isinstance(step_data(params, files, COMPUTE).task, StreamedRows)
         columns = history(project, "joint", 0)
         assert min(columns["L_FE_CT"] + columns["L_C_CT"]) > 0
         assert columns["L_FE_KD"] == columns["L_C_KD"] == [0.0, 0.0]

@@ -20,7 +20,7 @@ from pathlib import Path
 from project import ALL_NODES, Project, made_since, make_checkout
 
 from kaizen.files import read_json
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.records import RUN_RECORD
 
 
 def test_repeating_runs_nothing(project: Project) -> None:
@@ -64,7 +64,8 @@ def test_a_temporary_dvc_workspace_shares_the_store(project: Project) -> None:
         "--name",
         "softer",
         "--set-param",
-        "distill.classifier.weight=1.0",
+        # DVC writes it as 3e-05, which YAML 1.1 takes for a text.
+        "distill.classifier.weight=3e-5",
     )
     assert project.jobs() == {"step": 1, "evaluation": 1, "summary": 1}
     assert project.manifest() == before, "the workspace itself is as it was"
@@ -200,3 +201,13 @@ def test_a_finished_workflow_shows_its_edges_on_request(project: Project) -> Non
     graph = project.snakemake("--config", "edges=true", "--dag").good()
     assert graph.count("->") > sum(ALL_NODES.values())
     assert project.jobs() == {}
+
+
+def test_braces_in_the_path_of_a_checkout_are_no_wildcards(
+    project: Project, tmp_path: Path
+) -> None:
+    copy = project.copy_with_links(tmp_path / "a{b} {{c}}")
+    copy.set({"report.title": "other"})
+    copy.snakemake().good()
+    assert copy.jobs() == {"summary": 1}
+    copy.check_nothing_stale()

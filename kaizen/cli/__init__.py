@@ -5,6 +5,7 @@ nothing heavy is imported before the command that needs it runs.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 a fault of the run, 2 bad input, 143 interrupted
     (resumable).
     """
+    if arguments is None:
+        speak_utf8()
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -35,6 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, say) has gone; a closed stdout would complain again at
         # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("kaizen"):
+            raise
+        print(
+            f"kaizen: the package {error.name} is not installed in this Python ({sys.executable}); "
+            "`make setup` in the checkout makes an environment that has all, .venv; or pip "
+            "install it",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:
         # Whatever no module foresaw: a disk that fails, a file that vanished or is not ours.
         where = f"{error.filename}: " if error.filename else ""
@@ -44,6 +57,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+def speak_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode where the locale has another encoding.
+
+    Names of files and classes would be other names in it, with other keys; and it may lack the
+    characters that are printed.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" and not sys.flags.utf8_mode:
+        encodings = {getattr(stream, "encoding", "") for stream in (sys.stdout, sys.stderr)}
+        if {encoding.lower() for encoding in encodings if encoding} <= {"utf-8"}:
+            return
+    if sys.flags.utf8_mode or "PYTHONUTF8" in os.environ:
+        # As asked for; what cannot be printed then is replaced.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,10 @@ def add_commands(commands: Commands) -> None:
         "--json", action="store_true", help="print them as JSON, with every node's specification"
     )
     commands.add_planned(
-        "check", _check, "Check the parameters and the data they name; print nothing but problems."
+        "check",
+        _check,
+        "Check the parameters and the data they name; tell what the images are, what the network "
+        "will see, and what was left out.",
     )
     sub = commands.add(
         "preset",
@@ -58,7 +61,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    planned(options)
+    for line in planned(options).describe():
+        print(line)
 
 
 def _preset(options: argparse.Namespace) -> None:

@@ -34,7 +34,9 @@ class Compute:
         """Move a module to the device, convolutions in channels-last, in which they were measured
         faster.
         """
-        moved: Module = module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        moved: Module = module.to(self.device)
+        # torch's types know `memory_format` of tensors only.
+        moved = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return moved
 
     def describe(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     # CPU-seconds of every job.
     torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before writing it; filling it first cost a tenth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True

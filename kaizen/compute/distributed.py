@@ -87,7 +87,7 @@ def gather_rows(own: Tensor, total: int) -> Tensor:
             f"{len(own)} rows of {total} in process {rank()}, which encodes "
             f"{rows.stop - rows.start}"
         )
-    gathered: Tensor = _GatherRows.apply(own, total)
+    gathered: Tensor = _GatherRows.apply(own, total)  # type: ignore[no-untyped-call]  # torch's
     return gathered
 
 

@@ -1,1 +1,3 @@
-"""From raw images to batches of augmented views."""
+"""From raw images to shards: sources, split, labels, ingestion, replay policies. Pixels are stored
+here and not computed with: no views, no networks.
+"""

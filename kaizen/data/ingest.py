@@ -17,15 +17,18 @@ import numpy as np
 from kaizen.data.labels import labelled
 from kaizen.data.names import TASKS_FILE, shard_file
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import PARTS, UNLABELLED, Part, Row
+from kaizen.data.sources.base import PARTS, Part, Row
 from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
 from kaizen.params import DatasetParams, LabelsParams, SplitParams
 
 Progress = Callable[[int, int], None]
+
+_NO_TASK = -1
 
 
 class _Shard(NamedTuple):
@@ -42,12 +45,14 @@ def ingest(
     workers: int,
     out: Path,
     progress: Progress | None = None,
+    found: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what
     tasks.json holds.
 
-    ``progress(done, total)`` is called in images. A skipped image counts as drawn when
-    ``labels.fraction`` is applied; test images always keep their label. Raises KaizenError on a bad
+    ``progress(done, total)`` is called in images. ``found`` is what `Source.found` gave the plan;
+    None: asked for here. A skipped image counts as drawn when ``labels.fraction`` is applied; test
+    images always keep their label. Raises KaizenError on a bad
     source or split, on a corrupt image (``on_corrupt`` "stop"), and where skipping leaves a class
     empty; NodeFailed where a worker process was killed.
     """
@@ -65,9 +70,12 @@ def ingest(
         {"task": task, "classes": classes, "class_names": [names[label] for label in classes]}
         for task, classes in enumerate(stream.classes)
     ]
-    for entry, domain in zip(entries, stream.domains, strict=False):
-        entry["domain"] = source.domains[domain]
-    read = ReadImages(source, dataset.encoding, dataset.raw_limit, dataset.resize)
+    if stream.by == "domain":
+        for entry, domain in zip(entries, stream.domains, strict=True):
+            entry["domain"] = source.domains[domain]
+    read = ReadImages(
+        source, dataset.encoding, dataset.raw_limit, dataset.resize, dataset.bit_depth
+    )
     reader = ChunkReader(read, 1 if source.in_memory else workers)
     done = 0
 
@@ -102,6 +110,7 @@ def ingest(
         "split": stream.by,
         "classes": names,
         "num_classes": len(names),
+        **(source.found(None) if found is None else found),
         "tasks": entries,
     }
     write_json(out / TASKS_FILE, summary)
@@ -131,12 +140,12 @@ def _shards(
 def _tasks_of(
     stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int
 ) -> np.ndarray:
-    """The task of each row: int64 [N], -1 for those that are not in the stream."""
+    """The task of each row: int64 [N], `_NO_TASK` for those that are not in the stream."""
     if stream.by == "domain":
         task_of = {domain: task for task, domain in enumerate(stream.domains)}
-        return np.array([task_of.get(row.domain, -1) for row in rows], dtype=np.int64)
+        return np.array([task_of.get(row.domain, _NO_TASK) for row in rows], dtype=np.int64)
     true = np.array([row.label for row in rows], dtype=np.int64)
-    tasks = np.full(len(rows), -1, dtype=np.int64)
+    tasks = np.full(len(rows), _NO_TASK, dtype=np.int64)
     if stream.by == "class":
         for task, classes in enumerate(stream.classes):
             tasks[np.isin(true, classes)] = task
@@ -163,36 +172,31 @@ def _write(
 ) -> dict[str, Any]:
     """Write one shard from the chunks that hold its rows.
 
-    Returns how many rows are labelled and were skipped, and the smallest and largest height and
-    width of its images.
+    Returns how many rows are labelled, were skipped and are in colour, and the smallest and largest
+    height and width of its images.
     """
     skipped: list[Corrupt] = []
     kept = dict.fromkeys(sorted({row.label for row in shard.rows} - {UNLABELLED}), 0)
-    with_label = position = 0
+    with_label = 0
     heights, widths = set[int](), set[int]()
+    colour = 0
     with writer:
-        while position < len(shard.rows):
-            outcomes = next(chunks)
-            for keep, outcome in zip(
-                shard.keep[position : position + len(outcomes)], outcomes, strict=True
-            ):
-                if isinstance(outcome, Corrupt):
-                    skipped.append(outcome)
-                    if dataset.on_corrupt == "stop":
-                        raise KaizenError(
-                            f"{_where(dataset, outcome)} cannot be read as an image "
-                            f"({outcome.reason}); replace or "
-                            "remove it, or set dataset.on_corrupt: skip"
-                        )
-                    continue
-                if outcome.label != UNLABELLED:
-                    kept[outcome.label] += 1
-                with_label += bool(keep)
-                heights.add(outcome.height)
-                widths.add(outcome.width)
-                writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
-            position += len(outcomes)
-            advance(len(outcomes))
+        for keep, outcome in _outcomes(shard, chunks, advance):
+            if isinstance(outcome, Corrupt):
+                skipped.append(outcome)
+                if dataset.on_corrupt == "stop":
+                    raise KaizenError(
+                        f"{_where(dataset, outcome)} cannot be read as an image "
+                        f"({outcome.reason}); replace or remove it, or set dataset.on_corrupt: skip"
+                    )
+                continue
+            if outcome.label != UNLABELLED:
+                kept[outcome.label] += 1
+            with_label += bool(keep)
+            heights.add(outcome.height)
+            widths.add(outcome.width)
+            colour += outcome.channels == 3
+            writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
         for label, count in kept.items():
             if not count:
                 first = next(corrupt for corrupt in skipped if corrupt.row.label == label)
@@ -207,7 +211,22 @@ def _write(
         if heights
         else {}
     )
-    return {"labelled": with_label, "skipped": len(skipped), **sizes}
+    return {"labelled": with_label, "skipped": len(skipped), "colour": colour, **sizes}
+
+
+def _outcomes(
+    shard: _Shard, chunks: Iterator[list[Outcome]], advance: Callable[[int], None]
+) -> Iterator[tuple[np.bool, Outcome]]:
+    """For each row of a shard whether it keeps its label, and what reading it came to, from the
+    chunks that hold the rows; each chunk counts as done after its last row.
+    """
+    position = 0
+    while position < len(shard.rows):
+        outcomes = next(chunks)
+        end = position + len(outcomes)
+        yield from zip(shard.keep[position:end], outcomes, strict=True)
+        position = end
+        advance(len(outcomes))
 
 
 def _where(dataset: DatasetParams, corrupt: Corrupt) -> str:

@@ -10,6 +10,7 @@ TASKS_FILE = "tasks.json"
 REPLAY_FILE = "replay.parquet"
 CHECKPOINT = "model.safetensors"
 HISTORY_FILE = "history.parquet"
+FACTS_FILE = "step.json"
 ACCURACY_FILE = "accuracy.json"
 CONFUSION_FILE = "confusion.parquet"
 

@@ -44,6 +44,7 @@ class ReadImages:
     encoding: str
     raw_limit: int
     resize: int | None = None
+    bit_depth: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
         """Read and decode images; corrupt ones come back as such, in their places.
@@ -63,9 +64,11 @@ class ReadImages:
     def _one(self, row: Row) -> Outcome:
         try:
             data = self.source.read(row)
-            pixels = decode_file(data) if isinstance(data, bytes) else data
+            pixels = decode_file(data, self.bit_depth) if isinstance(data, bytes) else data
         except (OSError, ValueError) as error:
             return Corrupt(row, getattr(error, "strerror", None) or str(error))
+        except MemoryError as error:
+            raise MemoryError(f"the image {row.path} does not fit in memory") from error
         shrunk = pixels if self.resize is None else shrink(pixels, self.resize)
         height, width, channels = shrunk.shape
         # Pixels that come from no file have only themselves to be stored as.
@@ -74,9 +77,9 @@ class ReadImages:
             return Record(
                 shrunk.tobytes(), "raw", height, width, channels, row.label, row.index, row.path
             )
-        if shrunk is not pixels:
+        if shrunk is not pixels or self.bit_depth is not None:
             # PNG keeps what was computed; JPEG would lose a second time, and differently with every
-            # libjpeg.
+            # libjpeg. Who decodes a file's own bytes again knows nothing of a depth.
             data = encode_png(shrunk)
         return Record(data, "file", height, width, channels, row.label, row.index, row.path)
 

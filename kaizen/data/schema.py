@@ -29,6 +29,8 @@ import pyarrow as pa
 from kaizen.files import canonical_json
 
 SCHEMA_VERSION = "1"
+# The label of an image whose class is not known, or withheld.
+UNLABELLED = -1
 COLUMNS = {
     "image": pa.binary(),
     "encoding": pa.string(),

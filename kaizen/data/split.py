@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kaizen.compute.seeds import derive_seed
+from kaizen.data.sources.names import alike_text
 from kaizen.errors import KaizenError
 from kaizen.params import SplitParams
 
@@ -140,6 +141,9 @@ def _positions(path: str, names: Sequence[str], known: Sequence[str]) -> list[in
     for name in names:
         if name not in place:
             close = difflib.get_close_matches(name, known, n=1)
+            alike = alike_text([name], known)
+            if alike:
+                raise KaizenError(f"{path}: {alike}, which the dataset has; write it so")
             fix = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known[:20])}"
             raise KaizenError(f"{path}: {name!r} is not in the dataset; {fix}")
     return [place[name] for name in names]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.compute.precision import full_precision, widened
@@ -25,11 +25,13 @@ def soft_label_distillation(
     scalar in float32 (float64 for float64 inputs); no gradient reaches the teacher.
     """
     with full_precision(student_logits[0].device.type):
-        losses = [
-            F.cross_entropy(
-                widened(student) / temperature,
-                torch.softmax(widened(teacher).detach() / temperature, dim=1),
-            )
-            for student, teacher in zip(student_logits, teacher_logits, strict=True)
-        ]
-        return torch.stack(losses).mean() * temperature**2
+        losses = []
+        for student, teacher in zip(student_logits, teacher_logits, strict=True):
+            s, t = widened(student), widened(teacher).detach()
+            if temperature != 1:
+                # Under high temperatures the two softmaxes are nearly uniform and differ by less
+                # than float32 resolves, and the square of a low one is below its smallest number.
+                s, t = s.double() / temperature, t.double() / temperature
+            losses.append(F.cross_entropy(s, torch.softmax(t, dim=1)))
+        loss = torch.stack(losses).mean() * temperature**2
+        return loss.to(widened(student_logits[0]).dtype)

@@ -1,5 +1,4 @@
-"""The metrics of continual learning as functions of an accuracy matrix (architecture.md,
-"Metrics").
+"""The metrics of continual learning as functions of an accuracy matrix (fidelity.md §13).
 
 A is T x T: ``A[t][i]`` is the accuracy (0..1) on task i's test images after step t, for all i, also
 i > t, arg max over all classes of the stream. Indices are 0-based here; the formulas in the
@@ -9,18 +8,11 @@ specialists) is None, never NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
-from kaizen.errors import KaizenError
-from kaizen.evaluation.confusion import Counts
-from kaizen.plan.point import Point
+from kaizen.evaluation.results import Matrix, Reference, RunResult, malformed
 
-Matrix = Sequence[Sequence[float]]
-
-READERS = ("classifier", "linear_probe", "linear_probe_seen", "knn")
 METRICS = (
     "continual_accuracy",
     "final_accuracy",
@@ -29,85 +21,6 @@ METRICS = (
     "forward_transfer_probe",
     "backward_transfer",
 )
-# The variant that is trained on all tasks at once: what the others are measured by, not one of
-# them.
-UPPER_BOUND = "joint"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run's accuracy matrices: reader (one of READERS) -> T x T, values 0..1.
-
-    Any T x T sequence or array is accepted and kept as tuples of floats. ``confusion`` holds the
-    classifier's counts after each step, or nothing where they are not known. Raises KaizenError
-    where a matrix is not square, not finite or outside 0..1.
-    """
-
-    point: Point
-    matrices: Mapping[str, Matrix]
-    confusion: Sequence[Counts] = ()
-
-    def __post_init__(self) -> None:
-        """Check the matrices and turn them into tuples."""
-        where = f"run {self.point.name}"
-        matrices = {}
-        for reader, matrix in self.matrices.items():
-            rows = tuple(
-                _accuracies(row, f"{where}, {reader}, row {step}")
-                for step, row in enumerate(matrix)
-            )
-            if not rows or any(len(row) != len(rows) for row in rows):
-                raise _malformed(
-                    f"{where}, {reader}",
-                    f"rows of {[len(row) for row in rows]} values, not a T x T matrix",
-                )
-            matrices[_known(reader, where)] = rows
-        if not matrices or len({len(matrix) for matrix in matrices.values()}) > 1:
-            raise _malformed(
-                where, "the readers' matrices are missing or differ in their number of tasks"
-            )
-        object.__setattr__(self, "matrices", matrices)
-        if self.confusion and len(self.confusion) != self.tasks:
-            raise _malformed(
-                where, f"the confusion of {len(self.confusion)} steps for {self.tasks} tasks"
-            )
-
-    @property
-    def tasks(self) -> int:
-        """Number of tasks T."""
-        return len(next(iter(self.matrices.values())))
-
-    @property
-    def upper_bound(self) -> bool:
-        """Whether the run is joint training: one model of all tasks, whose accuracies stand in
-        every row.
-        """
-        return self.point.variant == UPPER_BOUND
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What transfer is measured against, for one method and seed.
-
-    ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the
-    grid trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
-    """
-
-    method: str
-    seed: int
-    specialists: Mapping[str, Sequence[float]] | None
-    random_network: Mapping[str, Sequence[float]]
-
-    def __post_init__(self) -> None:
-        """Check the accuracies and turn them into tuples."""
-        for name in ("specialists", "random_network"):
-            where = f"{name} of {self.method}, seed {self.seed}"
-            values = getattr(self, name)
-            if values is not None:
-                checked = {
-                    _known(r, where): _accuracies(row, f"{where}, {r}") for r, row in values.items()
-                }
-                object.__setattr__(self, name, checked)
 
 
 def continual_accuracy(a: Matrix) -> float:
@@ -128,8 +41,8 @@ def final_accuracy(a: Matrix) -> float:
 def forgetting(a: Matrix) -> float | None:
     """F = 1/(T-1) sum_{i<T} max_t (A[t,i] - A[T,i]); None for one task.
 
-    The maximum runs over all steps t, as the architecture defines it: also over t < i, before task
-    i was seen. For a classifier an unseen class scores about 0, so this equals the more common
+    The maximum runs over all steps t, as fidelity.md §13 defines it: also over t < i, before task i
+    was seen. For a classifier an unseen class scores about 0, so this equals the more common
     maximum over t >= i; a probe on all tasks may score best before task i is learnt, and losing
     that counts too. t = T is among the steps, so F is never negative (backward transfer is the
     signed figure).
@@ -194,33 +107,7 @@ def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[s
     }
 
 
-def _accuracies(values: Any, where: str) -> tuple[float, ...]:
-    """A row of accuracies as a tuple of floats; raises KaizenError unless each lies in 0..1."""
-    try:
-        row = tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise _malformed(where, "holds something that is not a number") from error
-    for value in row:
-        if not 0 <= value <= 1:  # also catches NaN
-            raise _malformed(where, f"holds {value}, but an accuracy lies in 0..1")
-    return row
-
-
-def _known(reader: str, where: str) -> str:
-    """``reader`` itself; raises KaizenError where it is none of READERS."""
-    if reader not in READERS:
-        raise _malformed(where, f"{reader!r} is none of the readers {', '.join(READERS)}")
-    return reader
-
-
 def _same_length(values: Sequence[float], tasks: int, what: str) -> None:
     """Raise KaizenError where a reference has another number of tasks than the run."""
     if len(values) != tasks:
-        raise _malformed(what, f"{len(values)} values for {tasks} tasks")
-
-
-def _malformed(where: str, what: str) -> KaizenError:
-    """The error of an evaluation that cannot be read as accuracies."""
-    return KaizenError(
-        f"evaluation of {where}: {what}; delete that evaluation's file and run again"
-    )
+        raise malformed(what, f"{len(values)} values for {tasks} tasks")

@@ -5,7 +5,7 @@ neighbours.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.params import EvaluationParams
@@ -23,6 +23,9 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
 
     classes, targets = labels.unique(return_inverse=True)
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
+    # A constant feature says nothing. Its mean is rounded: divided by a deviation near zero, the
+    # rest would outweigh all others in a test row that differs.
+    std = std.where((train != train[:1]).any(dim=0), torch.inf)
     inputs = (train - mean) / std
     weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
     bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
@@ -41,7 +44,8 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
 
     optimizer.step(closure)
     with torch.no_grad():
-        return classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        predicted: Tensor = classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
+        return predicted
 
 
 def nearest_neighbours(
@@ -55,7 +59,8 @@ def nearest_neighbours(
     """Predict classes by the k nearest training features under cosine similarity, votes weighted by
     exp(similarity / temperature) (Wu et al. 2018, arXiv:1805.01978).
 
-    Shapes as in `linear_probe`; labels are below ``num_classes``.
+    Shapes as in `linear_probe`; labels are below ``num_classes``. Any temperature above 0 will do:
+    the weights are relative to the nearest row's, which changes no vote's order.
     """
     bank = F.normalize(train, dim=1)
     k = min(params.knn_k, len(bank))
@@ -64,8 +69,11 @@ def nearest_neighbours(
         similarity, index = (F.normalize(test[start : start + chunk], dim=1) @ bank.T).topk(
             k, dim=1
         )
-        weights = (similarity / params.knn_temperature).exp()
-        votes = torch.zeros(len(weights), num_classes, device=test.device)
+        # Relative to the nearest and in float64, as exp(1 / temperature) overflows float32 below
+        # 0.0113 and the temperature itself may be below the smallest float32.
+        nearer = similarity.double() - similarity[:, :1].double()
+        weights = (nearer / params.knn_temperature).exp()
+        votes = torch.zeros(len(weights), num_classes, device=test.device, dtype=torch.float64)
         predicted.append(votes.scatter_add_(1, labels[index], weights).argmax(dim=1))
     return (
         torch.cat(predicted) if predicted else torch.zeros(0, dtype=torch.int64, device=test.device)

@@ -10,32 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, shard_file
+from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
-from kaizen.evaluation.metrics import READERS
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.results import READERS
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.plan.job import Job
 from kaizen.plan.roles import SHARDS, step_roles
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.store.made import Made
-from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
 from kaizen.views.decode import load_shard
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Images:
-    """The decoded images of one shard: uint8 [N, C, H, W] and labels int64 [N], -1 where absent."""
+class DecodedImages:
+    """The decoded images of one shard: uint8 [N, C, H, W] and labels int64 [N], `UNLABELLED` where
+    absent.
+    """
 
     images: Tensor
     labels: Tensor
@@ -44,49 +48,65 @@ class Images:
 def run_evaluation(
     job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter
 ) -> Made:
-    """Write ``accuracy.json``: for an evaluation a T x T matrix per reader, row t after step t,
-    column i on task i; for references the specialists' accuracies S_i and the random network's R_i.
-    An evaluation also writes ``confusion.parquet``, the classifier's
-    (`kaizen.evaluation.confusion`).
+    """Write a run's ``accuracy.json``: a T x T matrix per reader, row t after step t, column i on
+    task i; and ``confusion.parquet``, the classifier's (`kaizen.evaluation.confusion`).
     """
+    evaluator = _evaluator(job, store)
+    roles, tasks = step_roles(job.inputs), range(len(job.spec.tasks))
+    rows, confusion = [], []
+    for step, role in enumerate(roles):
+        # A single model of several tasks is joint training: it has seen them all.
+        seen = tasks[: step + 1] if len(roles) > 1 else tasks
+        predicted = evaluator.predictions(evaluator.models.load(role), seen)
+        rows.append(evaluator.accuracies(predicted))
+        confusion.append(evaluator.confusion(predicted["classifier"]))
+        reporter.amount(step + 1, len(roles), "steps evaluated")
+    rows, confusion = matrix_rows(rows, len(tasks)), matrix_rows(confusion, len(tasks))
+    write_confusion(confusion, building / CONFUSION_FILE)
+    matrices = {reader: [row[reader] for row in rows] for reader in READERS}
+    write_json(building / ACCURACY_FILE, {"matrices": matrices})
+    return Made(evaluator.compute.describe())
+
+
+def run_reference(
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter
+) -> Made:
+    """Write the ``accuracy.json`` of what transfer is measured by: the specialists' accuracies S_i
+    (null where the grid trains none) and the random network's R_i, T values per reader.
+    """
+    evaluator = _evaluator(job, store)
+    roles, tasks = step_roles(job.inputs), range(len(job.spec.tasks))
+    of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
+    specialists: dict[str, list[float | None]] | None = None
+    # Otherwise step 0 alone stands for the network's shape.
+    if len(roles) == len(tasks):
+        specialists = {reader: [] for reader in READERS}
+        for task, role in enumerate(roles):
+            predicted = evaluator.predictions(evaluator.models.load(role), [task])
+            for reader, accuracies in evaluator.accuracies(predicted).items():
+                specialists[reader].append(accuracies[task])
+            reporter.amount(task + 1, len(roles), "specialists evaluated")
+    result = {
+        # Those that know the classes of a task before it is learnt.
+        "random_network": {reader: of_random[reader] for reader in ("linear_probe", "knn")},
+        "specialists": specialists,
+    }
+    write_json(building / ACCURACY_FILE, result)
+    return Made(evaluator.compute.describe())
+
+
+def matrix_rows(of_steps: list[T], tasks: int) -> list[T]:
+    """What each of the ``tasks`` rows of a matrix holds, from what each step's model came to.
+
+    The one model of joint training has seen all tasks and stands for every step.
+    """
+    return of_steps if len(of_steps) > 1 else of_steps * tasks
+
+
+def _evaluator(job: Job[EvaluationSpec], store: Store) -> Evaluator:
     wanted = job.spec.compute
     compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
-    evaluator = Evaluator(job, store, compute)
-    steps = step_roles(job.inputs)
-    tasks = range(len(job.spec.tasks))
-    result: dict[str, Any] = {}
-    if job.id.kind is Kind.EVALUATION:
-        rows, confusion = [], []
-        for number, role in enumerate(steps):
-            # A single model of several tasks is joint training: it has seen them all, and stands
-            # for every step.
-            seen = tasks[: number + 1] if len(steps) > 1 else tasks
-            predicted = evaluator.predictions(evaluator.models.load(role), seen)
-            rows.append(evaluator.accuracies(predicted))
-            confusion.append(evaluator.confusion(predicted["classifier"]))
-            reporter.amount(number + 1, len(steps), "steps evaluated")
-        repeat = len(tasks) // len(steps)
-        result["matrices"] = {reader: [row[reader] for row in rows] * repeat for reader in READERS}
-        write_confusion(confusion * repeat, building / CONFUSION_FILE)
-    else:
-        of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
-        # Those that know the classes of a task before it is learnt.
-        result["random_network"] = {reader: of_random[reader] for reader in ("linear_probe", "knn")}
-        specialists = []
-        if len(steps) == len(tasks):
-            for task, role in enumerate(steps):
-                every = evaluator.accuracies(
-                    evaluator.predictions(evaluator.models.load(role), [task])
-                )
-                specialists.append({reader: every[reader][task] for reader in READERS})
-                reporter.amount(task + 1, len(steps), "specialists evaluated")
-        result["specialists"] = (
-            {reader: [values[reader] for values in specialists] for reader in READERS}
-            if specialists
-            else None
-        )
-    write_json(building / ACCURACY_FILE, result)
-    return Made(compute.describe())
+    return Evaluator(job, store, compute)
 
 
 class Evaluator:
@@ -106,17 +126,17 @@ class Evaluator:
             torch.cat([part.images for part in train]),
             torch.cat([part.labels for part in train]),
         )
-        labelled = labels >= 0
-        self.train = Images(images[labelled], labels[labelled])
+        labelled = labels != UNLABELLED
+        self.train = DecodedImages(images[labelled], labels[labelled])
         of_task = [
             torch.full_like(part.labels, task) for task, part in zip(tasks, train, strict=True)
         ]
         self.train_tasks = torch.cat(of_task)[labelled]
 
-    def _shard(self, task: int, part: str, fraction: float) -> Images:
+    def _shard(self, task: int, part: str, fraction: float) -> DecodedImages:
         path = self.store.open_file(self.shards, shard_file(task, part))
         images, labels = load_shard(path, self.models.image, fraction)
-        return Images(torch.from_numpy(images), torch.from_numpy(labels))
+        return DecodedImages(torch.from_numpy(images), torch.from_numpy(labels))
 
     def predictions(
         self, model: FeatureClassifier, seen: Sequence[int]

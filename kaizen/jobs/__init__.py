@@ -1,3 +1,3 @@
 """Making nodes: the workflow of a checkout, the job of one node, what runs now. What a node
-computes lives in the rooms below.
+computes is not here but in the rooms below.
 """

@@ -166,8 +166,11 @@ def _messages(
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def listen() -> None:
-        for line in launcher.stdout or ():
-            lines.put(line)
+        assert launcher.stdout is not None
+        # Closed by its only reader, when the last writer has ended.
+        with launcher.stdout as output:
+            for line in output:
+                lines.put(line)
         lines.put(None)
 
     threading.Thread(target=listen, daemon=True).start()

@@ -82,6 +82,8 @@ def _explain_lack_of_memory(kind: Kind) -> Iterator[None]:
         texts = (words in str(error) for words in _LACKS_MEMORY)
         if not isinstance(error, MemoryError) and not any(texts):
             raise
+        # What read it named the image (kaizen.data.reading, kaizen.views.decode).
+        at = f" (at {error})" if str(error).startswith("the image ") else ""
         raise NodeFailed(
-            f"out of memory; {_LESS_MEMORY[kind]}, and run the same command again"
+            f"out of memory; {_LESS_MEMORY[kind]}, and run the same command again{at}"
         ) from error

@@ -39,6 +39,7 @@ def _shards(
         job.local.workers,
         building,
         lambda done, total: reporter.amount(done, total, "images ingested"),
+        job.spec.found,
     )
     _check_unchanged(dataset, job)
     images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
@@ -57,7 +58,7 @@ def _check_unchanged(dataset: DatasetParams, job: Job[ShardsSpec]) -> None:
     facts = dataset_facts(dataset, Path.cwd())
     found = facts.identities()
     changed = any(found.get(name) != checksum for name, checksum in job.identities.items())
-    if changed or list(facts.classes) != job.spec.classes:
+    if changed or (list(facts.classes), facts.found) != (job.spec.classes, job.spec.found):
         raise KaizenError(
             f"dataset.path: the images of {dataset.path or dataset.source} changed after the plan "
             "was made; run the same command again, which plans again"
@@ -69,6 +70,8 @@ def _replay(
 ) -> Made:
     from kaizen.data.replay.base import Size, no_features
     from kaizen.data.replay.shard import make_replay
+    from kaizen.data.shards import shard_info
+    from kaizen.plan.replay_check import empty_replay
 
     spec, shards = job.spec, job.inputs[roles.SHARDS]
     for task in range(spec.task):
@@ -83,6 +86,8 @@ def _replay(
     out = building / REPLAY_FILE
     seed = spec.seed or 0
     make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
+    if size.amount and not shard_info(out).rows:
+        raise empty_replay(spec.unit, spec.size, spec.task)
     return Made(environment)
 
 
@@ -106,6 +111,14 @@ def _evaluation(
     return run_evaluation(job, store, building, reporter)
 
 
+def _reference(
+    job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.evaluation.run import run_reference
+
+    return run_reference(job, store, building, reporter)
+
+
 def _summary(
     job: Job[SummarySpec], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Made:
@@ -124,6 +137,6 @@ MAKERS: dict[Kind, Maker] = {
     Kind.REPLAY: _replay,
     Kind.STEP: _step,
     Kind.EVALUATION: _evaluation,
-    Kind.REFERENCE: _evaluation,
+    Kind.REFERENCE: _reference,
     Kind.SUMMARY: _summary,
 }

@@ -81,8 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     except KaizenError as error:
         line.send(type(error).__name__, str(error))
         return error.exit_code
-    except MemoryError:
-        line.send("MemoryError")
+    except MemoryError as error:
+        line.send("MemoryError", str(error))
         return 1
     except OSError as error:
         line.send("OSError", error.errno, error.strerror or str(error), error.filename)

@@ -12,16 +12,19 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kaizen.data.looks import describe, refuse_loss_of_colour
+from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, write_json, write_text
-from kaizen.jobs.raw_data import dataset_facts
-from kaizen.params import Params
-from kaizen.params.reading import read_yaml
+from kaizen.jobs.raw_data import dataset_facts, open_data
+from kaizen.params import Params, merge
+from kaizen.params.reading import PARAMS, read_files
+from kaizen.params.scalars import resolved
 from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
@@ -57,6 +60,7 @@ class Workflow:
     root: Path
     edges: bool = False
     only: Node[Spec] | None = None
+    source: Source | None = None
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
@@ -67,8 +71,11 @@ class Workflow:
         store = Store(default_store(root))
         raw = Path(params.dataset.path).expanduser().absolute() if params.dataset.path else None
         check_places(root, store.root, raw)
-        plan = build_plan(params, dataset_facts(params.dataset, root), code_fingerprint)
-        return cls(params, plan, store, root)
+        source = open_data(params.dataset)
+        facts = dataset_facts(params.dataset, root, source)
+        refuse_loss_of_colour(source, params.image)
+        plan = build_plan(params, facts, code_fingerprint)
+        return cls(params, plan, store, root, source=source)
 
     @classmethod
     def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
@@ -84,6 +91,14 @@ class Workflow:
         """Make files as the store is shared, and take back finished nodes that it lacks."""
         self.store.follow_sharing()
         take_back(self.layout.nodes, self.store, self.root)
+
+    def describe(self) -> list[str]:
+        """What the images are, what the network will see, and what was left out: lines for
+        `kaizen check`.
+        """
+        if self.source is None:
+            return []
+        return describe(self.source, self.params.image, self.plan.facts.found)
 
     def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects
@@ -219,21 +234,27 @@ def use_this_environment(checkout: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
 
 
-def workflow_of_config(config: Mapping[str, Any], root: Path, is_job: bool = False) -> Workflow:
-    """As `Workflow.from_params`, from Snakemake's merged configuration, ready to run; for the
-    Snakefile, which may be read for a dry run, and is read again by a cluster's jobs (``is_job``).
+def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workflow:
+    """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
+    the Snakefile, which may be read for a dry run, and is read again by a cluster's jobs
+    (``is_job``).
 
-    Bad parameters end the program with one message and exit code 2, before any job.
+
+    Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
+    equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
+    and exit code 2, before any job.
     """
-    values = dict(config)
-    given = root / "params.yaml"
-    edges = str(values.pop("edges", "false")).lower() == "true"
-    only = str(values.pop("node", ""))
     try:
-        if given.is_file():
-            # Snakemake's own reading takes the last of two equal keys.
-            read_yaml(given)
-        workflow = Workflow.from_params(validate(values), root)
+        given = resolved(dict(settings.config))
+        edges = str(given.pop("edges", "false")).lower() == "true"
+        only = str(given.pop("node", ""))
+        overlays = [Path(file) for file in settings.configfiles]
+        files = overlays if settings.replace_workflow_config else [root / PARAMS, *overlays]
+        if overlays and not files[0].exists():
+            files = overlays
+        values = read_files(files)
+        named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
+        workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
         workflow.prepare_store()
         if not is_job:
             workflow.register(firm=False)

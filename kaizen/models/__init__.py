@@ -1,1 +1,3 @@
-"""Networks: backbones, heads, and how they are initialised and kept in full precision."""
+"""Networks: backbones, heads, how they are initialised, saved and kept in full precision. No
+losses, and nothing of the stream.
+"""

@@ -71,7 +71,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] to [N, out_channels, H / stride, W / stride] (rounded up)."""
         out = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        activated: Tensor = self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return activated
 
 
 class SmallResNet(Backbone):
@@ -101,7 +102,8 @@ class SmallResNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the globally average-pooled last stage: [N, C, H, W] to [N, 4 * width]."""
-        return self.stages(self.stem(images)).mean(dim=(2, 3))
+        maps: Tensor = self.stages(self.stem(images))
+        return maps.mean(dim=(2, 3))
 
 
 class TorchvisionResNet(Backbone):
@@ -136,7 +138,8 @@ class TorchvisionResNet(Backbone):
         """Return the globally average-pooled last stage: [N, C, H, W] to [N, 512] (resnet18) or [N,
         2048].
         """
-        return self.network(images)
+        features: Tensor = self.network(images)
+        return features
 
 
 class TimmBackbone(Backbone):
@@ -198,7 +201,8 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the model's pooled features: [N, C, H, W] to [N, feature_dim]."""
-        return self.network(images)
+        features: Tensor = self.network(images)
+        return features
 
 
 def _tried(network: nn.Module, images: Tensor) -> tuple[tuple[int, ...], bool]:

@@ -5,6 +5,7 @@ checkpoint.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -18,6 +19,35 @@ from kaizen.errors import KaizenError
 from kaizen.models.backbone import Backbone, build_backbone
 from kaizen.models.heads import classifier
 from kaizen.params import NetworkParams
+from kaizen.plan.specs import StepSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """All that decides what encoder and classifier look like, and the weights they begin with.
+
+    ``model`` names the backbone and the classifier's hidden layers; ``logits`` is the number of the
+    classifier's outputs. ``stem_padding_2``, ``image_size``: see `build_backbone`.
+    """
+
+    model: NetworkParams
+    channels: int
+    logits: int
+    seed: int
+    stem_padding_2: bool = False
+    image_size: int | None = None
+
+
+def architecture_of(step: StepSpec) -> Architecture:
+    """The architecture of a step's network."""
+    return Architecture(
+        model=step.model,
+        channels=step.image.channels,
+        logits=step.num_classes,
+        seed=step.seed,
+        stem_padding_2=step.stem_padding_2,
+        image_size=step.image.size,
+    )
 
 
 class FeatureClassifier(nn.Module):
@@ -44,23 +74,17 @@ class FeatureClassifier(nn.Module):
         )
 
 
-def build_feature_classifier(
-    model: NetworkParams,
-    channels: int,
-    num_classes: int,
-    seed: int,
-    stem_padding_2: bool = False,
-    image_size: int | None = None,
-) -> FeatureClassifier:
-    """Build encoder and classifier with ``seed``'s initial weights, on the CPU; untrained: the
+def build_feature_classifier(architecture: Architecture) -> FeatureClassifier:
+    """Build encoder and classifier with the seed's initial weights, on the CPU; untrained: the
     random network.
-
-    ``stem_padding_2``, ``image_size``: see `build_backbone`.
     """
+    model, seed = architecture.model, architecture.seed
     with seeded(derive_seed(seed, "encoder")):
-        encoder = build_backbone(model, channels, stem_padding_2, image_size)
+        encoder = build_backbone(
+            model, architecture.channels, architecture.stem_padding_2, architecture.image_size
+        )
     with seeded(derive_seed(seed, "classifier")):
-        head = classifier(encoder.feature_dim, model.classifier_hidden, num_classes)
+        head = classifier(encoder.feature_dim, model.classifier_hidden, architecture.logits)
     return FeatureClassifier(encoder, head)
 
 

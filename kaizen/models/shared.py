@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -103,7 +103,9 @@ class SharedBatchNorm(_BatchNorm):
                     running.lerp_(now.to(running.dtype), share)
         weight = mean.new_ones(len(mean)) if self.weight is None else self.weight
         bias = mean.new_zeros(len(mean)) if self.bias is None else self.bias
-        normalised: Tensor = _Normalise.apply(input, weight, bias, mean, variance, count, self.eps)
+        normalised: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]  # torch's
+            input, weight, bias, mean, variance, count, self.eps
+        )
         return normalised
 
     def _check_input_dim(self, input: Tensor) -> None:

@@ -8,6 +8,7 @@ from kaizen.data.names import CHECKPOINT
 from kaizen.errors import KaizenError
 from kaizen.models.feature_classifier import (
     FeatureClassifier,
+    architecture_of,
     build_feature_classifier,
     load_weights,
     read_checkpoint,
@@ -19,14 +20,7 @@ from kaizen.store.records import RECORD, read_record
 
 def untrained_model(step: StepSpec) -> FeatureClassifier:
     """The network of a step, with its initial weights, on the CPU."""
-    model = build_feature_classifier(
-        step.model,
-        step.image.channels,
-        step.num_classes,
-        step.seed,
-        step.stem_padding_2,
-        step.image.size,
-    )
+    model = build_feature_classifier(architecture_of(step))
     model.labels = step.logits
     return model
 

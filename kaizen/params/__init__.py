@@ -1,4 +1,5 @@
-"""Every parameter of an experiment: names, types, bounds, defaults and meaning.
+"""What can be asked for: every parameter with its type, bounds, default and meaning, what can be
+named, and the checks of what a person wrote. No torch, and nothing that acts on a value.
 
 The classes are plain frozen dataclasses, so that a training job needs neither pydantic nor YAML;
 pydantic checks them where a person wrote the values (`kaizen.params.validation`). `from_dict`
@@ -15,6 +16,7 @@ from kaizen.params.data import (
     AugmentParams,
     DatasetParams,
     ImageParams,
+    InputParams,
     JitterParams,
     LabelsParams,
     ReplayParams,
@@ -74,6 +76,7 @@ __all__ = [
     "FeatureDistillParams",
     "GridParams",
     "ImageParams",
+    "InputParams",
     "JitterParams",
     "LabelsParams",
     "MoCoV2PlusParams",
@@ -113,7 +116,7 @@ class Params:
     replay: ReplayParams = section(ReplayParams)
     variants: dict[str, VariantParams] = doc({}, "further variants by name")
     grid: GridParams = section(GridParams)
-    image: ImageParams = section(ImageParams)
+    image: InputParams = section(InputParams)
     augment: AugmentParams = section(AugmentParams)
     model: ModelParams = section(ModelParams)
     ssl: SSLParams = section(SSLParams)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 try:
-    from pydantic import Field
+    from pydantic import Field as Field
 except (
     ImportError
 ):  # a training job on a bare GPU machine: its parameters were checked when planned
@@ -32,6 +32,8 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+# Beyond these a loss divided by it, or its gradient, is no float32 any more.
+Temperature = Annotated[float, Field(ge=1e-30, le=1e30)]
 
 T = TypeVar("T")
 

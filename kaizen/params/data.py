@@ -75,6 +75,11 @@ class DatasetParams:
     raw_limit: Count = doc(
         16384, "encoding auto: an image of at most so many bytes of pixels is stored raw"
     )
+    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = doc(
+        None,
+        "bits of grey pixels that files store in 16 without saying how many they are, as cameras' "
+        "12; null: 16, and files with values below 4096 only are refused",
+    )
     resize: Count | None = doc(
         None,
         "larger images are shrunk to this many pixels on the shorter side when ingested; null: "
@@ -181,6 +186,15 @@ class ImageParams:
     channels: Literal[1, 3] = doc(1, "1 greyscale, 3 colour; images are converted")
     mean: list[float] = doc([0.305], "mean per channel, of pixels in 0..1")
     std: list[Positive] = doc([0.376], "standard deviation per channel")
+
+
+@parameters
+class InputParams(ImageParams):
+    """What the network sees, and what may be lost on the way."""
+
+    drop_colour: bool = doc(
+        False, "channels 1: train on colour images in grey; false: they are refused"
+    )
 
 
 @parameters

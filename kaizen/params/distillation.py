@@ -9,6 +9,7 @@ from kaizen.params.base import (
     NonNegative,
     NonNegativeInt,
     Positive,
+    Temperature,
     doc,
     parameters,
     section,
@@ -23,7 +24,7 @@ DistillerName = Annotated[str, Field(json_schema_extra={"enum": ["auto", *FEATUR
 class ContrastiveDistillParams:
     """Contrastive feature distillation (fidelity.md §5)."""
 
-    temperature: Positive = doc(0.2, "of the softmax over all projections")
+    temperature: Temperature = doc(0.2, "of the softmax over all projections")
 
 
 @parameters
@@ -38,7 +39,7 @@ class DecorrelativeDistillParams:
 class PrototypeDistillParams:
     """Prototype distillation (fidelity.md §5, "knowledge")."""
 
-    temperature: Positive = doc(0.1, "of both softmaxes over prototypes")
+    temperature: Temperature = doc(0.1, "of both softmaxes over prototypes")
 
 
 @parameters
@@ -67,7 +68,10 @@ class ClassifierDistillParams:
     """Classifier distillation L_C^KD (fidelity.md §6)."""
 
     weight: NonNegative = doc(2.0, "lambda_c")
-    temperature: Positive = doc(1.0, "softens teacher and student alike; 1 in the paper")
+    # Beyond 1e9 even float64 hardly tells the softened predictions apart.
+    temperature: Annotated[float, Field(ge=1e-30, le=1e9)] = doc(
+        1.0, "softens teacher and student alike; 1 in the paper"
+    )
 
 
 @parameters

@@ -57,7 +57,9 @@ class EvaluationParams:
     probe_l2: NonNegative = doc(1e-3, "linear probe: L2 penalty on its weights")
     probe_iterations: Count = doc(100, "linear probe: L-BFGS iterations")
     probe_fraction: Fraction = doc(
-        1.0, "share of the training rows that probe and kNN learn from, evenly spaced"
+        1.0,
+        "share of the training rows that probe and kNN learn from, chosen as by "
+        "train.data_fraction",
     )
     knn_k: Count = doc(20, "kNN: neighbours")
     knn_temperature: Positive = doc(0.07, "kNN: weights are exp(cosine / temperature)")

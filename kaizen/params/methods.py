@@ -8,6 +8,7 @@ from kaizen.params.base import (
     NonNegativeInt,
     Positive,
     Probability,
+    Temperature,
     doc,
     parameters,
     section,
@@ -20,7 +21,7 @@ class SimCLRParams:
 
     projector_hidden: Count = doc(256, "width of the projector's hidden layer (the paper: 4096)")
     projector_out: Count = doc(64, "size of the projection (the paper: 256)")
-    temperature: Positive = doc(0.2, "NT-Xent temperature")
+    temperature: Temperature = doc(0.2, "NT-Xent temperature")
 
 
 @parameters
@@ -29,7 +30,7 @@ class MoCoV2PlusParams:
 
     projector_hidden: Count = doc(256, "width of the projector's hidden layer (the paper: 2048)")
     projector_out: Count = doc(64, "size of the projection (the paper: 256)")
-    temperature: Positive = doc(0.2, "of the softmax over the positive and the queue")
+    temperature: Temperature = doc(0.2, "of the softmax over the positive and the queue")
     queue_size: Count = doc(1024, "keys in each view's queue of negatives (the paper: 65536)")
     momentum_base: Probability = doc(0.99, "momentum network: coefficient at a task's first step")
     momentum_final: Probability = doc(0.999, "and at its last")
@@ -85,7 +86,7 @@ class NNCLRParams:
     projector_hidden: Count = doc(256, "width of the projector's hidden layers (CaSSLe: 2048)")
     projector_out: Count = doc(64, "size of the projection (CaSSLe: 256)")
     predictor_hidden: Count = doc(256, "width of the predictor's hidden layer (CaSSLe: 4096)")
-    temperature: Positive = doc(0.2, "of the softmax over the batch")
+    temperature: Temperature = doc(0.2, "of the softmax over the batch")
     queue_size: Count = doc(1024, "projections among which neighbours are sought (CaSSLe: 65536)")
 
 
@@ -96,9 +97,9 @@ class SwAVParams:
     projector_hidden: Count = doc(256, "width of the projector's hidden layer (CaSSLe: 2048)")
     projector_out: Count = doc(64, "size of the projection (CaSSLe: 128)")
     prototypes: Count = doc(100, "number of prototypes (CaSSLe: 3000)")
-    temperature: Positive = doc(0.1, "of the softmax over prototypes")
+    temperature: Temperature = doc(0.1, "of the softmax over prototypes")
     sinkhorn_iterations: Count = doc(3, "rounds of Sinkhorn-Knopp")
-    sinkhorn_epsilon: Positive = doc(0.05, "sharpness of the assignments")
+    sinkhorn_epsilon: Temperature = doc(0.05, "sharpness of the assignments")
     queue_size: NonNegativeInt = doc(
         256, "earlier projections that take part in the assignment (CaSSLe: 3840)"
     )
@@ -115,11 +116,11 @@ class DINOParams:
     projector_hidden: Count = doc(256, "width of the head's hidden layers (CaSSLe: 2048)")
     projector_out: Count = doc(64, "size of the head's bottleneck, the projection (CaSSLe: 256)")
     prototypes: Count = doc(256, "outputs of the last layer (CaSSLe: 4096)")
-    student_temperature: Positive = doc(0.1, "of the student's softmax")
-    teacher_temperature_start: Positive = doc(
+    student_temperature: Temperature = doc(0.1, "of the student's softmax")
+    teacher_temperature_start: Temperature = doc(
         0.04, "of the momentum network's softmax at a task's start"
     )
-    teacher_temperature: Positive = doc(0.07, "and after the warm-up")
+    teacher_temperature: Temperature = doc(0.07, "and after the warm-up")
     teacher_temperature_warmup_epochs: NonNegativeInt = doc(
         50, "epochs of linear warm-up of that temperature"
     )

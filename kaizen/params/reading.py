@@ -9,9 +9,22 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import write_text, yaml_float
+from kaizen.params.base import merge
+from kaizen.params.scalars import agreed_scalar
 
+# The file that says what is wanted.
+PARAMS = "params.yaml"
+# What a file may come to; those of the largest grids have a hundredth.
 _MOST_VALUES = 200_000
 _MOST_DEPTH = 50
+
+
+def read_files(paths: Sequence[Path]) -> dict[str, Any]:
+    """Read YAML files and lay each over those before it: mappings merge, all else replaces."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = merge(values, read_yaml(path))
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -21,13 +34,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader(path))
+        # The loader is a SafeLoader.
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))  # noqa: S506
         _check_size(values)
     except FileNotFoundError as error:
         raise KaizenError(
             f"{path} does not exist; run in the project's folder or name the file with --params"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise KaizenError(
+            f"{path} cannot be read: it is not UTF-8 ({error}); save it in that encoding"
+        ) from error
+    except OSError as error:
         raise KaizenError(f"{path} cannot be read: {error}") from error
     except (RecursionError, _TooLarge) as error:
         raise KaizenError(
@@ -66,13 +84,30 @@ def _strict_loader(path: Path) -> Any:
     """A class that loads the YAML file ``path`` and names it where a key is wrong."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is without types
+        """SafeLoader that refuses a key given twice, of which YAML would silently take the last,
+        and what two versions of YAML read differently (`kaizen.params.scalars`).
+        """
+
+        def compose_scalar_node(self, anchor: Any) -> Any:
+            """A scalar's node, which remembers whether it has neither quotes nor a tag."""
+            event = self.peek_event()
+            node = super().compose_scalar_node(anchor)
+            node.is_plain = event.tag is None and event.style is None
+            return node
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            """The value of a node; raises KaizenError naming file and line."""
+            value = super().construct_object(node, deep)
+            if getattr(node, "is_plain", False):
+                return agreed_scalar(node.value, value, f"{path}, line {node.start_mark.line + 1}")
+            return value
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
+                key_node.is_plain = False
                 continue
             key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
@@ -86,7 +121,8 @@ def _strict_loader(path: Path) -> Any:
                     "one"
                 )
             lines[key] = line
-        return loader.construct_mapping(node, deep=True)
+        values: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+        return values
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     return Loader

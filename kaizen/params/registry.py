@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 
 class Method(NamedTuple):
-    """An SSL method: its class, and the feature distiller that the paper pairs it with (fidelity.md
-    §5).
+    """An SSL method: its class, the feature distiller that the paper pairs it with (fidelity.md
+    §5), and whether it has heads whose rate is not scheduled (`SSLMethod.static_heads`).
     """
 
     target: str
     distiller: str
+    static_heads: bool = False
 
 
 class Distiller(NamedTuple):
@@ -55,7 +56,7 @@ SSL_METHODS = {
     "byol": Method("kaizen.ssl.byol:BYOL", "predictive"),
     "vicreg": Method("kaizen.ssl.vicreg:VICReg", "predictive_mse"),
     "barlow_twins": Method("kaizen.ssl.barlow_twins:BarlowTwins", "decorrelative"),
-    "simsiam": Method("kaizen.ssl.simsiam:SimSiam", "predictive"),
+    "simsiam": Method("kaizen.ssl.simsiam:SimSiam", "predictive", static_heads=True),
     "nnclr": Method("kaizen.ssl.nnclr:NNCLR", "contrastive"),
     "swav": Method("kaizen.ssl.swav:SwAV", "prototype"),
     "dino": Method("kaizen.ssl.dino:DINO", "prototype"),

@@ -64,10 +64,14 @@ class OptimisationParams:
     epochs: Count = doc(30, "epochs per task")
     batch_size: Annotated[int, Field(ge=2)] = doc(32, "task images per batch")
     data_fraction: Fraction = doc(
-        1.0, "share of each task's rows that is trained on, evenly spaced"
+        1.0,
+        "share of each task's rows that is trained on: of each class's labelled rows, and of the "
+        "unlabelled ones, this share rounded up, evenly spaced",
     )
     optimizer: Literal["sgd", "lars"] = doc("lars", "SGD with momentum, or the same under LARS")
-    lr: Positive = doc(2.0, "learning rate at batch size 256; scaled by batch_size / 256")
+    lr: Positive = doc(
+        2.0, "learning rate at batch size 256; scaled by the batch that is trained with / 256"
+    )
     classifier_lr: Positive = doc(0.1, "learning rate of the classifier; not scaled")
     momentum: Annotated[float, Field(ge=0, lt=1)] = doc(0.9, "SGD momentum")
     weight_decay: NonNegative = doc(1e-5, "on all but the classifier")
@@ -127,4 +131,9 @@ class ReferenceCompatParams:
     stem_padding_2: bool = doc(False, "CIFAR stem with padding 2")
     epoch_length: bool = doc(
         False, "an epoch is as long as the longer of the task and replay loaders"
+    )
+    simsiam_predictor_warmup: bool = doc(
+        False,
+        "SimSiam's predictor, whose rate is not scheduled, has train.warmup_start_lr in epoch 0 of "
+        "each task",
     )

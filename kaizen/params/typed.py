@@ -25,8 +25,9 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
     Raises TypeError that names the place where a key is unknown or missing, or a value has another
     type than the class says: such JSON did not come from this version.
     """
-    hints = _hints(typing.cast(Any, kind))
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    any_kind = typing.cast(Any, kind)
+    hints = _hints(any_kind)
+    fields = {field.name: field for field in dataclasses.fields(any_kind)}
     unknown = values.keys() - fields.keys()
     if unknown:
         raise TypeError(f"{_at(path, min(unknown))} is unknown")

@@ -15,7 +15,7 @@ from kaizen.errors import KaizenError
 from kaizen.params import Params, merge
 from kaizen.params.checks import impossible_combinations
 from kaizen.params.messages import describe, listing, unknown
-from kaizen.params.reading import read_yaml
+from kaizen.params.reading import read_files
 from kaizen.params.registry import SSL_METHODS
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ def load_params(path: Path, overlays: Sequence[Path] = ()) -> Params:
 
     Raises KaizenError naming the file and every wrong key.
     """
-    values = read_yaml(path)
-    for overlay in overlays:
-        values = merge(values, read_yaml(overlay))
-    return validate(values, " + ".join(str(file) for file in (path, *overlays)))
+    files = [path, *overlays]
+    return validate(read_files(files), " + ".join(str(file) for file in files))
 
 
 def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:

@@ -1,3 +1,3 @@
-"""Parameters -> nodes and keys, a pure function; what code a node depends on. Neither torch nor
-images.
+"""From parameters to nodes and their keys, a pure function, and the code that a node depends on. No
+torch, no images, no clock, and nothing that writes.
 """

@@ -14,6 +14,7 @@ from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import Draft, Fingerprint
 from kaizen.plan.nodes import DatasetFacts, Node, Plan, Run, SpecialistSet
 from kaizen.plan.point import Point
+from kaizen.plan.replay_check import refuse_empty_replay
 from kaizen.plan.result_nodes import plan_evaluation, plan_summary
 from kaizen.plan.specs import ReplaySpec, StepSpec
 from kaizen.plan.step_nodes import plan_step, variant_switches
@@ -24,9 +25,10 @@ def build_plan(params: Params, facts: DatasetFacts, fingerprint: Fingerprint) ->
     """Expand validated parameters into the plan.
 
     ``fingerprint(modules, packages)`` gives the hash of the code that a node runs.
-    Raises KaizenError where the split does not fit the classes.
+    Raises KaizenError where the split does not fit the classes, or a replay size comes to no image.
     """
     draft = Draft(params, facts, fingerprint)
+    refuse_empty_replay(draft)
     data = DataNodes(draft)
     runs = tuple(_run(draft, data, point) for point in grid_points(params))
     seeds = dict.fromkeys((run.point.method, run.point.seed) for run in runs)

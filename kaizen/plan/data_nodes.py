@@ -44,6 +44,7 @@ class DataNodes:
             split=effective_split(draft.params.split, dataset.unlabelled),
             labels=self.labels(),
             classes=list(draft.facts.classes),
+            found=draft.facts.found,
         )
         domains = {f"domain/{draft.facts.domains[domain]}" for domain in draft.stream.domains}
         read = domains or {str(label) for labels in draft.tasks for label in labels}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
@@ -32,6 +32,11 @@ class DatasetFacts:
     domains: tuple[str, ...] = ()
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
+    # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
+    found: dict[str, Any] = field(default_factory=dict)
+    # Training images of each class; empty where the source does not know them without reading all.
+    # In no key: what they are shows in the checksums.
+    train_counts: tuple[int, ...] = ()
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""

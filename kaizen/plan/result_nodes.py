@@ -76,6 +76,7 @@ def plan_summary(
         tasks=draft.tasks,
         context=_context(draft),
         data=DataFacts(dataset, data.labels()),
+        found=draft.facts.found,
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
     title = "summary: tables, figures and cards"

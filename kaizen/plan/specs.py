@@ -42,12 +42,15 @@ class ShardsSpec:
 
     ``dataset`` and ``labels`` lack what does not decide the shards' content; see
     `ShardsSpec.dataset_params`. ``classes`` are the names of all classes in label order.
+    ``found`` is what the source left out (`kaizen.data.sources.base.Source.found`): tasks.json
+    holds it, and steps do not depend on it.
     """
 
     dataset: dict[str, Any]
     split: dict[str, Any]
     labels: dict[str, Any]
     classes: list[str]
+    found: dict[str, Any]
 
     def dataset_params(self, path: str | None, classes: list[str] | str | None) -> DatasetParams:
         """The dataset, which lies at ``path``; parameters that its source does not read have their
@@ -99,6 +102,8 @@ class StepSpec:
     ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
     ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
     has no use for: distillation without a prior step, replay without a replay shard.
+    ``static_warmup`` is set where heads whose rate is not scheduled start low
+    (`reference_compat.simsiam_predictor_warmup`).
     """
 
     method: str
@@ -118,6 +123,7 @@ class StepSpec:
     teacher_train_mode: bool | None = None
     replay_batch_size: int | None = None
     longest_loader: bool | None = None
+    static_warmup: bool | None = None
 
     def __post_init__(self) -> None:
         """Give the method's parameters their class; raises TypeError where they are another's."""
@@ -205,6 +211,7 @@ class SummarySpec:
     tasks: list[list[int]]
     context: Context
     data: DataFacts
+    found: dict[str, Any]
 
 
 Spec = ShardsSpec | ReplaySpec | StepSpec | EvaluationSpec | SummarySpec

@@ -9,6 +9,7 @@ from typing import Any
 from kaizen.params import (
     VARIANTS,
     FeatureDistillParams,
+    ImageParams,
     NetworkParams,
     OptimisationParams,
     Params,
@@ -48,11 +49,16 @@ def plan_step(
         num_classes=len(draft.facts.classes),
         ssl=getattr(params.ssl, method),
         model=narrowed(params.model, NetworkParams),
-        image=params.image,
+        image=narrowed(params.image, ImageParams),
         augment=params.augment,
         train=narrowed(params.train, OptimisationParams),
         stem_padding_2=params.reference_compat.stem_padding_2,
     )
+    if (
+        params.reference_compat.simsiam_predictor_warmup
+        and registry.SSL_METHODS[method].static_heads
+    ):
+        spec = replace(spec, static_warmup=True)
     if params.model.classifier_head == "growing":
         spec = _growing(spec, draft.tasks, prior)
     inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards}

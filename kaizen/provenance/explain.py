@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from kaizen.data.names import CHECKPOINT, HISTORY_FILE, TASKS_FILE
+from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, TASKS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
@@ -34,6 +34,7 @@ _KINDS = {
 _FILES = {
     CHECKPOINT: "model",
     HISTORY_FILE: "loss terms of every epoch",
+    FACTS_FILE: "what the step was trained on",
     RECORD: "record",
     TASKS_FILE: "list of the tasks",
     "metrics.json": "metrics",

@@ -7,7 +7,8 @@ from typing import Any
 
 from kaizen.data.names import ACCURACY_FILE
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import METRICS, READERS
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import READERS
 from kaizen.files import read_json
 from kaizen.plan.specs import SummarySpec, read_spec
 from kaizen.provenance.known import Known, KnownNode

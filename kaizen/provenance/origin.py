@@ -21,6 +21,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.params import Params
+from kaizen.params.reading import PARAMS
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.plan.job import Job
 from kaizen.plan.nodes import Node
@@ -30,7 +31,6 @@ from kaizen.store.scheduler import this_slurm_job
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
 _VARIABLE = "KAIZEN_ORIGIN"
-PARAMS = "params.yaml"
 # What decides a node's content or whether a plan holds it.
 _SOURCES = ("kaizen", "workflow", "Snakefile")
 

@@ -1,1 +1,3 @@
-"""From accuracy matrices to tables, figures and a page."""
+"""From accuracy matrices and histories to tables, figures and cards. No torch, and no numbers that
+the evaluation did not make.
+"""

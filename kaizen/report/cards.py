@@ -15,11 +15,12 @@ from typing import Any
 import safetensors
 
 from kaizen import files
-from kaizen.data.names import CHECKPOINT, TASKS_FILE
-from kaizen.evaluation.metrics import METRICS, READERS, Reference, RunResult, run_metrics
+from kaizen.data.names import CHECKPOINT, FACTS_FILE, TASKS_FILE
+from kaizen.evaluation.metrics import METRICS, run_metrics
+from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.plan.job import Job
 from kaizen.plan.point import size_text
-from kaizen.plan.roles import PRIOR, REPLAY, SHARDS
+from kaizen.plan.roles import PRIOR, SHARDS
 from kaizen.plan.specs import RunEntry, StepSpec, SummarySpec, step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
@@ -32,6 +33,7 @@ from kaizen.report.series import (
 from kaizen.report.tables import ABSENT, percent
 from kaizen.store.records import Record
 from kaizen.store.store import Store
+from kaizen.training.facts import StepFacts, read_facts
 
 DATA_CARD = "data.md"
 # Tensors of a checkpoint that are state, not parameters.
@@ -105,11 +107,13 @@ def write_cards(
         steps = [store.read_record(inputs[role]) for role in entry.steps]
         checkpoint = store.open_file(steps[-1].id, CHECKPOINT)
         evaluation = store.read_record(inputs[entry.input])
+        facts = [read_facts(store.open_file(step.id, FACTS_FILE)) for step in steps]
         text = _model_card(
             entry,
             run,
             by_reference.get((run.point.method, run.point.seed)),
             steps,
+            facts,
             checkpoint,
             evaluation,
             stream,
@@ -122,6 +126,7 @@ def _model_card(
     run: RunResult,
     reference: Reference | None,
     steps: Sequence[Record],
+    facts: Sequence[StepFacts],
     checkpoint: Path,
     evaluation: Record,
     stream: Mapping[str, Any],
@@ -143,8 +148,8 @@ def _model_card(
         f"*{plain(variant)}*, "
         f"seed {run.point.seed}.\n",
         "Intended use and limits": _LIMITS,
-        "How it was trained": bullets(_facts(run, last, checkpoint)),
-        "Training data": _training_data(steps, stream)
+        "How it was trained": bullets(_facts(run, last, facts, checkpoint)),
+        "Training data": _training_data(steps, facts, stream)
         + "\nThe data card, `data/shards/README.md`, describes them.\n",
         "Results": _results(run, reference),
         "How to load it": _LOADING.format(
@@ -169,7 +174,9 @@ def _model_card(
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
 
 
-def _facts(run: RunResult, last: StepSpec, checkpoint: Path) -> list[tuple[str, str]]:
+def _facts(
+    run: RunResult, last: StepSpec, facts: Sequence[StepFacts], checkpoint: Path
+) -> list[tuple[str, str]]:
     """The choices that make this run what it is."""
     train, image, point = last.train, last.image, run.point
     feature, soft = last.feature_distill, last.classifier_distill
@@ -177,7 +184,10 @@ def _facts(run: RunResult, last: StepSpec, checkpoint: Path) -> list[tuple[str, 
     distillation = f"{feature.distiller}, weight {feature.weight:g}" if feature else "none"
     replay = "none"
     if point.replay_size:
-        replay = f"{size_text(point.replay_size, point.replay_unit)} of the earlier tasks"
+        images = ", ".join(str(step.replay_rows) for step in facts[1:])
+        size = size_text(point.replay_size, point.replay_unit)
+        replay = f"{size} of the earlier tasks: {images} images from step 1 on"
+    batches = ", ".join(str(size) for size in dict.fromkeys(step.batch_size for step in facts))
     return [
         ("SSL method", method_label(point.method)),
         ("Feature distillation", distillation),
@@ -195,7 +205,7 @@ def _facts(run: RunResult, last: StepSpec, checkpoint: Path) -> list[tuple[str, 
         ),
         (
             "Optimisation",
-            f"{train.optimizer}, {train.epochs} epochs per step, batches of {train.batch_size}",
+            f"{train.optimizer}, {train.epochs} epochs per step, batches of {batches}",
         ),
         ("Seed", str(point.seed)),
     ]
@@ -212,11 +222,17 @@ def _parameter_counts(checkpoint: Path) -> dict[str, int]:
     return counts
 
 
-def _training_data(steps: Sequence[Record], stream: Mapping[str, Any]) -> str:
+def _training_data(
+    steps: Sequence[Record], facts: Sequence[StepFacts], stream: Mapping[str, Any]
+) -> str:
     """Per step the classes and numbers of its images; a joint model has one step of all tasks."""
     rows = []
-    for number, step in enumerate(steps):
+    trained = []
+    for number, (step, did) in enumerate(zip(steps, facts, strict=True)):
         spec = step_spec(step)
+        trained.append((f"Step {number}", did.text()))
+        sentences = did.warnings(spec.train.batch_size, spec.replay_batch_size or 0)
+        trained += [(f"Step {number}, note", sentence) for sentence in sentences]
         tasks = [stream["tasks"][task] for task in spec.tasks]
         names = dict.fromkeys(name for task in tasks for name in task["class_names"])
         rows.append(
@@ -228,15 +244,16 @@ def _training_data(steps: Sequence[Record], stream: Mapping[str, Any]) -> str:
                 ),
                 str(sum(task["train"]["rows"] for task in tasks)),
                 str(sum(task["train"]["labelled"] for task in tasks)),
-                f"{100 * spec.train.data_fraction:g} %",
-                "yes" if REPLAY in step.inputs else "no",
+                f"{100 * did.rows / did.of_rows:.3g} %",
+                "yes" if did.replay_rows else "no",
             ]
         )
-    return table(
+    head = table(
         ["Step", "Classes or domain", "Images", "Labelled", "Share trained on", "Replay"],
         rows,
         "lrrrl",
     )
+    return f"{head}\nTrained with, as counted by the steps:\n\n{bullets(trained)}"
 
 
 def _results(run: RunResult, reference: Reference | None) -> str:

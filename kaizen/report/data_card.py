@@ -19,6 +19,26 @@ in them is a matter of the source; Kaizen knows nothing of it and changes nothin
 and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
 """  # noqa: E501
 
+_READING = """\
+The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's bytes, or pixels:
+
+```python
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+rows = pq.read_table("data/shards/task-00.train.parquet").to_pylist()
+row = rows[0]
+if row["encoding"] == "raw":
+    shape = row["height"], row["width"], row["channels"]
+    pixels = np.frombuffer(row["image"], np.uint8).reshape(shape)  # [H, W, C]
+else:
+    pixels = np.asarray(Image.open(io.BytesIO(row["image"])))
+```
+"""  # noqa: E501
+
 
 def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
     """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds."""
@@ -48,7 +68,9 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
             "Image sizes",
             ", ".join(f"{name} {_range(name, parts)} pixels" for name in ("height", "width")),
         ),
+        *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
+        *_found(stream),
         ("Replay", _replay(spec)),
     ]
     sections = {
@@ -85,13 +107,38 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
         "raw data's checksums and the command that makes it again. How its images were read and "
         "labelled:\n\n"
         f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
-        "How to read "
-        "it": "The shards are Parquet files; `docs/data.md` describes their columns.\n\n```python\n"
-        "import pyarrow.parquet as pq\n\nrows = "
-        'pq.read_table("data/shards/task-00.train.parquet")\n```\n',
+        "How to read it": _READING,
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])
+
+
+def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """How many of the images are stored in colour."""
+    counts = {part: sum(entry.get("colour", 0) for entry in parts[part]) for part in _PARTS}
+    return [("In colour", f"{counts['train']} for training, {counts['test']} for testing")]
+
+
+def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was left out before ingestion, and which images stand there more than once."""
+    if "skipped" not in stream:
+        return []
+    left_out = {
+        part: "; ".join(
+            f"{entry['count']} {plain(entry['what'])} (the first: {plain(entry['first'])})"
+            for entry in stream["skipped"][part]
+        )
+        for part in _PARTS
+    }
+    copies = "; ".join(
+        f"{entry['count']} {plain(entry['what'])} (such as {plain(entry['first'])})"
+        for entry in stream["copies"]
+    )
+    return [
+        ("Left out of the training part", left_out["train"] or "nothing"),
+        ("Left out of the test part", left_out["test"] or "nothing"),
+        ("Images that stand there more than once", copies or "none"),
+    ]
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.params import ReportParams
+from kaizen.plan.point import size_text
 from kaizen.report import canvas
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, loss_terms
@@ -22,7 +23,6 @@ from kaizen.report.series import (
     Series,
     method_label,
     metric_label,
-    size_text,
 )
 from kaizen.report.tables import Row, write_csv
 

@@ -1,4 +1,4 @@
-"""The fifth figure: the four loss terms over the whole stream, from the histories of the training
+"""The sixth figure: the four loss terms over the whole stream, from the histories of the training
 steps.
 """
 
@@ -11,24 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.evaluation.metrics import UPPER_BOUND
+from kaizen.evaluation.results import UPPER_BOUND
 from kaizen.plan.point import Point
 from kaizen.report import canvas
 from kaizen.report.series import Series, method_label
 from kaizen.report.tables import Row
+from kaizen.training.terms import TERM_TEXTS, TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The paper's terms by their names in the histories, as kaizen/training/objective.py has them (it
-# imports torch).
-TERMS = {
-    "L_FE_CT": "self-supervised loss",
-    "L_FE_KD": "feature distillation",
-    "L_C_CT": "classifier cross-entropy",
-    "L_C_KD": "classifier distillation",
-}
 _SYMBOLS = {
     term: rf"$\mathcal{{L}}_{{{term.split('_')[1]}}}^{{{term.split('_')[2]}}}$" for term in TERMS
 }
@@ -106,7 +99,7 @@ def loss_terms(
         of_method = [(one, history) for one, history in traced if one.method == method]
         bounds = _bounds([history for _, history in of_method])
         for axes, term in zip(grid[row], terms, strict=True):
-            axes.set_title(f"{_SYMBOLS[term]} {TERMS[term]}", parse_math=True, pad=14)
+            axes.set_title(f"{_SYMBOLS[term]} {TERM_TEXTS[term]}", parse_math=True, pad=14)
             present = [(one, history) for one, history in of_method if _has(history, term)]
             if not present:
                 axes.set_axis_off()

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, FACTS_FILE, HISTORY_FILE
 from kaizen.evaluation.confusion import Counts, read_confusion
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.files import read_json
 from kaizen.params.typed import as_json
 from kaizen.plan.job import Job
-from kaizen.plan.specs import SummarySpec
+from kaizen.plan.specs import SummarySpec, step_spec
 from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
 from kaizen.report.summary import write_summary
+from kaizen.report.trained_on import trained_on
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.facts import StepFacts, read_facts
 
 
 def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
@@ -44,8 +47,17 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     ]
     classes = Classes(tuple(spec.classes), tuple(tuple(labels) for labels in spec.tasks))
     context = dict(sorted(as_json(spec.context).items()))
-    write_summary(runs, references, spec.report, context, building, histories, classes)
+    steps = [[_facts(store, job.inputs[role]) for role in run.steps] for run in spec.runs]
+    trained = trained_on([run.point for run in spec.runs], steps)
+    write_summary(runs, references, spec.report, context, building, histories, classes, trained)
     write_cards(job, store, runs, references, building / "cards")
+
+
+def _facts(store: Store, step: NodeId) -> tuple[StepFacts, list[str]]:
+    """What a step was trained on, and what of it is otherwise than its parameters say."""
+    asked = step_spec(store.read_record(step))
+    facts = read_facts(store.open_file(step, FACTS_FILE))
+    return facts, facts.warnings(asked.train.batch_size, asked.replay_batch_size or 0)
 
 
 def read_results(

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.metrics import (
-    METRICS,
-    READERS,
-    UPPER_BOUND,
-    Reference,
-    RunResult,
-    run_metrics,
-    seen_accuracy,
-)
+from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
+from kaizen.evaluation.results import READERS, UPPER_BOUND, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
 from kaizen.plan.point import size_text
 

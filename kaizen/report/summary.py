@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import Reference, RunResult
+from kaizen.evaluation.results import Reference, RunResult
 from kaizen.params import ReportParams
 from kaizen.report import tables
 from kaizen.report.classes import Classes, per_class_rows
@@ -83,6 +83,7 @@ def write_summary(
     out: Path,
     histories: Sequence[History] = (),
     classes: Classes | None = None,
+    trained: str = "",
 ) -> dict[str, Any]:
     """Write the summary of a grid into the folder ``out`` and return the content of
     metrics_full.json.
@@ -94,7 +95,8 @@ def write_summary(
     ``context`` is shown at the head of the report: plain values, lists or nested mappings.
     ``histories`` are those of one run per series, or of none: the figure of the loss terms is left
     out then; per_class and the figure of the confusion are without ``classes`` or the runs'
-    confusion. Raises KaizenError on runs that do not belong together and where ``out`` cannot be
+    confusion. ``trained`` is the section on what was trained on (`kaizen.report.trained_on`).
+    Raises KaizenError on runs that do not belong together and where ``out`` cannot be
     written.
     """
     series = group(runs, references)
@@ -118,6 +120,7 @@ def write_summary(
     sections = {
         "Results": f"In percent; {interval}; the best of each method in bold.\n\n{table}",
         "Differences": _differences(series, seeds),
+        "What was trained on": trained,
         "How to read": _HOW_TO_READ,
         "Tables": "The same as tidy tables, fractions instead of percent:\n\n"
         + "".join(

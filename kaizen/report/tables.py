@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kaizen import files
-from kaizen.evaluation.metrics import METRICS, READERS, UPPER_BOUND
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import READERS, UPPER_BOUND
 from kaizen.report.series import (
     HEADLINE,
     LOWER_IS_BETTER,

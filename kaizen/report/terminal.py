@@ -13,6 +13,8 @@ from kaizen.report.tables import Metrics, cells, in_order
 if TYPE_CHECKING:
     from rich.console import Console
 
+_NARROW = 64  # columns
+
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
     """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then
@@ -37,16 +39,25 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         else "% of the test images; one seed"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Method")
-    table.add_column("Variant")
+    # Where a terminal is narrow a method is a line of its own, and texts are folded: cut to "Ka…"
+    # all variants would look alike.
+    narrow = console.width < _NARROW
+    if not narrow:
+        table.add_column("Method")
+    table.add_column("Variant", overflow="fold", min_width=7)
     for metric in HEADLINE:
         arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
-        table.add_column(f"{METRIC_SHORT[metric]} {arrow}", justify="right", no_wrap=True)
+        table.add_column(
+            f"{METRIC_SHORT[metric]} {arrow}", justify="right", overflow="fold", min_width=5
+        )
     for method, entries in in_order(metrics):
         name = method_label(method)
         for key, row in cells(entries, "classifier", HEADLINE).items():
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
-            table.add_row(Text(name), Text(printable(str(entries[key]["label"]))), *texts)
+            if narrow and name:
+                table.add_row(Text(name, style="bold"))
+            label = Text(printable(str(entries[key]["label"])))
+            table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
         table.add_section()
     console.print(table)

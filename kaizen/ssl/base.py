@@ -115,4 +115,5 @@ class PrototypeMethod(SSLMethod):
 
         The rows' length has no effect. Computed in full precision even under autocast.
         """
-        return self.prototypes(projections)
+        scores: Tensor = self.prototypes(projections)
+        return scores

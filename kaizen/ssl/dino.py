@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaizen.compute.precision import full_precision, unit_rows, widened

@@ -7,7 +7,7 @@ and the product would be in half precision under autocast.
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaizen.compute.precision import full_precision, unit_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.compute.precision import full_precision, widened
@@ -25,6 +25,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         logits = (z / temperature) @ z.T
         logits.fill_diagonal_(float("-inf"))
         rows = len(z)
+        # Row i's positive is the same image in the other view: half the rows on, in a circle.
         positives = torch.arange(rows, device=z.device).roll(rows // 2)
         return F.cross_entropy(logits, positives)
 
@@ -50,4 +51,5 @@ class SimCLR(SSLMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.compute.precision import full_precision, widened
@@ -62,4 +62,5 @@ class SimSiam(SSLMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections

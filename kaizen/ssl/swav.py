@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kaizen.compute.precision import full_precision, unit_rows, widened
@@ -90,7 +90,8 @@ class SwAV(PrototypeMethod):
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
-        return self.projector(features)
+        projections: Tensor = self.projector(features)
+        return projections
 
     def before_update(self, moment: Moment, encoder: nn.Module) -> None:
         """Let the prototypes rest in a task's first epochs."""
@@ -109,7 +110,8 @@ class SwAV(PrototypeMethod):
         """The batch's assignments [N, K], from its scores [N, K] and, from its epoch on, those of
         the view's queue.
 
-        Places that are still empty score 0 with all prototypes and pull no assignment.
+        Places that are still empty score 0 with all prototypes: as in the reference they weigh on
+        all alike, which softens the balance until the queue is full.
         """
         together = scores
         if self.queue is not None and moment.epoch >= self.params.queue_from_epoch:

@@ -1,3 +1,3 @@
-"""Finished nodes on disk: paths by key, atomic commit, locks, publishing, garbage. Knows nothing of
-what a node computes.
+"""Finished nodes on disk: paths by key, atomic commit, locks, publishing, garbage. No torch, and
+nothing of what a node computes.
 """

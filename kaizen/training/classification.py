@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from kaizen.compute.precision import full_precision, widened
-
-UNLABELLED = -1
+from kaizen.data.schema import UNLABELLED
 
 
 def cross_entropy_sum(logits: Sequence[Tensor], targets: Tensor) -> Tensor:

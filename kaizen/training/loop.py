@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kaizen.compute import distributed
 from kaizen.compute.device import Compute
@@ -19,12 +19,13 @@ from kaizen.models.shared import encoder_parameters
 from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
-from kaizen.training.objective import TERM_NAMES, TERMS, Objective
+from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, scaled_lr
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 from kaizen.training.student import ContinualModel
+from kaizen.training.terms import TERM_TEXTS, TERMS
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Batch, Rows, cycle
 
@@ -67,6 +68,27 @@ class StepData:
 
 
 @dataclass
+class Epoch:
+    """An epoch while it is trained, or what a resumption left of one."""
+
+    number: int
+    seed: int
+    rates: dict[str, float]
+    """The learning rate of each of the optimiser's groups."""
+    sums: Tensor
+    """Of the four terms over the epoch's batches so far: float64 [4], on the compute device."""
+    first: int
+    """Its first batch since the last resumption."""
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, terms: Tensor) -> None:
+        """Count the terms [4] of one batch, without waiting for the device."""
+        # Through the weights one term that is not finite makes all others so: the sums stop at the
+        # first.
+        self.sums = torch.where(self.sums.isfinite().all(), self.sums + terms, self.sums)
+
+
+@dataclass
 class Step:
     """One training step from its start, or from its resume state, to the end.
 
@@ -87,6 +109,25 @@ class Step:
     save_every_epochs: int
     reporter: Reporter
     watch: Watch = field(default_factory=Watch)
+    static_warmup: bool = False
+    """Whether heads whose rate is not scheduled start low, as the reference's."""
+    optimizer: SGD = field(init=False)
+    own: slice = field(init=False)
+    """The rows of every batch that this process makes the views of."""
+    shared_parameters: list[nn.Parameter] = field(init=False)
+    """Those whose gradients the processes have parts of."""
+
+    def __post_init__(self) -> None:
+        """Make the optimiser, and see which part is this process's."""
+        train = self.train
+        self.optimizer = SGD(
+            parameter_groups(self.student, train, self.data.batch_size),
+            train.momentum,
+            lars=train.optimizer == "lars",
+            lars_eta=train.lars_eta,
+        )
+        self.own = distributed.own_rows(self.data.rows)
+        self.shared_parameters = encoder_parameters(self.student)
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
@@ -94,54 +135,62 @@ class Step:
         Raises Interrupted once ``watch()`` is true, after saving; NodeFailed when a loss or what
         was learnt is not finite, leaving the last good resume state in place.
         """
-        self.optimizer = SGD(
-            parameter_groups(self.student, self.train),
-            self.train.momentum,
-            self.train.optimizer == "lars",
-            self.train.lars_eta,
-        )
         progress = self._resume()
-        self.own = distributed.own_rows(self.data.rows)
-        self.shared_parameters = encoder_parameters(self.student)
         self.student.train()
-        length = self.data.epoch_length()
-        steps = length * self.train.epochs
         while progress.epoch < self.train.epochs:
-            lrs = {group.name: self._lr(group, progress.epoch) for group in self.optimizer.groups}
-            sums = torch.tensor(
-                progress.sums or [0.0] * len(TERMS), dtype=torch.float64, device=self.compute.device
-            )
-            seed = derive_seed(self.seed, "epoch", progress.epoch)
-            began = time.monotonic()
-            first = progress.batch
-            for images, labels in self.data.batches(seed, progress.batch, length):
-                moment = Moment(progress.epoch * length + progress.batch, steps, progress.epoch)
-                terms = self._update(
-                    images, labels, lrs, derive_seed(seed, "views", progress.batch), moment
-                )
-                # Through the weights one term that is not finite makes all others so: the sums stop
-                # at the first.
-                sums = torch.where(sums.isfinite().all(), sums + terms, sums)
-                progress.batch += 1
-                if distributed.any_process(self.watch()):
-                    progress.seconds += time.monotonic() - began
-                    progress.sums = self._checked(sums, progress.epoch)
-                    self._save(progress)
-                    raise Interrupted(
-                        f"stopped in epoch {progress.epoch + 1} of {self.train.epochs}; state "
-                        f"saved in {self.work}; "
-                        "the same command resumes it"
-                    )
-            self._end_epoch(
-                progress, self._checked(sums, progress.epoch), lrs, length, length - first, began
-            )
+            self._train_epoch(progress)
         self._state(progress)
         return progress
 
-    def _update(
-        self, images: Tensor, labels: Tensor, lrs: dict[str, float], seed: int, moment: Moment
+    def _train_epoch(self, progress: Progress) -> None:
+        """Train what is left of the epoch that ``progress`` stands in, and move it to the next."""
+        length = self.data.epoch_length()
+        steps = length * self.train.epochs
+        epoch = self._epoch(progress)
+        for images, labels in self.data.batches(epoch.seed, epoch.first, length):
+            moment = Moment(epoch.number * length + progress.batch, steps, epoch.number)
+            views_seed = derive_seed(epoch.seed, "views", progress.batch)
+            epoch.add(self.update(images, labels, epoch.rates, views_seed, moment))
+            progress.batch += 1
+            if distributed.any_process(self.watch()):
+                self._settle(epoch, progress)
+                self._save(progress)
+                raise Interrupted(
+                    f"stopped in epoch {epoch.number + 1} of {self.train.epochs}; state saved in "
+                    f"{self.work}; the same command resumes it"
+                )
+        seconds = self._settle(epoch, progress)
+
+        terms = {name: total / length for name, total in zip(TERMS, progress.sums, strict=True)}
+        losses = {"L": self.objective.total(terms), **terms}
+        lr = epoch.rates["encoder"]
+        progress.history.append({"epoch": epoch.number, **losses, "lr": lr})
+        progress.epoch, progress.batch, progress.sums = epoch.number + 1, 0, []
+
+        speed = (length - epoch.first) * self.data.rows / max(seconds, 1e-9)
+        self.reporter.epoch(progress.epoch, self.train.epochs, losses, lr, speed)
+        if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
+            self._save(progress)
+
+    def _epoch(self, progress: Progress) -> Epoch:
+        """The epoch that ``progress`` stands in, about to begin or to go on."""
+        sums = progress.sums or [0.0] * len(TERMS)
+        return Epoch(
+            number=progress.epoch,
+            seed=derive_seed(self.seed, "epoch", progress.epoch),
+            rates={group.name: self._lr(group, progress.epoch) for group in self.optimizer.groups},
+            sums=torch.tensor(sums, dtype=torch.float64, device=self.compute.device),
+            first=progress.batch,
+        )
+
+    def update(
+        self, images: Tensor, labels: Tensor, rates: dict[str, float], seed: int, moment: Moment
     ) -> Tensor:
-        """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4]."""
+        """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4].
+
+        ``seed`` is that of the views, ``rates`` the learning rate of each of the optimiser's
+        groups.
+        """
         generator = torch.Generator().manual_seed(seed)
         views = (
             self.augment(images, 0, generator, self.own),
@@ -154,36 +203,19 @@ class Step:
         total.backward()
         distributed.sum_gradients(self.shared_parameters)
         self.student.ssl.before_update(moment, self.student.encoder)
-        self.optimizer.step(lrs)
+        self.optimizer.step(rates)
         self.student.ssl.after_step(moment, self.student.encoder)
         return terms
 
-    def _end_epoch(
-        self,
-        progress: Progress,
-        sums: list[float],
-        lrs: dict[str, float],
-        length: int,
-        batches: int,
-        began: float,
-    ) -> None:
-        """Add the epoch to the history, tell it, and save when it is time."""
-        seconds = time.monotonic() - began
+    def _settle(self, epoch: Epoch, progress: Progress) -> float:
+        """Put the epoch's sums and seconds into ``progress``; returns the seconds since it began.
+
+        Raises NodeFailed where a sum is not finite.
+        """
+        progress.sums = self._checked(epoch.sums, epoch.number)
+        seconds = time.monotonic() - epoch.began
         progress.seconds += seconds
-        terms = {name: value / length for name, value in zip(TERMS, sums, strict=True)}
-        objective = self.objective
-        weights = (1.0, objective.feature_weight or 0.0, 1.0, objective.classifier_weight or 0.0)
-        total = sum(weight * value for weight, value in zip(weights, terms.values(), strict=True))
-        progress.history.append(
-            {"epoch": progress.epoch, "L": total, **terms, "lr": lrs["encoder"]}
-        )
-        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
-        speed = batches * self.data.rows / max(seconds, 1e-9)
-        self.reporter.epoch(
-            progress.epoch, self.train.epochs, {"L": total, **terms}, lrs["encoder"], speed
-        )
-        if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
-            self._save(progress)
+        return seconds
 
     def _checked(self, sums: Tensor, epoch: int) -> list[float]:
         """The epoch's sums as numbers; raises NodeFailed naming the terms that were not finite
@@ -191,7 +223,7 @@ class Step:
         """
         values: list[float] = sums.tolist()
         bad = [
-            f"{name} ({TERM_NAMES[name]})"
+            f"{name} ({TERM_TEXTS[name]})"
             for name, v in zip(TERMS, values, strict=True)
             if not math.isfinite(v)
         ]
@@ -213,7 +245,8 @@ class Step:
     def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train
         if group.static:
-            return group.lr
+            warmup = train.warmup_epochs if self.static_warmup else 0
+            return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
         return learning_rate(
             epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
         )
@@ -295,11 +328,16 @@ class Step:
         return progress
 
 
-def parameter_groups(student: ContinualModel, train: OptimisationParams) -> list[ParameterGroup]:
+def parameter_groups(
+    student: ContinualModel, train: OptimisationParams, batch_size: int | None = None
+) -> list[ParameterGroup]:
     """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
     classifier has no decay.
+
+    The batch is the one that is trained with, ``batch_size``: of few images it is smaller than
+    train.batch_size, which counts where none is given.
     """
-    lr = scaled_lr(train.lr, train.batch_size)
+    lr = scaled_lr(train.lr, batch_size or train.batch_size)
     groups = [
         ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
     ]

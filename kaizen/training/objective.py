@@ -1,30 +1,26 @@
 """The joint loss of Kaizen: L = L_FE^CT + lambda_f L_FE^KD + L_C^CT + lambda_c L_C^KD.
 
-The names are the paper's: FE feature extractor, C classifier, CT current task, KD knowledge
-distillation.
+`kaizen.training.terms` names the terms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute
+from kaizen.data.schema import UNLABELLED
 from kaizen.distill.soft_label import soft_label_distillation
 from kaizen.ssl.base import Moment
-from kaizen.training.classification import UNLABELLED, cross_entropy_sum
+from kaizen.training.classification import cross_entropy_sum
 from kaizen.training.student import ContinualModel
+from kaizen.training.terms import TERMS
 
-TERMS = ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
-
-TERM_NAMES = {
-    "L_FE_CT": "self-supervised loss",
-    "L_FE_KD": "feature distillation",
-    "L_C_CT": "classifier cross-entropy",
-    "L_C_KD": "classifier distillation",
-}
+Value = TypeVar("Value", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,26 @@ class Objective:
     classifier_gradient: bool
     # Of a growing classifier: label -> logit, int64 [K]; None where they are the same.
     logit_of_label: Tensor | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each of `TERMS` in L, in their order; 0 for one that is left out."""
+        return {
+            "L_FE_CT": 1.0,
+            "L_FE_KD": self.feature_weight or 0.0,
+            "L_C_CT": 1.0,
+            "L_C_KD": self.classifier_weight or 0.0,
+        }
+
+    def total(self, terms: Mapping[str, Value]) -> Value:
+        """L, the weighted sum of the terms by their names: of a batch's tensors [] with gradient,
+        or of numbers.
+        """
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        total = weighted[0]
+        for term in weighted[1:]:
+            total = total + term
+        return total
 
     def __call__(
         self,
@@ -66,9 +82,7 @@ class Objective:
             )
             logits = [student.classifier(view) for view in seen]
             supervised = cross_entropy_sum(logits, self._targets(labels))
-            zero = torch.zeros((), device=labels.device)
-            feature_kd = classifier_kd = zero
-            total = ssl.loss + supervised
+            feature_kd = classifier_kd = torch.zeros((), device=labels.device)
             if teacher is not None:
                 with torch.no_grad():
                     old = (teacher.encoder(views[0]), teacher.encoder(views[1]))
@@ -79,7 +93,6 @@ class Objective:
                             student.distiller.targets(teacher.ssl, old[1]),
                         )
                     feature_kd = student.distiller(ssl.projections, targets)
-                    total = total + self.feature_weight * feature_kd
                 if self.classifier_weight is not None:
                     with torch.no_grad():
                         soft = [teacher.classifier(view) for view in old]
@@ -89,11 +102,14 @@ class Objective:
                     classifier_kd = soft_label_distillation(
                         known, soft, self.classifier_temperature
                     )
-                    total = total + self.classifier_weight * classifier_kd
-        terms = torch.stack(
-            [ssl.loss.detach(), feature_kd.detach(), supervised.detach(), classifier_kd.detach()]
-        )
-        return total, terms
+            terms = {
+                "L_FE_CT": ssl.loss,
+                "L_FE_KD": feature_kd,
+                "L_C_CT": supervised,
+                "L_C_KD": classifier_kd,
+            }
+            total = self.total(terms)
+        return total, torch.stack([terms[name].detach() for name in TERMS])
 
     def _targets(self, labels: Tensor) -> Tensor:
         """The logits that labels [N] stand for; -1 stays."""

@@ -30,3 +30,12 @@ def learning_rate(
         return warmup_start + epoch * (base - warmup_start) / max(warmup_epochs - 1, 1)
     progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1)
     return minimum + (base - minimum) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def static_rate(epoch: int, lr: float, warmup_epochs: int, warmup_start: float) -> float:
+    """Return the learning rate of a group that is not scheduled (SimSiam's predictor): ``lr``.
+
+    With ``warmup_epochs`` its epoch 0 has ``warmup_start``, as the reference's has, whose scheduler
+    sets all groups' first rate before the method puts this one back (fidelity.md §3).
+    """
+    return warmup_start if epoch == 0 and warmup_epochs > 0 else lr

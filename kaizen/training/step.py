@@ -18,7 +18,7 @@ from kaizen.compute.seeds import derive_seed
 from kaizen.data.names import CHECKPOINT, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
-from kaizen.models.feature_classifier import load_weights, read_checkpoint
+from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.plan import roles
 from kaizen.plan.job import Job
@@ -27,10 +27,13 @@ from kaizen.store.locks import Watch
 from kaizen.store.made import Made
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
+from kaizen.training.counted import step_facts
+from kaizen.training.facts import write_facts
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
+from kaizen.training.schedule import scaled_lr
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
@@ -38,17 +41,8 @@ from kaizen.views.batches import Rows, open_rows
 
 def student_for(params: StepSpec) -> ContinualModel:
     """The student that the parameters describe, with its initial weights."""
-    return build_model(
-        params.model,
-        params.image.channels,
-        params.num_classes,
-        params.method,
-        params.ssl,
-        params.feature_distill,
-        params.seed,
-        params.stem_padding_2,
-        params.image.size,
-    )
+    architecture = architecture_of(params)
+    return build_model(architecture, params.method, params.ssl, params.feature_distill)
 
 
 def run_step(
@@ -67,8 +61,19 @@ def run_step(
     reporter.note(f"{processes}{compute.device.type}, {precision}, {params.train.threads} threads")
     # A damaged node is set aside by one process only.
     with distributed.first_alone():
-        files = _input_files(params, job.inputs, store)
-    data = _step_data(params, files, compute)
+        files = input_files(params, job.inputs, store)
+    data = step_data(params, files, compute)
+    facts = step_facts(
+        files[roles.SHARDS],
+        files.get(roles.REPLAY, []),
+        params.train.data_fraction,
+        (data.batch_size, data.replay_batch_size),
+        data.epoch_length(),
+        scaled_lr(params.train.lr, data.batch_size),
+    )
+    reporter.note(facts.text())
+    for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):
+        reporter.note(f"note: {warning}")
     student = student_for(params)
     teacher: ContinualModel | None = None
     if "prior" in files:
@@ -97,7 +102,7 @@ def run_step(
         augment=TwoViewAugment(params.augment, params.image),
         objective=Objective(
             feature_weight=params.feature_distill.weight if params.feature_distill else None,
-            logit_of_label=_logit_of_label(params.logits, compute),
+            logit_of_label=logit_positions(params.logits, compute),
             classifier_weight=params.classifier_distill.weight
             if params.classifier_distill
             else None,
@@ -107,6 +112,7 @@ def run_step(
             classifier_gradient=params.train.classifier_gradient,
         ),
         train=params.train,
+        static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
         compute=compute,
         work=store.work_folder(job.id),
@@ -119,6 +125,7 @@ def run_step(
         distributed.check_agreement(digest(student.state_dict(), ""), "at the step's end")
     if distributed.rank() == 0:
         _write_results(student, progress, building)
+        write_facts(facts, building)
     images = len(progress.history) * data.epoch_length() * data.rows
     return Made(
         compute.describe() | {"processes": progress.processes},
@@ -129,7 +136,7 @@ def run_step(
     )
 
 
-def _input_files(
+def input_files(
     params: StepSpec, inputs: Mapping[str, NodeId], store: Store
 ) -> dict[str, list[Path]]:
     """The files that the step reads of each of its inputs, their hashes checked."""
@@ -143,7 +150,7 @@ def _input_files(
     }
 
 
-def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
+def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
     train = params.train
 
@@ -161,13 +168,14 @@ def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute)
     )
     if "replay" in files:
         replay = rows("replay", 1.0)
-        # A proportion of a small class may round to no image at all: the step is then one without
-        # replay.
-        if replay.count:
-            data.replay, data.replay_batch_size = (
-                replay,
-                min(params.replay_batch_size or 0, replay.count),
+        if not replay.count:
+            raise KaizenError(
+                f"replay: the replay shard of task {', '.join(map(str, params.tasks))} is empty, "
+                "so this would be a step without replay; raise the replay size, or take a variant "
+                "without replay"
             )
+        data.replay = replay
+        data.replay_batch_size = min(params.replay_batch_size or 0, replay.count)
     if data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "
@@ -177,7 +185,7 @@ def _step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute)
     return data
 
 
-def _logit_of_label(logits: list[int] | None, compute: Compute) -> Tensor | None:
+def logit_positions(logits: list[int] | None, compute: Compute) -> Tensor | None:
     """The position of each label among ``logits``, int64 [largest label + 1]; None where they are
     the same.
 

@@ -12,9 +12,13 @@ from kaizen.compute.seeding import seeded
 from kaizen.compute.seeds import derive_seed
 from kaizen.distill.base import FeatureDistiller
 from kaizen.models.backbone import Backbone
-from kaizen.models.feature_classifier import FeatureClassifier, build_feature_classifier
+from kaizen.models.feature_classifier import (
+    Architecture,
+    FeatureClassifier,
+    build_feature_classifier,
+)
 from kaizen.models.heads import without_last_outputs
-from kaizen.params import FeatureDistillParams, NetworkParams, registry
+from kaizen.params import FeatureDistillParams, registry
 from kaizen.ssl.base import SSLMethod
 
 
@@ -35,22 +39,18 @@ class ContinualModel(FeatureClassifier):
 
 
 def build_model(
-    model: NetworkParams,
-    channels: int,
-    num_classes: int,
+    architecture: Architecture,
     method: str,
     ssl_params: object,
-    feature_distill: FeatureDistillParams | None,
-    seed: int,
-    stem_padding_2: bool = False,
-    image_size: int | None = None,
+    feature_distill: FeatureDistillParams | None = None,
 ) -> ContinualModel:
-    """Build the student with ``seed``'s initial weights, on the CPU.
+    """Build the student with its seed's initial weights, on the CPU.
 
-    ``stem_padding_2``, ``image_size``: see `build_backbone`. Each part draws from a seed of its
-    own, so that variants differ in nothing but the parts they add.
+    Each part draws from a seed of its own, so that variants differ in nothing but the parts they
+    add.
     """
-    base = build_feature_classifier(model, channels, num_classes, seed, stem_padding_2, image_size)
+    base = build_feature_classifier(architecture)
+    seed = architecture.seed
     with seeded(derive_seed(seed, "ssl", method)):
         ssl = registry.load(registry.SSL_METHODS[method].target)(ssl_params, base.encoder)
     distiller = None

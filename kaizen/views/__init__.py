@@ -1,1 +1,1 @@
-"""From shard rows to augmented views on the device. Nothing that writes."""
+"""From rows of shards to augmented views on the device. No networks, and nothing that writes."""

@@ -197,4 +197,7 @@ def _affine(
     """Scale and shift, float32 [1, C, 1, 1], that normalise pixels of 0..255."""
     scale = [1.0 / (255.0 * deviation) for deviation in std]
     shift = [-average / deviation for average, deviation in zip(mean, std, strict=True)]
-    return tuple(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (scale, shift))  # type: ignore[return-value]
+    return (
+        torch.tensor(scale, device=device).view(1, -1, 1, 1),
+        torch.tensor(shift, device=device).view(1, -1, 1, 1),
+    )

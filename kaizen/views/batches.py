@@ -7,7 +7,9 @@ epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -89,32 +91,24 @@ class StreamedRows:
         skip = start * size
         while pools and self._pool_size(pools[0][1]) <= skip:
             skip -= self._pool_size(pools.pop(0)[1])
-        carried: Batch | None = None
-        emitted = start
+        left = max(0, self.count // size - start)
+        with contextlib.closing(self._read_ahead(pools, seed)) as parts:
+            for images, labels in itertools.islice(_rebatched(parts, size, skip), left):
+                yield images.to(self.device), labels.to(self.device)
+
+    def _read_ahead(
+        self, pools: Sequence[tuple[int, list[int]]], seed: int
+    ) -> Generator[Batch, None, None]:
+        """The decoded pools; while one is used, the next is read."""
         with ThreadPoolExecutor(1) as reader:
-            ahead: list[Future[Batch]] = (
-                [reader.submit(self._load, pools[0], seed)] if pools else []
-            )
-            for following in [*pools[1:], None]:
-                if not ahead:
-                    return
-                images, labels = ahead.pop().result()
-                if following is not None:
-                    ahead.append(reader.submit(self._load, following, seed))
-                images, labels, skip = images[skip:], labels[skip:], 0
-                if carried is not None:
-                    images, labels = (
-                        torch.cat([carried[0], images]),
-                        torch.cat([carried[1], labels]),
-                    )
-                whole = len(labels) // size * size
-                for position in range(0, whole, size):
-                    if emitted >= self.count // size:
-                        return
-                    emitted += 1
-                    batch = slice(position, position + size)
-                    yield images[batch].to(self.device), labels[batch].to(self.device)
-                carried = images[whole:], labels[whole:]
+            current: Future[Batch] | None = None
+            for pool in pools:
+                following = reader.submit(self._load, pool, seed)
+                if current is not None:
+                    yield current.result()
+                current = following
+            if current is not None:
+                yield current.result()
 
     def _pools(self, order: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Consecutive row groups of ``order`` in numbered pools of at most ``pool_rows`` rows."""
@@ -170,6 +164,21 @@ def cycle(rows: Rows, size: int, seed: int, start: int, length: int) -> Iterator
             start += 1
             if start >= length:
                 return
+
+
+def _rebatched(parts: Iterable[Batch], size: int, skip: int) -> Iterator[Batch]:
+    """Batches of ``size`` rows of the parts laid end to end, without the first ``skip`` rows, which
+    lie in the first part, and without an incomplete last batch.
+    """
+    rest: Batch | None = None
+    for images, labels in parts:
+        images, labels, skip = images[skip:], labels[skip:], 0
+        if rest is not None:
+            images, labels = torch.cat([rest[0], images]), torch.cat([rest[1], labels])
+        whole = len(labels) // size * size
+        for position in range(0, whole, size):
+            yield images[position : position + size], labels[position : position + size]
+        rest = images[whole:], labels[whole:]
 
 
 def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Batch:

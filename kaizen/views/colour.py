@@ -96,24 +96,23 @@ def colour_jitter_(images: Tensor, rows: Tensor, factors: Tensor, order: Tensor)
     factor and hue shift.
     """
     device = images.device
-    line = torch.arange(len(rows))
     batch = images
     for place in range(order.shape[1]):
-        # Samples with the same operation at this place are brought side by side and share one call.
-        operation, move = order[line, place].sort()
-        line = line[move]
-        batch = batch[(rows[line] if place == 0 else move).to(device)]
-        chosen = factors[line.to(device)]
+        # Samples with the same operation at this place are brought side by side and share one call:
+        # all that belongs to a sample moves with it.
+        operation, moved = order[:, place].sort()
+        rows, order = rows[moved], order[moved]
+        batch = images[rows.to(device)] if place == 0 else batch[moved.to(device)]
+        factors = factors[moved.to(device)]
         begin = 0
-        for kind, count in enumerate(
-            torch.bincount(operation, minlength=len(_OPERATIONS)).tolist()
-        ):
+        counts = torch.bincount(operation, minlength=len(_OPERATIONS)).tolist()
+        for number, count in enumerate(counts):
             if count:
                 part = slice(begin, begin + count)
-                _OPERATIONS[kind](batch[part], chosen[part, kind].view(-1, 1, 1, 1))
+                _OPERATIONS[number](batch[part], factors[part, number].view(-1, 1, 1, 1))
                 begin += count
     if order.shape[1]:
-        images.index_copy_(0, rows[line].to(device), batch)
+        images.index_copy_(0, rows.to(device), batch)
 
 
 def greyscale_(images: Tensor, rows: Tensor) -> None:
@@ -142,6 +141,6 @@ def jitter_ranges(
     they do not change.
     """
     count = len(_OPERATIONS) if channels > 1 else SATURATION
-    in_use = [kind for kind in range(count) if strengths[kind] > 0]
+    in_use = [number for number in range(count) if strengths[number] > 0]
     ranges = [(max(0.0, 1.0 - value), 1.0 + value) for value in strengths[:HUE]]
     return in_use, [*ranges, (-strengths[HUE], strengths[HUE])]

@@ -41,7 +41,9 @@ def sample_boxes(
     """
     area, log_ratio, position = uniforms.split((CROP_ATTEMPTS, CROP_ATTEMPTS, 2), dim=1)
     area = (area * (scale[1] - scale[0]) + scale[0]) * (height * width)
-    aspect = (log_ratio * math.log(ratio[1] / ratio[0]) + math.log(ratio[0])).exp()
+    span = ratio[1] / ratio[0]
+    log_span = math.log(span) if span < math.inf else math.log(ratio[1]) - math.log(ratio[0])
+    aspect = (log_ratio * log_span + math.log(ratio[0])).exp()
     sides = torch.stack((area / aspect, area * aspect), dim=2).sqrt_().round_()
     limit = torch.tensor((height, width), dtype=uniforms.dtype)
     fits = ((sides >= 1) & (sides <= limit)).all(dim=2)
@@ -107,8 +109,7 @@ def resize_weights(
 
 @functools.lru_cache(maxsize=4)
 def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
-    """Weights of every box, [2 * source**2, target, source], at (mirrored * source + length - 1) *
-    source + start.
+    """Weights of every box, float32 [2 * source**2, target, source], at its `_table_row`.
 
     Small images have few boxes, and looking weights up is much faster than computing them.
     Starts too large for the length hold the last box that fits; they are never asked for.
@@ -117,6 +118,13 @@ def _weight_table(source: int, target: int, device: torch.device) -> Tensor:
     mirrored, length, start = torch.cartesian_prod(*axes).to(device).unbind(1)
     start = torch.minimum(start, source - length)
     return resize_weights(start, length, mirrored.bool(), source, target).contiguous()
+
+
+def _table_row(start: Tensor, length: Tensor, mirrored: Tensor, source: int) -> Tensor:
+    """Where `_weight_table` has each of M boxes, int64 [M]: it goes through the starts of every
+    length, not mirrored and then mirrored.
+    """
+    return (mirrored * source + length - 1) * source + start
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -144,7 +152,7 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     backwards = torch.cat((torch.zeros_like(mirrored), mirrored))
     if 2 * side**3 * size <= _TABLE_LIMIT:
         table = _weight_table(side, size, images.device)
-        weights = table[(backwards * side + length - 1) * side + start]
+        weights = table[_table_row(start, length, backwards, side)]
     else:
         weights = resize_weights(start, length, backwards, side, size)
     vertical, horizontal = weights[:count, :, :height], weights[count:, :, :width]
@@ -185,6 +193,8 @@ def gaussian_weights(sigma: Tensor, size: int, radius: int) -> Tensor:
     here = torch.arange(size, device=sigma.device)
     there = torch.arange(-radius, size + radius, device=sigma.device)
     distance = (here.view(-1, 1) - there).to(torch.float32)
+    # Far below a pixel nothing is blurred, and the square of a smaller sigma would be 0.
+    sigma = sigma.clamp(min=1e-6)
     weights = (
         (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square()))
         .exp_()

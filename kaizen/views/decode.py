@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kaizen.data.image_files import decode_file, resized, to_picture, to_pixels
+from kaizen.data.image_files import centre_square, decode_file, to_picture, to_pixels
 from kaizen.data.schema import binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_row_groups, read_table, shard_info
 from kaizen.errors import KaizenError
@@ -43,15 +43,14 @@ def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
 
     Colour becomes grey by ITU-R 601-2 luma. With ``load_size`` S the shorter side is resized to S
     (bicubic) and the centre S x S cut out, rounded as torchvision's Resize and CenterCrop; else H'
-    x W' = H x W.
+    x W' = H x W. Memory is bounded however thin the image (`centre_square`).
     """
     size = image.load_size
     height, width = array.shape[:2]
     if size is not None and (height, width) != (size, size):
         # Channels first: grey images resize in a third of the time.
-        picture = resized(to_picture(array).convert("L" if image.channels == 1 else "RGB"), size)
-        left, top = (round((side - size) / 2) for side in picture.size)
-        array = to_pixels(picture.crop((left, top, left + size, top + size)))
+        picture = to_picture(array).convert("L" if image.channels == 1 else "RGB")
+        array = to_pixels(centre_square(picture, size))
     return np.ascontiguousarray(convert_channels(array, image.channels).transpose(2, 0, 1))
 
 
@@ -78,6 +77,27 @@ def selected_rows(rows: int, fraction: float) -> np.ndarray:
     )
 
 
+def stratified_rows(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """The rows of a share that every class keeps: int64, ascending, for labels int64 [N].
+
+    Of the n rows of each label, and of those without one (-1), ceil(n * fraction), evenly spaced
+    among themselves: at least one of each class that has any. The unlabelled ones, whose class is
+    not known, lie in a shard class by class too.
+    """
+    if fraction == 1.0:
+        return np.arange(len(labels))
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = [rows[selected_rows(len(rows), fraction)] for rows in groups]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
+
+
+def selected_labels(path: Path, fraction: float = 1.0) -> np.ndarray:
+    """The labels of the rows that `load_shard` returns, int64 [N], without decoding an image."""
+    labels: np.ndarray = read_table(path, ["label"]).column("label").to_numpy()
+    chosen: np.ndarray = labels[stratified_rows(labels, fraction)]
+    return chosen
+
+
 def row_group_rows(path: Path, fraction: float = 1.0) -> list[int]:
     """How many of the selected rows lie in each row group of a shard."""
     return [len(rows) for rows in _selection(path, fraction)]
@@ -88,17 +108,15 @@ def decoded_bytes(path: Path, image: ImageParams, fraction: float = 1.0) -> int:
 
     Raises KaizenError where the images differ in size and ``image.load_size`` is null.
     """
-    table = read_table(path, _SIZE_COLUMNS)
-    rows = selected_rows(table.num_rows, fraction)
-    _, height, width = _common_shape(path, table, image)
-    return len(rows) * image.channels * height * width
+    _, height, width = _common_shape(path, read_table(path, _SIZE_COLUMNS), image)
+    return sum(row_group_rows(path, fraction)) * image.channels * height * width
 
 
 def load_shard(
     path: Path, image: ImageParams, fraction: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the evenly spaced rows of a shard: images uint8 [N, C, H, W] and labels int64 [N] (-1:
-    absent).
+    """Decode a share of a shard's rows (`stratified_rows`): images uint8 [N, C, H, W] and labels
+    int64 [N] (-1: absent).
 
     Raises KaizenError where the shard is damaged, or the images differ in size and
     ``image.load_size`` is null.
@@ -135,7 +153,10 @@ def load_row_groups(
 def _selection(path: Path, fraction: float) -> list[np.ndarray]:
     """For each row group the selected rows, counted from the group's start."""
     groups = shard_info(path).row_groups
-    rows = selected_rows(sum(groups), fraction)
+    if fraction == 1.0:
+        return [np.arange(rows) for rows in groups]
+    # Read again for each pool of a streamed shard: a small part of what the pool itself reads.
+    rows = stratified_rows(read_table(path, ["label"]).column("label").to_numpy(), fraction)
     starts = np.cumsum([0, *groups])
     bounds = np.searchsorted(rows, starts)
     return [rows[bounds[group] : bounds[group + 1]] - starts[group] for group in range(len(groups))]
@@ -186,6 +207,10 @@ def _decode_group(
                 )
             except ValueError as error:
                 raise ValueError(f"the image of {source}: {error}") from error
+            except MemoryError as error:
+                raise MemoryError(
+                    f"the image {source} of {width} x {height} pixels does not fit in memory"
+                ) from error
 
         with ThreadPoolExecutor(_DECODE_THREADS) as pool:
             for _ in pool.map(decode, enumerate(zip(*columns, strict=True))):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def not_finite(where: str, value: str, batch: int) -> None:
     from kaizen.distill.base import FeatureDistiller
     from kaizen.ssl.base import SSLMethod
     from kaizen.training import loop, objective
+    from kaizen.training.optim import SGD
 
     calls = 0
 
@@ -102,46 +104,55 @@ def not_finite(where: str, value: str, batch: int) -> None:
         calls += 1
         return calls == batch + 1
 
-    def spoilt(function: Any, spoil: Any) -> Any:
+    def spoil(owner: object, name: str, change: Callable[[Any], Any]) -> None:
+        """Change what the function or method ``name`` of ``owner`` returns, when it is time."""
+        function = getattr(owner, name)
+
         def call(*arguments: Any, **named: Any) -> Any:
             result = function(*arguments, **named)
-            return spoil(result) if now() else result
+            return change(result) if now() else result
 
-        return call
+        setattr(owner, name, call)
+
+    def before(owner: object, name: str, change: Callable[[Any], None]) -> None:
+        """Change the object of the method ``name`` of ``owner`` before it runs, when it is time."""
+        method = getattr(owner, name)
+
+        def call(self: Any, *arguments: Any) -> Any:
+            if now():
+                change(self)
+            return method(self, *arguments)
+
+        setattr(owner, name, call)
 
     def times(loss: Any) -> Any:
         return loss * float(value)
 
+    def set_gradient(optimizer: Any) -> None:
+        parameters = {
+            f"{group.name}.{name}": parameter
+            for group in optimizer.groups
+            for name, parameter in group.parameters
+        }
+        parameter = parameters[where.removeprefix("gradient of ")]
+        parameter.grad.view(-1)[0] = float(value)
+
+    def set_buffer(step: Any) -> None:
+        buffers = dict(step.student.named_buffers())
+        buffers[where.removeprefix("buffer ")].view(-1)[0] = float(value)
+
     if where == "L_FE_CT":
-        SSLMethod.__call__ = spoilt(
-            SSLMethod.__call__, lambda output: output._replace(loss=times(output.loss))
-        )  # type: ignore[method-assign]
+        spoil(SSLMethod, "__call__", lambda output: output._replace(loss=times(output.loss)))
     elif where == "L_FE_KD":
-        FeatureDistiller.__call__ = spoilt(FeatureDistiller.__call__, times)  # type: ignore[method-assign]
+        spoil(FeatureDistiller, "__call__", times)
     elif where == "L_C_CT":
-        objective.cross_entropy_sum = spoilt(objective.cross_entropy_sum, times)
+        spoil(objective, "cross_entropy_sum", times)
     elif where == "L_C_KD":
-        objective.soft_label_distillation = spoilt(objective.soft_label_distillation, times)
+        spoil(objective, "soft_label_distillation", times)
     elif where.startswith("gradient of "):
-        step = loop.SGD.step
-
-        def with_gradient(self: Any, lrs: Any) -> None:
-            if now():
-                self._parameters[where.removeprefix("gradient of ")].grad.view(-1)[0] = float(value)
-            step(self, lrs)
-
-        loop.SGD.step = with_gradient  # type: ignore[method-assign]
+        before(SGD, "step", set_gradient)
     else:
-        update = loop.Step._update
-
-        def with_buffer(self: Any, *arguments: Any) -> Any:
-            if now():
-                dict(self.student.named_buffers())[where.removeprefix("buffer ")].view(-1)[0] = (
-                    float(value)
-                )
-            return update(self, *arguments)
-
-        loop.Step._update = with_buffer  # type: ignore[method-assign]
+        before(loop.Step, "update", set_buffer)
 
 
 def limit_memory(megabytes: int) -> None:

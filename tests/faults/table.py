@@ -33,6 +33,7 @@ class Fault:
 
     def check_text(self, output: str) -> None:
         """The message is a line of the output, which holds no traceback."""
+        CHECKED.add(self.name)
         assert "Traceback" not in output, output
         lines = [" ".join(line.split()) for line in output.splitlines()]
         pattern = re.escape(self.message).replace("…", ".+")
@@ -40,6 +41,9 @@ class Fault:
             f"{self.name}: no line is\n{self.message}\nin\n{output}"
         )
 
+
+# The names of the rows that the current test has checked.
+CHECKED: set[str] = set()
 
 NOTHING = "nothing"
 EPOCHS = "the batches after the last saved epoch"
@@ -100,7 +104,7 @@ _NUMBERS = [
 
 _AGAIN = "its node was set aside as …; run the same command to make it again"
 _RECORD = (
-    "…/node.json is not the record of node step …; set aside as …; run the same command to "
+    "…/node.json is not the record of node step/…; set aside as …; run the same command to "
     "make it again"
 )
 _RESUME = "…/resume.safetensors cannot be used ({}); kept as …; the step starts from its beginning"
@@ -110,6 +114,7 @@ _FILES = {
     "replay shard": "replay.parquet",
     "checkpoint": "model.safetensors",
     "history": "history.parquet",
+    "facts of a step": "step.json",
     "evaluation": "accuracy.json",
 }
 
@@ -161,6 +166,7 @@ _FULL_DISK = [
             ("resume state", EPOCHS, "/.work/step-…/resume.safetensors"),
             ("checkpoint", EPOCHS, "/step/…/model.safetensors"),
             ("history", EPOCHS, "/step/…/history.parquet"),
+            ("facts of a step", EPOCHS, "/step/…/step.json"),
             ("evaluation", NODE, "/evaluation/…/accuracy.json"),
             ("figures", NODE, "/summary/…/figures/accuracy_bars.png"),
             ("record", NODE, "/shards/…/node.json"),
@@ -187,7 +193,7 @@ _BAD_IMAGE = (
     "set dataset.on_corrupt: skip"
 )
 _TOO_LARGE = "Image size (…) exceeds limit of …"
-_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"
+_NO_IMAGE = "it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM, AVIF"
 _IMAGES = [
     Fault("Images", name, NOTHING, _BAD_IMAGE.format(reason), 2)
     for name, reason in (
@@ -211,6 +217,11 @@ _IMAGES = [
         (
             "pixels of 32 bits",
             "pixels of 32 bits (mode F) have no defined range; convert it to 8 or 16 bits",
+        ),
+        (
+            "data of 12 bits in 16",
+            "its 16-bit pixels are at most … of 65535, nearly black: if the data have fewer bits, "
+            "say so by dataset.bit_depth, else convert it to 8 bits",
         ),
     )
 ]

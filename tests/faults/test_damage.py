@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,11 +26,12 @@ STEP_0, STEP_1, SUMMARY = (
     {"distill.classifier.weight": 1.0},
     {"report.title": "again"},
 )
-FILES = {
+FILES: dict[str, tuple[str, str, Mapping[str, object]]] = {
     "shard": ("shards", "task-00.train.parquet", STEP_0),
     "replay shard": ("replay", "replay.parquet", STEP_1),
     "checkpoint": ("step", "model.safetensors", STEP_1),
     "history": ("step", "history.parquet", SUMMARY),
+    "facts of a step": ("step", "step.json", SUMMARY),
     "evaluation": ("evaluation", "accuracy.json", SUMMARY),
     "record": ("step", "node.json", STEP_1),
 }
@@ -81,11 +82,11 @@ def two_plans(finished: Project, warm: Warm, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def undisturbed(
     two_plans: Project, warm: Warm, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[dict[str, object]], dict[NodeId, str]]:
+) -> Callable[[Mapping[str, object]], dict[NodeId, str]]:
     """The nodes after an undisturbed run with some parameters changed."""
     known: dict[str, dict[NodeId, str]] = {}
 
-    def run(changes: dict[str, object]) -> dict[NodeId, str]:
+    def run(changes: Mapping[str, object]) -> dict[NodeId, str]:
         if str(changes) not in known:
             project = two_plans.copy(tmp_path_factory.mktemp("undisturbed") / "project")
             project.set(changes)
@@ -100,7 +101,7 @@ def undisturbed(
 def test_a_damaged_file_of_a_node(
     fault: Fault,
     two_plans: Project,
-    undisturbed: Callable[[dict[str, object]], dict[NodeId, str]],
+    undisturbed: Callable[[Mapping[str, object]], dict[NodeId, str]],
     warm: Warm,
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from project import Project, mounted
 
 from faults.table import fault
 from faults.warm import Warm
-from kaizen.store.publish import PROVENANCE
+from kaizen.store.layout import PROVENANCE
 
 # Which folder is the small disk, and after which of Python's audit events it is full.
 FULL: dict[str, tuple[str, str, str]] = {
@@ -24,6 +24,7 @@ FULL: dict[str, tuple[str, str, str]] = {
     "resume state": (".kaizen/store", "open", "/.resume.safetensors."),
     "checkpoint": (".kaizen/store", "open", "/.model.safetensors."),
     "history": (".kaizen/store", "os.rename", "/.model.safetensors."),
+    "facts of a step": (".kaizen/store", "open", "/.step.json."),
     "evaluation": (".kaizen/store", "open", "/.accuracy.json."),
     "figures": (".kaizen/store", "open", "/.accuracy_bars.png."),
     "record": (".kaizen/store", "open", "/.node.json."),
@@ -44,7 +45,10 @@ def results(project: Project) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("what", FULL)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=pytest.mark.rows(f"no space for the {what}")) for what in FULL],
+)
 def test_a_full_disk(
     what: str, fresh: Project, finished: Project, warm: Warm, tmp_path: Path
 ) -> None:
@@ -65,6 +69,7 @@ def test_a_full_disk(
         assert results(project) == results(finished)
 
 
+@pytest.mark.rows("no space for the parameters of a preset")
 def test_a_full_disk_under_the_parameters(fresh: Project, warm: Warm, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
     disk = project.root / "disk"
@@ -91,7 +96,10 @@ READ_ONLY: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("what", READ_ONLY)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=pytest.mark.rows(f"read-only {what}")) for what in READ_ONLY],
+)
 def test_a_read_only_disk(what: str, finished: Project, warm: Warm, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     place, command = READ_ONLY[what]

@@ -55,6 +55,13 @@ def with_size(data: bytes, marker: bytes, offset: int, layout: str, *size: int) 
     return data[:place] + new + data[place + len(new) :]
 
 
+def sixteen_bits(step: int) -> bytes:
+    """A PNG of 16-bit grey, its 64 pixels ``step`` apart."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * step).save(file, "png")
+    return file.getvalue()
+
+
 def tiff_claiming(width: int, height: int) -> bytes:
     tags = [
         (256, 4, 1, width),
@@ -98,6 +105,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a PostScript program": lambda: EPS,
     "an HTML page": lambda: b"<!DOCTYPE html><html><body>404</body></html>",
     "pixels of 32 bits": lambda: saved("TIFF", "F"),
+    "data of 12 bits in 16": lambda: sixteen_bits(65),
 }  # fmt: skip
 
 
@@ -117,7 +125,7 @@ def test_an_image_that_is_refused(fault: Fault, fresh: Project, warm: Warm, tmp_
     [
         (saved("GIF", "P", save_all=True, append_images=[Image.new("P", (8, 8))]), (8, 8, 3)),
         (saved("JPEG", "CMYK"), (8, 8, 3)),
-        (saved("PNG", "I;16"), (8, 8, 1)),
+        (sixteen_bits(1000), (8, 8, 1)),
         (saved("PNG", "1"), (8, 8, 1)),
         (saved("PNG", "LA"), (8, 8, 1)),
         (saved("PNG", "RGBA"), (8, 8, 3)),

@@ -20,7 +20,7 @@ from faults.table import fault
 from faults.warm import Warm
 from kaizen.files import read_json
 from kaizen.store.node_id import NodeId
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.records import RUN_RECORD
 
 YEAR = 365 * 24 * 3600
 
@@ -28,27 +28,36 @@ YEAR = 365 * 24 * 3600
 # -- no GPU ------------------------------------------------------------------------------------
 
 
-def test_no_gpu(
-    fresh: Project, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def without_gpu(fresh: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that wants a GPU, on a machine that has none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     project = fresh.copy(tmp_path / "project")
     project.set({"train.device": "cuda"})
-    fault("no GPU, in one process").check(warm.kaizen(project, "run"))
-    assert not list(project.store.entries()), "found out before the shards are made"
-    (project.root / "plan.json").write_text(project.kaizen("plan", "--json").output)
-    fault("no GPU, with a plan made elsewhere").check(
-        warm.kaizen(project, "run", "--plan", "plan.json")
-    )
-    assert not list(project.store.entries())
-    # The machine that plans may lack a GPU where the jobs' have one: with snakemake the step itself
-    # finds out.
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    outcome = project.snakemake()
-    fault("no GPU, with snakemake").check(outcome)
-    assert {str(node.kind) for node in project.nodes()} == {
-        "shards",
-        "replay",
-    } and project.leftovers() == []
+    return project
+
+
+@pytest.mark.rows("no GPU, in one process")
+def test_no_gpu_in_one_process(without_gpu: Project, warm: Warm) -> None:
+    fault("no GPU, in one process").check(warm.kaizen(without_gpu, "run"))
+    assert not list(without_gpu.store.entries()), "found out before the shards are made"
+
+
+@pytest.mark.rows("no GPU, with a plan made elsewhere")
+def test_no_gpu_with_a_plan_made_elsewhere(without_gpu: Project, warm: Warm) -> None:
+    plan = without_gpu.kaizen("plan", "--json").output
+    (without_gpu.root / "plan.json").write_text(plan)
+    outcome = warm.kaizen(without_gpu, "run", "--plan", "plan.json")
+    fault("no GPU, with a plan made elsewhere").check(outcome)
+    assert not list(without_gpu.store.entries())
+
+
+@pytest.mark.rows("no GPU, with snakemake")
+def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
+    """The machine that plans may lack a GPU where the jobs' have one: the step itself finds out."""
+    fault("no GPU, with snakemake").check(without_gpu.snakemake())
+    assert {str(node.kind) for node in without_gpu.nodes()} == {"shards", "replay"}
+    assert without_gpu.leftovers() == []
 
 
 # -- memory ------------------------------------------------------------------------------------
@@ -63,6 +72,7 @@ def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("encoding", ["file", "raw"])
+@pytest.mark.rows("no memory for ingestion")
 def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
     """40 images of 12 MB of pixels each, 480 MB: no more than a chunk and a row group are in
     memory.
@@ -95,6 +105,7 @@ def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
     assert project.nodes() == nodes
 
 
+@pytest.mark.rows("no memory for a step")
 def test_training_streams(warm: Warm, tmp_path: Path) -> None:
     """A shard of 66 MB of pixels, with and without the room for it."""
     synthetic = {"classes": 4, "train": 1200, "test": 2, "size": 96, "channels": 3}
@@ -139,6 +150,7 @@ def snakemake(project: Project, *arguments: str, years_back: int = 0) -> Outcome
     return project.process(*command, *project.snakemake_command(*arguments))
 
 
+@pytest.mark.rows("clock set back by a year")
 def test_a_clock_that_was_set_back(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     nodes = project.nodes()
@@ -200,6 +212,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.rows("two snakemakes in two checkouts with one store")
 def test_two_snakemakes_with_one_store(fresh: Project, finished: Project, tmp_path: Path) -> None:
     one, two = (fresh.copy(tmp_path / name) for name in ("one", "two"))
     two = Project(two.root, one.store.root)
@@ -221,6 +234,7 @@ def test_two_snakemakes_with_one_store(fresh: Project, finished: Project, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.rows("two snakemakes in one checkout", "a snakemake that was killed has left its lock")
 def test_two_snakemakes_in_one_checkout_and_a_lock_that_is_left(
     fresh: Project, finished: Project, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ NAMES = (
 TITLE = "$(touch pwned) `touch pwned` {x} $\\frac{ | <b>\n# two"
 
 
+@pytest.mark.rows("classes, folders and titles with characters of shell, TeX, Markdown, XML")
 def test_names_are_only_names(tmp_path: Path) -> None:
     """The real snakemake on such classes, in such folders, to the end."""
     changes = {
@@ -66,6 +67,7 @@ def test_names_are_only_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../up", "a/b", "$(touch pwned)", "-rf", "a b", "{x}", ".", "", "new\nline"]
 )
+@pytest.mark.rows("a variant's name that is no plain word")
 def test_a_variants_name_becomes_a_folder_and_is_checked(
     name: str, fresh: Project, warm: Warm, tmp_path: Path
 ) -> None:

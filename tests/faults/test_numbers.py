@@ -65,7 +65,7 @@ def test_numbers_that_are_not_finite(
     }
     outcome = warm.kaizen(project, "run", inject=inject)
     fault.check(outcome)
-    without = {node: digest for node, digest in nodes.items() if node != ("step", step)}
+    without = {node: digest for node, digest in nodes.items() if node != NodeId.of("step", step)}
     assert project.nodes() == without and project.leftovers() == []
 
     state = project.store.work_folder(NodeId.of("step", step)) / "resume.safetensors"

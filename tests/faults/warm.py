@@ -172,12 +172,12 @@ def serve() -> None:
 
     for module in _IMPORTED:
         importlib.import_module(module)
-    for entry in (
-        *registry.SSL_METHODS.values(),
-        *registry.FEATURE_DISTILLERS.values(),
-        *registry.SOURCES.values(),
+    for target in (
+        *(method.target for method in registry.SSL_METHODS.values()),
+        *(distiller.target for distiller in registry.FEATURE_DISTILLERS.values()),
+        *(source.target for source in registry.SOURCES.values()),
     ):
-        registry.load(entry.target)
+        registry.load(target)
     # Each imports much more, or finds the fonts, when it is first used.
     choose_compute("cpu", "float32", 1)
     Image.init()

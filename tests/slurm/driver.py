@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 import safetensors
@@ -25,13 +25,13 @@ import yaml
 from project import REPOSITORY, Project
 
 from kaizen.store.node_id import NodeId
-from kaizen.store.store import RUN_RECORD
+from kaizen.store.records import RUN_RECORD
 
 T = TypeVar("T")
 SIGTERM_BIT = 1 << 14
 
 
-def until(what: str, condition: Callable[[], T], seconds: float = 300) -> T:
+def until(what: str, condition: Callable[[], T | Literal[False]], seconds: float = 300) -> T:
     """Poll until ``condition`` is true and return its value; fails the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -184,7 +184,7 @@ class Grid:
         state = self.project.store.work_folder(NodeId.of("step", key)) / "resume.safetensors"
         try:
             with safetensors.safe_open(state, "pt") as file:
-                return json.loads(file.metadata()["state"])["progress"]["epoch"]
+                return int(json.loads(file.metadata()["state"])["progress"]["epoch"])
         except (OSError, safetensors.SafetensorError):
             return 0
 
@@ -215,7 +215,7 @@ class Grid:
 
     def check_made(self, key: str, resumed: bool = True) -> None:
         """The step is finished, resumed where it was interrupted, and has the reference's bytes."""
-        assert ("step", key) in self.project.nodes()
+        assert NodeId.of("step", key) in self.project.nodes()
         assert self.same_bytes()
         assert not self.project.leftovers()
         if resumed:

@@ -12,7 +12,7 @@ rule node:
     benchmark:
         "logs/node/{key}.tsv"
     conda:
-        "../envs/kaizen.yaml"
+        ENVIRONMENT
     params:
         store=kz.store_root,
         spec=kz.spec,

@@ -26,7 +26,7 @@ rule publish:
     benchmark:
         "logs/publish/{mark}.tsv"
     conda:
-        "../envs/kaizen.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,

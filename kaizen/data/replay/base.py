@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.errors import KaizenError
 
 Features = Callable[[int], np.ndarray]
@@ -78,7 +79,7 @@ def no_features(task: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stream:
+class ReplayStream:
     """All that a policy may look at: the tasks so far, in order, the seed, and the rows' features.
 
     ``features(task)`` gives float32 [N, F], row by row those of the model right after that task was
@@ -93,14 +94,14 @@ class Stream:
 class Policy(Protocol):
     """Chooses the rows that a memory holds after the tasks of a stream."""
 
-    def __call__(self, stream: Stream, size: Size) -> list[np.ndarray]:
+    def __call__(self, stream: ReplayStream, size: Size) -> list[np.ndarray]:
         """For each task the rows of its shard that are kept: int64, ascending, each at most
         once.
         """
 
 
 @dataclass(frozen=True)
-class Group:
+class ClassRows:
     """The rows of one class in one task, or (label -1) a task's unlabelled rows: int64 positions,
     ascending.
     """
@@ -111,7 +112,7 @@ class Group:
 
 
 def choose_by_group(
-    stream: Stream, size: Size, pick: Callable[[Group, int], np.ndarray]
+    stream: ReplayStream, size: Size, pick: Callable[[ClassRows, int], np.ndarray]
 ) -> list[np.ndarray]:
     """Choose class by class in each task, ``pick(group, count)`` giving ``count`` of a group's
     rows.
@@ -127,11 +128,11 @@ def choose_by_group(
     for task in stream.tasks:
         kept = [np.empty(0, dtype=np.int64)]
         left = 0
-        for label in (*task.classes, -1):
+        for label in (*task.classes, UNLABELLED):
             rows = np.flatnonzero(task.labels == label)
             if size.unit == "proportion":
                 count = size.share(len(rows))
-            elif label == -1:
+            elif label == UNLABELLED:
                 count = min(left, len(rows))
             else:
                 parts = (
@@ -143,6 +144,6 @@ def choose_by_group(
                 count = min(quota, len(rows))
                 left += quota - count
             if count:
-                kept.append(pick(Group(task.number, label, rows), count))
+                kept.append(pick(ClassRows(task.number, label, rows), count))
         chosen.append(np.sort(np.concatenate(kept)))
     return chosen

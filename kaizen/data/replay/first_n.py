@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaizen.data.replay.base import Size, Stream, choose_by_group
+from kaizen.data.replay.base import ReplayStream, Size, choose_by_group
 
 
-def choose(stream: Stream, size: Size) -> list[np.ndarray]:
+def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
     """The first rows of each class of each task in dataset order."""
     return choose_by_group(stream, size, lambda group, count: group.rows[:count])

@@ -6,10 +6,10 @@ import functools
 
 import numpy as np
 
-from kaizen.data.replay.base import Group, Size, Stream, choose_by_group
+from kaizen.data.replay.base import ClassRows, ReplayStream, Size, choose_by_group
 
 
-def choose(stream: Stream, size: Size) -> list[np.ndarray]:
+def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
     """The first rows of each class of each task in herding order, by the features right after the
     task was learnt.
 
@@ -17,10 +17,11 @@ def choose(stream: Stream, size: Size) -> list[np.ndarray]:
     """
     features = functools.lru_cache(maxsize=1)(stream.features)
 
-    def pick(group: Group, count: int) -> np.ndarray:
+    def pick(group: ClassRows, count: int) -> np.ndarray:
         if count == len(group.rows):
             return group.rows
-        return group.rows[herding_order(features(group.task)[group.rows], count)]
+        chosen: np.ndarray = group.rows[herding_order(features(group.task)[group.rows], count)]
+        return chosen
 
     return choose_by_group(stream, size, pick)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaizen.data.replay.base import Size, Stream
+from kaizen.data.replay.base import ReplayStream, Size
 from kaizen.data.split import seeded_keys
 
 
-def choose(stream: Stream, size: Size) -> list[np.ndarray]:
+def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
     """After each task keep, of the rows held and the task's, those with the smallest of keys drawn
     once per row.
 
@@ -17,6 +17,8 @@ def choose(stream: Stream, size: Size) -> list[np.ndarray]:
     stream (proportion, images per class x classes seen) cannot bring back rows that were dropped:
     it is filled up from the newest task where the sample of the earlier ones falls short.
     """
+    # The rows held, in stream order. Place i of each of the three arrays is of the same row: its
+    # key, its position in its task's shard, and its task's place in the stream.
     keys = np.empty(0, dtype=np.uint64)
     rows = tasks = np.empty(0, dtype=np.int64)
     seen, classes = 0, set[int]()

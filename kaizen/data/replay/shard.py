@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kaizen.data.names import shard_file
-from kaizen.data.replay.base import Features, Policy, Size, Stream, Task, no_features
+from kaizen.data.replay.base import Features, Policy, ReplayStream, Size, Task, no_features
 from kaizen.data.shards import ShardInfo, ShardWriter, iter_row_groups, read_table, shard_info
 from kaizen.errors import KaizenError
 from kaizen.params import registry
@@ -27,7 +27,7 @@ def make_replay(
     """Write the replay shard of step ``task`` to ``out``: rows that the policy chooses from the
     train shards of the tasks before it, in stream order (by task, in a task by row).
 
-    ``features`` computes a task's features (see `Stream`) for the policies that look at them.
+    ``features`` computes a task's features (see `ReplayStream`) for the policies that look at them.
     Raises KaizenError on damaged or missing shards, an unknown policy, and a task that has none
     before it.
     """
@@ -43,7 +43,7 @@ def make_replay(
         )
     sources = [shard_info(shards / shard_file(earlier, "train")) for earlier in range(task)]
     choose: Policy = registry.load(registry.REPLAY_POLICIES[policy].target)
-    chosen = choose(Stream(tuple(_task(info) for info in sources), seed, features), size)
+    chosen = choose(ReplayStream(tuple(_task(info) for info in sources), seed, features), size)
     # With splits by data or domain a class is in several tasks.
     names = {
         label: name

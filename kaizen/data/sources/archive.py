@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -111,7 +111,8 @@ class ArchiveSource(Source):
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [H, W, C]."""
         name, _, number = row.path.partition("/")
-        return self._content()[name].pixels[int(number)]
+        pixels: np.ndarray = self._content()[name].pixels[int(number)]
+        return pixels
 
     def _content(self) -> Content:
         if not self._loaded:
@@ -157,7 +158,7 @@ def member(tar: tarfile.TarFile, name: str) -> BinaryIO:
     entry = tar.getmember(name)
     if not entry.isreg():
         raise ValueError(f"{name} is not a regular file")
-    return tar.extractfile(entry)  # type: ignore[return-value]
+    return cast(BinaryIO, tar.extractfile(entry))
 
 
 def verify_file(path: Path, md5: str, cache: Path | None, fix: str) -> None:
@@ -209,7 +210,8 @@ def download(archive: Archive, folder: Path, wanted: Path | None) -> Path:
 def _pieces(url: str, by_hand: str) -> Iterator[bytes]:
     """The bytes at an address; a network's OSError must not be taken for one of the disk."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        # The addresses are this package's own.
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
             while piece := response.read(_PIECE):
                 yield piece
     except (OSError, http.client.HTTPException) as error:

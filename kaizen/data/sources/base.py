@@ -8,14 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
-# The label of a training image whose class is not known.
-UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,25 @@ class Row:
     label: int
     path: str
     domain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a dataset's images look like before they are ingested.
+
+    ``images`` of them in both parts, of which ``seen`` were looked at: the smallest and largest
+    height and width, how many are stored in colour, and one that has colour indeed (None: none of
+    them). ``mean`` and ``std`` per channel of those that were decoded, in 0..1.
+    """
+
+    images: int
+    seen: int
+    height: tuple[int, int]
+    width: tuple[int, int]
+    colour: int
+    coloured: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 class Source(ABC):
@@ -62,6 +79,24 @@ class Source(ABC):
     def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
+
+    def train_counts(self) -> list[int]:
+        """The number of training images of each class; none where that would need the data read."""
+        return []
+
+    def found(self, cache: Path | None) -> dict[str, Any]:
+        """What a person should know of the data, as JSON: "skipped", for each part what was left
+        out (what, count, the first's path), and "copies", what stands there more than once.
+
+        ``cache`` as in `checksums`. Raises KaizenError where that cannot be meant.
+        """
+        return {}
+
+    def looks(self, most: int, decoded: int) -> Looks | None:
+        """What the images look like, from at most ``most`` of them, of which at most ``decoded``
+        are decoded; None: that is not known before they are read.
+        """
+        return None
 
     @abstractmethod
     def rows(self, part: Part) -> list[Row]:

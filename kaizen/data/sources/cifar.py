@@ -7,7 +7,7 @@ archive was verified.
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - for an unpickler that makes plain values only
 import tarfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.data.sources.archive import Archive, ArchiveSource, Content, Images, member
-from kaizen.data.sources.base import Part
+from kaizen.data.sources.base import Looks, Part
 from kaizen.params import DatasetParams
 
 _SIDE = 32
@@ -31,15 +31,15 @@ trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
 
-class _Variant(NamedTuple):
+class _Cifar(NamedTuple):
     archive: Archive
     members: dict[Part, list[str]]
     labels: bytes
     classes: list[str]
 
 
-VARIANTS = {
-    "cifar10": _Variant(
+ARCHIVES = {
+    "cifar10": _Cifar(
         Archive(
             "cifar-10-python.tar.gz",
             "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -53,7 +53,7 @@ VARIANTS = {
         b"labels",
         ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
     ),
-    "cifar100": _Variant(
+    "cifar100": _Cifar(
         Archive(
             "cifar-100-python.tar.gz",
             "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
@@ -77,22 +77,30 @@ class Cifar(ArchiveSource):
         be downloaded.
         """
         self.name = dataset.source
-        super().__init__(VARIANTS[self.name].archive, dataset.path)
+        super().__init__(ARCHIVES[self.name].archive, dataset.path)
 
     @property
     def classes(self) -> list[str]:
         """The published names in label order."""
-        return list(VARIANTS[self.name].classes)
+        return list(ARCHIVES[self.name].classes)
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """As published."""
+        return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, "all of them")
+
+    def train_counts(self) -> list[int]:
+        """50,000 in all, evenly, as published."""
+        return [50_000 // len(self.classes)] * len(self.classes)
 
     def load(self) -> Content:
         """Read both parts out of the archive; nothing is written to disk."""
-        variant = VARIANTS[self.name]
+        packed = ARCHIVES[self.name]
         with self.open() as tar:
             return {
                 part: _joined(
-                    [_batch(tar, name, variant.labels, len(variant.classes)) for name in names]
+                    [_batch(tar, name, packed.labels, len(packed.classes)) for name in names]
                 )
-                for part, names in variant.members.items()
+                for part, names in packed.members.items()
             }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaizen.data.sources.base import PARTS, Part, Row, Source
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source
 from kaizen.data.split import seeded_order
 from kaizen.errors import KaizenError
 from kaizen.files import sha256_file
@@ -19,6 +19,7 @@ from kaizen.params import DatasetParams
 
 _SIDE = 8
 _LEVELS = 16
+_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
 class Digits(Source):
@@ -54,7 +55,7 @@ class Digits(Source):
         rows: list[Row] = []
         for label in range(len(self.classes)):
             members = np.flatnonzero(labels == label)
-            held_out = min(max(1, round(len(members) * self.test_fraction)), len(members) - 1)
+            held_out = self._held_out(len(members))
             order = seeded_order(len(members), self.seed, "digits.test", label)
             chosen = order[:held_out] if part == "test" else order[held_out:]
             rows.extend(
@@ -62,9 +63,21 @@ class Digits(Source):
             )
         return rows
 
+    def train_counts(self) -> list[int]:
+        """What is not held out of scikit-learn's images, whose numbers by class are known."""
+        return [count - self._held_out(count) for count in _IMAGES]
+
+    def _held_out(self, count: int) -> int:
+        return min(max(1, round(count * self.test_fraction)), count - 1)
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """Grey, as published."""
+        return Looks(1797, 1797, (_SIDE, _SIDE), (_SIDE, _SIDE), 0)
+
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [8, 8, 1]: the values 0..16 scaled to 0..255."""
-        return _table(self.file)[0][row.index]
+        pixels: np.ndarray = _table(self.file)[0][row.index]
+        return pixels
 
 
 def _data_file() -> Path:

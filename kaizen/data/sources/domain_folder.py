@@ -7,18 +7,10 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from kaizen.data.sources.base import PARTS, Part, names_text
-from kaizen.data.sources.files import (
-    FileSource,
-    Group,
-    chosen_classes,
-    image_file,
-    image_files,
-    read_lines,
-    refuse_empty,
-    scan,
-    subfolders,
-)
+from kaizen.data.sources.files import FileSource, Group
 from kaizen.data.sources.image_folder import class_folders, train_and_test
+from kaizen.data.sources.names import chosen_classes, read_lines
+from kaizen.data.sources.walk import Walk, image_file, scan, subfolders
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
@@ -87,11 +79,11 @@ class DomainFolder(FileSource):
         """Sorted by name."""
         return list(self._domains)
 
-    def groups(self, part: Part) -> list[Group]:
-        """The files of each class, domain by domain; raises KaizenError on an empty class folder or
-        a missing file.
-        """
+    def groups(self, part: Part, walk: Walk) -> list[Group]:
+        """The files of each class, domain by domain; raises KaizenError on a missing file."""
         groups = []
+        for domain, folders in self._folders.items():
+            walk.outside(f"{domain}/{folders[part]}")
         for label, name in enumerate(self._classes):
             for position, domain in enumerate(self._domains):
                 if self._lists:
@@ -102,12 +94,11 @@ class DomainFolder(FileSource):
                     key = f"{domain}_{part}.txt/{name}"
                 elif name in self._has[domain]:
                     key = f"{domain}/{self._folders[domain][part]}/{name}"
-                    files = image_files(self.root, key, self.layout)
+                    files = walk.images(key)
                 else:
                     continue
                 if files or not self._lists:
                     groups.append(Group(key, label, position, files))
-        refuse_empty(self.root, groups, self.layout)
         return groups
 
     def _read_lists(self) -> tuple[dict[str, set[str]], dict[str, int]]:

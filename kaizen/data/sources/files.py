@@ -1,42 +1,25 @@
-"""What the sources that consist of image files share: walking folders, checksums per class,
-choosing classes.
+"""What the sources that consist of image files share: listing, checksums per class, and what was
+left out of them or stands in them twice.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import stat
 from abc import abstractmethod
-from collections.abc import Collection
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kaizen.data.sources.base import PARTS, Part, Row, Source, names_text
+import numpy as np
+
+from kaizen.data.image_files import has_colour, read_header, sample_pixels
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source, names_text
+from kaizen.data.sources.copies import Files, copies
 from kaizen.data.sources.memory import ChecksumMemory
+from kaizen.data.sources.walk import SUFFIXES, UNNAMED, File, Walk
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_file, sha256_text
 from kaizen.params import DatasetParams
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-)
-
-
-class File(NamedTuple):
-    """An image file: its path relative to the dataset, its size in bytes, and its times of
-    modification and change.
-
-    The first can be set, as tar and rsync do; the second cannot, so a file of the same size and
-    time is still seen.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class Group(NamedTuple):
@@ -67,17 +50,19 @@ class FileSource(Source):
                 f"{self.layout}; set it"
             )
         self.root = Path(dataset.path).expanduser().absolute()
+        self._on_corrupt = dataset.on_corrupt
         self._listed: dict[Part, list[Group]] = {}
-        self._checked: dict[Part, list[tuple[Group, str]]] = {}
+        self._walks: dict[Part, Walk] = {}
+        self._checked: dict[Part, list[tuple[Group, str, str]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers only read files: leave out the listing."""
-        return self.__dict__ | {"_listed": {}, "_checked": {}}
+        return self.__dict__ | {"_listed": {}, "_walks": {}, "_checked": {}}
 
     @abstractmethod
-    def groups(self, part: Part) -> list[Group]:
-        """List a part's files, grouped, in the order of labels and then domains; raises KaizenError
-        on faults.
+    def groups(self, part: Part, walk: Walk) -> list[Group]:
+        """List a part's files by ``walk``, grouped, in the order of labels and then domains; raises
+        KaizenError on faults.
         """
 
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
@@ -86,7 +71,7 @@ class FileSource(Source):
         """
         return {
             part: [
-                _joined([text for group, text in found if group.label == label])
+                _joined([text for group, text, _ in found if group.label == label])
                 for label in range(len(self.classes))
             ]
             for part, found in self._group_checksums(cache).items()
@@ -98,7 +83,11 @@ class FileSource(Source):
             part: [
                 sha256_text(
                     canonical_json(
-                        [[self.classes[g.label], text] for g, text in found if g.domain == domain]
+                        [
+                            [self.classes[g.label], text]
+                            for g, text, _ in found
+                            if g.domain == domain
+                        ]
                     )
                 )
                 for domain in range(len(self.domains))
@@ -116,198 +105,148 @@ class FileSource(Source):
             for index, (group, file) in enumerate(files)
         ]
 
+    def train_counts(self) -> list[int]:
+        """Files per class, from the listing that the checksums need anyway."""
+        counts = [0] * len(self.classes)
+        for group in self._listing("train"):
+            if group.label >= 0:
+                counts[group.label] += len(group.files)
+        return counts
+
     def read(self, row: Row) -> bytes:
         """The bytes of the row's file."""
         return (self.root / row.path).read_bytes()
 
+    def found(self, cache: Path | None) -> dict[str, Any]:
+        """What was left out of each part and why, and which images stand there twice.
+
+        Raises KaizenError where test images are training images, or images of several classes, in
+        numbers that cannot be meant.
+        """
+        parts = {part: self._files(part, cache) for part in PARTS}
+        return {
+            "skipped": {part: self._walks[part].summary() for part in PARTS},
+            "copies": copies(self.root, parts["train"], parts["test"], self.classes),
+        }
+
+    def looks(self, most: int, decoded: int) -> Looks | None:
+        """From the headers of evenly spaced files; None where none of them can be read."""
+        paths = [f.path for part in PARTS for group in self._listing(part) for f in group.files]
+        chosen = (
+            [paths[i * len(paths) // most] for i in range(most)] if most < len(paths) else paths
+        )
+        headers = [read_header(self.root / path) for path in chosen]
+        found = [(path, header) for path, header in zip(chosen, headers, strict=True) if header]
+        if not found:
+            return None
+        step = max(1, len(found) // max(1, decoded))
+        samples = [(path, sample_pixels(self.root / path)) for path, _ in found[::step][:decoded]]
+        pixels = {path: values for path, values in samples if values is not None}
+        coloured = (path for path, values in pixels.items() if has_colour(values))
+        channels = 3 if any(header.channels == 3 for _, header in found) else 1
+        joined = [values[:, :channels] for values in pixels.values()] or [np.empty((0, channels))]
+        values = np.concatenate(joined)
+        return Looks(
+            len(paths),
+            len(found),
+            (min(h.height for _, h in found), max(h.height for _, h in found)),
+            (min(h.width for _, h in found), max(h.width for _, h in found)),
+            sum(header.channels == 3 for _, header in found),
+            next(coloured, None),
+            tuple((values.mean(axis=0) / 255).tolist()) if len(values) else (),
+            tuple((values.std(axis=0) / 255).tolist()) if len(values) else (),
+        )
+
+    def _files(self, part: Part, cache: Path | None) -> Files:
+        groups = self._group_checksums(cache)[part]
+        digests = bytes.fromhex("".join(texts for _, _, texts in groups))
+        labels = [np.full(len(group.files), group.label) for group, _, _ in groups]
+        paths = [file.path for group, _, _ in groups for file in group.files]
+        return Files(np.frombuffer(digests, dtype=">u8"), np.concatenate(labels), paths)
+
     def _listing(self, part: Part) -> list[Group]:
         if part not in self._listed:
-            self._listed[part] = self.groups(part)
+            seen: dict[tuple[int, int], str] = {}
+            for other in self._walks.values():
+                seen |= other.seen
+            walk = Walk(self.root, self.layout, seen)
+            groups = self.groups(part, walk)
+            if self._on_corrupt == "stop":
+                self._refuse_unread(walk, part)
+            refuse_empty(self.root, groups, self.layout, walk)
+            self._listed[part], self._walks[part] = groups, walk
         return self._listed[part]
 
-    def _group_checksums(self, cache: Path | None) -> dict[Part, list[tuple[Group, str]]]:
+    def _refuse_unread(self, walk: Walk, part: Part) -> None:
+        """Raise KaizenError where images would be left out of a class."""
+        unread = walk.unread()
+        if unread:
+            found = "; ".join(
+                f"{entry['count']} {entry['what']} (the first: {self.root / str(entry['first'])})"
+                for entry in unread
+            )
+            named = any(entry["what"] == UNNAMED for entry in unread)
+            raise KaizenError(
+                f"the {part} images of {self.root} have {found}; "
+                f"{'rename' if named else 'convert'} them{'' if named else ' to PNG or JPEG'}, "
+                "remove them, or set dataset.on_corrupt: skip, which leaves them out and counts "
+                "them"
+            )
+
+    def _group_checksums(self, cache: Path | None) -> dict[Part, list[tuple[Group, str, str]]]:
+        """Each group with its checksum, and the first 16 hexadecimal digits of each file's."""
         if self._checked:
             return self._checked
         memory = ChecksumMemory(cache, self.root)
-        self._checked = {
-            part: [
-                (
-                    group,
-                    memory.checksum(
-                        group.key, group.files, functools.partial(self._content, group.files)
-                    ),
-                )
-                for group in self._listing(part)
-            ]
-            for part in PARTS
-        }
+        self._checked = {part: [] for part in PARTS}
+        for part in PARTS:
+            for group in self._listing(part):
+                compute = functools.partial(self._content, group.files)
+                text = memory.checksum(group.key, ["digests", group.files], compute)
+                checksum, _, digests = text.partition(" ")
+                self._checked[part].append((group, checksum, digests))
         memory.save()
         return self._checked
 
     def _content(self, files: list[File]) -> str:
+        """SHA-256 of paths and content, a space, and the files' own, shortened and joined."""
         digest = hashlib.sha256()
+        digests = []
         for file in files:
             path = self.root / file.path
             try:
-                digest.update(canonical_json([file.path, sha256_file(path)]).encode() + b"\n")
+                content = sha256_file(path)
             except OSError as error:
                 raise KaizenError(
                     f"{path} cannot be read ({error.strerror}); fix or remove it"
                 ) from error
-        return digest.hexdigest()
+            digest.update(canonical_json([file.path, content]).encode() + b"\n")
+            digests.append(content[:16])
+        return f"{digest.hexdigest()} {''.join(digests)}"
 
 
 def _joined(checksums: list[str]) -> str:
     return checksums[0] if len(checksums) == 1 else sha256_text(canonical_json(checksums))
 
 
-def scan(folder: Path, layout: str, prefix: str = "") -> list[os.DirEntry[str]]:
-    """List a folder; every way in which that fails is a KaizenError, which names the layout
-    expected.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-    except FileNotFoundError as error:
-        raise KaizenError(
-            f"{prefix}{folder} does not exist; give the folder that holds {layout}"
-        ) from error
-    except NotADirectoryError as error:
-        raise KaizenError(
-            f"{prefix}{folder} is not a folder; give the folder that holds {layout}"
-        ) from error
-    except PermissionError as error:
-        raise KaizenError(
-            f"{prefix}{folder} cannot be listed ({error.strerror}); make it readable for you"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise KaizenError(
-            f"{prefix}{str(folder)!r} cannot be listed: {error}; fix the path or the disk"
-        ) from error
-    for entry in found:
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError as error:
-            raise KaizenError(
-                f"{folder} holds the name {entry.name!r}, which is not UTF-8; rename it"
-            ) from error
-    return found
-
-
-def subfolders(folder: Path, layout: str) -> set[str]:
-    """The names of a folder's subfolders but the hidden ones."""
-    return {
-        entry.name
-        for entry in scan(folder, layout)
-        if not entry.name.startswith(".") and entry.is_dir()
-    }
-
-
-def image_files(root: Path, folder: str, layout: str) -> list[File]:
-    """All images under ``root/folder``, sorted by path; hidden files and those without an image
-    suffix skipped.
-    """
-    return sorted(_walk(root, folder, layout, ()))
-
-
-def _walk(root: Path, folder: str, layout: str, above: tuple[tuple[int, int], ...]) -> list[File]:
-    """``above`` are the (device, inode) of the folders on the way here."""
-    here = os.stat(root / folder)
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:
-        raise KaizenError(f"{root / folder} is a link to a folder that holds it; remove the link")
-    files: list[File] = []
-    for entry in scan(root / folder, layout):
-        path = f"{folder}/{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            files.extend(_walk(root, path, layout, (*above, identity)))
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            files.append(image_file(root, path))
-    return files
-
-
-def image_file(root: Path, path: str) -> File:
-    """A file's size and time; raises KaizenError where it is absent or not a regular file."""
-    try:
-        status = os.stat(root / path)
-    except OSError as error:
-        raise KaizenError(
-            f"{root / path} cannot be read ({error.strerror}); fix or remove it"
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise KaizenError(f"{root / path} is not a regular file; remove it")
-    return File(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def refuse_empty(root: Path, groups: list[Group], layout: str) -> None:
+def refuse_empty(root: Path, groups: list[Group], layout: str, walk: Walk) -> None:
     """Raise KaizenError where a class (of a domain) has no image in the part that ``groups``
-    list.
+    list, and say what it has instead.
     """
     empty = [group.key for group in groups if not group.files]
     if len(empty) == len(groups):
         folder = root / groups[0].key.split("/")[0]
         raise KaizenError(
-            f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}); expected {layout}"
+            f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}){_instead(walk)}; expected "
+            f"{layout}"
         )
     if empty:
         raise KaizenError(
-            f"{root} has classes without images: {names_text(empty)}; fill or remove them"
+            f"{root} has classes without images: {names_text(empty)}{_instead(walk)}; fill or "
+            "remove them"
         )
 
 
-def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file without those that are blank or start with "#"; raises
-    KaizenError.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise KaizenError(
-            f"{what}{path} cannot be read ({reason}); fix the path or the file"
-        ) from error
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def chosen_classes(
-    found: Collection[str], wanted: list[str] | str | None, where: Path
-) -> list[str]:
-    """The sorted classes of ``found`` that ``dataset.classes`` names: all where it is None.
-
-    A text is the name of a list in class_lists/ or the path of a text file with one class a line.
-    Raises KaizenError where the list is empty, or names a class twice or one that ``where`` lacks.
-    """
-    if wanted is None:
-        return sorted(found)
-    names = _class_list(wanted) if isinstance(wanted, str) else wanted
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
-        problem = f"names {names_text(twice)} twice" if twice else "names no class"
-        raise KaizenError(
-            f"dataset.classes: the list {problem}; name each class once, or set it to null for all"
-        )
-    missing = sorted(set(names) - set(found))
-    if missing:
-        raise KaizenError(
-            f"dataset.classes: {names_text(missing)} not found in {where}; fix the list or add "
-            "the folders"
-        )
-    return sorted(names)
-
-
-def _class_list(name: str) -> list[str]:
-    packaged = resources.files("kaizen.data.sources") / "class_lists"
-    known = sorted(file.name.removesuffix(".txt") for file in packaged.iterdir())
-    if name in known:
-        with resources.as_file(packaged / f"{name}.txt") as file:
-            return read_lines(file, "dataset.classes: ")
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise KaizenError(
-            f"dataset.classes: {name!r} is neither a list that comes with Kaizen "
-            f"({', '.join(known)}) nor a text file; "
-            "fix it"
-        )
-    return read_lines(path, "dataset.classes: ")
+def _instead(walk: Walk) -> str:
+    found = ", ".join(f"{entry['count']} {entry['what']}" for entry in walk.summary())
+    return f" (left out: {found})" if found else ""

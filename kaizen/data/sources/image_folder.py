@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kaizen.data.sources.base import Part, names_text
-from kaizen.data.sources.files import (
-    FileSource,
-    Group,
-    chosen_classes,
-    image_files,
-    refuse_empty,
-    scan,
-    subfolders,
-)
+from kaizen.data.sources.files import FileSource, Group
+from kaizen.data.sources.names import alike_text, chosen_classes, refuse_alike
+from kaizen.data.sources.walk import Walk, scan, subfolders
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
@@ -21,8 +16,8 @@ from kaizen.params import DatasetParams
 class ImageFolder(FileSource):
     """A folder of image files; classes are the sorted names of train's subfolders, or some of them.
 
-    Files whose name starts with a dot or has no image suffix are skipped; folders inside a
-    class are walked. Symbolic links are followed.
+    Folders inside a class are walked, symbolic links followed. What is hidden, belongs to a network
+    drive or desktop, or is no image, is left out and counted (`found`).
     """
 
     name = "image_folder"
@@ -45,20 +40,12 @@ class ImageFolder(FileSource):
         """The names of train's subfolders, sorted by code point."""
         return list(self._classes)
 
-    def groups(self, part: Part) -> list[Group]:
-        """The files of each class; raises KaizenError on an empty class."""
+    def groups(self, part: Part, walk: Walk) -> list[Group]:
+        """The files of each class."""
         folder = self._folders[part]
-        groups = [
-            Group(
-                f"{folder}/{name}",
-                label,
-                0,
-                image_files(self.root, f"{folder}/{name}", self.layout),
-            )
-            for label, name in enumerate(self._classes)
-        ]
-        refuse_empty(self.root, groups, self.layout)
-        return groups
+        walk.outside(folder)
+        keys = [f"{folder}/{name}" for name in self._classes]
+        return [Group(key, label, 0, walk.images(key)) for label, key in enumerate(keys)]
 
 
 def train_and_test(root: Path, layout: str) -> dict[Part, str]:
@@ -78,6 +65,11 @@ def train_and_test(root: Path, layout: str) -> dict[Part, str]:
             f"dataset.path: {root} has both `test` and `val`, and only one can be the test part; "
             "rename the other"
         )
+    if os.path.realpath(root / "train") == os.path.realpath(root / held_out[0]):
+        raise KaizenError(
+            f"dataset.path: {root / held_out[0]} is the same folder as {root / 'train'} (a link), "
+            "and what was trained on cannot be the test part; put other images there"
+        )
     return {"train": "train", "test": held_out[0]}
 
 
@@ -90,6 +82,7 @@ def class_folders(
     train, test = (subfolders(root / folder, layout) for folder in folders.values())
     if not train:
         raise KaizenError(f"{root / folders['train']} holds no class folders; expected {layout}")
+    _refuse_alike_parts(root, folders, train, test)
     classes = chosen_classes(train | test, wanted, root)
     problems = [
         f"only in {folder}: {names_text(only)}"
@@ -106,3 +99,18 @@ def class_folders(
             f"({'; '.join(problems)}); both need the same"
         )
     return classes
+
+
+def _refuse_alike_parts(
+    root: Path, folders: dict[Part, str], train: set[str], test: set[str]
+) -> None:
+    """Raise KaizenError where names look alike within a part, or differ between them only so."""
+    for folder, names in zip(folders.values(), (train, test), strict=True):
+        refuse_alike(names, root / folder)
+    alike = alike_text(sorted(test - train), train - test)
+    if alike:
+        raise KaizenError(
+            f"dataset.path: the class folders of {root / folders['train']} and "
+            f"{root / folders['test']} differ in characters that look alike: in "
+            f"{folders['test']} {alike} in {folders['train']}; rename one"
+        )

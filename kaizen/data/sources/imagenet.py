@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from kaizen.data.sources.base import Part
-from kaizen.data.sources.files import scan
 from kaizen.data.sources.image_folder import ImageFolder
+from kaizen.data.sources.walk import scan, subfolders
 from kaizen.errors import KaizenError
 
 
@@ -28,7 +28,7 @@ class ImageNet(ImageFolder):
                 raise KaizenError(
                     f"dataset.path: {self.root} has no folder `{folder}`; expected {self.layout}"
                 )
-        if not any(entry.is_dir() for entry in scan(self.root / "val", self.layout)):
+        if not subfolders(self.root / "val", self.layout):
             raise KaizenError(
                 f"dataset.path: {self.root / 'val'} has no class folders; sort the validation "
                 "images into "

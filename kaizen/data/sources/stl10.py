@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.archive import (
     UNLABELLED_IMAGES,
     Archive,
@@ -18,7 +19,7 @@ from kaizen.data.sources.archive import (
     member,
     verify_file,
 )
-from kaizen.data.sources.base import PARTS, UNLABELLED
+from kaizen.data.sources.base import PARTS, Looks
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
@@ -59,6 +60,11 @@ class STL10(ArchiveSource):
     def classes(self) -> list[str]:
         """The published names in label order."""
         return ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """As published."""
+        count = 113_000 if self.unlabelled else 13_000
+        return Looks(count, count, (_SIDE, _SIDE), (_SIDE, _SIDE), count, "all of them")
 
     def verify(self, cache: Path | None) -> None:
         """Raise KaizenError where the folder's files, or else the archive, are not as published."""

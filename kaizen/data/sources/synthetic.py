@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.sources.base import PARTS, Part, Row, Source
+from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import DatasetParams
 
@@ -57,6 +57,17 @@ class Synthetic(Source):
             for number in range(count)
         ]
 
+    def train_counts(self) -> list[int]:
+        """As many of each class as the parameters say."""
+        return [self.params.train] * self.params.classes
+
+    def looks(self, most: int, decoded: int) -> Looks:
+        """As the parameters say."""
+        count = self.params.classes * (self.params.train + self.params.test)
+        side = (self.params.size, self.params.size)
+        colour = count if self.params.channels == 3 else 0
+        return Looks(count, count, side, side, colour, "all of them" if colour else None)
+
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [size, size, channels]."""
         size, channels = self.params.size, self.params.channels
@@ -65,7 +76,8 @@ class Synthetic(Source):
         )
         cell = np.arange(size) * _CELLS // size
         noise = self._bytes(size * size * channels, "noise", row.path).reshape(size, size, channels)
-        return ((pattern[cell[:, None], cell].astype(np.uint16) + noise) >> 1).astype(np.uint8)
+        mixed: np.ndarray = (pattern[cell[:, None], cell].astype(np.uint16) + noise) >> 1
+        return mixed.astype(np.uint8)
 
     def _count(self, part: Part) -> int:
         return self.params.train if part == "train" else self.params.test

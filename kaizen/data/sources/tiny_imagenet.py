@@ -5,17 +5,9 @@ the test part.
 from __future__ import annotations
 
 from kaizen.data.sources.base import Part, names_text
-from kaizen.data.sources.files import (
-    File,
-    FileSource,
-    Group,
-    chosen_classes,
-    image_file,
-    image_files,
-    read_lines,
-    refuse_empty,
-    subfolders,
-)
+from kaizen.data.sources.files import FileSource, Group
+from kaizen.data.sources.names import chosen_classes, read_lines
+from kaizen.data.sources.walk import File, Walk, image_file, scan, subfolders
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
@@ -43,6 +35,7 @@ class TinyImageNet(FileSource):
         if missing or not ids:
             problem = f"names {names_text(missing)}, which train/ lacks" if missing else "is empty"
             raise KaizenError(f"{self.root / _WORDNET_IDS} {problem}; unpack the archive again")
+        self._ids = sorted(ids)
         self._classes = chosen_classes(ids, dataset.classes, self.root / _WORDNET_IDS)
 
     @property
@@ -50,27 +43,44 @@ class TinyImageNet(FileSource):
         """WordNet ids, sorted."""
         return list(self._classes)
 
-    def groups(self, part: Part) -> list[Group]:
+    def groups(self, part: Part, walk: Walk) -> list[Group]:
         """The files of each class; those of the validation part as val_annotations.txt assigns
-        them.
+        them, or as they lie in class folders, into which many sort them.
         """
-        if part == "train":
-            files = {
-                name: image_files(self.root, f"train/{name}", self.layout) for name in self._classes
-            }
-        else:
-            files = self._annotated()
         folder = "train" if part == "train" else "val"
-        groups = [
+        if part == "train" or self._sorted():
+            walk.outside(folder)
+            files = {name: walk.images(f"{folder}/{name}") for name in self._classes}
+        else:
+            files = self._annotated(walk)
+        return [
             Group(f"{folder}/{name}", label, 0, files[name])
             for label, name in enumerate(self._classes)
         ]
-        refuse_empty(self.root, groups, self.layout)
-        return groups
 
-    def _annotated(self) -> dict[str, list[File]]:
+    def _sorted(self) -> bool:
+        """Whether the validation images lie in class folders; raises KaizenError where only some
+        do, or both ways are there.
+        """
+        val = self.root / "val"
+        folders = subfolders(val, self.layout)
+        sorted_in = folders & set(self._ids)
+        if not sorted_in:
+            return False
+        left = "images" in folders and any(scan(val / "images", self.layout))
+        missing = sorted(set(self._classes) - sorted_in)
+        if left or missing:
+            problem = "images in val/images too" if left else f"no folder {names_text(missing)}"
+            raise KaizenError(
+                f"{val} has class folders, and {problem}; sort all of its images into "
+                f"val/<WordNet id>/, or unpack the archive again for {self.layout}"
+            )
+        return True
+
+    def _annotated(self, walk: Walk) -> dict[str, list[File]]:
         """Lines hold file name, WordNet id and a bounding box, separated by tabs."""
         files: dict[str, list[File]] = {name: [] for name in self._classes}
+        listed: set[str] = set()
         path = self.root / _ANNOTATIONS
         for number, line in enumerate(read_lines(path, "dataset.path: "), start=1):
             name, _, rest = line.partition("\t")
@@ -82,4 +92,8 @@ class TinyImageNet(FileSource):
                 )
             if wordnet_id in files:
                 files[wordnet_id].append(image_file(self.root, f"val/images/{name}"))
+            listed.add(name)
+        for entry in scan(path.parent / "images", self.layout):
+            if entry.name not in listed and not entry.name.startswith("."):
+                walk.skip(f"images that {path.name} does not list", f"val/images/{entry.name}")
         return {name: sorted(found) for name, found in files.items()}

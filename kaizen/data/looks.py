@@ -1,0 +1,90 @@
+"""What a dataset's images look like and what the network will see of them, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kaizen.data.sources.base import PARTS, Looks, Source
+from kaizen.errors import KaizenError
+from kaizen.params import InputParams
+
+# So many images, evenly spaced, are looked at: headers, and of fewer the pixels.
+SEEN, DECODED = 200, 16
+# A mean this far from the images' own is another dataset's.
+_FAR = 0.1
+
+
+def refuse_loss_of_colour(source: Source, image: InputParams) -> None:
+    """Raise KaizenError where colour images would become grey and ``image.drop_colour`` does not
+    ask for it.
+    """
+    if image.channels != 1 or image.drop_colour:
+        return
+    looks = source.looks(SEEN, DECODED)
+    if looks is None or looks.coloured is None:
+        return
+    values = ""
+    if looks.mean:
+        values = f" (here about {_list(looks.mean)} and {_list(looks.std)})"
+    raise KaizenError(
+        f"image.channels: 1, but images are in colour (such as {looks.coloured}), and the network "
+        "would see them in grey; set image.channels: 3 with three values each in image.mean and "
+        f"image.std{values}, or image.drop_colour: true if grey is meant"
+    )
+
+
+def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
+    """Lines that tell what the images are, what the network will see, what was left out of them
+    and what stands there twice (``found``: `Source.found`).
+    """
+    looks = source.looks(SEEN, DECODED)
+    lines = [] if looks is None else [f"{_images(looks)} -> {_network(looks, image)}"]
+    if looks is not None and len(looks.mean) == image.channels:
+        far = [abs(a - b) > _FAR for a, b in zip(looks.mean, image.mean, strict=True)]
+        if any(far):
+            lines.append(
+                f"image.mean: {_list(image.mean)} is far from these images'; set image.mean: "
+                f"{_list(looks.mean)} and image.std: {_list(looks.std)}"
+            )
+    for part in PARTS:
+        for entry in found.get("skipped", {}).get(part, []):
+            lines.append(
+                f"left out of {part}: {entry['count']} {entry['what']}, the first {entry['first']}"
+            )
+    for entry in found.get("copies", []):
+        lines.append(f"copies: {entry['count']} {entry['what']}, such as {entry['first']}")
+    return lines
+
+
+def _images(looks: Looks) -> str:
+    grey = looks.seen - looks.colour
+    kinds = [f"{looks.colour} RGB"] if looks.colour else []
+    kinds += [f"{grey} greyscale"] if grey else []
+    if len(kinds) == 1:
+        kinds = [kinds[0].replace(f"{looks.seen} ", "")]
+    seen = "" if looks.seen == looks.images else f" ({looks.seen} looked at)"
+    pixels = " x ".join(_range(side) for side in (looks.height, looks.width))
+    mean = f", mean {_list(looks.mean)}, std {_list(looks.std)}" if looks.mean else ""
+    only = ", grey in all that were decoded" if looks.colour and looks.coloured is None else ""
+    return f"{looks.images} images{seen}: {' and '.join(kinds)}, {pixels} px{mean}{only}"
+
+
+def _network(looks: Looks, image: InputParams) -> str:
+    kind = "RGB" if image.channels == 3 else "greyscale"
+    loaded = f", from {image.load_size} x {image.load_size}" if image.load_size else ""
+    same = looks.height[0] == looks.height[1] and looks.width[0] == looks.width[1]
+    if image.load_size is None and not same:
+        loaded = ", but image.load_size: null takes images of one size only"
+    return (
+        f"{image.size} x {image.size} {kind}{loaded}, normalised by mean {_list(image.mean)}, "
+        f"std {_list(image.std)}"
+    )
+
+
+def _range(side: Sequence[int]) -> str:
+    return str(side[0]) if side[0] == side[1] else f"{side[0]}–{side[1]}"
+
+
+def _list(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.3g}' for value in values)}]"

@@ -1,0 +1,35 @@
+"""Counting what a step trains on: the rows of its shards and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kaizen.training.facts import StepFacts
+from kaizen.views.decode import selected_labels
+
+
+def step_facts(
+    tasks: Sequence[Path],
+    replay: Sequence[Path],
+    fraction: float,
+    batch_sizes: tuple[int, int],
+    batches: int,
+    lr: float,
+) -> StepFacts:
+    """The facts of a step on the shards ``tasks`` and ``replay``; reads their labels only."""
+    whole = [len(selected_labels(path)) for path in tasks]
+    labels = np.concatenate([selected_labels(path, fraction) for path in tasks])
+    old = np.concatenate([np.empty(0, np.int64), *(selected_labels(path) for path in replay)])
+    return StepFacts(
+        len(labels),
+        sum(whole),
+        int((labels >= 0).sum()),
+        len(old),
+        int((old >= 0).sum()),
+        *batch_sizes,
+        batches,
+        lr,
+    )
