@@ -14,6 +14,9 @@ from kaizen.params.scalars import agreed_scalar
 
 # The file that says what is wanted.
 PARAMS = "params.yaml"
+# What a file may come to; those of the largest grids have a hundredth.
+_MOST_VALUES = 200_000
+_MOST_DEPTH = 50
 
 _MOST_VALUES = 200_000
 _MOST_DEPTH = 50

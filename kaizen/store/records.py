@@ -199,8 +199,9 @@ def file_name(name: Any) -> str:
     """The name of a file in a node, if it lies in the folder that it is put into; raises ValueError
     or TypeError.
     """
-    if len(_text(name)) > _LONGEST_NAME or printable(name) != name or "\\" in name:
-        raise ValueError(f"{name!r:.80} is no name of a file")
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise ValueError(f"{name!r:.80} leads out of its folder")
-    return str(name)
+    text = _text(name)
+    if len(text) > _LONGEST_NAME or printable(text) != text or "\\" in text:
+        raise ValueError(f"{text!r:.80} is no name of a file")
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError(f"{text!r:.80} leads out of its folder")
+    return text
