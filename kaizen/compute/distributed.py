@@ -39,8 +39,7 @@ def process_group(device: str) -> Iterator[None]:
         if wanted > there:
             raise KaizenError(
                 f"runtime.processes: {wanted} processes need a GPU each, and this machine has "
-                f"{there}; set it to "
-                f"{there}, or train.device to cpu"
+                f"{there}; set it to {there}, or train.device to cpu"
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
@@ -167,9 +166,8 @@ def check_agreement(digest: str, where: str) -> None:
     if others:
         raise NodeFailed(
             f"{where}: process {', '.join(others)} (from 0) has other weights than process 0; the "
-            "processes must run "
-            "on machines of one kind, with the same torch: the last good state is kept, run again "
-            "on such"
+            "processes must run on machines of one kind, with the same torch: the last good state "
+            "is kept, run again on such"
         )
 
 

@@ -155,8 +155,7 @@ def _tasks_of(
         if label != UNLABELLED and len(members) < len(stream):
             raise KaizenError(
                 f"split.tasks: class {names[label]!r} has {len(members)} {part} images, too few "
-                "for one in each of the "
-                f"{len(stream)} parts of a split by data; lower split.tasks"
+                f"for one in each of the {len(stream)} parts of a split by data; lower split.tasks"
             )
         tasks[members] = deal(len(members), len(stream), seed, part, label)
     return tasks
@@ -202,9 +201,8 @@ def _write(
                 first = next(corrupt for corrupt in skipped if corrupt.row.label == label)
                 raise KaizenError(
                     f"class {names[label]!r} has no readable image left in its {shard.part} part, "
-                    "all were skipped "
-                    f"(the first: {_where(dataset, first)}, {first.reason}); fix its images or "
-                    "remove the class"
+                    f"all were skipped (the first: {_where(dataset, first)}, {first.reason}); fix "
+                    "its images or remove the class"
                 )
     sizes = (
         {"height": [min(heights), max(heights)], "width": [min(widths), max(widths)]}

@@ -52,8 +52,7 @@ def make_stream(split: SplitParams, classes: Sequence[str], domains: Sequence[st
     if sum(split.sizes) > len(classes):
         raise KaizenError(
             f"split.sizes: {list(split.sizes)} takes {sum(split.sizes)} classes, and there are "
-            f"{len(classes)}; "
-            "lower the sizes"
+            f"{len(classes)}; lower the sizes"
         )
     order = _class_order(len(classes), split.seed, split.order)
     ends = np.cumsum(split.sizes).tolist()
@@ -93,8 +92,7 @@ def class_tasks(
         choice = f"{', '.join(divisors[:-1])} or {divisors[-1]}" if len(divisors) > 1 else "1"
         raise KaizenError(
             f"split.tasks: {tasks} does not divide the {num_classes} classes into tasks of equal "
-            f"size; choose {choice} "
-            "(or list unequal split.sizes)"
+            f"size; choose {choice} (or list unequal split.sizes)"
         )
     labels = _class_order(num_classes, seed, order)
     size = num_classes // tasks

@@ -77,10 +77,8 @@ def train_in_processes(
                 reporter.note(line)
             raise NodeFailed(
                 "a process of those that share the step died (torchrun ended with "
-                f"{launcher.returncode}); the lines "
-                "above are the last that they wrote; killed for lack of memory? the same command "
-                "goes on from the last "
-                "saved state"
+                f"{launcher.returncode}); the lines above are the last that they wrote; killed "
+                "for lack of memory? the same command goes on from the last saved state"
             )
     (made,) = result
     return from_dict(Made, made)

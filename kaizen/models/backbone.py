@@ -162,8 +162,7 @@ class TimmBackbone(Backbone):
         except ImportError as error:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} needs the package timm, which cannot be imported "
-                f"({error}); "
-                "pip install timm, or choose another backbone"
+                f"({error}); pip install timm, or choose another backbone"
             ) from error
         if not timm.is_model(name):
             close = difflib.get_close_matches(name, timm.list_models(), n=1)
@@ -188,14 +187,12 @@ class TimmBackbone(Backbone):
         if len(shape) != 2:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} gives {shape[1:]} for an image, not one vector of "
-                "features; "
-                "choose another backbone"
+                "features; choose another backbone"
             )
         if not repeatable:
             raise KaizenError(
                 f"model.backbone: {TIMM}{name} draws random numbers as it trains (dropout), so an "
-                "interrupted step "
-                "would not end as an uninterrupted one; choose another backbone"
+                "interrupted step would not end as an uninterrupted one; choose another backbone"
             )
         self.feature_dim = shape[1]
 

@@ -121,15 +121,13 @@ def load_weights(
                 continue
             raise KaizenError(
                 f"{source} lacks the tensor {name}; it was made with other model parameters or is "
-                "damaged; "
-                "delete its folder and run again"
+                "damaged; delete its folder and run again"
             )
         if tensors[name].shape != value.shape:
             raise KaizenError(
                 f"{source}: tensor {name} has shape {tuple(tensors[name].shape)}, but the "
-                "parameters make it "
-                f"{tuple(value.shape)}; it was made with other model parameters; delete its folder "
-                "and run again"
+                f"parameters make it {tuple(value.shape)}; it was made with other model "
+                "parameters; delete its folder and run again"
             )
     with torch.no_grad():
         for name, value in state.items():

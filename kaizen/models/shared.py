@@ -63,9 +63,8 @@ def share_statistics(module: nn.Module) -> None:
         module.__class__ = SharedBatchNormAct
     elif hasattr(module, "running_var"):
         raise KaizenError(
-            f"runtime.processes: the backbone's {kind.__name__} takes statistics of the batch in a "
-            "way that "
-            "several processes cannot share; set it to 1 or choose another backbone"
+            f"runtime.processes: the backbone's {kind.__name__} takes statistics of the batch in "
+            "a way that several processes cannot share; set it to 1 or choose another backbone"
         )
 
 

@@ -124,9 +124,8 @@ class Params:
     train: TrainParams = section(TrainParams)
     per_method: dict[str, dict[str, Any]] = doc(
         {},
-        "what an SSL method has otherwise: by its name, sections augment, distill, model and train "
-        "to lay over the "
-        "common ones",
+        "what an SSL method has otherwise: by its name, sections augment, distill, model and "
+        "train to lay over the common ones",
     )
     evaluation: EvaluationParams = section(EvaluationParams)
     report: ReportParams = section(ReportParams)

@@ -48,8 +48,7 @@ class DatasetParams:
     path: str | None = doc(
         None,
         "folder of the images, laid out as docs/data.md says; cifar10, cifar100, stl10: the "
-        "archive or its folder, "
-        "null: downloaded",
+        "archive or its folder, null: downloaded",
     )
     classes: list[str] | str | None = doc(
         None,
@@ -142,10 +141,8 @@ class ReplayParams:
     policy: PolicyName = doc(
         "first_n",
         "which images: the first of each class in dataset order (the reference, fidelity.md §7), "
-        "random ones of each "
-        "class, a random sample of the stream, or of each class those whose mean feature follows "
-        "the class mean; "
-        "files of kaizen/data/replay/",
+        "random ones of each class, a random sample of the stream, or of each class those whose "
+        "mean feature follows the class mean; files of kaizen/data/replay/",
     )
     proportion: list[Probability] | None = doc(
         [0.1], "sizes to try: shares of each class of the earlier tasks"

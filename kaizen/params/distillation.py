@@ -49,8 +49,7 @@ class FeatureDistillParams:
     distiller: DistillerName = doc(
         "auto",
         "the loss between prediction and frozen projection, a file of kaizen/distill/; auto: the "
-        "SSL method's own "
-        "(kaizen/params/registry.py)",
+        "SSL method's own (kaizen/params/registry.py)",
     )
     weight: NonNegative | None = doc(
         None, "lambda_f; null: the distiller's own (kaizen/params/registry.py)"

@@ -34,8 +34,7 @@ class NetworkParams:
     backbone: BackboneName = doc(
         "small_resnet",
         "the feature extractor: small_resnet, resnet18, resnet50, or timm/ and the name of any "
-        "model of the package "
-        "timm (pip install timm), always without pretrained weights",
+        "model of the package timm (pip install timm), always without pretrained weights",
     )
     width: Annotated[int, Field(ge=4, le=256)] = doc(
         16, "small_resnet: channels of the first stage (features: 4 x width)"

@@ -21,9 +21,8 @@ from kaizen.store.records import RECORD
 
 _KEY = re.compile(rf"(?:(?:{'|'.join(Kind)})/)?[0-9a-f]{{3,32}}")
 _ASK = (
-    f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the beginning "
-    "of one, or a number "
-    f"as in {METRICS}:simclr.kaizen.CA"
+    f"ask about a file or folder of {MANIFEST}, a path in the store, a node's key or the "
+    f"beginning of one, or a number as in {METRICS}:simclr.kaizen.CA"
 )
 
 
@@ -113,8 +112,7 @@ def _of_key(text: str, known: Known) -> Subject | None:
 def _no_subject(text: str, known: Known) -> str:
     if not known.files and not (known.root / MANIFEST).is_file():
         missing = (
-            f"there is no {MANIFEST} here (`dvc pull` brings what was published, "
-            "`snakemake` "
+            f"there is no {MANIFEST} here (`dvc pull` brings what was published, `snakemake` "
             "makes it)"
         )
         return f"{text} is not known: {missing}; {_ASK}"

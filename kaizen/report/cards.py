@@ -145,8 +145,7 @@ def _model_card(
             else "one after the other, "
         )
         + f"with the self-supervised method {method_label(run.point.method)} and the variant "
-        f"*{plain(variant)}*, "
-        f"seed {run.point.seed}.\n",
+        f"*{plain(variant)}*, seed {run.point.seed}.\n",
         "Intended use and limits": _LIMITS,
         "How it was trained": bullets(_facts(run, last, facts, checkpoint)),
         "Training data": _training_data(steps, facts, stream)

@@ -29,18 +29,16 @@ _CAPTIONS = {
     "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay "
     "memory.",
     "confusion_matrix": "What the classifier takes the images of each class (a row) for after the "
-    "last step, in "
-    "percent of the class; classes in the order of the stream, lines between the tasks. A dark "
-    "column is a class that "
-    "others are mistaken for: where the classifier forgets, those of the last task. With many "
-    "classes the colours "
-    "follow the square root of the share, so that errors spread over them show.",
+    "last step, in percent of the class; classes in the order of the stream, "
+    "lines between the tasks. A dark column is a class that others are "
+    "mistaken for: where the classifier forgets, those of the last task. With "
+    "many classes the colours follow the square root of the share, so that "
+    "errors spread over them show.",
     "loss_terms": "The terms of the loss during training, each the mean of an epoch and without "
-    "its weight; tasks one "
-    "after the other, one seed per variant. Terms that a variant does not have are left out; step "
-    "0, which has no "
-    "step before it to distil from, is the same for all. Joint training has no stream and "
-    "is not shown. Terms that span magnitudes have a logarithmic axis.",
+    "its weight; tasks one after the other, one seed per variant. Terms that a "
+    "variant does not have are left out; step 0, which has no step before it to "
+    "distil from, is the same for all. Joint training has no stream and is not "
+    "shown. Terms that span magnitudes have a logarithmic axis.",
 }
 
 _HOW_TO_READ = """\
@@ -143,8 +141,7 @@ def _differences(series: Sequence[Series], seeds: int) -> str:
     table = differences_markdown(series)
     paired = (
         "mean ± 95 % interval of the differences at the same seed, bold where it excludes 0; in "
-        "brackets in how many "
-        "seeds Kaizen is better (F: lower)"
+        "brackets in how many seeds Kaizen is better (F: lower)"
         if seeds > 1
         else "one seed, so without an interval"
     )

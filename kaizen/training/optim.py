@@ -116,9 +116,8 @@ class SGD:
                 )
                 raise KaizenError(
                     f"resume state: momentum buffer {key} is {value.dtype} {tuple(value.shape)} "
-                    "but the "
-                    f"parameter is {kind}; the state belongs to another model: delete it and run "
-                    "again"
+                    f"but the parameter is {kind}; the state belongs to another model: delete it "
+                    "and run again"
                 )
             buffers[key] = torch.zeros_like(parameter, requires_grad=False).copy_(value)
         self._buffers = buffers

@@ -179,8 +179,7 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
     if data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "
-            f"{data.rows} images; lower it, "
-            "or raise train.batch_size or train.data_fraction"
+            f"{data.rows} images; lower it, or raise train.batch_size or train.data_fraction"
         )
     return data
 

@@ -152,9 +152,8 @@ _FULL = (
     "larger disk"
 )
 _READ_ONLY = (
-    "Read-only file system; the file system is read-only: make it writable, or (for the store) set "
-    "KAIZEN_STORE to "
-    "another"
+    "Read-only file system; the file system is read-only: make it writable, or (for the store) "
+    "set KAIZEN_STORE to another"
 )
 _NO_LOG = "the log cannot be written (No space left on device) and ends here"
 _FULL_DISK = [
@@ -298,8 +297,7 @@ _MACHINE = [
         "a snakemake that was killed has left its lock",
         "what its jobs had not saved",
         "the remaining lock was likely caused by a kill signal or a power loss. It can be removed "
-        "with the --unlock "
-        "argument.",
+        "with the --unlock argument.",
         1,
     ),
     Fault("Machine", "two snakemakes in two checkouts with one store", NOTHING, "", 0),

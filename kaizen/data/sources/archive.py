@@ -194,9 +194,8 @@ def download(archive: Archive, folder: Path, wanted: Path | None) -> Path:
         f"{absent}downloading {archive.url} ({archive.megabytes} MB) to {target}", file=sys.stderr
     )
     by_hand = (
-        f"fetch it by hand, as with `curl -L -o {target} {archive.url}`, or set "
-        "dataset.path "
-        "to where it is"
+        f"fetch it by hand, as with `curl -L -o {target} {archive.url}`, or set dataset.path to "
+        "where it is"
     )
     with atomic_path(target) as temporary:
         with open(temporary, "wb") as file:

@@ -95,8 +95,7 @@ def class_folders(
     if problems:
         raise KaizenError(
             f"dataset.path: the class folders of {root / folders['train']} and "
-            f"{root / folders['test']} differ "
-            f"({'; '.join(problems)}); both need the same"
+            f"{root / folders['test']} differ ({'; '.join(problems)}); both need the same"
         )
     return classes
 

@@ -31,8 +31,7 @@ class ImageNet(ImageFolder):
         if not subfolders(self.root / "val", self.layout):
             raise KaizenError(
                 f"dataset.path: {self.root / 'val'} has no class folders; sort the validation "
-                "images into "
-                "val/<WordNet id>/ first, by ILSVRC2012_validation_ground_truth.txt of the "
-                "development kit"
+                "images into val/<WordNet id>/ first, by ILSVRC2012_validation_ground_truth.txt "
+                "of the development kit"
             )
         return {"train": "train", "test": "val"}

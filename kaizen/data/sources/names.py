@@ -108,7 +108,6 @@ def _class_list(name: str) -> list[str]:
     if not path.is_file():
         raise KaizenError(
             f"dataset.classes: {name!r} is neither a list that comes with Kaizen "
-            f"({', '.join(known)}) nor a text file; "
-            "fix it"
+            f"({', '.join(known)}) nor a text file; fix it"
         )
     return read_lines(path, "dataset.classes: ")
