@@ -53,8 +53,8 @@ def cancel(store: Store, checkout: Path) -> tuple[list[QueuedJob], list[Making]]
     if living:
         raise KaizenError(
             f"a snakemake works in {checkout} ({', '.join(living)}): stop it with Ctrl-C, which "
-            "ends its jobs; if it "
-            f"is on another host and gone, remove its file under {workflows_folder(checkout)}"
+            "ends its jobs; if it is on another host and gone, remove its file under "
+            f"{workflows_folder(checkout)}"
         )
     jobs = slurm_jobs(checkout)
     cancel_slurm_jobs(jobs)

@@ -19,6 +19,11 @@ in them is a matter of the source; Kaizen knows nothing of it and changes nothin
 and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
 """  # noqa: E501
 
+_MAKING = (
+    "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the raw "
+    "data's checksums and the command that makes it again. How its images were read and "
+    "labelled:\n\n"
+)
 _READING = """\
 The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's bytes, or pixels:
 
@@ -90,8 +95,8 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
             "lrrrrr",
         ),
         "Checksums": "SHA-256 of each shard's content (all columns in row order, whatever the "
-        "compression), as its "
-        "footer has it too:\n\n"
+        "compression), as its footer has it too:\n"
+        "\n"
         + table(
             ["Shard", "SHA-256 of its content"],
             [
@@ -101,12 +106,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
             ],
             "l",
         ),
-        "How it was "
-        "made": "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked "
-        "for, the "
-        "raw data's checksums and the command that makes it again. How its images were read and "
-        "labelled:\n\n"
-        f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
+        "How it was made": _MAKING + f"```yaml\n{nested_lines(as_json(spec.data))}```\n",
         "How to read it": _READING,
     }
     head = f"# Data card: {plain(stream['dataset'])}, a stream of {len(tasks)} tasks\n"

@@ -159,8 +159,8 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
     """
     if not runs:
         raise KaizenError(
-            "the summary has no runs; give grid.methods, grid.variants and grid.seeds at least one "
-            "value each"
+            "the summary has no runs; give grid.methods, grid.variants and grid.seeds at least "
+            "one value each"
         )
     by_reference = _unique({(r.method, r.seed): r for r in references}, references, "reference")
     unique = _unique({r.point: r for r in runs}, runs, "run")
@@ -218,8 +218,8 @@ def _unique(by_identity: dict[Any, Any], items: Sequence[Any], what: str) -> dic
     if len(by_identity) < len(items):
         raise KaizenError(
             f"{len(items) - len(by_identity)} {what}s of the summary appear twice (same method, "
-            "variant, replay size "
-            "and seed); list each variant, size and seed once under `grid` and `replay`"
+            "variant, replay size and seed); list each variant, size and seed once under `grid` "
+            "and `replay`"
         )
     return by_identity
 

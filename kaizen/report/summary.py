@@ -20,12 +20,12 @@ from kaizen.report.series import Series, group
 _CAPTIONS = {
     "accuracy_bars": "Continual accuracy (over the whole stream) and final accuracy (after its "
     "last task).",
-    "per_task_heatmap": "Accuracy on each task after each step. Read downwards, a column shows how "
-    "a task "
-    "is forgotten; the diagonal is each task just after it was learnt.",
-    "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, as "
-    "there are more and "
-    "more classes to tell apart; the slower the better.",
+    "per_task_heatmap": "Accuracy on each task after each step. Read downwards, a column shows "
+    "how a task is forgotten; the diagonal is each task just after it was "
+    "learnt.",
+    "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, "
+    "as there are more and more classes to tell apart; the slower the "
+    "better.",
     "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay "
     "memory.",
     "confusion_matrix": "What the classifier takes the images of each class (a row) for after the "

@@ -38,8 +38,8 @@ def make_replay(
         )
     if task < 1:
         raise KaizenError(
-            f"a replay shard holds earlier tasks' images, and task {task} has none; ask for task 1 "
-            "or later"
+            f"a replay shard holds earlier tasks' images, and task {task} has none; ask for task "
+            "1 or later"
         )
     sources = [shard_info(shards / shard_file(earlier, "train")) for earlier in range(task)]
     choose: Policy = registry.load(registry.REPLAY_POLICIES[policy].target)
