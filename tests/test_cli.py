@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 from project import REPOSITORY, Project, make_project
 
+from kaizen.files import read_json
+
 HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "matplotlib", "snakemake", "dvc", "rich")
 
 
@@ -96,8 +98,9 @@ def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
 ) -> None:
     from kaizen.jobs import workflow
     from kaizen.params.validation import load_params
+    from kaizen.store import arguments
 
-    monkeypatch.setattr(workflow, "MAX_ARGUMENT", 100)
+    monkeypatch.setattr(arguments, "MAX_ARGUMENT", 100)
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.chdir(project.root)
     planned = workflow.Workflow.from_params(load_params(project.params), project.root)
@@ -110,6 +113,32 @@ def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
         "kind": "shards",
         "key": node.key,
     }
+
+
+def test_parameters_too_long_for_a_command_line_are_published_through_a_file(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes 128 KiB per argument; these are 200 KiB of variants that the grid does not ask
+    for.
+    """
+    from kaizen.jobs.workflow import Workflow
+    from kaizen.params.validation import load_params
+
+    switches = {"feature_distill": True, "classifier_distill": False, "replay": True}
+    project.set({f"variants.mine_{number:04d}": switches for number in range(2000)})
+    monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
+    monkeypatch.chdir(project.root)
+    planned = Workflow.from_params(load_params(project.params), project.root)
+    values = planned.values(SimpleNamespace())
+    assert values.startswith(f"@{project.root}/.kaizen/params/")
+    assert Path(values[1:]).stat().st_size > 128 * 1024
+    assert project.kaizen("run").code == 0
+    (project.root / "results/manifest.json").unlink()
+    outcome = project.python("publish", "--marker", "marker.json", "--values", values)
+    assert outcome.code == 0, outcome.output
+    assert read_json(project.root / "marker.json") == {"plan": planned.plan.key}
+    missing = project.kaizen("publish", "--values", "@gone.json")
+    assert missing.code == 2 and "gone.json" in missing.output
 
 
 def run_with(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -186,6 +186,20 @@ def test_the_snakemake_of_a_clusters_job_takes_over_what_the_first_found(
     assert origin.Origin(tmp_path, None).facts == first.facts
 
 
+def test_an_origin_too_long_for_an_environment_variable_goes_through_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux starts no program at all with a variable of more than 128 KiB."""
+    monkeypatch.setattr(sys, "argv", ["/bin/snakemake", "--cores", "all"])
+    monkeypatch.setenv("KAIZEN_ORIGIN", "")
+    first = origin.Origin(tmp_path, None)
+    first.facts["changed"] = [f"kaizen/{number:0100d}.py" for number in range(2000)]
+    first.tell_jobs()
+    subprocess.run(["true"], check=True)
+    monkeypatch.setattr(sys, "argv", ["/x/snakemake/__main__.py", "--target-jobs", "step:key=1"])
+    assert origin.Origin(tmp_path, None).facts == first.facts
+
+
 def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
     nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
     summary = nodes[-1]

@@ -85,6 +85,33 @@ def test_a_class_without_images_has_no_accuracy() -> None:
     )
 
 
+def test_an_image_taken_for_a_class_that_no_task_has_is_shown() -> None:
+    """`split.classes` may leave classes out, for which the classifier has logits all the same."""
+    counts = {(0, 0): 1, (0, 1): 3, (2, 2): 2, (2, 3): 2}
+    run = RunResult(
+        Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.5]]}, [counts]
+    )
+    classes = Classes(("ant", "bee", "cat", "dog"), ((2,), (0,)))
+    axes, rows = drawn([run], classes)
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["cat", "ant", "bee", "dog"]
+    found = {(row["class"], row["predicted_class"]): row["share"] for row in rows}
+    assert found == {
+        ("cat", "cat"): 0.5,
+        ("cat", "dog"): 0.5,
+        ("ant", "ant"): 0.25,
+        ("ant", "bee"): 0.75,
+    }
+    accuracies = {
+        row["class"]: row["accuracy"] for row in per_class_rows(group([run], []), classes)
+    }
+    assert accuracies == {"cat": 0.5, "ant": 0.25}
+    many = Classes(tuple(f"class {label}" for label in range(40)), (tuple(range(35)),))
+    axes, _ = drawn(
+        [RunResult(run.point, run.matrices, [{(label, label + 2): 1 for label in range(35)}])], many
+    )
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0", "none"]
+
+
 def test_the_figure_shows_the_last_step_in_the_order_of_the_stream() -> None:
     runs, _ = grid(("simclr", "byol"), THREE, (0, 1))
     axes, rows = drawn(runs)

@@ -6,10 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from kaizen import files
-from kaizen.errors import KaizenError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
@@ -103,13 +100,3 @@ def open_store(chosen: Path | None = None) -> Store:
     store = Store(chosen.absolute() if chosen else default_store(Path.cwd()))
     store.follow_sharing()
     return store
-
-
-def parse_json(option: str, text: str) -> Any:
-    """Read the value of an option as JSON; raises KaizenError that names the option."""
-    try:
-        return files.parse_json(text)
-    except ValueError as error:
-        raise KaizenError(
-            f"{option} is not JSON ({error}); take it from `kaizen plan --json`"
-        ) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.cli.common import Commands, add_store, open_store, parse_json, workflow_of
+from kaizen.cli.common import Commands, add_store, open_store, workflow_of
 from kaizen.cli.look import print_results
 from kaizen.errors import Interrupted, KaizenError
 
@@ -44,7 +44,9 @@ def add_commands(commands: Commands) -> None:
         help="write this file at the end (used by the Snakefile)",
     )
     sub.add_argument(
-        "--values", metavar="JSON", help="the parameters themselves, instead of --params"
+        "--values",
+        metavar="JSON",
+        help="the parameters themselves, or @FILE that holds them, instead of --params",
     )
     sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
     add_store(sub)
@@ -128,9 +130,10 @@ def _check_device(jobs: Iterable[Job[Any]]) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from kaizen.jobs.workflow import Workflow, write_marker
     from kaizen.params.validation import validate
+    from kaizen.store.arguments import read_argument
 
     if options.values:
-        values = validate(parse_json("--values", options.values), "--values")
+        values = validate(read_argument("--values", options.values), "--values")
         workflow = Workflow.from_params(values, Path.cwd())
         workflow.prepare_store()
     else:
@@ -158,15 +161,14 @@ def _publish_and_show(workflow: Workflow) -> None:
 
 
 def _node(options: argparse.Namespace) -> None:
-    from kaizen.files import read_json, write_json
+    from kaizen.files import write_json
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
     from kaizen.plan.job import read_job
+    from kaizen.store.arguments import read_argument
     from kaizen.training.reporter import reporter
 
-    text: str = options.spec
-    value = read_json(Path(text[1:])) if text.startswith("@") else parse_json("--spec", text)
-    job = read_job(value, "--spec")
+    job = read_job(read_argument("--spec", options.spec), "--spec")
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()

@@ -29,6 +29,7 @@ from kaizen.files import canonical_json
 from kaizen.params.typed import from_dict
 from kaizen.plan.job import Job
 from kaizen.plan.specs import StepSpec
+from kaizen.store.arguments import as_argument
 from kaizen.store.made import Made
 from kaizen.store.scheduler import this_slurm_job
 from kaizen.store.store import Store
@@ -112,7 +113,7 @@ def launch_command(job: Job[StepSpec], store: Path, building: Path) -> list[str]
         *command,
         "--module",
         "kaizen.jobs.worker",
-        canonical_json(job.to_json()),
+        as_argument(canonical_json(job.to_json()), store / ".specs" / f"{job.id.file_name}.json"),
         str(store),
         str(building),
     ]

@@ -19,6 +19,7 @@ from kaizen.jobs.launch import die_with_parent
 from kaizen.jobs.stop import StopRequest
 from kaizen.plan.job import Job, read_job
 from kaizen.plan.specs import StepSpec
+from kaizen.store.arguments import read_argument
 from kaizen.store.locks import Watch
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     into.
     """
     die_with_parent()
-    job: Job[StepSpec] = read_job(json.loads(arguments[0]), "the step")
+    job: Job[StepSpec] = read_job(read_argument("the step", arguments[0]), "the step")
     store, building = Store(Path(arguments[1])), Path(arguments[2])
     stop = StopRequest()
     stop.now_making(job.id.kind)

@@ -20,7 +20,7 @@ from typing import Any
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, write_json, write_text
+from kaizen.files import canonical_json, sha256_text, write_json
 from kaizen.jobs.raw_data import dataset_facts, open_data
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
@@ -33,15 +33,13 @@ from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
+from kaizen.store.arguments import as_argument
 from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
 from kaizen.store.users import register
-
-# Linux takes 128 KiB per argument, and quoting lengthens the text.
-MAX_ARGUMENT = 64 * 1024
 
 # What every rule runs; in no key, so that a new option makes no result again.
 JOB_COMMAND = (
@@ -166,13 +164,8 @@ class Workflow:
         """
         node = self.node(wildcards)
         text = canonical_json(self.job(node).to_json())
-        if len(text) < MAX_ARGUMENT:
-            return text
-        path = self.store.root / ".specs" / f"{node.id.file_name}.json"
         # One that an earlier plan left has the same key, but perhaps another origin.
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-        return f"@{path}"
+        return as_argument(text, self.store.root / ".specs" / f"{node.id.file_name}.json")
 
     def title(self, wildcards: Any) -> str:
         """What a job does, for Snakemake's log."""
@@ -189,8 +182,11 @@ class Workflow:
         return str(self.store.root)
 
     def values(self, wildcards: Any) -> str:
-        """The parameters as canonical JSON, for the job that publishes."""
-        return canonical_json(dataclasses.asdict(self.params))
+        """The parameters as canonical JSON for the job that publishes; where they are long, "@" and
+        a file in this checkout.
+        """
+        text = canonical_json(dataclasses.asdict(self.params))
+        return as_argument(text, self.root / ".kaizen" / "params" / f"{sha256_text(text)}.json")
 
     def marker(self, name: str) -> str:
         """The file, in this checkout, that the job which publishes makes at its end."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
+from kaizen.files import sha256_text
 from kaizen.params import Params
 from kaizen.params.reading import PARAMS
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
@@ -27,6 +28,7 @@ from kaizen.plan.job import Job
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import S, Spec
 from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
+from kaizen.store.arguments import as_argument, read_argument
 from kaizen.store.scheduler import this_slurm_job
 
 # Read by the Snakemake that the cluster's jobs start, which parses the Snakefile again.
@@ -44,12 +46,15 @@ class Origin:
         ``params`` are what the plan was made of; None where it was not made here.
         """
         self.facts = _given() or _facts(root, params)
+        self._root = root
         self._version = functools.cache(installed_version)
         self._modules: dict[str, frozenset[str]] = {}
 
     def tell_jobs(self) -> None:
         """Let the Snakemake that a cluster's job starts find it in its environment."""
-        os.environ[_VARIABLE] = json.dumps(self.facts)
+        text = json.dumps(self.facts)
+        path = self._root / ".kaizen" / "origins" / f"{sha256_text(text)}.json"
+        os.environ[_VARIABLE] = as_argument(text, path)
 
     def job(self, node: Node[S]) -> Job[S]:
         """A node's job, with the ``versions`` of the packages in its key and its ``origin``."""
@@ -82,7 +87,7 @@ def _given() -> dict[str, Any] | None:
     """What the Snakemake that started this one found; None where this is the first."""
     if "--target-jobs" not in sys.argv or _VARIABLE not in os.environ:
         return None
-    facts: dict[str, Any] = json.loads(os.environ[_VARIABLE])
+    facts: dict[str, Any] = read_argument(_VARIABLE, os.environ[_VARIABLE])
     return facts
 
 

@@ -53,8 +53,8 @@ def per_class_rows(series: Sequence[Series], classes: Classes) -> list[Row]:
 
 
 def shares(counts: Counts, order: Sequence[int]) -> np.ndarray:
-    """Row-normalised confusion of the labels ``order``: float64 [K, K], rows true; NaN where no
-    image has the class.
+    """Row-normalised confusion of the labels ``order``, which holds all of ``counts``: float64
+    [K, K], rows true; NaN where no image has the class.
     """
     import numpy as np
 

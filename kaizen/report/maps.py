@@ -69,8 +69,9 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
     """The classifier's confusion after the last step, mean over seeds, each row (a true class)
     adding up to 100 %.
 
-    Classes in the stream's order, tasks apart by lines. The data are the entries that are not 0.
-    None where the confusion is not known.
+    Classes in the stream's order, tasks apart by lines; classes that no task has come last, where
+    an image was taken for one. The data are the entries that are not 0. None where the confusion is
+    not known.
     """
     import numpy as np
 
@@ -78,7 +79,11 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
     if classes is None or not series:
         return None
     first = classes.first_task()
-    order = list(first)
+    last = [run.confusion[-1] for one in series for run in one.runs]
+    order = [
+        *first,
+        *sorted({label for counts in last for pair in counts for label in pair} - {*first}),
+    ]
     means = [
         np.mean([shares(run.confusion[-1], order) for run in one.runs], axis=0) for one in series
     ]
@@ -103,7 +108,7 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
     starts = [
         rank
         for rank, label in enumerate(order)
-        if rank == 0 or first[label] != first[order[rank - 1]]
+        if rank == 0 or first.get(label) != first.get(order[rank - 1])
     ]
     image = None
     for (_, axes), mean in zip(panels, means, strict=True):
@@ -125,7 +130,7 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
         else:
             ends = [*starts[1:], len(order)]
             centres = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
-            tasks = [str(first[order[start]]) for start in starts]
+            tasks = [str(first.get(order[start], "none")) for start in starts]
             axes.set_xticks(centres, tasks, fontsize=8)
             axes.set_yticks(centres, tasks, fontsize=8)
     _colour_bar(figure, image, side, "Share of the true class (%)")
