@@ -113,6 +113,66 @@ def test_where_there_is_no_commit_none_is_made_up(tmp_path: Path, repository: Pa
     assert git.head_commit(repository) is None
 
 
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_was_told_to_pass_over_is_looked_at(repository: Path, mark: str) -> None:
+    path = repository / "kaizen/a.py"
+    run_git(repository, "update-index", mark, "kaizen/a.py")
+    assert git.changed_files(repository, ["kaizen"]) == []
+    path.write_text("2\n")
+    assert run_git(repository, "status", "--porcelain") == ""
+    assert git.changed_files(repository, ["kaizen"]) == ["kaizen/a.py"]
+    path.unlink()
+    gone = [] if mark == "--skip-worktree" else ["kaizen/a.py"]
+    assert git.changed_files(repository, ["kaizen"]) == gone, "a sparse checkout is no change"
+
+
+def test_a_file_of_the_size_and_time_that_git_knows_is_looked_at(repository: Path) -> None:
+    path = repository / "kaizen/a.py"
+    for name, value in (("core.trustctime", "false"), ("core.checkStat", "minimal")):
+        run_git(repository, "config", name, value)
+    os.utime(path, (10**9, 10**9))
+    run_git(repository, "update-index", "--refresh")
+    path.write_text("2\n")
+    os.utime(path, (10**9, 10**9))
+    assert run_git(repository, "status", "--porcelain") == ""
+    assert git.changed_files(repository, ["kaizen"]) == ["kaizen/a.py"]
+
+
+def test_modules_that_git_does_not_know_are_changes(repository: Path, tmp_path: Path) -> None:
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/exclude").write_text("secret*\n__pycache__/\n")
+    run_git(repository, "config", "status.showUntrackedFiles", "no")
+    for name in ("secret.py", "secret_folder/b.py", "new.py", "__pycache__/a.pyc", "secret.txt"):
+        (repository / "kaizen" / name).parent.mkdir(exist_ok=True)
+        (repository / "kaizen" / name).write_text("1\n")
+    expected = ["kaizen/new.py", "kaizen/secret.py", "kaizen/secret_folder/b.py"]
+    assert git.changed_files(repository, ["kaizen"]) == expected
+    # A repository of its own, and a link out of the checkout.
+    (repository / "kaizen/inner").mkdir()
+    (repository / "kaizen/inner/c.py").write_text("1\n")
+    run_git(repository / "kaizen/inner", "init", "--quiet")
+    (tmp_path / "outside.py").write_text("1\n")
+    (repository / "kaizen/link.py").symlink_to(tmp_path / "outside.py")
+    run_git(repository, "add", "kaizen/link.py")
+    run_git(repository, "commit", "--quiet", "--message", "a link")
+    expected = sorted([*expected, "kaizen/inner/c.py", "kaizen/link.py"])
+    assert git.changed_files(repository, ["kaizen"]) == expected
+
+
+def test_what_differs_from_another_commit(repository: Path) -> None:
+    first = run_git(repository, "rev-parse", "HEAD")
+    (repository / "kaizen/b.py").write_text("1\n")
+    (repository / "kaizen/a.py").write_text("2\n")
+    run_git(repository, "add", "-A")
+    run_git(repository, "commit", "--quiet", "--message", "two")
+    assert git.changed_files(repository, ["kaizen"]) == []
+    assert git.changed_files(repository, ["kaizen"], first) == ["kaizen/a.py", "kaizen/b.py"]
+    (repository / "kaizen/a.py").write_text("1\n")
+    assert git.changed_files(repository, ["kaizen"], first) == ["kaizen/b.py"]
+    run_git(repository, "update-index", "--assume-unchanged", "kaizen/a.py")
+    assert git.changed_files(repository, ["kaizen"]) == ["kaizen/a.py"]
+
+
 def test_changed_files_are_those_that_differ_from_the_commit(
     repository: Path, no_git: Callable[[], None]
 ) -> None:
@@ -314,6 +374,52 @@ def test_a_number_leads_to_the_evaluations_that_it_is_the_mean_of(finished: Proj
     assert other == {"path": "tasks.0.train.rows", "value": 24}
     printed = finished.kaizen("explain", "results/metrics.json:simclr.kaizen.CA").output
     assert "they lead to this number" in printed
+
+
+def test_a_step_whose_shards_were_collected_keeps_its_datas_lineage(tmp_path: Path) -> None:
+    """A task appended to the stream leaves step 0 as it was made, from shards that gc removes."""
+    first, second = ["bee", "dog"], ["ant"]
+    project = make_project(tmp_path / "project", {"split": {"classes": [["cat"], first]}})
+    assert project.kaizen("run").code == 0
+    old = explained(project, f"{KAIZEN}/step-00")
+    (lost,) = project.keys("shards")
+    project.set({"split": {"classes": [["cat"], first, second]}})
+    assert project.kaizen("run").code == 0
+    assert project.kaizen("gc", "--delete").code == 0
+    (kept,) = project.keys("shards")
+    assert kept != lost
+
+    found = explained(project, f"{KAIZEN}/step-00")
+    assert found["key"] == old["key"]
+    (then,), (data,) = old["data"], found["data"]
+    assert then["instead_of"] == [] and then["shards"] == f"shards/{lost}"
+    assert (data["source"], data["path"]) == ("image_folder", "images")
+    assert data["shards"] == f"shards/{kept}" and data["instead_of"] == [f"shards/{lost}"]
+    assert then["checksums"].items() <= data["checksums"].items()
+    assert found["wall_time"]["unknown"] == 0
+    printed = project.kaizen("explain", f"{KAIZEN}/step-00").output
+    assert f"shards/{lost}, now gone" in printed
+    # What makes it again is made from those.
+    assert project.kaizen("explain", f"{KAIZEN}/step-01", "--plan", "again.json").code == 0
+    project.store.folder(NodeId.of("step", found["key"])).rename(tmp_path / "old step")
+    assert project.kaizen("run", "--plan", "again.json").code == 0
+    again = project.store.folder(NodeId.of("step", found["key"])) / "model.safetensors"
+    assert again.read_bytes() == (tmp_path / "old step/model.safetensors").read_bytes()
+
+    # Where nothing else tells, its own identities do, and it is said.
+    for kind in ("evaluation", "summary", "reference", "shards", "replay"):
+        shutil.rmtree(project.store.root / kind)
+    for key in project.keys("step"):
+        if key != found["key"]:
+            shutil.rmtree(project.store.folder(NodeId.of("step", key)))
+    shutil.rmtree(project.root / "results")
+    alone = explained(project, f"step/{found['key']}")
+    (data,) = alone["data"]
+    record = project.store.read_record(NodeId.of("step", found["key"]))
+    assert data["source"] is None and data["instead_of"] == []
+    assert data["checksums"] == {"train-00": record.identities["task-00"]}
+    printed = project.kaizen("explain", f"step/{found['key']}").output
+    assert "which is gone" in printed and "KeyError" not in printed
 
 
 def test_an_edited_file_does_not_match(project: Project) -> None:

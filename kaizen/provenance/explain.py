@@ -14,7 +14,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.provenance.again import how_to_make_again
-from kaizen.provenance.git import git, top_of
+from kaizen.provenance.git import changed_files, top_of
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.lineage import Lineage
 from kaizen.provenance.number import explain_number
@@ -76,9 +76,7 @@ def explain(
         "origin": node.origin or None,
         "made": _made(node),
         "parameters": dict(node.record.params),
-        "data": [
-            data_identity(shards) for shards in line.nodes.values() if shards.id.kind is Kind.SHARDS
-        ],
+        "data": _data(line),
         "code": _code(node),
         "environment": dict(node.record.environment),
         "parents": line.tree,
@@ -138,6 +136,20 @@ def _made(node: KnownNode) -> dict[str, Any] | None:
         "seconds": node.seconds,
     }
     return made | {name: node.run_record[name] for name in names if name in node.run_record}
+
+
+def _data(line: Lineage) -> list[dict[str, Any]]:
+    """The raw data of a lineage; also of shards that are gone, as far as is known."""
+    found = []
+    for shards in line.nodes.values():
+        if shards.id.kind is Kind.SHARDS:
+            gone = sorted(str(lost) for lost, other in line.instead.items() if other == shards.id)
+            found.append(data_identity(shards) | {"shards": str(shards.id), "instead_of": gone})
+    for lost, identities in line.gone.items():
+        known = {"sha256": sha256_text(canonical_json(identities)), "checksums": identities}
+        unknown: dict[str, Any] = {"source": None, "path": None, "dvc": None, "instead_of": []}
+        found.append({**unknown, **known, "shards": str(lost)})
+    return found
 
 
 def data_identity(shards: KnownNode) -> dict[str, Any]:
@@ -231,9 +243,12 @@ def _changed_since(node: KnownNode) -> list[str] | None:
     commit, top = node.origin.get("commit"), top_of(ROOT.parent)
     if not isinstance(commit, str) or top is None:
         return None
-    names = git(ROOT.parent, "diff", "--name-only", "--relative", "-z", commit, "--", "kaizen")
+    folder = ROOT.parent.resolve().relative_to(top.resolve())
+    names = changed_files(top, [str(folder / "kaizen")], commit)
     try:
         needed = files_of(node.local.code.modules if node.local else ())
     except ModuleNotFoundError:
         return None
-    return None if names is None else sorted(set(names.split("\0")) & needed)
+    if names is None:
+        return None
+    return sorted({Path(name).relative_to(folder).as_posix() for name in names} & needed)

@@ -14,6 +14,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import printable, read_json
+from kaizen.plan import roles
 from kaizen.plan.job import Local, read_local
 from kaizen.store.layout import MANIFEST, PROVENANCE
 from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
@@ -120,11 +121,41 @@ class Known:
         published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
         return sorted(node for node in stored | published if wanted in ("", node.kind))
 
+    def same_shards(self, record: Record) -> NodeId | None:
+        """Shards, not those that a record names, with the same content in all that its node read of
+        them; None where no such are known.
+
+        A node's key holds what its tasks' shards depend on (`kaizen.plan.data_nodes`), not the key
+        of all shards. So whatever was made from other shards and has the same of it tells.
+        """
+        wanted = read_of_shards(record)
+        if not wanted:
+            return None
+        for other in self.named(""):
+            found = self.node(other)
+            shards = found.record.inputs.get(roles.SHARDS) if found is not None else None
+            if found is None or shards is None or shards == record.inputs.get(roles.SHARDS):
+                continue
+            if wanted.items() <= read_of_shards(found.record).items() and self.node(shards):
+                return shards
+        return None
+
     def _paths(self, node: NodeId, name: str) -> Iterator[Path]:
         yield self.store.folder(node) / name
         for path, file in self._published.get(node.key, []):
             if file == name:
                 yield self.root / path
+
+
+def read_of_shards(record: Record) -> dict[str, str]:
+    """What a node read of its shards: part and task -> what that shard's content depends on."""
+    parts = {"task": "train", "train": "train", "test": "test"}
+    split = {name: name.partition("-") for name in record.identities}
+    return {
+        f"{parts[part]}-{task}": record.identities[name]
+        for name, (part, _, task) in split.items()
+        if part in parts and task.isdecimal()
+    }
 
 
 def _names(folder: Path) -> list[str]:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from kaizen.provenance.known import Known, KnownNode
+from kaizen.plan import roles
+from kaizen.provenance.known import Known, KnownNode, read_of_shards
 from kaizen.store.node_id import Kind, NodeId
 
 
 class Lineage:
-    """A node and all that it was made from, parents before their children."""
+    """A node and all that it was made from, parents before their children.
+
+    ``lost`` are those of which nothing is known. ``instead`` are shards with the same content that
+    stand in for lost ones: lost -> known. After classes were appended, the first tasks' steps are
+    still those that were made from shards which have been collected since.
+    """
 
     def __init__(self, node: KnownNode, known: Known) -> None:
         """Follow the inputs of the records down to the data."""
         self.nodes: dict[str, KnownNode] = {}
         self.lost: list[str] = []
+        self.instead: dict[NodeId, NodeId] = {}
+        # Shards that are gone for good -> what is known of their content by those that read them.
+        self.gone: dict[NodeId, dict[str, str]] = {}
         self._known = known
         self._shown: set[str] = set()
+        node = self._with_shards(node)
         self.tree = self._parents(node)
         self.nodes[node.id.key] = node
+
+    def _with_shards(self, node: KnownNode) -> KnownNode:
+        """A node, with others of the same content where its shards are lost."""
+        lost = node.record.inputs.get(roles.SHARDS)
+        if lost is None or self._known.node(lost) is not None:
+            return node
+        found = self._known.same_shards(node.record)
+        if found is None:
+            self.gone.setdefault(lost, {}).update(read_of_shards(node.record))
+            return node
+        self.instead[lost] = found
+        inputs = {**node.record.inputs, roles.SHARDS: found}
+        return dataclasses.replace(node, record=dataclasses.replace(node.record, inputs=inputs))
 
     def _parents(self, node: KnownNode) -> list[dict[str, Any]]:
         """The tree below a node; the parents of one that was met before are not repeated."""
@@ -36,6 +60,7 @@ class Lineage:
                 "known": False,
                 "parents": [],
             }
+        parent = self._with_shards(parent)
         again = key in self._shown
         self._shown.add(key)
         entry |= {

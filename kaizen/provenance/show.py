@@ -188,9 +188,16 @@ def _made_lines(
 
 def _data_lines(data: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
     for one in data:
+        if one["source"] is None:
+            what = f"{len(one['checksums'])} task shards of {one['shards']}, which is gone"
+            yield "data", f"{what}; known by what their content depended on alone", "yellow"
+            yield "", f"sha256 over that {one['sha256']}", ""
+            continue
         place = f" at {one['path']}" if one["path"] else ""
         yield "data", f"{one['source']}{place}, {len(one['checksums'])} checksums", ""
         yield "", f"sha256 over them {one['sha256']}", ""
+        for gone in one["instead_of"]:
+            yield "", f"from {one['shards']}: the same images of its tasks as {gone}, now gone", ""
         if one["dvc"]:
             yield "", f"tracked by {one['dvc']['file']}, md5 {one['dvc']['md5']}", ""
 
