@@ -172,15 +172,16 @@ def _read_text(path: Path, most: int) -> str:
     # A pipe without a writer would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
+        if status.st_size > most:
+            raise ValueError(f"longer than {most} bytes")
+        # Not `most`: Python takes that much memory before it reads.
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)
+            return file.read(status.st_size).decode("utf-8")
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise ValueError(f"longer than {most} bytes")
-    return content.decode("utf-8")
 
 
 @contextlib.contextmanager

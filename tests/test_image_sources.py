@@ -672,6 +672,14 @@ def test_copies_that_cannot_be_meant_are_refused(
         opened("image_folder", cats_and_dogs).found(None)
 
 
+def test_one_image_over_and_over_is_refused(cats_and_dogs: Path) -> None:
+    image = (cats_and_dogs / "train/cat/0.png").read_bytes()
+    for path in cats_and_dogs.glob("*/*/*.png"):
+        path.write_bytes(image)
+    with pytest.raises(KaizenError, match="6 test images, all of class 'cat', are training"):
+        opened("image_folder", cats_and_dogs).found(None)
+
+
 def test_names_that_look_alike_are_told_apart(cats_and_dogs: Path) -> None:
     composed, apart = "Caf\u00e9", "Cafe\u0301"
     (cats_and_dogs / "train" / "cat").rename(cats_and_dogs / "train" / composed)
