@@ -15,7 +15,7 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from kaizen.jobs.running import record_workflow
+from kaizen.store.processes import record_workflow
 from kaizen.jobs.workflow import (
     JOB_COMMAND,
     use_this_environment,

@@ -149,6 +149,12 @@ class Outcome:
         return self.output
 
 
+def node_command(store: Path, spec: Mapping[str, Any]) -> list[str]:
+    """The command that makes a node in a process of its own, as the workflow does."""
+    job = ("node", "--store", str(store), "--spec", json.dumps(spec))
+    return [sys.executable, "-m", "kaizen", *job]
+
+
 def made_since(run: Path, moment: float) -> bool:
     """Whether the node of a run.json was made after a moment."""
     return bool(read_json(run)["began"] >= moment)

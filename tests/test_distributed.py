@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import REPOSITORY, make_params, make_plan
-from project import Project, make_project
+from project import Project, make_project, node_command
 from safetensors.torch import load_file
 from shared_training import CASES, NORMS, Case, normalise, train
 from torch import Tensor, nn
@@ -338,17 +338,7 @@ class SharedStep:
     def start(self, project: Project, processes: int) -> subprocess.Popen[str]:
         """Start the step's job as the workflow does."""
         spec = self.spec | {"local": {"save_every_epochs": 1, "processes": processes, "hosts": 1}}
-        store = str(project.store.root)
-        command = [
-            sys.executable,
-            "-m",
-            "kaizen",
-            "node",
-            "--store",
-            store,
-            "--spec",
-            json.dumps(spec),
-        ]
+        command = node_command(project.store.root, spec)
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [*command, "--log", "step.log"],

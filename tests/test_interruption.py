@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from project import node_command
 
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
@@ -58,17 +59,7 @@ class StepStores:
 
     def start(self, spec: dict[str, Any], store: str) -> subprocess.Popen[str]:
         """Start the job of a node as the workflow does."""
-        store = str(self.root / store)
-        command = [
-            sys.executable,
-            "-m",
-            "kaizen",
-            "node",
-            "--store",
-            store,
-            "--spec",
-            json.dumps(spec),
-        ]
+        command = node_command(self.root / store, spec)
         return subprocess.Popen(command, cwd=self.root, stderr=subprocess.PIPE, text=True)
 
     def make(self, spec: dict[str, Any], store: str) -> str:

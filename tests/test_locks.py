@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from kaizen.errors import Interrupted, KaizenError, Superseded
-from kaizen.jobs.running import cancel, living_workflows, nodes_being_made, record_workflow
+from kaizen.jobs.running import cancel, nodes_being_made
 from kaizen.store import locks
 from kaizen.store.locks import Watch, hold, is_held, read_holder
 from kaizen.store.node_id import NodeId
+from kaizen.store.processes import living_workflows, record_workflow
 from kaizen.store.scheduler import ClusterJob, is_over, slurm_jobs, this_job
 from kaizen.store.store import Store
 
@@ -244,7 +245,7 @@ def test_slurm_jobs_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_killed_snakemake_is_gone_though_nobody_reaps_it(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from kaizen.jobs.running import record_workflow "
+        "import sys; from pathlib import Path; from kaizen.store.processes import record_workflow "
         "as n; n(Path(sys.argv[1]))"
     )
     wait = "; print(1, flush=True); input()"

@@ -99,7 +99,8 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _jobs(options: argparse.Namespace) -> None:
-    from kaizen.jobs.running import cancel, living_workflows, nodes_being_made
+    from kaizen.jobs.running import cancel, nodes_being_made
+    from kaizen.store.processes import living_workflows
     from kaizen.store.scheduler import slurm_jobs
 
     store, checkout = open_store(), Path.cwd()

@@ -15,11 +15,9 @@ from kaizen.errors import KaizenError
 from kaizen.files import printable
 from kaizen.store.locks import Holder, is_held, read_holder
 from kaizen.store.node_id import NodeId
-from kaizen.store.processes import living_workflows, record_workflow, workflows_folder
+from kaizen.store.processes import living_workflows, workflows_folder
 from kaizen.store.scheduler import QueuedJob, cancel_slurm_jobs, slurm_jobs
 from kaizen.store.store import Store
-
-__all__ = ["Making", "cancel", "living_workflows", "nodes_being_made", "record_workflow"]
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,6 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
     the Snakefile, which may be read for a dry run, and is read again by a cluster's jobs
     (``is_job``).
 
-
     Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
     equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
     and exit code 2, before any job.

@@ -209,12 +209,8 @@ def _code(node: KnownNode) -> dict[str, Any]:
     versions = (node.local.versions if node.local else None) or {}
     code: dict[str, Any] = {
         "fingerprint": fingerprint,
-        "same_now": False if gone else None if now is None else now == fingerprint,
-        "sources_same_now": False
-        if gone
-        else None
-        if with_old is None
-        else with_old == fingerprint,
+        "same_now": _is_same(now, fingerprint, gone),
+        "sources_same_now": _is_same(with_old, fingerprint, gone),
         "versions": versions,
         "versions_now": {package: installed_version(package) for package in versions},
     }
@@ -224,9 +220,12 @@ def _code(node: KnownNode) -> dict[str, Any]:
 
 
 def _is_same(now: str | None, fingerprint: str, gone: bool) -> bool | None:
-    if now is None:
-        return False if gone else None
-    return now == fingerprint
+    """Whether the code has the recorded fingerprint; not where modules are gone, and None where the
+    present one is not known.
+    """
+    if gone:
+        return False
+    return None if now is None else now == fingerprint
 
 
 def _modules_that_are_gone(node: KnownNode) -> bool:

@@ -157,7 +157,7 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
     def rows(role: str, fraction: float) -> Rows:
         return open_rows(files[role], params.image, fraction, train.stream_above_mb, compute.device)
 
-    task = rows("shards", train.data_fraction)
+    task = rows(roles.SHARDS, train.data_fraction)
     if task.count < 2:
         raise KaizenError(
             f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
@@ -166,8 +166,8 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
     data = StepData(
         task, min(train.batch_size, task.count), longest_loader=bool(params.longest_loader)
     )
-    if "replay" in files:
-        replay = rows("replay", 1.0)
+    if roles.REPLAY in files:
+        replay = rows(roles.REPLAY, 1.0)
         if not replay.count:
             raise KaizenError(
                 f"replay: the replay shard of task {', '.join(map(str, params.tasks))} is empty, "

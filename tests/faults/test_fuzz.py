@@ -21,8 +21,8 @@ import pytest
 from project import Project
 
 from kaizen.files import MOST_DEPTH, read_json
-from kaizen.jobs.running import record_workflow
 from kaizen.store.locks import hold
+from kaizen.store.processes import record_workflow
 from kaizen.store.records import parse_record
 from kaizen.store.users import User
 

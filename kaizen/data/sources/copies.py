@@ -32,16 +32,12 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
     several = _in_several_classes(train)
     first_shared = _pair(test, train, shared)
     first_several = _pair(train, train, several, another_label=True)
-    whole = _whole_classes(test, shared)
-    if 2 * shared.sum() >= len(shared) or whole:
-        of = f"all of class {classes[whole[0]]!r}" if whole else f"of {len(shared)}"
+    if of := _too_many(test, shared, classes):
         raise KaizenError(
             f"{root}: {int(shared.sum())} test images, {of}, are training images too (such as "
             f"{first_shared}), so that accuracy on them says nothing; remove them from one part"
         )
-    whole = _whole_classes(train, several)
-    if 2 * several.sum() >= len(several) or whole:
-        of = f"all of class {classes[whole[0]]!r}" if whole else f"of {len(several)}"
+    if of := _too_many(train, several, classes):
         raise KaizenError(
             f"{root}: {int(several.sum())} training images, {of}, stand in several classes (such "
             f"as {first_several}), so that their labels contradict each other; remove the wrong "
@@ -78,12 +74,15 @@ def _in_several_classes(files: Files) -> np.ndarray:
     return np.isin(files.digests, digests[counts > 1])
 
 
-def _whole_classes(files: Files, found: np.ndarray) -> list[int]:
-    """Labels of two images or more, all of which were found."""
+def _too_many(files: Files, found: np.ndarray, classes: Sequence[str]) -> str:
+    """Of what so many were found that it cannot be meant: a class of two images or more as a whole,
+    or half of the files; else empty.
+    """
     count = np.bincount(files.labels)
-    return np.flatnonzero(
-        (count >= 2) & (np.bincount(files.labels, weights=found) == count)
-    ).tolist()
+    whole = np.flatnonzero((count >= 2) & (np.bincount(files.labels, weights=found) == count))
+    if len(whole):
+        return f"all of class {classes[whole[0]]!r}"
+    return f"of {len(found)}" if 2 * found.sum() >= len(found) else ""
 
 
 def _pair(files: Files, others: Files, found: np.ndarray, another_label: bool = False) -> str:
