@@ -5,7 +5,7 @@ After `dvc pull`, a fresh clone has all nodes of the tree that it pulled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def take_back(nodes: Iterable[NodeId], store: Store, root: Path) -> list[NodeId]
     if not missing:
         return []
     taken: list[NodeId] = []
-    for tree in (_workspace_tree(root), _dvc_cache_tree(root)):
+    # `dvc repro` removes a stage's outputs before it runs the stage; what an unchanged node needs
+    # is then in DVC's cache only, where dvc.lock finds it.
+    for tree in (_tree(root.joinpath), _tree(dvc_outputs(root).get)):
         copies: dict[NodeId, dict[str, list[PublishedFile]]] = {}
         for file in tree.files:
             if file.node in missing:
@@ -69,55 +71,39 @@ def _take_node(
     run_record: dict[str, Any] | None,
 ) -> bool:
     """Put one node into the store if every file that its record names is there and right."""
-    sources: dict[str, Path] = {}
+    found: dict[str, PublishedFile] = {}
     for name, files in copies.items():
-        good = next((file.path for file in files if not file.content.mismatch(file.path)), None)
+        good = next((file for file in files if not file.content.mismatch(file.path)), None)
         if good is None:
             return False
-        sources[name] = good
-    if RECORD not in sources:
+        found[name] = good
+    if RECORD not in found:
         return False
     try:
-        record = parse_record(read_json(sources[RECORD]), node)
+        record = parse_record(read_json(found[RECORD].path), node)
     except KaizenError:
         return False
-    if record is None or {*record.files, RECORD} != sources.keys():
+    if record is None or {*record.files, RECORD} != found.keys():
         return False
-    if any(entry.mismatch(sources[name]) for name, entry in record.files.items()):
+    # Every file was hashed above, and has what the manifest says of it.
+    if any(found[name].content != entry for name, entry in record.files.items()):
         return False
-    store.put_link(node, sources, run_record)
+    store.put_link(node, {name: file.path for name, file in found.items()}, run_record)
     return True
 
 
-def _workspace_tree(root: Path) -> PublishedTree:
-    """The files that the manifest in this checkout names, at their paths."""
-    if not (root / MANIFEST).is_file():
+def _tree(place: Callable[[str], Path | None]) -> PublishedTree:
+    """The tree whose files ``place`` finds by their published paths; empty without a manifest."""
+    manifest, provenance = place(MANIFEST), place(PROVENANCE)
+    if manifest is None:
         return PublishedTree()
     try:
-        entries = manifest_entries(read_json(root / MANIFEST))
-    except KaizenError:
-        return PublishedTree()
-    files = [PublishedFile(e.node, e.name, root / path, e.content) for path, e in entries.items()]
-    return PublishedTree(files, published_run_records(root / PROVENANCE))
-
-
-def _dvc_cache_tree(root: Path) -> PublishedTree:
-    """The same files in DVC's cache, found through dvc.lock.
-
-    `dvc repro` removes a stage's outputs before it runs the stage; what an unchanged node needs is
-    then in the cache only.
-    """
-    objects = dvc_outputs(root)
-    if MANIFEST not in objects:
-        return PublishedTree()
-    try:
-        entries = manifest_entries(read_json(objects[MANIFEST]))
+        entries = manifest_entries(read_json(manifest))
     except KaizenError:
         return PublishedTree()
     files = [
-        PublishedFile(entry.node, entry.name, objects[path], entry.content)
+        PublishedFile(entry.node, entry.name, at, entry.content)
         for path, entry in entries.items()
-        if path in objects
+        if (at := place(path)) is not None
     ]
-    known = published_run_records(objects[PROVENANCE]) if PROVENANCE in objects else {}
-    return PublishedTree(files, known)
+    return PublishedTree(files, published_run_records(provenance) if provenance else {})
