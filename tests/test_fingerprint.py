@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -10,11 +12,20 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, make_plan
 
+from kaizen.jobs.makers import MAKERS
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS, module_of
 from kaizen.plan import fingerprint
-from kaizen.plan.fingerprint import closure, code_fingerprint, installed_version, significant_text
+from kaizen.plan.draft import MAKER
+from kaizen.plan.fingerprint import (
+    closure,
+    code_fingerprint,
+    installed_version,
+    loaded_otherwise,
+    significant_text,
+)
+from kaizen.store.node_id import Kind
 
 SIMCLR_STEP = ("kaizen.training.step", "kaizen.ssl.simclr")
 SOURCE = '''"""Module."""
@@ -176,6 +187,129 @@ def test_the_closure_follows_imports_wherever_they_stand(package: Path) -> None:
     before = code_fingerprint(["kaizen.one"])
     edit(package / "four.py", "name = 1", "name = 2")
     assert code_fingerprint(["kaizen.one"]) != before
+
+
+def test_the_closure_follows_relative_imports(package: Path) -> None:
+    (package / "deep" / "deeper").mkdir(parents=True)
+    (package / "deep" / "__init__.py").write_text("from . import one\n")
+    (package / "deep" / "one.py").write_text("from .two import x\nfrom ..four import name\n")
+    (package / "deep" / "two.py").write_text("from .deeper.three import *\n")
+    (package / "deep" / "deeper" / "__init__.py").write_text("from ..five import y\n")
+    (package / "deep" / "deeper" / "three.py").write_text("from ... import four\n")
+    (package / "deep" / "five.py").write_text("y = 1\n")
+    (package / "four.py").write_text("name = 1\n")
+    found = {"one", "two", "deeper", "deeper.three", "five"}
+    assert closure(["kaizen.deep"]) == {
+        "kaizen.deep",
+        "kaizen.four",
+        *(f"kaizen.deep.{name}" for name in found),
+    }
+    for name in ("deep/five.py", "four.py"):
+        before = code_fingerprint(["kaizen.deep"])
+        edit(package / name, "1", "2")
+        assert code_fingerprint(["kaizen.deep"]) != before
+
+
+def test_the_name_chosen_in_a_module_counts() -> None:
+    """A registry may lead to another class of the same module."""
+    chosen = {name: code_fingerprint([f"kaizen.ssl.{name}"]) for name in ("byol:BYOL", "byol:Old")}
+    assert len(set(chosen.values())) == 2
+    assert closure(["kaizen.ssl.byol:BYOL"]) == closure(["kaizen.ssl.byol"])
+    assert fingerprint.files_of(["kaizen.ssl.byol:BYOL"]) >= {"kaizen/ssl/byol.py"}
+
+
+def test_a_node_depends_on_the_function_that_makes_it_and_on_no_other(package: Path) -> None:
+    makers = package / "jobs" / "makers.py"
+
+    def keys() -> dict[Kind, str]:
+        return {kind: code_fingerprint([MAKER.format(kind)]) for kind in Kind}
+
+    def changed(old: str, new: str) -> set[str]:
+        before = keys()
+        edit(makers, old, new)
+        return {kind for kind, key in keys().items() if before[kind] != key}
+
+    assert changed("size = Size(spec.unit, spec.size)", "size = Size(spec.unit, 1)") == {"replay"}
+    assert changed("return run_step(job", "return run_step(job or job") == {"step"}
+    assert changed("return run_step(job", "return run_step(   # why\n        job") == set()
+    assert changed("changed = any(", "changed = all(") == {"shards"}
+    assert changed("for package in packages}", "for package in packages if package}") == {
+        "shards",
+        "replay",
+        "summary",
+    }
+    shard_file = "from kaizen.data.names import REPLAY_FILE, shard_file"
+    other = "from kaizen.data.names import REPLAY_FILE\nfrom kaizen.data.looks import shard_file"
+    assert changed(shard_file, other) == {"replay"}
+    assert closure([MAKER.format("step")]) == set()
+    assert fingerprint.files_of([MAKER.format("step")]) == {"kaizen/jobs/makers.py"}
+    with pytest.raises(ModuleNotFoundError, match="_nothing"):
+        code_fingerprint([MAKER.format("nothing")])
+
+
+def test_every_kind_of_node_is_made_by_the_function_that_counts_for_it() -> None:
+    assert {kind: f"{maker.__module__}#{maker.__name__}" for kind, maker in MAKERS.items()} == {
+        kind: MAKER.format(kind) for kind in Kind
+    }
+    params = {"grid.methods": ["simclr", "swav"], "replay.policy": "herding"}
+    for node in make_plan(params).nodes.values():
+        code = node.local.code
+        assert MAKER.format(node.kind) in code.modules
+        targets = {entry for entry in code.modules if ":" in entry}
+        assert bool(targets) == (node.kind in ("shards", "replay", "step"))
+
+
+def test_a_module_that_was_loaded_before_an_edit_is_told(package: Path) -> None:
+    from kaizen.data import split
+
+    modules = ["kaizen.data.split"]
+    assert loaded_otherwise(modules) == []
+    path = package / "data" / "split.py"
+    path.write_text(f"# a comment\n{path.read_text()}")
+    forget()
+    assert loaded_otherwise(modules) == []
+    path.write_text(f"{path.read_text()}\nx = 1\n")
+    forget()
+    assert loaded_otherwise(modules) == ["kaizen.data.split"] == [split.__name__]
+
+
+@pytest.mark.parametrize("way", ["time and size", "unchecked hash", "torn"])
+def test_bytecode_of_another_source_is_not_run(tmp_path: Path, way: str) -> None:
+    """`cp -p` and tar put a source of equal size and time in the place of another."""
+    package = tmp_path / "kaizen"
+    package.mkdir()
+    for name in ("__init__.py", "bytecode.py"):
+        shutil.copyfile(REPOSITORY / "kaizen" / name, package / name)
+    module = package / "values.py"
+    module.write_text("x = 1\n")
+    os.utime(module, (10**9, 10**9))
+    if way == "unchecked hash":
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    else:
+        mode = py_compile.PycInvalidationMode.TIMESTAMP
+    compiled = Path(str(py_compile.compile(str(module), invalidation_mode=mode)))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+
+    def value(*options: str) -> str:
+        command = [sys.executable, *options, "-c", "import kaizen.values as v; print(v.x)"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    module.write_text("x = 2\n")
+    os.utime(module, (10**9, 10**9))
+    if way == "torn":
+        compiled.write_bytes(compiled.read_bytes()[:20])
+    assert value() == "2"
+    assert compiled.read_bytes()[4:8] == b"\3\0\0\0", "the next start compiles nothing"
+    written = compiled.stat().st_mtime_ns
+    assert value() == "2" and compiled.stat().st_mtime_ns == written
+    # Its own bytecode next: equal size and time again.
+    module.write_text("x = 3\n")
+    os.utime(module, (10**9, 10**9))
+    assert value() == "3"
+    module.write_text("x = 4\n")
+    assert value("--check-hash-based-pycs", "never") == "4"
 
 
 def test_an_unknown_module_is_an_error() -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import Project, make_checkout, make_project
+from project import Outcome, Project, make_checkout, make_project
 
 from kaizen.evaluation.metrics import continual_accuracy
-from kaizen.files import read_json, sha256_file
+from kaizen.files import read_json, sha256_file, write_json
 from kaizen.provenance import git, origin
 from kaizen.provenance.show import duration
 from kaizen.store.node_id import NodeId
+from kaizen.store.records import record_key
 
 KAIZEN = "results/models/simclr-kaizen-replay25pct-seed0"
 
@@ -273,6 +274,63 @@ def test_other_code_than_the_plans_makes_no_node(project: Project) -> None:
         and "plans again" in outcome.output
     )
     assert not project.store.has(NodeId.of("summary", summary["key"]))
+
+
+@pytest.mark.parametrize("by", ["run --plan", "node --spec"])
+def test_a_plan_that_names_no_versions_is_checked_with_the_installed_ones(
+    project: Project, by: str
+) -> None:
+    """Its key must be that of the present code; a plan of an older one is refused."""
+    nodes = json.loads(project.kaizen("plan", "--json").output)["nodes"]
+    summary = nodes[-1]
+    name = NodeId.of("summary", summary["key"])
+
+    def make() -> Outcome:
+        shutil.rmtree(project.store.folder(name), ignore_errors=True)
+        write_json(project.root / "plan.json", {"nodes": nodes})
+        if by == "run --plan":
+            return project.kaizen("run", "--plan", "plan.json")
+        return project.kaizen("node", "--spec", json.dumps(summary))
+
+    versions = summary["local"].pop("versions")
+    assert make().code == 0
+    run = project.store.read_run_record(name) or {}
+    assert run["local"]["versions"] == versions, "recorded, so that it can be explained"
+
+    # As from code of another time: everything fits together but the code itself.
+    summary["code"] = "0" * 64
+    summary["key"] = record_key(summary)
+    name = NodeId.of("summary", summary["key"])
+    for modules, why in (
+        (summary["local"]["code"]["modules"], "local.versions"),
+        ([], "local.code"),
+    ):
+        summary["local"]["code"]["modules"] = modules
+        refused = make()
+        assert refused.code == 2 and "plan --json" in refused.output and why in refused.output
+        assert not project.store.has(name)
+
+
+def test_a_module_edited_between_plan_and_import_makes_no_node(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process plans, and later imports what makes a node: another source by then, perhaps."""
+    from kaizen.report import tables
+
+    nodes = project.plan()
+    name = NodeId.of("summary", nodes[-1]["key"])
+    shutil.rmtree(project.store.folder(name))
+    # From which it would be taken back.
+    (project.root / "results/manifest.json").unlink()
+    assert tables.__spec__ is not None
+    loader = tables.__spec__.loader
+    source = loader.get_data(tables.__file__)  # type: ignore[union-attr]
+    monkeypatch.setattr(loader, "source", source + b"\nx = 1\n")
+    outcome = project.kaizen("run")
+    assert outcome.code == 2 and "kaizen.report.tables changed" in outcome.output
+    assert not project.store.has(name)
+    monkeypatch.setattr(loader, "source", source + b"\n# a comment\n")
+    assert project.kaizen("run").code == 0 and project.store.has(name)
 
 
 # -- explaining --------------------------------------------------------------------------------

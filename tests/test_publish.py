@@ -26,6 +26,7 @@ from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.store.layout import MANAGED, check_places
 from kaizen.store.locks import hold
+from kaizen.store.manifest import expected_manifest
 from kaizen.store.node_id import NodeId
 from kaizen.store.publish import is_published, publish
 from kaizen.store.records import FileEntry, parse_record
@@ -455,6 +456,58 @@ def test_a_damaged_node_is_not_published_and_no_manifest_claims_it_is(
     finish(PLAN, store)
     publish(layout_of(PLAN), store, root)
     assert is_published(layout_of(PLAN), store, root)
+
+
+@pytest.mark.parametrize("way", ["not yet seen", "replaced", "in place", "time put back"])
+def test_a_file_altered_at_equal_size_is_published_again(
+    store: Store, tmp_path: Path, way: str
+) -> None:
+    layout, root = layout_of(PLAN), tmp_path / "linked"
+    publish(layout, store, root)
+    path = next(root / name for name in expected_manifest(layout, store) if name.endswith(".txt"))
+    before, content = path.stat(), path.read_bytes()
+    if way != "not yet seen":
+        assert is_published(layout, store, root)
+    if way == "in place":
+        path.chmod(0o644)
+    else:
+        path.unlink()
+    path.write_bytes(content[::-1])
+    assert path.stat().st_size == before.st_size
+    if way == "time put back":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_published(layout, store, root)
+    assert not is_published(layout, store, root)
+    if way == "in place":
+        # The store's own file, of the same inode: it is found to be damaged.
+        with pytest.raises(KaizenError, match="does not match its recorded hash"):
+            publish(layout, store, root)
+        return
+    publish(layout, store, root)
+    assert path.read_bytes() == content and is_published(layout, store, root)
+
+
+def test_an_altered_file_of_how_the_nodes_were_made_is_published_again(
+    store: Store, root: Path
+) -> None:
+    layout, path = layout_of(PLAN), root / "results/provenance.json"
+    text = path.read_text()
+    rewrite(path, text.replace("1.5", "2.5", 1))
+    assert not is_published(layout, store, root)
+    publish(layout, store, root)
+    assert path.read_text() == text and is_published(layout, store, root)
+
+
+def test_a_file_that_was_seen_is_not_read_again(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = layout_of(PLAN)
+    assert is_published(layout, store, root)
+    monkeypatch.setattr(FileEntry, "mismatch", lambda *arguments: pytest.fail("read again"))
+    assert is_published(layout, store, root)
+    (root / ".kaizen/published-files.json").write_text("[")
+    monkeypatch.undo()
+    assert is_published(layout, store, root)
 
 
 def test_a_tree_is_published_while_it_is_whole(store: Store, root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from kaizen.errors import KaizenError, NodeFailed
 from kaizen.jobs.makers import MAKERS
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.job import Job
-from kaizen.provenance.origin import check_code, process_facts
+from kaizen.provenance.origin import check_code, check_loaded, process_facts, with_versions
 from kaizen.store.locks import Watch
 from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
@@ -54,6 +54,7 @@ def run_job(
                     f"{role} ({parent}) is not in {store.root}; run `snakemake` to make it"
                 )
         check_code(job)
+        job = with_versions(job)
         began = time.time()
         with store.building(node) as building:
             with _explain_lack_of_memory(node.kind):
@@ -63,6 +64,7 @@ def run_job(
                 "kaizen": installed_version("kaizen"),
             }
             times = {"began": began, "seconds": time.time() - began}
+            check_loaded(job)
             lock.confirm()
             run_record = times | process_facts() | made.run_facts()
             store.commit(job.to_json(), building, environment, run_record)

@@ -19,6 +19,7 @@ from kaizen.jobs.launch import die_with_parent
 from kaizen.jobs.stop import StopRequest
 from kaizen.plan.job import Job, read_job
 from kaizen.plan.specs import StepSpec
+from kaizen.provenance.origin import check_code, check_loaded
 from kaizen.store.arguments import read_argument
 from kaizen.store.locks import Watch
 from kaizen.store.store import Store
@@ -77,8 +78,10 @@ def main(arguments: Sequence[str]) -> int:
     line = Line(int(os.environ["RANK"]))
     reporter: Reporter = line
     try:
+        check_code(job)
         with distributed.process_group(job.spec.train.device):
             made = run_step(job, store, building, reporter, Watch(stop))
+        check_loaded(job)
     except KaizenError as error:
         line.send(type(error).__name__, str(error))
         return error.exit_code

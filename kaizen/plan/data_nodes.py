@@ -33,7 +33,7 @@ class DataNodes:
         self.draft = draft
         self._checksums = draft.facts.identities()
         source = registry.SOURCES[draft.params.dataset.source]
-        self._code = Code(("kaizen.data.ingest", registry.module_of(source.target)), DATA_PACKAGES)
+        self._code = Code(("kaizen.data.ingest", source.target), DATA_PACKAGES)
         self.shards = self._shards()
 
     def _shards(self) -> Node[ShardsSpec]:
@@ -89,8 +89,7 @@ class DataNodes:
         facts, stream, params = draft.facts, draft.stream, draft.params
         dataset = self.dataset()
         dataset.pop("compression")
-        code_hash = draft.fingerprint(self._code.modules, self._code.packages)
-        depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": code_hash}
+        depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": self.shards.code_hash}
         if stream.by == "domain":
             domain = facts.domains[stream.domains[task]]
             checksum = self._checksums[f"{part}/domain/{domain}"]
@@ -143,7 +142,7 @@ class DataNodes:
         )
         inputs: dict[str, Node[Spec]] = {roles.SHARDS: self.shards}
         title = f"replay {replay.policy} {size_text(size, unit)} · for task {task}"
-        code = Code(("kaizen.data.replay.shard", registry.module_of(policy.target)), DATA_PACKAGES)
+        code = Code(("kaizen.data.replay.shard", policy.target), DATA_PACKAGES)
         if policy.features:
             inputs |= step_inputs(steps)
             title += f" · {point.label} · seed {point.seed}"

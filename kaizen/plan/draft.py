@@ -20,6 +20,9 @@ Fingerprint = Callable[[tuple[str, ...], tuple[str, ...]], str]
 DATA_PACKAGES = ("numpy", "pillow")
 TRAIN_PACKAGES = ("numpy", "pillow", "torch")
 
+# The function that makes a kind of node counts for it; how a job is started and locked does not.
+MAKER = "kaizen.jobs.makers#_{}"
+
 S = TypeVar("S", bound=Spec)
 
 
@@ -55,6 +58,7 @@ class Draft:
         """
         prior = {role: node.key for role, node in inputs.items() if role != roles.SHARDS}
         identities = prior | dict(identities)
+        code = Code((*code.modules, MAKER.format(kind)), code.packages)
         code_hash = self.fingerprint(code.modules, code.packages)
         key = node_key(kind, spec_json(spec), code_hash, identities)
         if key not in self.nodes:

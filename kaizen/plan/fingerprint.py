@@ -1,8 +1,12 @@
-"""What code a node depends on: a hash over the import closure of its entry modules.
+"""What code a node depends on: a hash over the import closure of its entries.
+
+An entry is a module ("kaizen.training.step"); a registry's target ("kaizen.ssl.byol:BYOL"), which
+is its module and the name chosen there; or a function alone ("kaizen.jobs.makers#_step"), with what
+it uses of its own module, but not the rest of it and none of its imports.
 
 Comments, docstrings and layout do not count, so an edit of them reruns nothing; an edit of a shared
 module reruns all that use it. Registries are left out (adding a method must not invalidate the
-others): the plan names the modules that a registry leads to.
+others): the plan names the targets that a registry leads to.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import ast
 import functools
 import hashlib
 import io
+import sys
 import tokenize
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -43,8 +48,8 @@ _STATEMENT_STARTS = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
 def code_fingerprint(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
-    """Hash the closure of ``modules`` and the installed versions of ``packages`` (local suffixes
-    left out).
+    """Hash the closure of the entries ``modules`` and the installed versions of ``packages``, local
+    suffixes left out.
     """
     return fingerprint_with(modules, {package: installed_version(package) for package in packages})
 
@@ -53,17 +58,27 @@ def fingerprint_with(modules: Iterable[str], versions: Mapping[str, str]) -> str
     """As `code_fingerprint`, with ``versions`` (package -> version) in the place of the installed
     ones.
     """
+    entries = sorted(set(modules))
     digest = hashlib.sha256()
-    for module in sorted(closure(modules)):
-        digest.update(f"{module}={_module_hash(module)}\n".encode())
+    for module in sorted(closure(entries)):
+        digest.update(f"{module}={_module_hash(module)[0]}\n".encode())
+    for entry in entries:
+        if ":" in entry:
+            digest.update(f"{entry}\n".encode())
+        elif "#" in entry:
+            digest.update(f"{entry}={_function_hash(entry)}\n".encode())
     for package, version in sorted(versions.items()):
         digest.update(f"{package}=={version}\n".encode())
     return digest.hexdigest()
 
 
 def files_of(modules: Iterable[str]) -> set[str]:
-    """The sources of the closure of ``modules``, relative to the folder that holds the package."""
-    paths = (_path(module) for module in closure(modules))
+    """The sources of the closure of ``modules`` and of their functions alone, relative to the
+    folder that holds the package.
+    """
+    entries = list(modules)
+    alone = {entry.partition("#")[0] for entry in entries if "#" in entry}
+    paths = (_path(module) for module in closure(entries) | alone)
     return {path.relative_to(ROOT.parent).as_posix() for path in paths if path is not None}
 
 
@@ -82,7 +97,7 @@ def closure(modules: Iterable[str]) -> set[str]:
     stands.
     """
     found: set[str] = set()
-    waiting = list(modules)
+    waiting = [entry.partition(":")[0] for entry in modules if "#" not in entry]
     while waiting:
         module = waiting.pop()
         if module not in found and not _excluded(module):
@@ -115,9 +130,10 @@ def _imports(module: str) -> frozenset[str]:
     for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(statement, ast.Import):
             names.update(alias.name for alias in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
-            names.add(statement.module)
-            names.update(f"{statement.module}.{alias.name}" for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            source = _imported_from(statement, module, path)
+            names.add(source)
+            names.update(f"{source}.{alias.name}" for alias in statement.names)
     found: set[str] = set()
     for name in names:
         parts = name.split(".")
@@ -126,12 +142,85 @@ def _imports(module: str) -> frozenset[str]:
     return frozenset(name for name in found if _path(name) is not None)
 
 
+def _imported_from(statement: ast.ImportFrom, module: str, path: Path) -> str:
+    """The module that ``from … import`` in ``module`` names, also where it begins with dots."""
+    if not statement.level:
+        return statement.module or ""
+    parts = module.split(".")
+    # One dot is the package itself, which an __init__.py is.
+    parts = parts[: len(parts) - statement.level + (path.name == "__init__.py")]
+    return ".".join([*parts, *filter(None, [statement.module])])
+
+
 @functools.cache
-def _module_hash(module: str) -> str:
+def _module_hash(module: str) -> tuple[str, str]:
+    """The hash of what counts of a module's source, and that of all of it."""
     path = _path(module)
     if path is None:
         raise ModuleNotFoundError(f"no module {module} in {ROOT}")
-    return hashlib.sha256(significant_text(path.read_text(encoding="utf-8")).encode()).hexdigest()
+    source = path.read_bytes()
+    return _significant_hash(source), hashlib.sha256(source).hexdigest()
+
+
+def _significant_hash(source: bytes) -> str:
+    text = io.TextIOWrapper(io.BytesIO(source), encoding="utf-8").read()
+    return hashlib.sha256(significant_text(text).encode()).hexdigest()
+
+
+def _function_hash(entry: str) -> str:
+    """The hash of a function's text and of what it uses of its module, directly or not.
+
+    Of a name that the module imports, it is where it comes from. Raises ModuleNotFoundError where
+    there is no such module or function.
+    """
+    module, _, name = entry.partition("#")
+    path = _path(module)
+    text = "" if path is None else path.read_text(encoding="utf-8")
+    lines = io.StringIO(text).readlines()
+    nodes: dict[str, ast.stmt] = {}
+    imported: dict[str, str] = {}
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            nodes[statement.name] = statement
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            nodes |= {target.id: statement for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            source = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
+            imported |= {
+                alias.asname or alias.name: source + alias.name for alias in statement.names
+            }
+    if name not in nodes:
+        raise ModuleNotFoundError(f"no function {name} in {module} in {ROOT}")
+    found: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in nodes:
+            if name in imported:
+                found[name] = imported[name]
+            continue
+        node = nodes[name]
+        decorators = [each.lineno for each in getattr(node, "decorator_list", [])]
+        first = min([node.lineno, *decorators])
+        found[name] = significant_text("".join(lines[first - 1 : node.end_lineno]))
+        waiting += [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
+    text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def loaded_otherwise(modules: Iterable[str]) -> list[str]:
+    """Those modules of the closure that this process has loaded from a source that differs, in what
+    counts, from the one that was hashed: edited in between.
+    """
+    differing = []
+    for module in sorted(closure(modules)):
+        spec = getattr(sys.modules.get(module), "__spec__", None)
+        source = getattr(getattr(spec, "loader", None), "source", b"")
+        counted, whole = _module_hash(module)
+        if source and hashlib.sha256(source).hexdigest() != whole:
+            differing += [module] if _significant_hash(source) != counted else []
+    return differing
 
 
 def significant_text(source: str) -> str:

@@ -38,7 +38,9 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Code:
-    """The code that a node depends on: entry modules, and packages whose versions count."""
+    """The code that a node depends on: entries (see `kaizen.plan.fingerprint`), and packages whose
+    versions count.
+    """
 
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ def plan_step(
 ) -> Node[StepSpec]:
     """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
     params = draft.of_method[method]
-    modules = ["kaizen.training.step", registry.module_of(registry.SSL_METHODS[method].target)]
+    modules = ["kaizen.training.step", registry.SSL_METHODS[method].target]
     spec = StepSpec(
         method=method,
         seed=seed,
@@ -67,7 +67,7 @@ def plan_step(
         spec = _distilled(spec, params, switches)
         if spec.feature_distill is not None:
             distiller = registry.FEATURE_DISTILLERS[spec.feature_distill.distiller]
-            modules.append(registry.module_of(distiller.target))
+            modules.append(distiller.target)
     if replay is not None:
         inputs[roles.REPLAY] = replay
         spec = replace(

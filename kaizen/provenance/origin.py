@@ -23,7 +23,13 @@ from kaizen.errors import KaizenError
 from kaizen.files import sha256_text
 from kaizen.params import Params
 from kaizen.params.reading import PARAMS
-from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
+from kaizen.plan.fingerprint import (
+    ROOT,
+    files_of,
+    fingerprint_with,
+    installed_version,
+    loaded_otherwise,
+)
 from kaizen.plan.job import Job
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import S, Spec
@@ -171,18 +177,52 @@ def process_facts() -> dict[str, Any]:
     return facts
 
 
+def with_versions(job: Job[S]) -> Job[S]:
+    """The job, with the installed packages' versions where it names none."""
+    if job.local.versions is not None:
+        return job
+    return job.with_local(
+        versions={name: installed_version(name) for name in job.local.code.packages}
+    )
+
+
+def check_loaded(job: Job[Any]) -> None:
+    """Raise KaizenError where this process runs other code than was hashed for the job's key: some
+    module was edited after the plan was made and before it was loaded.
+    """
+    if modules := loaded_otherwise(job.local.code.modules):
+        raise KaizenError(
+            f"{job.title}: {', '.join(modules)} changed while it was being made, so what was made "
+            "is not the plan's; run the same command again, which plans again"
+        )
+
+
 def check_code(job: Job[Any]) -> None:
     """Raise KaizenError where the code here is not that which the job's key stands for.
 
-    Versions of packages are the plan's: the record tells those that were really there.
+    Versions of packages are the plan's, where it has any: the record tells those that were really
+    there. Otherwise they are the installed ones.
     """
-    versions = job.local.versions
+    modules, versions = job.local.code.modules, with_versions(job).local.versions or {}
+    if not modules:
+        raise KaizenError(
+            f"{job.title}: its specification does not say which code it needs (local.code); take "
+            "it from this version's `kaizen plan --json`"
+        )
+    # A module that is no longer there is code that was changed.
     with contextlib.suppress(ModuleNotFoundError):
-        if versions is None or fingerprint_with(job.local.code.modules, versions) == job.code_hash:
-            return
+        if fingerprint_with(modules, versions) == job.code_hash:
+            return check_loaded(job)
+    if job.local.versions is None:
+        packages = ", ".join(job.local.code.packages)
+        raise KaizenError(
+            f"{job.title}: the plan does not name the versions of packages (local.versions), and "
+            f"the code in {ROOT} with those installed here ({packages}) is not the plan's; take it "
+            "from this version's `kaizen plan --json`"
+        )
     commit = (job.local.origin or {}).get("commit")
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
     raise KaizenError(
-        f"{job.title}: the code in {ROOT} is not the plan's, it was changed since; run the same "
-        f"command again, which plans again{other}"
+        f"{job.title}: the code in {ROOT}, with the packages' versions that the plan names, is not "
+        f"the plan's, it was changed since; run the same command again, which plans again{other}"
     )

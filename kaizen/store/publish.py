@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, is_temporary, read_json, write_json
@@ -32,6 +33,7 @@ from kaizen.store.manifest import (
 )
 from kaizen.store.records import RECORD
 from kaizen.store.store import Store
+from kaizen.store.unchanged import all_unchanged
 
 # The paths that were published, while there is no manifest that names them: a killed publication
 # leaves it, and the next one knows what to remove.
@@ -77,9 +79,7 @@ def publish(
             _link(source, root / path, entry.content.size)
         _remove_former(root, earlier, set(entries))
         _tell_of_others(root, set(entries), tell)
-        run_records = {node.key: store.read_run_record(node) for node in layout.nodes}
-        known = {key: record for key, record in run_records.items() if record is not None}
-        write_json(root / PROVENANCE, {"nodes": known})
+        write_json(root / PROVENANCE, _provenance(layout, store))
         write_json(root / MANIFEST, manifest_json(layout.plan, entries))
         (root / UNFINISHED).unlink()
     return sorted(entries)
@@ -215,16 +215,22 @@ def _files_in_managed(root: Path) -> Iterator[str]:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
+def _provenance(layout: Layout, store: Store) -> dict[str, Any]:
+    """How each node was made, where that is known."""
+    run_records = {node.key: store.read_run_record(node) for node in layout.nodes}
+    return {"nodes": {key: record for key, record in run_records.items() if record is not None}}
+
+
 def is_published(layout: Layout, store: Store, root: Path) -> bool:
-    """Whether the manifest under ``root`` is that of this plan's nodes, and every file present in
-    its recorded size.
+    """Whether the manifest under ``root`` is that of this plan's nodes, and every file holds what
+    it says.
     """
     try:
         entries = expected_manifest(layout, store)
         if read_json(root / MANIFEST) != manifest_json(layout.plan, entries):
             return False
-        if not (root / PROVENANCE).is_file():
+        if read_json(root / PROVENANCE) != _provenance(layout, store):
             return False
-        return all((root / p).stat().st_size == e.content.size for p, e in entries.items())
+        return all_unchanged(root, entries)
     except (KaizenError, OSError):
         return False
