@@ -19,6 +19,13 @@ def add_commands(commands: Commands) -> None:
     sub.add_argument(
         "--json", action="store_true", help="print them as JSON, with every node's specification"
     )
+    sub.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="write the plan's key, which hashes all that its results depend on, to a file "
+        "(used by dvc.yaml)",
+    )
     commands.add_planned(
         "check",
         _check,
@@ -42,6 +49,12 @@ def add_commands(commands: Commands) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    if options.key:
+        from kaizen.files import write_json
+
+        # Without the store: a look at it may change it, and this runs with every `dvc repro`.
+        write_json(options.key, {"plan": planned(options).plan.key})
+        return
     workflow = workflow_of(options)
     if options.json:
         nodes = [

@@ -15,6 +15,8 @@ MANIFEST = "results/manifest.json"
 # How each node was made. Apart from the manifest, as it differs from run to run.
 PROVENANCE = "results/provenance.json"
 METRICS = "results/metrics.json"
+# The plan's key, for DVC; see dvc.yaml.
+PLAN_KEY = "data/plan.json"
 
 # Folders that publishing writes into.
 MANAGED = (
