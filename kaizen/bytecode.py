@@ -9,15 +9,16 @@ module, not a compilation.
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
 
+# In the place of typing's: whoever imports the package pays for what is imported here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
     from typing_extensions import Buffer
 
 _CHECKED_HASH = (3).to_bytes(4, "little")  # PEP 552: bit 0 by hash, bit 1 to be checked
@@ -50,7 +51,7 @@ class HashedLoader(importlib.machinery.SourceFileLoader):
         super().set_data(path, header + old[_HEADER:], _mode=_mode)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Finds the package's modules where Python would, and gives them that loader."""
 
     def find_spec(
