@@ -337,7 +337,8 @@ class SharedStep:
 
     def start(self, project: Project, processes: int) -> subprocess.Popen[str]:
         """Start the step's job as the workflow does."""
-        spec = self.spec | {"local": {"save_every_epochs": 1, "processes": processes, "hosts": 1}}
+        changes = {"save_every_epochs": 1, "processes": processes, "hosts": 1}
+        spec = self.spec | {"local": self.spec["local"] | changes}
         command = node_command(project.store.root, spec)
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
@@ -553,7 +554,8 @@ def test_two_hosts_share_a_step(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
     project = work.copy("hosts")
-    spec = work.spec | {"local": {"save_every_epochs": 1, "processes": 1, "hosts": 2}}
+    changes = {"save_every_epochs": 1, "processes": 1, "hosts": 2}
+    spec = work.spec | {"local": work.spec["local"] | changes}
     done = project.python("node", "--spec", json.dumps(spec))
     assert done.code == 0, done.output
     assert work.result(project) == work.result(two), (

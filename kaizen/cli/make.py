@@ -152,7 +152,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 def _publish_and_show(workflow: Workflow) -> None:
     from kaizen.files import write_json
-    from kaizen.store.layout import PLAN_KEY
+    from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
 
     def tell(text: str) -> None:
@@ -160,7 +160,7 @@ def _publish_and_show(workflow: Workflow) -> None:
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
-    write_json(workflow.root / PLAN_KEY, {"plan": workflow.plan.key})
+    write_json(workflow.root / INPUTS, workflow.unseen())
     print_results()
 
 

@@ -20,11 +20,11 @@ def add_commands(commands: Commands) -> None:
         "--json", action="store_true", help="print them as JSON, with every node's specification"
     )
     sub.add_argument(
-        "--key",
+        "--inputs",
         type=Path,
         metavar="FILE",
-        help="write the plan's key, which hashes all that its results depend on, to a file "
-        "(used by dvc.yaml)",
+        help="write what results depend on beside parameters and code, which is a hash of the raw "
+        "images and the versions of packages, to a file (used by dvc.yaml)",
     )
     commands.add_planned(
         "check",
@@ -49,11 +49,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    if options.key:
+    if options.inputs:
         from kaizen.files import write_json
 
         # Without the store: a look at it may change it, and this runs with every `dvc repro`.
-        write_json(options.key, {"plan": planned(options).plan.key})
+        write_json(options.inputs, planned(options).unseen())
         return
     workflow = workflow_of(options)
     if options.json:

@@ -27,7 +27,7 @@ from kaizen.params.reading import PARAMS, read_files
 from kaizen.params.scalars import resolved
 from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
-from kaizen.plan.fingerprint import code_fingerprint
+from kaizen.plan.fingerprint import code_fingerprint, installed_version
 from kaizen.plan.job import Job
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
@@ -89,6 +89,15 @@ class Workflow:
         """Make files as the store is shared, and take back finished nodes that it lacks."""
         self.store.follow_sharing()
         take_back(self.layout.nodes, self.store, self.root)
+
+    def unseen(self) -> dict[str, Any]:
+        """What results depend on and DVC does not see, wherever it lies: a hash over the raw images
+        and names of classes, and the versions of the packages that count for some node.
+        """
+        facts = canonical_json(dataclasses.asdict(self.plan.facts))
+        names = {name for node in self.plan.nodes.values() for name in node.local.code.packages}
+        versions = {name: installed_version(name) for name in sorted(names)}
+        return {"images": sha256_text(facts), "packages": versions}
 
     def describe(self) -> list[str]:
         """What the images are, what the network will see, and what was left out: lines for

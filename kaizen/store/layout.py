@@ -15,8 +15,8 @@ MANIFEST = "results/manifest.json"
 # How each node was made. Apart from the manifest, as it differs from run to run.
 PROVENANCE = "results/provenance.json"
 METRICS = "results/metrics.json"
-# The plan's key, for DVC; see dvc.yaml.
-PLAN_KEY = "data/plan.json"
+# What results depend on and DVC does not see; see dvc.yaml.
+INPUTS = "data/inputs.json"
 
 # Folders that publishing writes into.
 MANAGED = (
