@@ -62,6 +62,11 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    if workflow.local_exec:
+        kz.refuse_absent_gpu()
+
+
 localrules:
     all,
     publish,

@@ -110,7 +110,8 @@ def test_the_counts_are_those_that_the_policies_choose() -> None:
 def test_sources_tell_their_counts_without_reading(source: str) -> None:
     opened = open_source(DatasetParams(source=source, test_fraction=0.3))
     labels = [row.label for row in opened.rows("train")]
-    assert opened.train_counts() == np.bincount(labels).tolist()
+    counts = {(label, 0): int(count) for label, count in enumerate(np.bincount(labels))}
+    assert opened.train_counts() == counts
 
 
 def test_check_and_run_refuse_before_anything_is_made(tmp_path: Path) -> None:

@@ -34,6 +34,25 @@ def refuse_loss_of_colour(source: Source, image: InputParams) -> None:
     )
 
 
+def refuse_several_sizes(source: Source, image: InputParams) -> None:
+    """Raise KaizenError where images of several sizes are seen and ``image.load_size`` is null.
+
+    Sees a sample: what is of another size beyond it is refused when it is decoded.
+    """
+    if image.load_size is not None:
+        return
+    looks = source.looks(SEEN, DECODED)
+    if looks is None or looks.unlike is None:
+        return
+    (first, *size), (second, *other) = looks.unlike
+    side = max(4, min(2048, looks.height[0], looks.width[0]))
+    raise KaizenError(
+        f"image.load_size: null, but images differ in size ({size[0]} x {size[1]} and {other[0]} x "
+        f"{other[1]} pixels, {first} and {second}); set image.load_size to the side that all are "
+        f"brought to, such as {side}"
+    )
+
+
 def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
     """Lines that tell what the images are, what the network will see, what was left out of them
     and what stands there twice (``found``: `Source.found`).

@@ -53,8 +53,18 @@ def dataset_facts(dataset: DatasetParams, root: Path, source: Source | None = No
         tuple(domains["train"]),
         tuple(domains["test"]),
         source.found(cache),
-        tuple(source.train_counts()),
+        _by_class(source),
     )
+
+
+def _by_class(source: Source) -> tuple[int, ...]:
+    """The number of training images of each class; none where it is not known unread."""
+    counts = source.train_counts()
+    by_class = [0] * (len(source.classes) if counts else 0)
+    for (label, _), count in counts.items():
+        if label >= 0:
+            by_class[label] += count
+    return tuple(by_class)
 
 
 def _check_locale() -> None:

@@ -21,6 +21,7 @@ from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text, write_json
+from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.raw_data import dataset_facts, open_data
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
@@ -35,6 +36,7 @@ from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
 from kaizen.store.arguments import as_argument
 from kaizen.store.layout import MANIFEST, Layout, check_places
+from kaizen.store.node_id import Kind
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
 from kaizen.store.store import Store
@@ -72,6 +74,7 @@ class Workflow:
         source = open_data(params.dataset)
         facts = dataset_facts(params.dataset, root, source)
         refuse_loss_of_colour(source, params.image)
+        refuse_early(params, facts, source)
         plan = build_plan(params, facts, code_fingerprint)
         return cls(params, plan, store, root, source=source)
 
@@ -105,7 +108,18 @@ class Workflow:
         """
         if self.source is None:
             return []
-        return describe(self.source, self.params.image, self.plan.facts.found)
+        lines = describe(self.source, self.params.image, self.plan.facts.found)
+        note = no_gpu_note(self.params.train.device)
+        return [*lines, note] if note else lines
+
+    def refuse_absent_gpu(self) -> None:
+        """End the program, with exit code 2, where jobs are to compute on a GPU that this machine
+        does not show; for a Snakemake that runs its jobs here, before the first.
+        """
+        note = no_gpu_note(self.params.train.device)
+        if note and any(node.kind is not Kind.SHARDS for node in self.missing()):
+            print(f"kaizen: {note}", file=sys.stderr)
+            raise SystemExit(2)
 
     def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects

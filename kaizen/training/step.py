@@ -159,9 +159,15 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
 
     task = rows(roles.SHARDS, train.data_fraction)
     if task.count < 2:
+        which = f"task {', '.join(map(str, params.tasks))}"
+        if train.data_fraction == 1.0:
+            raise KaizenError(
+                f"split: {which} has {task.count} training images, and at least 2 are needed: add "
+                "images to it, or divide the dataset into fewer tasks"
+            )
         raise KaizenError(
-            f"train.data_fraction: {train.data_fraction} leaves {task.count} images of task "
-            f"{', '.join(map(str, params.tasks))}; at least 2 are needed: raise it"
+            f"train.data_fraction: {train.data_fraction} leaves {task.count} images of {which}; "
+            "at least 2 are needed: raise it"
         )
     data = StepData(
         task, min(train.batch_size, task.count), longest_loader=bool(params.longest_loader)

@@ -64,9 +64,18 @@ class ArchiveSource(Source):
     def __init__(self, archive: Archive, path: str | None) -> None:
         """``path`` is the archive or the folder that holds it; None: .kaizen/downloads of the
         checkout.
+
+        Raises KaizenError where there is nothing at ``path`` and no archive was downloaded.
         """
         self.archive = archive
         self.path = Path(path).expanduser().absolute() if path else None
+        # A slip of the pen must not start a download of hundreds of megabytes.
+        if self.path and not self.path.exists() and self.local() is None:
+            raise KaizenError(
+                f"dataset.path: {self.path} does not exist; set it to "
+                f"{archive.file} or its folder, or to null to download it "
+                f"({archive.megabytes} MB)"
+            )
         self._loaded: Content = {}
 
     def __getstate__(self) -> dict[str, object]:

@@ -14,6 +14,8 @@ import numpy as np
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
+# An image's path, height and width.
+Sized = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Looks:
     coloured: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    # Two images of different sizes, (path, height, width) each; None where all seen have one size.
+    unlike: tuple[Sized, Sized] | None = None
 
 
 class Source(ABC):
@@ -80,9 +84,11 @@ class Source(ABC):
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
 
-    def train_counts(self) -> list[int]:
-        """The number of training images of each class; none where that would need the data read."""
-        return []
+    def train_counts(self) -> dict[tuple[int, int], int]:
+        """How many training images each (label, domain) has; empty where that would need the data
+        read.
+        """
+        return {}
 
     def found(self, cache: Path | None) -> dict[str, Any]:
         """What a person should know of the data, as JSON: "skipped", for each part what was left

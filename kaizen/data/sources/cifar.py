@@ -88,9 +88,10 @@ class Cifar(ArchiveSource):
         """As published."""
         return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, "all of them")
 
-    def train_counts(self) -> list[int]:
+    def train_counts(self) -> dict[tuple[int, int], int]:
         """50,000 in all, evenly, as published."""
-        return [50_000 // len(self.classes)] * len(self.classes)
+        each = 50_000 // len(self.classes)
+        return {(label, 0): each for label in range(len(self.classes))}
 
     def load(self) -> Content:
         """Read both parts out of the archive; nothing is written to disk."""

@@ -105,12 +105,12 @@ class FileSource(Source):
             for index, (group, file) in enumerate(files)
         ]
 
-    def train_counts(self) -> list[int]:
-        """Files per class, from the listing that the checksums need anyway."""
-        counts = [0] * len(self.classes)
+    def train_counts(self) -> dict[tuple[int, int], int]:
+        """Files, from the listing that the checksums need anyway."""
+        counts: dict[tuple[int, int], int] = {}
         for group in self._listing("train"):
-            if group.label >= 0:
-                counts[group.label] += len(group.files)
+            place = group.label, group.domain
+            counts[place] = counts.get(place, 0) + len(group.files)
         return counts
 
     def read(self, row: Row) -> bytes:
@@ -146,6 +146,8 @@ class FileSource(Source):
         channels = 3 if any(header.channels == 3 for _, header in found) else 1
         joined = [values[:, :channels] for values in pixels.values()] or [np.empty((0, channels))]
         values = np.concatenate(joined)
+        sizes = [(path, header.height, header.width) for path, header in found]
+        other = next((size for size in sizes if size[1:] != sizes[0][1:]), None)
         return Looks(
             len(paths),
             len(found),
@@ -155,6 +157,7 @@ class FileSource(Source):
             next(coloured, None),
             tuple((values.mean(axis=0) / 255).tolist()) if len(values) else (),
             tuple((values.std(axis=0) / 255).tolist()) if len(values) else (),
+            None if other is None else (sizes[0], other),
         )
 
     def _files(self, part: Part, cache: Path | None) -> Files:

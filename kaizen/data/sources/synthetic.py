@@ -57,9 +57,9 @@ class Synthetic(Source):
             for number in range(count)
         ]
 
-    def train_counts(self) -> list[int]:
+    def train_counts(self) -> dict[tuple[int, int], int]:
         """As many of each class as the parameters say."""
-        return [self.params.train] * self.params.classes
+        return {(label, 0): self.params.train for label in range(self.params.classes)}
 
     def looks(self, most: int, decoded: int) -> Looks:
         """As the parameters say."""
