@@ -286,6 +286,12 @@ def test_the_store_is_where_kaizen_store_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAIZEN_STORE", "relative")
     assert default_store(tmp_path / "x") == tmp_path / "relative"
+    temporary = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "x"
+    temporary.mkdir(parents=True)
+    monkeypatch.chdir(temporary)
+    for value in ("relative", "./relative"):
+        monkeypatch.setenv("KAIZEN_STORE", value)
+        assert default_store(temporary) == tmp_path / "relative"
 
 
 def test_the_store_is_in_the_main_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 def default_store(folder: Path) -> Path:
     """KAIZEN_STORE, else .kaizen/store in the main checkout.
 
-    A temporary DVC workspace (.dvc/tmp/exps/…) and a git worktree find the main checkout's.
+    A temporary DVC workspace (.dvc/tmp/exps/…) and a git worktree find the main checkout's. A
+    relative KAIZEN_STORE is relative to the current folder, or to the main checkout of such a one.
     """
     if chosen := os.environ.get("KAIZEN_STORE"):
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.normpath(main_checkout(Path.cwd()) / Path(chosen).expanduser()))
     return main_checkout(folder) / ".kaizen" / "store"
 
 
