@@ -80,6 +80,7 @@ def _gc(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    from kaizen.compute.cpu import other_cpu
     from kaizen.errors import NodeFailed
 
     workflow = workflow_of(options)
@@ -89,6 +90,8 @@ def _verify(options: argparse.Namespace) -> None:
     for node in list(store.entries()) if options.all else planned_nodes:
         try:
             store.check(node)
+            if differs := other_cpu(store.read_record(node).environment):
+                print(f"{node}: made by another CPU, so bits may differ here: {differs}")
         except KaizenError as error:
             damaged += 1
             print(f"kaizen: {error}", file=sys.stderr)

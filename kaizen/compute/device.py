@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from kaizen.compute.cpu import cpu_facts
 from kaizen.errors import KaizenError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -48,6 +49,8 @@ class Compute:
             "precision": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            **cpu_facts(),
         }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from kaizen.compute.cpu import other_cpu
 from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, TASKS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
@@ -79,6 +80,7 @@ def explain(
         "data": _data(line),
         "code": _code(node),
         "environment": dict(node.record.environment),
+        "other_cpu": other_cpu(node.record.environment) or None,
         "parents": line.tree,
         "wall_time": line.wall_time(),
         "again": how_to_make_again(node, line.nodes, line.lost, present),

@@ -94,6 +94,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         ", ".join(f"{name} {value}" for name, value in sorted(found["environment"].items())),
         "",
     )
+    if found["other_cpu"]:
+        yield "", f"made by another CPU, so bits may differ here: {found['other_cpu']}", "yellow"
     for number, (section, text) in enumerate(_sections(found["parameters"])):
         yield "parameters" if number == 0 else "", f"{section}: {text}" if section else text, ""
 

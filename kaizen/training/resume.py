@@ -72,8 +72,8 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
     """Read the resume state: (tensors, progress, "") or ({}, a fresh start, why there is none to
     use).
 
-    A state that is torn, altered, another step's, or was made on another device or precision is set
-    aside, never trusted: mixing it in would change the bits.
+    A state that is torn, altered, another step's, or was made on another device, CPU or precision
+    is set aside, never trusted: mixing it in would change the bits.
     """
     path = folder / FILE
     if not has_resume(folder):
@@ -89,7 +89,7 @@ def load_resume(folder: Path, compute: dict[str, Any]) -> tuple[dict[str, Tensor
         if state["step"] != folder.name:
             raise ValueError("it is another step's")
         if state["compute"] != compute:
-            raise ValueError("it was saved on another device or precision")
+            raise ValueError("it was saved on another device or precision, or by another CPU")
         return tensors, Progress(**state["progress"]), ""
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         aside = path.with_name(f"{FILE}.refused")
