@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from conftest import FACTS, REPOSITORY, fake_fingerprint, make_params, make_plan
@@ -21,8 +21,9 @@ from kaizen.errors import KaizenError
 from kaizen.params import Params
 from kaizen.params.registry import FEATURE_DISTILLERS, REPLAY_POLICIES, SSL_METHODS
 from kaizen.plan.build import build_plan
+from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.fingerprint import closure, code_fingerprint
-from kaizen.plan.nodes import DatasetFacts, Plan
+from kaizen.plan.nodes import DatasetFacts, Plan, Run
 
 
 def places(plan: Plan) -> dict[str, str]:
@@ -684,3 +685,32 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "reference": "4e1484705abc7cdfd5bbe2a4f8ff7e96",
         "summary": "539af4fbd46c70816c5c6eb8649bec6c",
     }
+
+
+def test_a_grid_of_more_seeds_asks_for_no_more_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, str]] = []
+    identity = DataNodes._identity
+
+    def counted(self: DataNodes, task: int, part: Literal["train", "test"]) -> str:
+        asked.append((task, part))
+        return identity(self, task, part)
+
+    monkeypatch.setattr(DataNodes, "_identity", counted)
+    for seeds in (1, 8):
+        asked.clear()
+        plan = make_plan({"grid.seeds": list(range(seeds)), "grid.variants": ["kaizen"]})
+        assert len(asked) == len(set(asked)) == 2 * len(plan.runs[0].steps)
+
+
+def test_the_users_of_all_nodes_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan({"grid.seeds": list(range(4)), "grid.variants": ["kaizen", "no_distill"]})
+    passes = []
+
+    def nodes(run: Run) -> tuple[Any, ...]:
+        passes.append(run.name)
+        return (*run.steps, *run.replays, run.evaluation)
+
+    monkeypatch.setattr(Run, "nodes", property(nodes))
+    for key in plan.nodes:
+        plan.users(key)
+    assert len(passes) == len(plan.runs)

@@ -34,6 +34,8 @@ class DataNodes:
         self._checksums = draft.facts.identities()
         source = registry.SOURCES[draft.params.dataset.source]
         self._code = Code(("kaizen.data.ingest", source.target), DATA_PACKAGES)
+        # Every run of a grid asks for the same few.
+        self._identities: dict[tuple[int, Part], str] = {}
         self.shards = self._shards()
 
     def _shards(self) -> Node[ShardsSpec]:
@@ -85,6 +87,11 @@ class DataNodes:
         Steps take this instead of the key of `shards`, so that a task appended to the stream, or
         new images of one class, leave the steps before it alone.
         """
+        if (task, part) not in self._identities:
+            self._identities[task, part] = self._identity(task, part)
+        return self._identities[task, part]
+
+    def _identity(self, task: int, part: Part) -> str:
         draft = self.draft
         facts, stream, params = draft.facts, draft.stream, draft.params
         dataset = self.dataset()

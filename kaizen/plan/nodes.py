@@ -4,6 +4,7 @@ is made from.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -98,6 +99,11 @@ class Run:
         """A readable, path-safe name that is unique in the grid."""
         return self.point.name
 
+    @property
+    def nodes(self) -> tuple[Node[Spec], ...]:
+        """All that it uses directly."""
+        return (*self.steps, *self.replays, self.evaluation)
+
 
 @dataclass(frozen=True)
 class SpecialistSet:
@@ -112,6 +118,11 @@ class SpecialistSet:
     def name(self) -> str:
         """A readable, path-safe name that is unique in the grid."""
         return f"{self.method}-specialist-seed{self.seed}"
+
+    @property
+    def nodes(self) -> tuple[Node[Spec], ...]:
+        """All that it uses directly."""
+        return (*self.steps, self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -135,11 +146,14 @@ class Plan:
 
     def users(self, key: str) -> list[str]:
         """Names of the runs and specialist sets that use a node directly."""
-        found = []
-        for run in self.runs:
-            nodes: tuple[Node[Spec], ...] = (*run.steps, *run.replays, run.evaluation)
-            found += [run.name] if any(node.key == key for node in nodes) else []
-        for reference in self.references:
-            nodes = (*reference.steps, reference.evaluation)
-            found += [reference.name] if any(node.key == key for node in nodes) else []
+        return self._users.get(key, [])
+
+    @functools.cached_property
+    def _users(self) -> dict[str, list[str]]:
+        """Of all nodes: asked for every one of them, each must not go through all runs."""
+        found: dict[str, list[str]] = {}
+        users: list[Run | SpecialistSet] = [*self.runs, *self.references]
+        for user in users:
+            for key in dict.fromkeys(node.key for node in user.nodes):
+                found.setdefault(key, []).append(user.name)
         return found

@@ -55,6 +55,7 @@ class Origin:
         self._root = root
         self._version = functools.cache(installed_version)
         self._modules: dict[str, frozenset[str]] = {}
+        self._found: dict[frozenset[str], dict[str, Any]] = {}
 
     def tell_jobs(self) -> None:
         """Let the Snakemake that a cluster's job starts find it in its environment."""
@@ -66,7 +67,7 @@ class Origin:
         """A node's job, with the ``versions`` of the packages in its key and its ``origin``."""
         return node.job().with_local(
             versions={name: self._version(name) for name in node.local.code.packages},
-            origin=self.of(self._modules_up_to(node)),
+            origin=self._of(self._modules_up_to(node)),
         )
 
     def of(self, modules: Iterable[str]) -> dict[str, Any]:
@@ -80,6 +81,12 @@ class Origin:
         return self.facts | {
             "depends": None if changed is None else sorted(set(changed) & files_of(modules))
         }
+
+    def _of(self, modules: frozenset[str]) -> dict[str, Any]:
+        """As `of`; the nodes of a plan have few sets of modules between them."""
+        if modules not in self._found:
+            self._found[modules] = self.of(modules)
+        return self._found[modules]
 
     def _modules_up_to(self, node: Node[Spec]) -> frozenset[str]:
         """The entry modules of a node and of all that it is made from."""
