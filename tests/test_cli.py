@@ -93,14 +93,12 @@ def test_publishing_an_unfinished_plan_is_refused(project: Project) -> None:
     assert outcome.code == 2 and "not finished" in outcome.output and "snakemake" in outcome.output
 
 
-def test_a_specification_too_long_for_a_command_line_goes_through_a_file(
+def test_a_specification_goes_through_a_file(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kaizen.jobs import workflow
     from kaizen.params.validation import load_params
-    from kaizen.store import arguments
 
-    monkeypatch.setattr(arguments, "MAX_ARGUMENT", 100)
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.chdir(project.root)
     planned = workflow.Workflow.from_params(load_params(project.params), project.root)

@@ -134,6 +134,14 @@ def test_check_notes_an_absent_gpu_and_the_plan_stays_possible(
     assert not any(project.nodes())
 
 
+def test_an_error_under_snakemake_stands_between_no_specifications(tmp_path: Path) -> None:
+    project = make_checkout(tmp_path / "checkout")
+    project.set({"train.data_fraction": 0.001})
+    outcome = project.snakemake("--cores", "2")
+    assert outcome.code != 0 and "train.data_fraction: 0.001 leaves" in outcome.output
+    assert "/.specs/step-" in outcome.output and '"params":' not in outcome.output
+
+
 def test_snakemake_refuses_an_absent_gpu_before_any_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

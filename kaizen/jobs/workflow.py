@@ -34,7 +34,7 @@ from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.plan.specs import Spec
 from kaizen.provenance.origin import Origin
-from kaizen.store.arguments import as_argument
+from kaizen.store.arguments import in_file
 from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.node_id import Kind
 from kaizen.store.places import default_store
@@ -179,16 +179,17 @@ class Workflow:
         return self.origin.job(node)
 
     def spec(self, wildcards: Any) -> str:
-        """A rule's parameters as one canonical JSON string: Snakemake compares several as an
-        unordered set.
+        """A rule's parameters: "@" and the path of a file in the store that holds them as canonical
+        JSON; written when Snakemake asks, which is for the jobs that it runs.
 
-        A specification too long for a command line (the summary of a large grid) goes to a file in
-        the store, and the string is "@" and its path.
+        A file, as a command line may be too short for it, and as Snakemake prints the command of a
+        job that failed, twice. In the store, as the jobs of a cluster find that.
         """
         node = self.node(wildcards)
         text = canonical_json(self.job(node).to_json())
+        path = self.store.root / ".specs" / f"{node.id.file_name}.json"
         # One that an earlier plan left has the same key, but perhaps another origin.
-        return as_argument(text, self.store.root / ".specs" / f"{node.id.file_name}.json")
+        return in_file(text, path)
 
     def title(self, wildcards: Any) -> str:
         """What a job does, for Snakemake's log."""
@@ -205,11 +206,11 @@ class Workflow:
         return str(self.store.root)
 
     def values(self, wildcards: Any) -> str:
-        """The parameters as canonical JSON for the job that publishes; where they are long, "@" and
-        a file in this checkout.
+        """For the job that publishes: "@" and a file of this checkout with the parameters as
+        canonical JSON.
         """
         text = canonical_json(dataclasses.asdict(self.params))
-        return as_argument(text, self.root / ".kaizen" / "params" / f"{sha256_text(text)}.json")
+        return in_file(text, self.root / ".kaizen" / "params" / f"{sha256_text(text)}.json")
 
     def marker(self, name: str) -> str:
         """The file, in this checkout, that the job which publishes makes at its end."""

@@ -1,5 +1,5 @@
-"""JSON on a command line or in an environment variable: itself where it is short, else "@" and the
-path of a file that holds it.
+"""JSON on a command line or in an environment variable: itself, or "@" and the path of a file that
+holds it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ def as_argument(text: str, path: Path) -> str:
 
     Raises KaizenError where it cannot be.
     """
-    if len(text) < MAX_ARGUMENT:
-        return text
+    return text if len(text) < MAX_ARGUMENT else in_file(text, path)
+
+
+def in_file(text: str, path: Path) -> str:
+    """ "@" and ``path``, to which ``text`` is written; raises KaizenError where it cannot be."""
     # Not again where it is the same: a job may be reading it.
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
