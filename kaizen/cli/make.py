@@ -166,22 +166,29 @@ def _publish_and_show(workflow: Workflow) -> None:
 
 def _node(options: argparse.Namespace) -> None:
     from kaizen.files import write_json
+    from kaizen.jobs.given import finished_by_another, remove_spec
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
     from kaizen.plan.job import read_job
     from kaizen.store.arguments import read_argument
     from kaizen.training.reporter import reporter
 
+    store = open_store(options.store)
+    if node := finished_by_another(store, options.spec):
+        if options.receipt:
+            write_json(options.receipt, node.to_json())
+        return
     job = read_job(read_argument("--spec", options.spec), "--spec")
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()
     with reporter(job.title, options.log, sys.stderr, live=False) as told:
         try:
-            made = run_job(job, open_store(options.store), told, stop)
+            made = run_job(job, store, told, stop)
         except KaizenError as error:
             told.note(str(error))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())
+        remove_spec(store, options.spec)
         told.note("done" if made else "was done already")

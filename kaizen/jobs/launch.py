@@ -26,6 +26,7 @@ from typing import IO, Any
 import kaizen
 from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.files import canonical_json
+from kaizen.jobs.given import spec_file
 from kaizen.params.typed import from_dict
 from kaizen.plan.job import Job
 from kaizen.plan.specs import StepSpec
@@ -113,7 +114,7 @@ def launch_command(job: Job[StepSpec], store: Path, building: Path) -> list[str]
         *command,
         "--module",
         "kaizen.jobs.worker",
-        as_argument(canonical_json(job.to_json()), store / ".specs" / f"{job.id.file_name}.json"),
+        as_argument(canonical_json(job.to_json()), spec_file(store, job.id)),
         str(store),
         str(building),
     ]

@@ -22,6 +22,7 @@ from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text, write_json
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
+from kaizen.jobs.given import spec_file
 from kaizen.jobs.raw_data import dataset_facts, open_data
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
@@ -179,17 +180,14 @@ class Workflow:
         return self.origin.job(node)
 
     def spec(self, wildcards: Any) -> str:
-        """A rule's parameters: "@" and the path of a file in the store that holds them as canonical
-        JSON; written when Snakemake asks, which is for the jobs that it runs.
-
-        A file, as a command line may be too short for it, and as Snakemake prints the command of a
-        job that failed, twice. In the store, as the jobs of a cluster find that.
+        """A rule's parameters: "@" and the path of a file that holds them as canonical JSON, see
+        `kaizen.jobs.given`; written when Snakemake asks, which is for the jobs that it runs.
         """
         node = self.node(wildcards)
-        text = canonical_json(self.job(node).to_json())
-        path = self.store.root / ".specs" / f"{node.id.file_name}.json"
         # One that an earlier plan left has the same key, but perhaps another origin.
-        return in_file(text, path)
+        return in_file(
+            canonical_json(self.job(node).to_json()), spec_file(self.store.root, node.id)
+        )
 
     def title(self, wildcards: Any) -> str:
         """What a job does, for Snakemake's log."""

@@ -65,9 +65,7 @@ class Digits(Source):
 
     def train_counts(self) -> dict[tuple[int, int], int]:
         """What is not held out of scikit-learn's images, whose numbers by class are known."""
-        return {
-            (label, 0): count - self._held_out(count) for label, count in enumerate(_IMAGES)
-        }
+        return {(label, 0): count - self._held_out(count) for label, count in enumerate(_IMAGES)}
 
     def _held_out(self, count: int) -> int:
         return min(max(1, round(count * self.test_fraction)), count - 1)
