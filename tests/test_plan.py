@@ -714,3 +714,11 @@ def test_the_users_of_all_nodes_are_found_in_one_pass(monkeypatch: pytest.Monkey
     for key in plan.nodes:
         plan.users(key)
     assert len(passes) == len(plan.runs)
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_a_whole_number_and_its_decimal_have_one_key(name: str) -> None:
+    plans = [
+        make_plan({"per_method": {"simclr": {"train": {name: value}}}}).key for value in (1, 1.0)
+    ] + [make_plan({f"train.{name}": value}).key for value in (1, 1.0)]
+    assert plans[0] == plans[1] and plans[2] == plans[3]
