@@ -21,7 +21,8 @@ from kaizen.store.records import inputs_agree, record_key
 _FIX = "take it from this version's `kaizen plan --json`"
 _LONGEST = 1000
 _MOST = 1_000_000
-_MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*")
+# An entry of `kaizen.plan.fingerprint`: a module, a target in it, or a function alone.
+_MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*([:#][A-Za-z_][A-Za-z0-9_]*)?")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FIELDS = {
