@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 from project import Outcome, Project, write_image
 
+from kaizen.compute.cpu import cpu_facts
 from kaizen.files import read_json, sha256_file
 from kaizen.store.node_id import NodeId
 from kaizen.training.reporter import reporter
@@ -718,7 +719,8 @@ def test_resume_state_of_another_model(finished: Project, tmp_path: Path) -> Non
     project = finished.copy(tmp_path / "project")
     key = project.keys("step")[0]
     compute = read_json(project.store.record_path(NodeId.of("step", key)))["environment"]
-    described = {name: compute[name] for name in ("device", "device_name", "precision", "threads")}
+    names = ("device", "device_name", "precision", "threads", "cpu_capability", *cpu_facts())
+    described = {name: compute[name] for name in names}
     shutil.rmtree(project.store.folder(NodeId.of("step", key)))
     shutil.rmtree(project.root / "results")
     before = project.nodes()

@@ -18,9 +18,6 @@ PARAMS = "params.yaml"
 _MOST_VALUES = 200_000
 _MOST_DEPTH = 50
 
-_MOST_VALUES = 200_000
-_MOST_DEPTH = 50
-
 
 def read_files(paths: Sequence[Path]) -> dict[str, Any]:
     """Read YAML files and lay each over those before it: mappings merge, all else replaces."""

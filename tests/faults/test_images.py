@@ -112,6 +112,8 @@ FILES: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("fault", of_kind("Images"), ids=lambda fault: fault.name)
 def test_an_image_that_is_refused(fault: Fault, fresh: Project, warm: Warm, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
+    # Otherwise an image of another size is refused for that.
+    project.set({"image.load_size": 8})
     (project.root / IMAGE).write_bytes(FILES[fault.name]())
     # What a process may have beyond what it has when it begins; the bombs want more.
     outcome = warm.kaizen(project, "run", inject={"limit_memory": {"megabytes": 300}})
