@@ -44,7 +44,7 @@ def confusion(accuracies: Matrix) -> list[Counts]:
         counts: dict[tuple[int, int], int] = {}
         for task, labels in enumerate(CLASSES.tasks):
             for label in labels:
-                right = round(IMAGES * row[task])
+                right = round(IMAGES * (row[task] or 0.0))
                 wrong = CLASSES.tasks[step][0 if label == CLASSES.tasks[step][-1] else -1]
                 counts |= {
                     pair: n

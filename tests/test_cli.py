@@ -102,7 +102,7 @@ def test_a_specification_goes_through_a_file(
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.chdir(project.root)
     planned = workflow.Workflow.from_params(load_params(project.params), project.root)
-    node = planned.plan.shards
+    (node,) = planned.plan.shards
     spec = planned.spec(SimpleNamespace(key=node.key))
     assert spec == f"@{project.store.root}/.specs/shards-{node.key}.json"
     assert project.kaizen("node", "--receipt", planned.receipt(node), "--spec", spec).code == 0

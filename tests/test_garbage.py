@@ -39,7 +39,7 @@ def needed(*nodes: Node[Spec]) -> set[NodeId]:
 
 
 def test_garbage_is_what_no_node_needs(store: Store) -> None:
-    summary, evaluation = PLAN.summary, PLAN.runs[0].evaluation
+    summary, evaluation = PLAN.summary, PLAN.runs[0].evaluations[0]
     for node in (NODE, OTHER, summary, evaluation):
         commit_fake(store, node, {"data": "12345"})
     write_text(
@@ -145,12 +145,12 @@ def test_what_any_checkout_needs_is_kept_until_it_goes(
 def test_a_quota_lets_the_longest_unused_go_first(
     store: Store, checkouts: tuple[Path, Path]
 ) -> None:
-    nodes: list[Node[Spec]] = [NODE, OTHER, PLAN.summary, PLAN.shards]
+    nodes: list[Node[Spec]] = [NODE, OTHER, PLAN.summary, PLAN.shards[0]]
     for age, node in enumerate(nodes):
         commit_fake(store, node, {"data": "x" * 10_000})
         os.utime(store.folder(node.id), (1e9 - age, 1e9 - age))
     write_text(store.root / ".damaged" / "step-k-ab" / "node.json", "{}")
-    store.note_use(NodeId.of("shards", PLAN.shards.key))
+    store.note_use(NodeId.of("shards", PLAN.shards[0].key))
     register(store, checkouts[0], "a", needed(NODE))
     each = sum(path.stat().st_size for path in store.folder(NodeId.of("step", OTHER.key)).iterdir())
     names = [item.path.name for item in collect(store, 3 * each + 3000, really=False)]
@@ -158,7 +158,7 @@ def test_a_quota_lets_the_longest_unused_go_first(
         "damaged ones first, then the oldest that no plan needs"
     )
     names = [item.path.name for item in collect(store, 0, really=True)]
-    assert names == ["step-k-ab", PLAN.summary.key, OTHER.key, PLAN.shards.key]
+    assert names == ["step-k-ab", PLAN.summary.key, OTHER.key, PLAN.shards[0].key]
     assert set(store.entries()) == needed(NODE)
     assert collect(store, 10**9, really=True) == []
 

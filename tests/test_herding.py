@@ -79,7 +79,12 @@ def test_herding_chooses_in_each_class_by_the_tasks_own_features() -> None:
         for label, count in counts.items():
             members = np.flatnonzero(tasks[task].labels == label)
             expected += members[herded(values[task][members], count)].tolist()
-        assert rows[task].tolist() == sorted(expected)
+        assert sorted(rows[task].tolist()) == sorted(expected)
+        of_class = tasks[task].labels[rows[task]]
+        first = rows[task][of_class == max(counts)].tolist()
+        members = np.flatnonzero(tasks[task].labels == max(counts))
+        in_order = members[herded(values[task][members], len(first))].tolist()
+        assert first == in_order, "those to be given up first come last"
     assert asked == [0, 1]  # once per task, however many classes it has
 
 

@@ -28,13 +28,13 @@ from kaizen.plan.nodes import DatasetFacts, Plan, Run
 
 def places(plan: Plan) -> dict[str, str]:
     """The place of every node in a plan with one method, size and seed -> its key."""
-    found = {"shards": plan.shards.key, "summary": plan.summary.key}
+    found = {"shards": plan.shards[0].key, "summary": plan.summary.key}
     for run in plan.runs:
         found |= {
             f"step/{run.point.variant}/{task}": step.key for task, step in enumerate(run.steps)
         }
         found |= {f"replay/{task}": replay.key for task, replay in enumerate(run.replays, start=1)}
-        found[f"evaluation/{run.point.variant}"] = run.evaluation.key
+        found[f"evaluation/{run.point.variant}"] = run.evaluations[0].key
     for reference in plan.references:
         found |= {f"specialist/{task}": step.key for task, step in enumerate(reference.steps)}
         found["reference"] = reference.evaluation.key
@@ -153,7 +153,7 @@ def test_joint_training_is_one_step_on_all_tasks() -> None:
 
 def test_a_growing_classifier_has_logits_for_the_classes_seen_in_their_order() -> None:
     plan = make_plan({"model.classifier_head": "growing", "grid.variants": ["kaizen", "joint"]})
-    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
+    tasks = plan.runs[0].evaluations[0].job().to_json()["params"]["tasks"]
     for task, step in enumerate(plan.runs[0].steps):
         assert step.job().to_json()["params"]["logits"] == [
             label for classes in tasks[: task + 1] for label in classes
@@ -197,7 +197,7 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
     assert not {node.key for node in one.replays} & {node.key for node in runs["kaizen", 1].replays}
     for task, replay in enumerate(one.replays, start=1):
         steps = {f"step-{earlier:02d}": one.steps[earlier] for earlier in range(task)}
-        assert replay.inputs == {"shards": plan.shards, **steps}
+        assert replay.inputs == {"shards": plan.shards[0], **steps}
         assert {role: replay.identities[role] for role in steps} == {
             role: node.key for role, node in steps.items()
         }
@@ -243,7 +243,7 @@ def test_where_the_raw_data_lie_is_no_part_of_any_key() -> None:
         for path in ("/a", "/b/c")
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert tuple(plan.shards.local.path for plan in (one, two)) == ("/a", "/b/c")
+    assert tuple(plan.shards[0].local.path for plan in (one, two)) == ("/a", "/b/c")
 
 
 def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> None:
@@ -252,7 +252,7 @@ def test_chosen_classes_are_known_by_their_names_however_they_were_chosen() -> N
         make_plan(folder | {"dataset.classes": classes}) for classes in (None, list(FACTS.classes))
     )
     assert one.nodes.keys() == two.nodes.keys()
-    assert two.shards.local.classes == list(FACTS.classes)
+    assert two.shards[0].local.classes == list(FACTS.classes)
 
 
 def test_parameters_of_the_split_that_have_no_effect_are_part_of_no_key() -> None:
@@ -350,7 +350,7 @@ def test_other_images_of_one_domain_reach_its_task_and_what_comes_after(part: st
 def test_a_split_by_data_depends_on_all_images_and_on_how_they_are_dealt() -> None:
     split = BASE | {"split.by": "data", "split.tasks": 2}
     before = make_plan(split)
-    assert before.runs[0].evaluation.job().to_json()["params"]["tasks"] == [list(range(10))] * 2
+    assert before.runs[0].evaluations[0].job().to_json()["params"]["tasks"] == [list(range(10))] * 2
     assert before.runs[0].steps[0].job().to_json()["params"]["num_classes"] == 10
     assert changed(before, make_plan(split | {"split.seed": 1})) == matching(before, ["*"])
     train = ("new images", *FACTS.train[1:])
@@ -372,7 +372,7 @@ def test_unlabelled_images_are_spread_by_the_seed_over_all_tasks() -> None:
 
 
 def test_the_same_tasks_have_the_same_steps_however_they_are_asked_for() -> None:
-    order = make_plan(BASE).runs[0].evaluation.job().to_json()["params"]["tasks"]
+    order = make_plan(BASE).runs[0].evaluations[0].job().to_json()["params"]["tasks"]
     equal, sizes = make_plan(BASE), make_plan(BASE | {"split.sizes": [2] * 5})
     names = make_plan(
         BASE | {"split.classes": [[FACTS.classes[label] for label in task] for task in order]}
@@ -448,7 +448,7 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
 @pytest.mark.parametrize("task", range(5))
 def test_other_training_images_of_one_class_reach_its_task_and_what_comes_after(task: int) -> None:
     before = make_plan(BASE)
-    label = before.runs[0].evaluation.job().to_json()["params"]["tasks"][task][1]
+    label = before.runs[0].evaluations[0].job().to_json()["params"]["tasks"][task][1]
     train = tuple(
         "new images" if other == label else checksum for other, checksum in enumerate(FACTS.train)
     )
@@ -471,7 +471,7 @@ def test_other_test_images_reach_no_training() -> None:
 
 def test_a_renamed_class_reaches_what_other_training_images_reach() -> None:
     before = make_plan(BASE)
-    first = before.runs[0].evaluation.job().to_json()["params"]["tasks"][0][0]
+    first = before.runs[0].evaluations[0].job().to_json()["params"]["tasks"][0][0]
     classes = tuple(
         "new name" if label == first else name for label, name in enumerate(FACTS.classes)
     )
@@ -497,13 +497,13 @@ def test_runs_share_what_they_have_in_common() -> None:
         by_name["simclr-kaizen_no_replay-seed1"],
     )
     assert empty.steps == none.steps
-    assert empty.evaluation == none.evaluation
+    assert empty.evaluations == none.evaluations
     assert empty.replays == ()
     # 1 shards, 2 x 4 replays; per seed: step 0, and 4 steps for each of kaizen x 3 sizes, cassle
     # and no_distill (size 0 is kaizen_no_replay), 4 specialists, 5 evaluations, 1 reference; 1
     # summary.
     assert len(plan.nodes) == 1 + 8 + 2 * (1 + 5 * 4 + 4 + 5 + 1) + 1
-    assert plan.users(empty.evaluation.key) == [empty.name, none.name]
+    assert plan.users(empty.evaluations[0].key) == [empty.name, none.name]
     assert sorted(plan.users(empty.steps[0].key)) == sorted(
         [run.name for run in plan.runs if run.point.seed == 1] + ["simclr-specialist-seed1"]
     )
@@ -668,11 +668,11 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
     """
     plan = make_plan()
     found = {
-        "shards": plan.shards.key,
+        "shards": plan.shards[0].key,
         "replay": plan.runs[0].replays[0].key,
         "step 0": plan.runs[0].steps[0].key,
         "step 1": plan.runs[0].steps[1].key,
-        "evaluation": plan.runs[0].evaluation.key,
+        "evaluation": plan.runs[0].evaluations[0].key,
         "reference": plan.references[0].evaluation.key,
         "summary": plan.summary.key,
     }
@@ -708,7 +708,7 @@ def test_the_users_of_all_nodes_are_found_in_one_pass(monkeypatch: pytest.Monkey
 
     def nodes(run: Run) -> tuple[Any, ...]:
         passes.append(run.name)
-        return (*run.steps, *run.replays, run.evaluation)
+        return (*run.steps, *run.replays, run.evaluations[0])
 
     monkeypatch.setattr(Run, "nodes", property(nodes))
     for key in plan.nodes:

@@ -75,7 +75,7 @@ def test_every_preset_plans(names: list[str], change: str | None) -> None:
     planned = plan(params)
     assert {run.point.variant for run in planned.runs} == set(params.grid.variants)
     if change == "tasks-10":
-        assert len(planned.runs[0].evaluation.job().to_json()["params"]["tasks"]) == 10
+        assert len(planned.runs[0].evaluations[0].job().to_json()["params"]["tasks"]) == 10
     if change == "quick":
         assert sum(node.kind == "step" for node in planned.nodes.values()) <= 5 * params.split.tasks
 
@@ -84,7 +84,12 @@ def test_the_papers_experiment_has_the_papers_numbers() -> None:
     """fidelity.md §4, §8 and §11."""
     planned = plan(load("cifar100"))
     steps = {(run.point.method, run.point.variant): run.steps for run in planned.runs}
-    assert planned.runs[0].evaluation.job().to_json()["params"]["tasks"][0][:4] == [11, 22, 39, 23]
+    assert planned.runs[0].evaluations[0].job().to_json()["params"]["tasks"][0][:4] == [
+        11,
+        22,
+        39,
+        23,
+    ]
     for method, lr, decay, classifier_lr in (
         ("simclr", 1.0, 1e-5, 0.1),
         ("mocov2plus", 1.0, 1e-5, 0.1),

@@ -651,9 +651,9 @@ def test_an_empty_store_takes_all_back_from_the_published_tree(
 
 def test_only_what_is_missing_is_taken(store: Store, root: Path) -> None:
     shutil.rmtree(store.folder(STEP_1.id))
-    before = store.record_path(PLAN.shards.id).stat()
+    before = store.record_path(PLAN.shards[0].id).stat()
     assert take_back(layout_of(PLAN).nodes, store, root) == [STEP_1.id]
-    assert store.record_path(PLAN.shards.id).stat() == before
+    assert store.record_path(PLAN.shards[0].id).stat() == before
     other = make_plan({"split.tasks": 2, "split.seed": 1})
     assert take_back(layout_of(other).nodes, store, root) == []
 

@@ -99,7 +99,7 @@ def test_metrics_json_holds_the_classifiers_means(summary: Summary) -> None:
         for r in runs
         if (r.point.method, r.point.variant, r.point.replay_size) == ("byol", "kaizen", 0.05)
     ]
-    values = [continual_accuracy(r.matrices["classifier"]) for r in of_seeds]
+    values = [continual_accuracy(r.matrices["classifier"]) or 0.0 for r in of_seeds]
     found = headline["byol"]["kaizen_replay_5%"]
     assert set(found) == {"CA", "FA", "F", "FT"}
     assert found["CA"] == pytest.approx(np.mean(values))
@@ -263,7 +263,7 @@ def test_figure_data(summary: Summary) -> None:
         (2, 2),
     ]
     of_seeds = [
-        run.matrices["classifier"]
+        np.array(run.matrices["classifier"], dtype=np.float64)
         for run in runs
         if (run.point.method, run.point.variant) == ("byol", "cassle")
     ]
@@ -455,7 +455,7 @@ def test_intervals_need_two_seeds() -> None:
     runs, references = grid(seeds=(0, 1))
     one, two = group(runs[:1], references)[0], group(runs, references)[0]
     assert one.estimate("classifier", "final_accuracy").interval is None
-    values = [np.mean(run.matrices["classifier"][-1]) for run in runs]
+    values = [np.mean(np.array(run.matrices["classifier"][-1], float)) for run in runs]
     expected = (
         12.7062 * abs(values[0] - values[1]) / 2
     )  # sd / sqrt(2) of two values is half their distance
@@ -684,7 +684,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) 
             (folder / "accuracy.json").write_text(text)
             write_confusion(counts, folder / "confusion.parquet")
 
-        finish(store, run.evaluation, fill)
+        finish(store, run.evaluations[0], fill)
         for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
             if not store.has(node.id):
                 # The summary has no use for the other seeds' histories.
@@ -694,7 +694,9 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) 
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
         | {"train": part, "test": part}
-        for task, labels in enumerate(plan.runs[0].evaluation.job().to_json()["params"]["tasks"])
+        for task, labels in enumerate(
+            plan.runs[0].evaluations[0].job().to_json()["params"]["tasks"]
+        )
     ]
     stream = {
         "dataset": "made up",
@@ -703,7 +705,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) 
         "tasks": tasks,
     }
     finish(
-        store, plan.shards, lambda folder: (folder / "tasks.json").write_text(json.dumps(stream))
+        store, plan.shards[0], lambda folder: (folder / "tasks.json").write_text(json.dumps(stream))
     )
     for reference in plan.references:
         content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
@@ -726,7 +728,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) 
         ("cassle", "", "4"),
     }
     per_class = parse_csv(tmp_path / "out/per_class.csv")
-    tasks = plan.runs[0].evaluation.job().to_json()["params"]["tasks"]
+    tasks = plan.runs[0].evaluations[0].job().to_json()["params"]["tasks"]
     assert len(per_class) == len(plan.runs) * 5 * 10
     assert all(row["label"] in tasks[row["task"]] for row in per_class)
     assert all(row["class"] == f"class {row['label']}" for row in per_class)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from kaizen import __version__
-from kaizen.cli import keep, look, make, plan
+from kaizen.cli import keep, look, make, plan, stream
 from kaizen.cli.common import Commands
 from kaizen.errors import KaizenError
 
@@ -87,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (plan, make, look, keep):
+    for group in (plan, stream, make, look, keep):
         group.add_commands(commands)
     return parser

@@ -8,7 +8,7 @@ of workers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import PARTS, Part, Row
+from kaizen.data.sources.base import PARTS, Part, Row, Source, names_text
 from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
@@ -36,6 +36,55 @@ class _Shard(NamedTuple):
     part: Part
     rows: list[Row]
     keep: np.ndarray  # bool [N]: which rows keep their label
+
+
+def ingest_arrival(
+    dataset: DatasetParams,
+    task: int,
+    names: Sequence[str],
+    labels: LabelsParams,
+    workers: int,
+    out: Path,
+    parts: Sequence[Part] = PARTS,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write one arrival's shards, task-TT.train.parquet and task-TT.test.parquet (those of
+    ``parts``), and tasks.json into ``out``; return what tasks.json holds.
+
+    ``names`` are the classes of the stream up to this arrival in label order. Otherwise as
+    `ingest`; raises KaizenError also where the arrival has a class that is not among them.
+    """
+    source = open_source(dataset)
+    label_of = {name: label for label, name in enumerate(names)}
+    unknown = [name for name in source.classes if name not in label_of]
+    if unknown:
+        raise KaizenError(f"{dataset.path}: {names_text(unknown)}: no class of the stream")
+    shards = []
+    for part in parts:
+        rows = [
+            dataclasses.replace(row, label=label_of[source.classes[row.label]])
+            if row.label != UNLABELLED
+            else row
+            for row in source.rows(part)
+        ]
+        shards.append(_Shard(task, part, rows, _kept(part, rows, labels)))
+    classes = sorted(label_of[name] for name in source.classes)
+    entry: dict[str, Any] = {
+        "task": task,
+        "classes": classes,
+        "class_names": [names[label] for label in classes],
+    }
+    _write_shards(source, dataset, shards, {task: entry}, list(names), workers, out, progress)
+    summary = {
+        "dataset": source.name,
+        "split": "arrival",
+        "classes": list(names),
+        "num_classes": len(names),
+        **source.found(None),
+        "tasks": [entry],
+    }
+    write_json(out / TASKS_FILE, summary)
+    return summary
 
 
 def ingest(
@@ -65,7 +114,6 @@ def ingest(
         for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)
     ]
     shards.sort(key=lambda shard: shard.task)
-    total = sum(len(shard.rows) for shard in shards)
     entries: list[dict[str, Any]] = [
         {"task": task, "classes": classes, "class_names": [names[label] for label in classes]}
         for task, classes in enumerate(stream.classes)
@@ -73,6 +121,34 @@ def ingest(
     if stream.by == "domain":
         for entry, domain in zip(entries, stream.domains, strict=True):
             entry["domain"] = source.domains[domain]
+    of_task = dict(enumerate(entries))
+    _write_shards(source, dataset, shards, of_task, names, workers, out, progress)
+    summary = {
+        "dataset": source.name,
+        "split": stream.by,
+        "classes": names,
+        "num_classes": len(names),
+        **(source.found(None) if found is None else found),
+        "tasks": entries,
+    }
+    write_json(out / TASKS_FILE, summary)
+    return summary
+
+
+def _write_shards(
+    source: Source,
+    dataset: DatasetParams,
+    shards: Sequence[_Shard],
+    entries: Mapping[int, dict[str, Any]],
+    names: list[str],
+    workers: int,
+    out: Path,
+    progress: Progress | None,
+) -> None:
+    """Read the shards' rows by worker processes, and write shard after shard; what each came to is
+    added to its task's entry.
+    """
+    total = sum(len(shard.rows) for shard in shards)
     read = ReadImages(
         source, dataset.encoding, dataset.raw_limit, dataset.resize, dataset.bit_depth
     )
@@ -105,16 +181,6 @@ def ingest(
                 "content_sha256": writer.content_sha256,
                 **counts,
             }
-    summary = {
-        "dataset": source.name,
-        "split": stream.by,
-        "classes": names,
-        "num_classes": len(names),
-        **(source.found(None) if found is None else found),
-        "tasks": entries,
-    }
-    write_json(out / TASKS_FILE, summary)
-    return summary
 
 
 def _shards(
@@ -129,12 +195,17 @@ def _shards(
             raise KaizenError(
                 f"split: task {task} has no {part} images; leave its domain out with split.domains"
             )
-        true = np.array([row.label for row in chosen])
-        keep = true != UNLABELLED
-        if part == "train":
-            keep &= labelled(true, labels.fraction, labels.seed)
-        shards.append(_Shard(task, part, chosen, keep))
+        shards.append(_Shard(task, part, chosen, _kept(part, chosen, labels)))
     return shards
+
+
+def _kept(part: Part, rows: Sequence[Row], labels: LabelsParams) -> np.ndarray:
+    """Which of a shard's rows keep their label: bool [N]; test images all do."""
+    true = np.array([row.label for row in rows], dtype=np.int64)
+    keep: np.ndarray = true != UNLABELLED
+    if part == "train":
+        keep &= labelled(true, labels.fraction, labels.seed)
+    return keep
 
 
 def _tasks_of(

@@ -8,6 +8,8 @@ Part = Literal["train", "test"]
 
 TASKS_FILE = "tasks.json"
 REPLAY_FILE = "replay.parquet"
+# Of a stream that grows: what the next replay shard must know of the tasks so far.
+MEMORY_FILE = "memory.parquet"
 CHECKPOINT = "model.safetensors"
 HISTORY_FILE = "history.parquet"
 FACTS_FILE = "step.json"

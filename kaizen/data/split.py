@@ -21,10 +21,10 @@ class Stream:
     its domain.
 
     Labels are positions in the dataset's list of classes, also where the stream has only some of
-    them.
+    them; of arrivals, positions in the order in which the stream brought the classes.
     """
 
-    by: Literal["class", "data", "domain"]
+    by: Literal["class", "data", "domain", "arrival"]
     classes: list[list[int]]
     domains: list[int]
 

@@ -4,6 +4,8 @@ neighbours.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,13 +13,36 @@ from torch import Tensor
 from kaizen.params import EvaluationParams
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear layer: ``classes`` int64 [K], ``weight`` float32 [K, F], ``bias`` [K], and
+    mean and deviation [F] of the features that it was fitted on.
+    """
+
+    classes: Tensor
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @torch.no_grad()
+    def predict(self, test: Tensor) -> Tensor:
+        """The classes of features float32 [M, F]: int64 [M]."""
+        scores = F.linear((test - self.mean) / self.std, self.weight, self.bias)
+        return self.classes[scores.argmax(dim=1)]
+
+
 def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: EvaluationParams) -> Tensor:
-    """Predict classes of test features with a linear layer fitted on frozen training features.
+    """Predict classes of test features float32 [M, F], int64 [M], by `fit_probe`."""
+    return fit_probe(train, labels, params).predict(test)
+
+
+def fit_probe(train: Tensor, labels: Tensor, params: EvaluationParams) -> Probe:
+    """Fit a linear layer on frozen training features.
 
     Multinomial logistic regression on standardised features by full-batch L-BFGS from zero: convex,
     so neither seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all
-    labelled), ``test`` float32 [M, F]; returns int64 [M]. A class without a training row is never
-    predicted.
+    labelled). A class without a training row is never predicted.
     """
     from torch.optim import LBFGS
 
@@ -43,9 +68,7 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, params: Evaluation
         return loss
 
     optimizer.step(closure)
-    with torch.no_grad():
-        predicted: Tensor = classes[F.linear((test - mean) / std, weight, bias).argmax(dim=1)]
-        return predicted
+    return Probe(classes, weight.detach(), bias.detach(), mean, std)
 
 
 def nearest_neighbours(

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts
 from kaizen.plan.point import Point
 
-Matrix = Sequence[Sequence[float]]
+T = TypeVar("T")
+
+# None: nothing was measured; see `RunResult`.
+Matrix = Sequence[Sequence[float | None]]
 
 READERS = ("classifier", "linear_probe", "linear_probe_seen", "knn")
 # The variant that is trained on all tasks at once: what the others are measured by, not one of
@@ -24,9 +27,10 @@ UPPER_BOUND = "joint"
 class RunResult:
     """One run's accuracy matrices: reader (one of READERS) -> T x T, values 0..1.
 
-    Any T x T sequence or array is accepted and kept as tuples of floats. ``confusion`` holds the
-    classifier's counts after each step, or nothing where they are not known. Raises KaizenError
-    where a matrix is not square, not finite or outside 0..1.
+    Any T x T sequence or array is accepted and kept as tuples. An entry is None where nothing was
+    measured: of a task without test images, and of one that had not arrived yet. ``confusion``
+    holds the classifier's counts after each step, or nothing where they are not known. Raises
+    KaizenError where a matrix is not square, not finite or outside 0..1.
     """
 
     point: Point
@@ -39,8 +43,7 @@ class RunResult:
         matrices = {}
         for reader, matrix in self.matrices.items():
             rows = tuple(
-                _accuracies(row, f"{where}, {reader}, row {step}")
-                for step, row in enumerate(matrix)
+                _row(row, f"{where}, {reader}, row {step}") for step, row in enumerate(matrix)
             )
             if not rows or any(len(row) != len(rows) for row in rows):
                 raise malformed(
@@ -108,11 +111,25 @@ def _accuracies(values: Any, where: str) -> tuple[float, ...]:
     return row
 
 
+def _row(values: Any, where: str) -> tuple[float | None, ...]:
+    """A row of a matrix; raises KaizenError as `_accuracies` does."""
+    measured = iter(_accuracies([value for value in values if value is not None], where))
+    return tuple(None if value is None else next(measured) for value in values)
+
+
 def _known(reader: str, where: str) -> str:
     """``reader`` itself; raises KaizenError where it is none of READERS."""
     if reader not in READERS:
         raise malformed(where, f"{reader!r} is none of the readers {', '.join(READERS)}")
     return reader
+
+
+def matrix_rows(of_steps: list[T], tasks: int) -> list[T]:
+    """What each of the ``tasks`` rows of a matrix holds, from what each step's model came to.
+
+    The one model of joint training has seen all tasks and stands for every step.
+    """
+    return of_steps if len(of_steps) > 1 else of_steps * tasks
 
 
 def malformed(where: str, what: str) -> KaizenError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,18 +20,16 @@ from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
-from kaizen.evaluation.results import READERS
+from kaizen.evaluation.results import READERS, matrix_rows
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.plan.job import Job
-from kaizen.plan.roles import SHARDS, step_roles
+from kaizen.plan.roles import shards_of, step_roles
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.store.made import Made
 from kaizen.store.store import Store
 from kaizen.training.reporter import Reporter
 from kaizen.views.decode import load_shard
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,14 +92,6 @@ def run_reference(
     return Made(evaluator.compute.describe())
 
 
-def matrix_rows(of_steps: list[T], tasks: int) -> list[T]:
-    """What each of the ``tasks`` rows of a matrix holds, from what each step's model came to.
-
-    The one model of joint training has seen all tasks and stands for every step.
-    """
-    return of_steps if len(of_steps) > 1 else of_steps * tasks
-
-
 def _evaluator(job: Job[EvaluationSpec], store: Store) -> Evaluator:
     wanted = job.spec.compute
     compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
@@ -115,7 +104,7 @@ class Evaluator:
     def __init__(self, job: Job[EvaluationSpec], store: Store, compute: Compute) -> None:
         """Decode the training rows that probe and kNN learn from, and all test rows."""
         self.store, self.compute = store, compute
-        self.shards = job.inputs[SHARDS]
+        self.inputs = job.inputs
         self.params = job.spec.evaluation
         self.classes = job.spec.num_classes
         self.models = StepModels(job.inputs, store, compute, self.params.batch_size)
@@ -134,7 +123,7 @@ class Evaluator:
         self.train_tasks = torch.cat(of_task)[labelled]
 
     def _shard(self, task: int, part: str, fraction: float) -> DecodedImages:
-        path = self.store.open_file(self.shards, shard_file(task, part))
+        path = self.store.open_file(shards_of(self.inputs, task), shard_file(task, part))
         images, labels = load_shard(path, self.models.image, fraction)
         return DecodedImages(torch.from_numpy(images), torch.from_numpy(labels))
 

@@ -41,7 +41,7 @@ class StepFeatures:
         """Features float32 [N, F] of all rows, in the evaluation's transform; decodes one row group
         at a time.
         """
-        path = self.store.open_file(self.inputs[roles.SHARDS], shard_file(task, "train"))
+        path = self.store.open_file(roles.shards_of(self.inputs, task), shard_file(task, "train"))
         model = self.models.load(roles.step_role(task))
         info = shard_info(path)
         parts, done = [], 0

@@ -23,11 +23,22 @@ from kaizen.plan.nodes import DatasetFacts
 FEWEST = 2
 
 
-def refuse_early(params: Params, facts: DatasetFacts, source: Source) -> None:
+def refuse_early(params: Params, facts: DatasetFacts, source: Source | None) -> None:
     """Raise KaizenError for what is known, before any job, to fail one: a backbone's missing
     package, images of several sizes without `image.load_size`, a task with too few training images.
+
+    ``source`` is None where no raw image is left to look at.
     """
     _refuse_missing_package(params.model.backbone)
+    if facts.arrivals:
+        for task, arrival in enumerate(facts.arrivals):
+            _refuse_small_task(task, sum(arrival.counts("train").values()))
+    if source is None:
+        return
+    if facts.arrivals:
+        if params.dataset.resize is None:
+            refuse_several_sizes(source, params.image)
+        return
     stream = make_stream(params.split, facts.classes, facts.domains)
     # What the stream leaves out may be of any size, and what is resized may be of one afterwards.
     whole = {label for labels in stream.classes for label in labels} == set(
@@ -93,9 +104,13 @@ def _refuse_small_tasks(stream: Stream, source: Source) -> None:
             count = sum(n for (label, _), n in counts.items() if label in set(labels))
         # Of a split by data, each task has about its share of every class.
         count = count // len(stream) if stream.by == "data" else count
-        if count < FEWEST:
-            raise KaizenError(
-                f"split: task {task} has {count} training image{'' if count == 1 else 's'}, and a "
-                f"step needs at least {FEWEST}; add images to it, or divide the dataset into fewer "
-                "tasks"
-            )
+        _refuse_small_task(task, count)
+
+
+def _refuse_small_task(task: int, count: int) -> None:
+    if count < FEWEST:
+        raise KaizenError(
+            f"split: task {task} has {count} training image{'' if count == 1 else 's'}, and a "
+            f"step needs at least {FEWEST}; add images to it, or divide the dataset into fewer "
+            "tasks"
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kaizen.data.names import REPLAY_FILE, shard_file
+from kaizen.data.names import MEMORY_FILE, REPLAY_FILE, Part, shard_file
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 from kaizen.plan import roles
@@ -32,17 +32,30 @@ def _shards(
 
     dataset = job.spec.dataset_params(job.local.path, job.local.classes)
     began = time.monotonic()
-    summary = ingest(
-        dataset,
-        job.spec.split_params(),
-        job.spec.labels_params(),
-        job.local.workers,
-        building,
-        lambda done, total: reporter.amount(done, total, "images ingested"),
-        job.spec.found,
-    )
-    _check_unchanged(dataset, job)
-    images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
+    labels, workers = job.spec.labels_params(), job.local.workers
+
+    def progress(done: int, total: int) -> None:
+        reporter.amount(done, total, "images ingested")
+
+    if job.spec.task is None:
+        split = job.spec.split_params()
+        summary = ingest(dataset, split, labels, workers, building, progress, job.spec.found)
+        _check_unchanged(dataset, job)
+    else:
+        from kaizen.data.ingest import ingest_arrival
+        from kaizen.jobs.raw_data import arrival_checksums
+
+        parts: tuple[Part, ...] = ("test",) if job.spec.test_only else ("train", "test")
+        names, task = job.spec.classes, job.spec.task
+        summary = ingest_arrival(dataset, task, names, labels, workers, building, parts, progress)
+        found = arrival_checksums(dataset, names, Path.cwd())
+        if any(found.get(name) != checksum for name, checksum in job.identities.items()):
+            raise KaizenError(
+                f"{dataset.path}: its images changed after the arrival was appended; put back what "
+                "it held, or take it out of the stream and append it again (docs/stream.md)"
+            )
+    written = [task.get(part) for task in summary["tasks"] for part in ("train", "test")]
+    images = sum(shard["rows"] for shard in written if shard)
     tracked = tracked_by_dvc(Path(dataset.path)) if dataset.path else None
     return Made(
         _versions("numpy", "pillow", "pyarrow"),
@@ -69,13 +82,21 @@ def _replay(
     job: Job[ReplaySpec], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Made:
     from kaizen.data.replay.base import Size, no_features
-    from kaizen.data.replay.shard import make_replay
+    from kaizen.data.replay.memory import read_memory, write_memory
+    from kaizen.data.replay.shard import Before, make_replay
     from kaizen.data.shards import shard_info
     from kaizen.plan.replay_check import empty_replay
 
-    spec, shards = job.spec, job.inputs[roles.SHARDS]
-    for task in range(spec.task):
-        store.open_file(shards, shard_file(task, "train"))
+    spec, before = job.spec, None
+    first = 0
+    if roles.MEMORY in job.inputs:
+        memory = job.inputs[roles.MEMORY]
+        kept = read_memory(store.open_file(memory, MEMORY_FILE))
+        before, first = Before(store.open_file(memory, REPLAY_FILE), kept), len(kept)
+    shards = [
+        store.open_file(roles.shards_of(job.inputs, task), shard_file(task, "train"))
+        for task in range(first, spec.task)
+    ]
     environment, features = _versions("numpy", "pyarrow"), no_features
     if spec.compute is not None:
         from kaizen.evaluation.step_features import StepFeatures
@@ -85,7 +106,10 @@ def _replay(
     size = Size(spec.unit, spec.size)
     out = building / REPLAY_FILE
     seed = spec.seed or 0
-    make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
+    growing = roles.SHARDS not in job.inputs
+    chosen = make_replay(shards, spec.task, spec.policy, size, seed, out, features, before, growing)
+    if growing:
+        write_memory(chosen, building / MEMORY_FILE)
     if size.amount and not shard_info(out).rows:
         raise empty_replay(spec.unit, spec.size, spec.task)
     return Made(environment)
@@ -106,6 +130,10 @@ def _step(
 def _evaluation(
     job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Made:
+    if job.spec.step is not None:
+        from kaizen.evaluation.row import run_row
+
+        return run_row(job, store, building, reporter)
     from kaizen.evaluation.run import run_evaluation
 
     return run_evaluation(job, store, building, reporter)

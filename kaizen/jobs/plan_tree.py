@@ -32,7 +32,8 @@ def print_plan(workflow: Workflow) -> None:
 
     console = Console()
     tree = Tree(Text(f"plan {plan.key[:12]}, store {workflow.store.root}"))
-    tree.add(label(plan.shards))
+    for shards in plan.shards:
+        tree.add(label(shards))
     for run in plan.runs:
         branch = tree.add(Text(run.name, style="bold"))
         replays = {node.spec.task: node for node in run.replays}
@@ -40,7 +41,8 @@ def print_plan(workflow: Workflow) -> None:
             leaf = branch.add(label(step))
             if task in replays:
                 leaf.add(label(replays[task]))
-        branch.add(label(run.evaluation))
+        for evaluation in run.evaluations:
+            branch.add(label(evaluation))
     for reference in plan.references:
         branch = tree.add(Text(reference.name, style="bold"))
         for step in reference.steps:

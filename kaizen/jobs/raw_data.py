@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from kaizen.data.arrivals import STREAM_FILE, Arrival, class_names, read_stream
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources import open_source
-from kaizen.data.sources.base import Source
+from kaizen.data.sources.base import PARTS, Source
 from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
@@ -55,6 +59,103 @@ def dataset_facts(dataset: DatasetParams, root: Path, source: Source | None = No
         source.found(cache),
         _by_class(source),
     )
+
+
+def stream_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
+    """The facts of a stream that grows, from data/stream.yaml.
+
+    The images of an arrival may be gone. Raises KaizenError where there is no arrival yet, where
+    the file is another stream's, and where images that are there are not those that arrived.
+    """
+    stream = read_stream(root)
+    if stream is None or not stream.arrivals:
+        raise KaizenError(
+            f"dataset.source: stream, but {STREAM_FILE} names no arrival yet; `kaizen append "
+            "FOLDER` takes a folder with the first task's images"
+        )
+    if dataset.path is None or _absolute(root, dataset.path) != _absolute(root, stream.path):
+        raise KaizenError(
+            f"dataset.path: {dataset.path} is not the folder of the stream in {STREAM_FILE}, "
+            f"{stream.path}; set it to that"
+        )
+    for task, arrival in enumerate(stream.arrivals):
+        check_arrival(dataset, arrival, class_names(stream.arrivals[: task + 1]), root)
+    return DatasetFacts(stream.classes, (), (), arrivals=stream.arrivals)
+
+
+def arrival_dataset(dataset: DatasetParams, arrival: Arrival, root: Path) -> DatasetParams:
+    """The parameters that open an arrival as a source of its own, as it was divided when it was
+    appended.
+    """
+    fraction = dataset.test_fraction if arrival.test_fraction is None else arrival.test_fraction
+    return dataclasses.replace(
+        dataset,
+        path=str(_absolute(root, arrival.path)),
+        test_fraction=fraction,
+        seed=dataset.seed if arrival.seed is None else arrival.seed,
+    )
+
+
+def newest_arrival(dataset: DatasetParams, facts: DatasetFacts, root: Path) -> Source | None:
+    """The newest arrival whose images are there, as a source of its own; None: all are gone."""
+    for arrival in reversed(facts.arrivals):
+        if arrival.retired is None and _absolute(root, arrival.path).exists():
+            return open_source(arrival_dataset(dataset, arrival, root))
+    return None
+
+
+def check_arrival(
+    dataset: DatasetParams, arrival: Arrival, names: tuple[str, ...], root: Path
+) -> None:
+    """Raise KaizenError where an arrival's images are there and are not those that were appended.
+
+    ``names`` are the classes of the stream up to it. Images that are gone are no fault.
+    """
+    if arrival.retired is not None or not _absolute(root, arrival.path).exists():
+        return
+    expected = {
+        f"{part}/{label}": checksum
+        for part in PARTS
+        for label, checksum in arrival.checksums(part).items()
+    }
+    found = arrival_checksums(arrival_dataset(dataset, arrival, root), names, root)
+    changed = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
+    if changed:
+        part, _, label = changed[0].partition("/")
+        what = f"class {names[int(label)]!r}" if label.isdecimal() else "unlabelled images"
+        raise KaizenError(
+            f"{arrival.path}: the {part} images of arrival {arrival.name!r} ({what}) are not those "
+            "that were appended; put back what it held, or bring what is new as another arrival "
+            "(`kaizen append`)"
+        )
+
+
+def arrival_checksums(dataset: DatasetParams, names: Sequence[str], root: Path) -> dict[str, str]:
+    """The checksums of the images of one arrival, by part and label: "train/3", "train/-1".
+
+    ``names`` are the classes of the stream in label order; a class that is none of them has its
+    name in the place of the label.
+    """
+    from kaizen.data.sources.arrival import Arrival as ArrivalSource
+
+    source = ArrivalSource(dataset)
+    cache = main_checkout(root) / ".kaizen" / "checksums"
+    label_of = {name: str(label) for label, name in enumerate(names)}
+    checksums = source.checksums(cache)
+    found = {
+        f"{part}/{label_of.get(name, name)}": checksums[part][place]
+        for part in PARTS
+        for place, name in enumerate(source.classes)
+        if source.counts(part).get(place)
+    }
+    unlabelled = source.unlabelled_checksum(cache)
+    return found | ({f"train/{UNLABELLED}": unlabelled} if unlabelled else {})
+
+
+def _absolute(root: Path, path: str) -> Path:
+    return Path(os.path.abspath(root / Path(path).expanduser()))
 
 
 def _by_class(source: Source) -> tuple[int, ...]:

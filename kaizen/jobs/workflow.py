@@ -23,9 +23,10 @@ from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text, write_json
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.given import spec_file
-from kaizen.jobs.raw_data import dataset_facts, open_data
+from kaizen.jobs.raw_data import dataset_facts, newest_arrival, open_data, stream_facts
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
+from kaizen.params.registry import STREAM
 from kaizen.params.scalars import resolved
 from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
@@ -72,9 +73,15 @@ class Workflow:
         store = Store(default_store(root))
         raw = Path(params.dataset.path).expanduser().absolute() if params.dataset.path else None
         check_places(root, store.root, raw)
-        source = open_data(params.dataset)
-        facts = dataset_facts(params.dataset, root, source)
-        refuse_loss_of_colour(source, params.image)
+        source: Source | None
+        if params.dataset.source == STREAM:
+            facts = stream_facts(params.dataset, root)
+            source = newest_arrival(params.dataset, facts, root)
+        else:
+            source = open_data(params.dataset)
+            facts = dataset_facts(params.dataset, root, source)
+        if source is not None:
+            refuse_loss_of_colour(source, params.image)
         refuse_early(params, facts, source)
         plan = build_plan(params, facts, code_fingerprint)
         return cls(params, plan, store, root, source=source)

@@ -92,6 +92,9 @@ REPLAY_POLICIES = {
     "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
 }
 
+# The source of a stream that grows: its tasks are what `kaizen append` took.
+STREAM = "stream"
+
 SOURCES = {
     "cifar10": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
     "cifar100": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
@@ -104,6 +107,7 @@ SOURCES = {
     ),
     "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", ("classes",)),
     "stl10": DataSource("kaizen.data.sources.stl10:STL10", "optional", ("unlabelled",)),
+    STREAM: DataSource("kaizen.data.sources.arrival:Arrival", "needed", ("test_fraction", "seed")),
     "synthetic": DataSource(
         "kaizen.data.sources.synthetic:Synthetic", "none", ("seed", "synthetic")
     ),

@@ -49,10 +49,11 @@ class NetworkParams:
 class ModelParams(NetworkParams):
     """Backbone and classifier over the whole stream."""
 
-    classifier_head: Literal["fixed", "growing"] = doc(
-        "fixed",
-        "fixed: a logit for every class of the stream from the start (the paper); growing: for the "
-        "classes seen so far",
+    classifier_head: Literal["auto", "fixed", "growing"] = doc(
+        "auto",
+        "fixed: a logit for every class of the stream from the start (the paper), so that a new "
+        "class trains every step again; growing: for the classes seen so far; auto: growing for "
+        "the source stream, fixed otherwise",
     )
 
 

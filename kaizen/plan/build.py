@@ -15,9 +15,10 @@ from kaizen.plan.draft import Draft, Fingerprint
 from kaizen.plan.nodes import DatasetFacts, Node, Plan, Run, SpecialistSet
 from kaizen.plan.point import Point
 from kaizen.plan.replay_check import refuse_empty_replay
-from kaizen.plan.result_nodes import plan_evaluation, plan_summary
+from kaizen.plan.result_nodes import plan_evaluation, plan_rows, plan_summary
 from kaizen.plan.specs import ReplaySpec, StepSpec
 from kaizen.plan.step_nodes import plan_step, variant_switches
+from kaizen.plan.stream_nodes import StreamNodes
 from kaizen.store.node_id import Kind
 
 
@@ -29,12 +30,14 @@ def build_plan(params: Params, facts: DatasetFacts, fingerprint: Fingerprint) ->
     """
     draft = Draft(params, facts, fingerprint)
     refuse_empty_replay(draft)
-    data = DataNodes(draft)
+    data = StreamNodes(draft) if facts.arrivals else DataNodes(draft)
     runs = tuple(_run(draft, data, point) for point in grid_points(params))
     seeds = dict.fromkeys((run.point.method, run.point.seed) for run in runs)
-    references = tuple(_specialists(draft, data, method, seed) for method, seed in seeds)
+    # On a stream that grows they are evaluated again with every arrival, so only where asked for.
+    compared = seeds if draft.specialists or not facts.arrivals else {}
+    references = tuple(_specialists(draft, data, method, seed) for method, seed in compared)
     summary = plan_summary(draft, data, runs, references)
-    return Plan(params, facts, draft.nodes, data.shards, runs, references, summary)
+    return Plan(params, facts, draft.nodes, tuple(data.shards), runs, references, summary)
 
 
 def grid_points(params: Params) -> Iterator[Point]:
@@ -64,22 +67,26 @@ def _run(draft: Draft, data: DataNodes, point: Point) -> Run:
         steps.append(plan_step(draft, data, f"all tasks · {name}", method, seed, tasks, switches))
     else:
         for task in range(len(draft.tasks)):
-            replay = data.replay(point, steps) if task > 0 and point.replay_size else None
+            replay = data.replay(point, steps, replays) if task > 0 and point.replay_size else None
             title = f"step {task} · {name}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
             steps.append(
                 plan_step(draft, data, title, method, seed, (task,), switches, prior, replay)
             )
             replays += [replay] if replay else []
-    evaluation = plan_evaluation(draft, data, Kind.EVALUATION, f"evaluation · {name}", steps)
-    return Run(point, tuple(steps), tuple(replays), evaluation)
+    if isinstance(data, StreamNodes):
+        evaluations = plan_rows(draft, data, name, steps, replays)
+    else:
+        title = f"evaluation · {name}"
+        evaluations = [plan_evaluation(draft, data, Kind.EVALUATION, title, steps)]
+    return Run(point, tuple(steps), tuple(replays), tuple(evaluations))
 
 
 def _specialists(draft: Draft, data: DataNodes, method: str, seed: int) -> SpecialistSet:
     """Specialists and a random network; without specialists, step 0 alone stands for the network's
     shape.
     """
-    tasks = range(len(draft.tasks)) if draft.params.grid.specialists else range(1)
+    tasks = range(len(draft.tasks)) if draft.specialists else range(1)
     name = f"{method} · seed {seed}"
     steps = tuple(
         plan_step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kaizen.data.names import Part
@@ -26,20 +26,25 @@ from kaizen.store.node_id import KEY_LENGTH, Kind
 
 
 class DataNodes:
-    """Makes the nodes of the data, and the identities by which all others know their shards."""
+    """Makes the nodes of the data, and the identities by which all others know their shards.
+
+    This one is for a closed dataset, which is read in one pass; a stream that grows has its own,
+    `kaizen.plan.stream_nodes`.
+    """
 
     def __init__(self, draft: Draft) -> None:
         """Plan the shards."""
         self.draft = draft
-        self._checksums = draft.facts.identities()
         source = registry.SOURCES[draft.params.dataset.source]
         self._code = Code(("kaizen.data.ingest", source.target), DATA_PACKAGES)
         # Every run of a grid asks for the same few.
         self._identities: dict[tuple[int, Part], str] = {}
-        self.shards = self._shards()
+        self.shards = self.plan_shards()
 
-    def _shards(self) -> Node[ShardsSpec]:
+    def plan_shards(self) -> list[Node[ShardsSpec]]:
+        """The nodes that hold all shards: one."""
         draft = self.draft
+        self._checksums = draft.facts.identities()
         dataset = draft.params.dataset
         spec = ShardsSpec(
             dataset=self.dataset(),
@@ -61,7 +66,11 @@ class DataNodes:
             workers=draft.params.runtime.ingest_workers,
         )
         title = f"shards {dataset.source} · {len(draft.tasks)} tasks"
-        return draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)
+        return [draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)]
+
+    def inputs(self, tasks: Iterable[int]) -> dict[str, Node[Spec]]:
+        """The nodes that hold the shards of ``tasks``, by their roles."""
+        return {roles.SHARDS: self.shards[0]}
 
     def dataset(self) -> dict[str, Any]:
         """What decides the images' content: where they lie does not; chosen classes are known by
@@ -92,11 +101,18 @@ class DataNodes:
         return self._identities[task, part]
 
     def _identity(self, task: int, part: Part) -> str:
+        depends = {"part": part, "code": self.shards[0].code_hash} | self.content(task, part)
+        if part == "train":
+            depends["labels"] = self.labels()
+        return sha256_text(canonical_json(depends))[:KEY_LENGTH]
+
+    def content(self, task: int, part: Part) -> dict[str, Any]:
+        """What decides a shard's content: the raw data of its classes or domain."""
         draft = self.draft
         facts, stream, params = draft.facts, draft.stream, draft.params
         dataset = self.dataset()
         dataset.pop("compression")
-        depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": self.shards.code_hash}
+        depends: dict[str, Any] = {"dataset": dataset}
         if stream.by == "domain":
             domain = facts.domains[stream.domains[task]]
             checksum = self._checksums[f"{part}/domain/{domain}"]
@@ -113,9 +129,7 @@ class DataNodes:
                     "of": len(stream),
                     "seed": params.split.seed,
                 }
-        if part == "train":
-            depends["labels"] = self.labels()
-        return sha256_text(canonical_json(depends))[:KEY_LENGTH]
+        return depends
 
     def train_identities(self, tasks: Sequence[int]) -> dict[str, str]:
         """What training on ``tasks`` reads."""
@@ -130,9 +144,23 @@ class DataNodes:
             for part in parts
         }
 
-    def replay(self, point: Point, steps: Sequence[Node[StepSpec]]) -> Node[ReplaySpec]:
-        """The replay shard of the step that follows ``steps``: of a run's own if the policy looks
-        at features.
+    def replay_inputs(
+        self, steps: Sequence[Node[StepSpec]], before: Sequence[Node[ReplaySpec]]
+    ) -> tuple[dict[str, Node[Spec]], range]:
+        """The inputs of the replay shard that follows ``steps``, and the tasks whose shards it is
+        chosen from: all of them.
+        """
+        read = range(len(steps))
+        return self.inputs(read), read
+
+    def replay(
+        self,
+        point: Point,
+        steps: Sequence[Node[StepSpec]],
+        before: Sequence[Node[ReplaySpec]],
+    ) -> Node[ReplaySpec]:
+        """The replay shard of the step that follows ``steps``, after the run's replay shards
+        ``before``: of a run's own if the policy looks at features.
         """
         draft = self.draft
         replay = draft.params.replay
@@ -147,11 +175,12 @@ class DataNodes:
             seed=replay.seed if policy.seeded else None,
             compute=compute_of(steps) if policy.features else None,
         )
-        inputs: dict[str, Node[Spec]] = {roles.SHARDS: self.shards}
+        inputs, read = self.replay_inputs(steps, before)
         title = f"replay {replay.policy} {size_text(size, unit)} · for task {task}"
         code = Code(("kaizen.data.replay.shard", policy.target), DATA_PACKAGES)
         if policy.features:
-            inputs |= step_inputs(steps)
+            models = step_inputs(steps)
+            inputs |= {roles.step_role(number): models[roles.step_role(number)] for number in read}
             title += f" · {point.label} · seed {point.seed}"
             code = Code((*code.modules, "kaizen.evaluation.step_features"), TRAIN_PACKAGES)
         identities = self.train_identities(range(task))

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from kaizen.data.split import make_stream
+from kaizen.data.split import Stream, make_stream
 from kaizen.params import Params, for_method
 from kaizen.plan import roles
 from kaizen.plan.job import Code, Local
@@ -36,10 +36,16 @@ class Draft:
         # A grid asks for the same few again and again, and each reads sources and packages'
         # metadata.
         self.fingerprint = functools.cache(fingerprint)
-        self.stream = make_stream(params.split, facts.classes, facts.domains)
+        self.stream = (
+            Stream("arrival", [arrival.labels for arrival in facts.arrivals], [])
+            if facts.arrivals
+            else make_stream(params.split, facts.classes, facts.domains)
+        )
         self.tasks = self.stream.classes
         self.of_method = {method: for_method(params, method) for method in params.grid.methods}
         self.nodes: dict[str, Node[Spec]] = {}
+        specialists = params.grid.specialists
+        self.specialists = not facts.arrivals if specialists == "auto" else specialists
 
     def node(
         self,
@@ -56,7 +62,7 @@ class Draft:
         Its key holds its inputs' keys, but of `shards` only ``identities``: those of the tasks
         that it reads.
         """
-        prior = {role: node.key for role, node in inputs.items() if role != roles.SHARDS}
+        prior = {role: node.key for role, node in inputs.items() if node.kind is not Kind.SHARDS}
         identities = prior | dict(identities)
         code = Code((*code.modules, MAKER.format(kind)), code.packages)
         code_hash = self.fingerprint(code.modules, code.packages)

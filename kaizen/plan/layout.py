@@ -16,11 +16,17 @@ def layout_of(plan: Plan) -> Layout:
 
 
 def _folders(plan: Plan) -> dict[str, NodeId]:
-    folders = {"data/shards": plan.shards.id, "results/summary": plan.summary.id}
+    folders = {"results/summary": plan.summary.id}
+    for task, shards in enumerate(plan.shards):
+        # A closed dataset's are one node.
+        folder = f"data/shards/task-{task:02d}" if plan.facts.arrivals else "data/shards"
+        folders[folder] = shards.id
     for run in plan.runs:
         for task, step in enumerate(run.steps):
             folders[f"results/models/{run.name}/{step_role(task)}"] = step.id
-        folders[f"results/evaluations/{run.name}"] = run.evaluation.id
+        for task, evaluation in enumerate(run.evaluations):
+            row = f"/{step_role(task)}" if plan.facts.arrivals else ""
+            folders[f"results/evaluations/{run.name}{row}"] = evaluation.id
         folders |= _replay_folders(run)
     for reference in plan.references:
         for task, step in enumerate(reference.steps):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from kaizen.data.arrivals import Arrival
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
 from kaizen.plan.job import Job, Local
@@ -38,6 +39,8 @@ class DatasetFacts:
     # Training images of each class; empty where the source does not know them without reading all.
     # In no key: what they are shows in the checksums.
     train_counts: tuple[int, ...] = ()
+    # Of a stream that grows, which has no checksums per class of a whole dataset.
+    arrivals: tuple[Arrival, ...] = ()
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""
@@ -92,7 +95,8 @@ class Run:
     point: Point
     steps: tuple[Node[StepSpec], ...]
     replays: tuple[Node[ReplaySpec], ...]
-    evaluation: Node[EvaluationSpec]
+    # One of all steps; of a stream that grows, one after each step.
+    evaluations: tuple[Node[EvaluationSpec], ...]
 
     @property
     def name(self) -> str:
@@ -102,7 +106,7 @@ class Run:
     @property
     def nodes(self) -> tuple[Node[Spec], ...]:
         """All that it uses directly."""
-        return (*self.steps, *self.replays, self.evaluation)
+        return (*self.steps, *self.replays, *self.evaluations)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ class Plan:
     params: Params
     facts: DatasetFacts
     nodes: dict[str, Node[Spec]]
-    shards: Node[ShardsSpec]
+    # One of all tasks; of a stream that grows, one for each arrival.
+    shards: tuple[Node[ShardsSpec], ...]
     runs: tuple[Run, ...]
     references: tuple[SpecialistSet, ...]
     summary: Node[SummarySpec]

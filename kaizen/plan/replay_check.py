@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaizen.data.replay.base import Size
-from kaizen.data.replay.counts import replay_count, task_counts
+from kaizen.data.replay.counts import kept_labels, replay_count, task_counts
 from kaizen.errors import KaizenError
 from kaizen.plan.draft import Draft
 from kaizen.plan.point import size_text
@@ -18,10 +18,15 @@ def refuse_empty_replay(draft: Draft) -> None:
     that chooses them refuses instead.
     """
     params, stream, images = draft.params, draft.stream, draft.facts.train_counts
+    arrivals = draft.facts.arrivals
     replaying = [name for name in params.grid.variants if variant_switches(params, name).replay]
-    if not replaying or not images or stream.by == "domain":
+    if not replaying or not (images or arrivals) or stream.by == "domain":
         return
-    tasks = task_counts(stream.by, stream.classes, images, params.split, params.labels)
+    tasks = (
+        [kept_labels(arrival.counts("train"), params.labels) for arrival in arrivals]
+        if arrivals
+        else task_counts(stream.by, stream.classes, images, params.split, params.labels)
+    )
     for unit, sizes in params.replay.sizes().items():
         for amount in sizes:
             for task in range(1, len(tasks)) if amount else ():

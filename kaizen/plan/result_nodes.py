@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kaizen.data.arrivals import class_names
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft, compute_of, step_inputs
@@ -14,11 +15,14 @@ from kaizen.plan.specs import (
     DataFacts,
     EvaluationSpec,
     ReferenceEntry,
+    ReplaySpec,
     RunEntry,
     Spec,
     StepSpec,
     SummarySpec,
 )
+from kaizen.plan.step_nodes import variant_switches
+from kaizen.plan.stream_nodes import StreamNodes
 from kaizen.store.node_id import Kind
 
 
@@ -32,9 +36,46 @@ def plan_evaluation(
         num_classes=len(draft.facts.classes),
         compute=compute_of(steps),
     )
-    inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards, **step_inputs(steps)}
+    inputs = data.inputs(range(len(draft.tasks))) | step_inputs(steps)
     code = Code(("kaizen.evaluation.run",), TRAIN_PACKAGES)
     return draft.node(kind, title, spec, inputs, code, data.identities())
+
+
+def plan_rows(
+    draft: Draft,
+    data: StreamNodes,
+    name: str,
+    steps: Sequence[Node[StepSpec]],
+    replays: Sequence[Node[ReplaySpec]],
+) -> list[Node[EvaluationSpec]]:
+    """The evaluations of a run on a stream that grows, one for each step: of what arrived up to it.
+
+    The readers that need training images read those of all tasks so far; where some of these were
+    given up, the replay memory stands in for them.
+    """
+    rows = []
+    for step in steps:
+        task = step.spec.tasks[-1]
+        seen = range(task + 1)
+        kept = [old for old in seen if data.has_training_images(old, task)]
+        spec = EvaluationSpec(
+            evaluation=draft.params.evaluation,
+            tasks=draft.tasks[: task + 1],
+            num_classes=len(class_names(draft.facts.arrivals[: task + 1])),
+            compute=compute_of(steps),
+            step=task,
+            bank=kept,
+        )
+        inputs = data.inputs(seen) | {roles.step_role(task): step}
+        memory = next((r for r in replays if r.spec.task == task), None)
+        if len(kept) <= task and memory is not None:
+            inputs[roles.REPLAY] = memory
+        identities = {f"test-{old:02d}": data.identity(old, "test") for old in seen}
+        identities |= {f"train-{old:02d}": data.identity(old, "train") for old in kept}
+        title = f"evaluation after step {task} · {name}"
+        code = Code(("kaizen.evaluation.row",), TRAIN_PACKAGES)
+        rows.append(draft.node(Kind.EVALUATION, title, spec, inputs, code, identities))
+    return rows
 
 
 def plan_summary(
@@ -46,13 +87,17 @@ def plan_summary(
     run_entries = []
     for run in runs:
         steps = {f"step-{run.name}-{task:02d}": step for task, step in enumerate(run.steps)}
-        inputs |= {f"run-{run.name}": run.evaluation, **steps}
-        whole = len(run.steps) == len(draft.tasks)
+        evaluations = {
+            f"run-{run.name}" if len(run.evaluations) == 1 else f"run-{run.name}-{number:02d}": node
+            for number, node in enumerate(run.evaluations)
+        }
+        inputs |= {**evaluations, **steps}
+        whole = not variant_switches(params, run.point.variant).joint
         run_entries.append(
             RunEntry(
                 name=run.name,
                 point=run.point,
-                input=f"run-{run.name}",
+                evaluations=list(evaluations),
                 steps=list(steps),
                 # The figure of the loss terms shows the first seed of each series.
                 history=whole and run.point.seed == params.grid.seeds[0],
@@ -63,7 +108,7 @@ def plan_summary(
         role = f"reference-{reference.name}"
         inputs[role] = reference.evaluation
         reference_entries.append(ReferenceEntry(reference.method, reference.seed, role))
-    inputs[roles.SHARDS] = data.shards
+    inputs |= data.inputs(range(len(draft.tasks)))
     # How a shard is stored is no part of its identity, nor in which words its tasks were asked
     # for.
     dataset = {name: value for name, value in data.dataset().items() if name != "compression"}
@@ -71,7 +116,7 @@ def plan_summary(
         report=params.report,
         runs=run_entries,
         references=reference_entries,
-        specialists=params.grid.specialists,
+        specialists=draft.specialists,
         classes=list(draft.facts.classes),
         tasks=draft.tasks,
         context=_context(draft),

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 SHARDS = "shards"
 PRIOR = "prior"
 REPLAY = "replay"
+# The replay shard of the step before, from which the next one goes on.
+MEMORY = "memory"
 
 _STEP = "step-"
+
+T = TypeVar("T")
+
+
+def shards_role(task: int) -> str:
+    """The shards of one task, where each task has a node of its own, as in "shards-03"."""
+    return f"{SHARDS}-{task:02d}"
+
+
+def shards_of(inputs: Mapping[str, T], task: int) -> T:
+    """The input that holds the shards of ``task``: its own, or those of all tasks."""
+    own = shards_role(task)
+    return inputs[own] if own in inputs else inputs[SHARDS]
 
 
 def step_role(task: int) -> str:

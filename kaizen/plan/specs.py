@@ -43,7 +43,8 @@ class ShardsSpec:
     ``dataset`` and ``labels`` lack what does not decide the shards' content; see
     `ShardsSpec.dataset_params`. ``classes`` are the names of all classes in label order.
     ``found`` is what the source left out (`kaizen.data.sources.base.Source.found`): tasks.json
-    holds it, and steps do not depend on it.
+    holds it, and steps do not depend on it. ``task`` is the one task that they are of, where each
+    has shards of its own; ``test_only``: its training images were given up.
     """
 
     dataset: dict[str, Any]
@@ -51,6 +52,8 @@ class ShardsSpec:
     labels: dict[str, Any]
     classes: list[str]
     found: dict[str, Any]
+    task: int | None = None
+    test_only: bool | None = None
 
     def dataset_params(self, path: str | None, classes: list[str] | str | None) -> DatasetParams:
         """The dataset, which lies at ``path``; parameters that its source does not read have their
@@ -141,25 +144,30 @@ class StepSpec:
 class EvaluationSpec:
     """A run's accuracy matrices, or the specialists' and a random network's accuracies.
 
-    ``tasks[t]`` are the labels of task t.
+    ``tasks[t]`` are the labels of task t. On a stream that grows it is one row of the matrices,
+    that of ``step``; probe and kNN learn from the training images of the tasks ``bank``, and from
+    the replay shard where that is an input.
     """
 
     evaluation: EvaluationParams
     tasks: list[list[int]]
     num_classes: int
     compute: ComputeSpec
+    step: int | None = None
+    bank: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run in the summary: its point, and the roles of its evaluation and steps among the inputs.
+    """A run in the summary: its point, and the roles of its evaluations (one, or one after each
+    step) and steps among the inputs.
 
     ``history``: whether the figure of the loss terms shows it.
     """
 
     name: str
     point: Point
-    input: str
+    evaluations: list[str]
     steps: list[str]
     history: bool
 

@@ -21,7 +21,7 @@ from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
-from kaizen.plan.specs import ReplaySpec, Spec, StepSpec, narrowed
+from kaizen.plan.specs import ReplaySpec, StepSpec, narrowed
 from kaizen.store.node_id import Kind
 
 # What a specialist is trained with: no prior step, nothing to replay.
@@ -59,9 +59,10 @@ def plan_step(
         and registry.SSL_METHODS[method].static_heads
     ):
         spec = replace(spec, static_warmup=True)
-    if params.model.classifier_head == "growing":
+    head = params.model.classifier_head
+    if head == "growing" or (head == "auto" and draft.facts.arrivals):
         spec = _growing(spec, draft.tasks, prior)
-    inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards}
+    inputs = data.inputs(tasks)
     if prior is not None:
         inputs[roles.PRIOR] = prior
         spec = _distilled(spec, params, switches)

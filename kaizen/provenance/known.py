@@ -121,22 +121,22 @@ class Known:
         published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
         return sorted(node for node in stored | published if wanted in ("", node.kind))
 
-    def same_shards(self, record: Record) -> NodeId | None:
-        """Shards, not those that a record names, with the same content in all that its node read of
-        them; None where no such are known.
+    def same_shards(self, record: Record, role: str) -> NodeId | None:
+        """Shards, not those that a record names as ``role``, with the same content in all that its
+        node read of them; None where no such are known.
 
         A node's key holds what its tasks' shards depend on (`kaizen.plan.data_nodes`), not the key
         of all shards. So whatever was made from other shards and has the same of it tells.
         """
-        wanted = read_of_shards(record)
+        wanted = read_of_shards(record, role)
         if not wanted:
             return None
         for other in self.named(""):
             found = self.node(other)
-            shards = found.record.inputs.get(roles.SHARDS) if found is not None else None
-            if found is None or shards is None or shards == record.inputs.get(roles.SHARDS):
+            shards = found.record.inputs.get(role) if found is not None else None
+            if found is None or shards is None or shards == record.inputs[role]:
                 continue
-            if wanted.items() <= read_of_shards(found.record).items() and self.node(shards):
+            if wanted.items() <= read_of_shards(found.record, role).items() and self.node(shards):
                 return shards
         return None
 
@@ -147,14 +147,19 @@ class Known:
                 yield self.root / path
 
 
-def read_of_shards(record: Record) -> dict[str, str]:
-    """What a node read of its shards: part and task -> what that shard's content depends on."""
+def read_of_shards(record: Record, role: str) -> dict[str, str]:
+    """What a node read of the shards that it knows as ``role``: part and task -> what that shard's
+    content depends on.
+    """
     parts = {"task": "train", "train": "train", "test": "test"}
     split = {name: name.partition("-") for name in record.identities}
     return {
         f"{parts[part]}-{task}": record.identities[name]
         for name, (part, _, task) in split.items()
-        if part in parts and task.isdecimal()
+        if part in parts
+        and task.isdecimal()
+        # A task's own shards hold nothing of the others.
+        and role in (roles.SHARDS, roles.shards_role(int(task)))
     }
 
 

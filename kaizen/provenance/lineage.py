@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from kaizen.plan import roles
 from kaizen.provenance.known import Known, KnownNode, read_of_shards
 from kaizen.store.node_id import Kind, NodeId
 
@@ -33,15 +32,15 @@ class Lineage:
 
     def _with_shards(self, node: KnownNode) -> KnownNode:
         """A node, with others of the same content where its shards are lost."""
-        lost = node.record.inputs.get(roles.SHARDS)
-        if lost is None or self._known.node(lost) is not None:
-            return node
-        found = self._known.same_shards(node.record)
-        if found is None:
-            self.gone.setdefault(lost, {}).update(read_of_shards(node.record))
-            return node
-        self.instead[lost] = found
-        inputs = {**node.record.inputs, roles.SHARDS: found}
+        inputs = dict(node.record.inputs)
+        for role, lost in node.record.inputs.items():
+            if lost.kind is not Kind.SHARDS or self._known.node(lost) is not None:
+                continue
+            found = self._known.same_shards(node.record, role)
+            if found is None:
+                self.gone.setdefault(lost, {}).update(read_of_shards(node.record, role))
+            else:
+                self.instead[lost] = inputs[role] = found
         return dataclasses.replace(node, record=dataclasses.replace(node.record, inputs=inputs))
 
     def _parents(self, node: KnownNode) -> list[dict[str, Any]]:

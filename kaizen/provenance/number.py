@@ -102,9 +102,10 @@ def _runs(
     found = []
     for run, values in zip(series.runs, series.metrics, strict=True):
         entry = entries[run.point]
-        key = inputs[entry.input].key
-        told = {"run": entry.name, "value": values[reader][metric], "evaluation": key}
+        keys = [inputs[role].key for role in entry.evaluations]
+        told = {"run": entry.name, "value": values[reader][metric], "evaluation": keys[-1]}
         if metric.startswith("forward_transfer"):
             told["reference"] = references.get((run.point.method, run.point.seed))
-        found.append(told | {"published": known.places(key)})
+        published = [place for key in keys for place in known.places(key)]
+        found.append(told | {"published": published})
     return found

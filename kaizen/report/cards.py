@@ -16,11 +16,12 @@ import safetensors
 
 from kaizen import files
 from kaizen.data.names import CHECKPOINT, FACTS_FILE, TASKS_FILE
+from kaizen.data.sources.base import PARTS
 from kaizen.evaluation.metrics import METRICS, run_metrics
 from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.plan.job import Job
 from kaizen.plan.point import size_text
-from kaizen.plan.roles import PRIOR, SHARDS
+from kaizen.plan.roles import PRIOR, SHARDS, shards_role
 from kaizen.plan.specs import RunEntry, StepSpec, SummarySpec, step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import bullets, nested_lines, plain, table
@@ -31,6 +32,7 @@ from kaizen.report.series import (
     method_label,
 )
 from kaizen.report.tables import ABSENT, percent
+from kaizen.store.node_id import NodeId
 from kaizen.store.records import Record
 from kaizen.store.store import Store
 from kaizen.training.facts import StepFacts, read_facts
@@ -100,13 +102,13 @@ def write_cards(
     recorded hash.
     """
     spec, inputs = job.spec, job.inputs
-    stream = files.read_json(store.open_file(inputs[SHARDS], TASKS_FILE))
+    stream = read_tasks(spec, inputs, store)
     files.write_text(out / DATA_CARD, data_card(spec, stream))
     by_reference = {(reference.method, reference.seed): reference for reference in references}
     for entry, run in zip(spec.runs, runs, strict=True):
         steps = [store.read_record(inputs[role]) for role in entry.steps]
         checkpoint = store.open_file(steps[-1].id, CHECKPOINT)
-        evaluation = store.read_record(inputs[entry.input])
+        evaluation = store.read_record(inputs[entry.evaluations[-1]])
         facts = [read_facts(store.open_file(step.id, FACTS_FILE)) for step in steps]
         text = _model_card(
             entry,
@@ -119,6 +121,23 @@ def write_cards(
             stream,
         )
         files.write_text(out / f"{entry.name}.md", text)
+
+
+def read_tasks(spec: SummarySpec, inputs: Mapping[str, NodeId], store: Store) -> dict[str, Any]:
+    """What tasks.json holds; of a stream that grows, of all its arrivals together."""
+    if SHARDS in inputs:
+        content: dict[str, Any] = files.read_json(store.open_file(inputs[SHARDS], TASKS_FILE))
+        return content
+    parts = [
+        files.read_json(store.open_file(inputs[shards_role(task)], TASKS_FILE))
+        for task in range(len(spec.tasks))
+    ]
+    found: dict[str, Any] = dict(parts[-1]) | {"tasks": [part["tasks"][0] for part in parts]}
+    found["skipped"] = {
+        name: [entry for part in parts for entry in part["skipped"][name]] for name in PARTS
+    }
+    found["copies"] = [entry for part in parts for entry in part["copies"]]
+    return found
 
 
 def _model_card(
@@ -279,7 +298,7 @@ def _results(run: RunResult, reference: Reference | None) -> str:
     tasks = [f"task {task}" for task in range(run.tasks)]
     for reader in readers:
         rows = [
-            [f"step {step}", *(percent(value) for value in row)]
+            [f"step {step}", *(ABSENT if value is None else percent(value) for value in row)]
             for step, row in enumerate(run.matrices[reader])
         ]
         parts.append(f"{READER_LABELS[reader]}, on each task after each step:\n\n"

@@ -52,6 +52,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
         "class": "some of the classes",
         "data": "a part of every class's images",
         "domain": "a domain of the source",
+        "arrival": "a folder of images that arrived",
     }
     parts = {part: [task[part] for task in tasks] for part in _PARTS}
     totals = {part: sum(entry["rows"] for entry in entries) for part, entries in parts.items()}

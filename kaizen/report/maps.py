@@ -47,8 +47,8 @@ def per_task_heatmap(series: Sequence[Series], reader: str, title: str) -> Drawn
     )
     image = None
     for one, axes in panels:
-        percent = 100 * np.asarray(one.mean_matrix(reader))
-        seen = np.tril(np.ones_like(percent, dtype=bool))
+        percent = 100 * np.asarray(one.mean_matrix(reader), dtype=np.float64)
+        seen = np.tril(np.isfinite(percent))
         image = _map(axes, np.ma.masked_array(percent, ~seen), seen, size)
         axes.set_xticks(range(tasks), [str(task) for task in range(tasks)], fontsize=size)
         axes.set_yticks(range(tasks), [str(task) for task in range(tasks)], fontsize=size)
@@ -61,6 +61,7 @@ def per_task_heatmap(series: Sequence[Series], reader: str, title: str) -> Drawn
         for one in series
         for step, values in enumerate(one.mean_matrix(reader))
         for task, accuracy in enumerate(values[: step + 1])
+        if accuracy is not None
     ]
     return figure, rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, FACTS_FILE, HISTORY_FILE
 from kaizen.evaluation.confusion import Counts, read_confusion
-from kaizen.evaluation.results import Reference, RunResult
+from kaizen.evaluation.results import Matrix, Reference, RunResult, matrix_rows
 from kaizen.files import read_json
 from kaizen.params.typed import as_json
 from kaizen.plan.job import Job
@@ -71,9 +71,11 @@ def read_results(
     """
     runs = []
     for run in spec.runs:
-        matrices = accuracy(run.input)["matrices"]
-        defined = {reader: rows for reader, rows in matrices.items() if _defined(rows)}
-        runs.append(RunResult(run.point, defined, confusion(run.input)))
+        matrices = _matrices([accuracy(role) for role in run.evaluations], len(spec.tasks))
+        measured = matrices.get("classifier", [])
+        defined = {reader: rows for reader, rows in matrices.items() if _defined(rows, measured)}
+        steps = [counts for role in run.evaluations for counts in confusion(role)]
+        runs.append(RunResult(run.point, defined, matrix_rows(steps, len(spec.tasks))))
     references = [
         Reference(entry.method, entry.seed, *_reference(accuracy(entry.input)))
         for entry in spec.references
@@ -81,9 +83,27 @@ def read_results(
     return runs, references
 
 
-def _defined(rows: list[list[float | None]]) -> bool:
-    """Whether a reader had labels to learn from at every step."""
-    return all(value is not None for row in rows for value in row)
+def _matrices(contents: list[dict[str, Any]], tasks: int) -> dict[str, Matrix]:
+    """A run's matrices from its evaluation, or on a stream that grows from one for each step."""
+    if "matrices" in contents[0]:
+        return dict(contents[0]["matrices"])
+    rows = matrix_rows([content["row"] for content in contents], tasks)
+    return {
+        reader: [[*row[reader], *[None] * (tasks - len(row[reader]))] for row in rows]
+        for reader in rows[0]
+    }
+
+
+def _defined(rows: Matrix, measured: Matrix) -> bool:
+    """Whether a reader had labels to learn from at every step: what the classifier was measured
+    on, it was too.
+    """
+    pairs = (
+        pair
+        for row, all_ in zip(rows, measured, strict=True)
+        for pair in zip(row, all_, strict=True)
+    )
+    return all(value is not None or known is None for value, known in pairs)
 
 
 def _reference(

@@ -109,12 +109,12 @@ class Series:
         """Mean and interval of a metric over the seeds."""
         return estimate([values[reader][metric] for values in self.metrics])
 
-    def mean_matrix(self, reader: str) -> list[list[float]]:
-        """The accuracy matrix, mean over seeds: T x T, 0..1."""
+    def mean_matrix(self, reader: str) -> list[list[float | None]]:
+        """The accuracy matrix, mean over seeds: T x T, 0..1; None where nothing was measured."""
         matrices = [run.matrices[reader] for run in self.runs]
         steps = range(self.runs[0].tasks)
         return [
-            [sum(matrix[t][i] for matrix in matrices) / len(matrices) for i in steps] for t in steps
+            [estimate([matrix[t][i] for matrix in matrices]).mean for i in steps] for t in steps
         ]
 
     def seen(self, reader: str) -> list[Estimate]:

@@ -91,6 +91,7 @@ def accuracy_rows(series: Sequence[Series]) -> list[Row]:
         for reader, matrix in run.matrices.items()
         for step, row in enumerate(matrix)
         for task, accuracy in enumerate(row)
+        if accuracy is not None
     ]
 
 

@@ -140,14 +140,17 @@ def input_files(
     params: StepSpec, inputs: Mapping[str, NodeId], store: Store
 ) -> dict[str, list[Path]]:
     """The files that the step reads of each of its inputs, their hashes checked."""
-    names = {
-        roles.SHARDS: [shard_file(task, "train") for task in params.tasks],
-        roles.REPLAY: [REPLAY_FILE],
-        roles.PRIOR: [CHECKPOINT],
+    names = {roles.REPLAY: REPLAY_FILE, roles.PRIOR: CHECKPOINT}
+    shards = [
+        store.open_file(roles.shards_of(inputs, task), shard_file(task, "train"))
+        for task in params.tasks
+    ]
+    others = {
+        role: [store.open_file(inputs[role], name)]
+        for role, name in names.items()
+        if role in inputs
     }
-    return {
-        role: [store.open_file(node, name) for name in names[role]] for role, node in inputs.items()
-    }
+    return {roles.SHARDS: shards, **others}
 
 
 def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:

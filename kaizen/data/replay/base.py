@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -83,20 +83,24 @@ class ReplayStream:
     """All that a policy may look at: the tasks so far, in order, the seed, and the rows' features.
 
     ``features(task)`` gives float32 [N, F], row by row those of the model right after that task was
-    learnt.
+    learnt. Of the tasks in ``kept`` nothing is known but what the memory before held, in the order
+    that the policy chose it in: int64 rows.
     """
 
     tasks: tuple[Task, ...]
     seed: int = 0
     features: Features = no_features
+    kept: Mapping[int, np.ndarray] = field(default_factory=dict)
+    # Whether a later memory will go on from this one, and so needs the order of all that it holds.
+    growing: bool = False
 
 
 class Policy(Protocol):
     """Chooses the rows that a memory holds after the tasks of a stream."""
 
     def __call__(self, stream: ReplayStream, size: Size) -> list[np.ndarray]:
-        """For each task the rows of its shard that are kept: int64, ascending, each at most
-        once.
+        """For each task the rows of its shard that are kept: int64, each at most once, within a
+        class in the order in which they are given up last.
         """
 
 
@@ -145,5 +149,5 @@ def choose_by_group(
                 left += quota - count
             if count:
                 kept.append(pick(ClassRows(task.number, label, rows), count))
-        chosen.append(np.sort(np.concatenate(kept)))
+        chosen.append(np.concatenate(kept))
     return chosen

@@ -34,14 +34,21 @@ def task_counts(
         else {}
     )
     for task, classes in enumerate(tasks):
-        counts = {UNLABELLED: 0}
-        for label in classes:
-            count = int((dealt[label] == task).sum()) if dealt else images[label]
-            # As `kaizen.data.labels.labelled`.
-            kept = math.ceil(labels.fraction * count - 1e-9)
-            counts[label] = kept
-            counts[UNLABELLED] += count - kept
-        found.append(counts)
+        counts = {
+            label: int((dealt[label] == task).sum()) if dealt else images[label]
+            for label in classes
+        }
+        found.append(kept_labels(counts, labels))
+    return found
+
+
+def kept_labels(counts: Mapping[int, int], labels: LabelsParams) -> dict[int, int]:
+    """The number of images by stored label, from that by true label."""
+    found = {UNLABELLED: counts.get(UNLABELLED, 0)}
+    for label in counts.keys() - {UNLABELLED}:
+        # As `kaizen.data.labels.labelled`.
+        found[label] = math.ceil(labels.fraction * counts[label] - 1e-9)
+        found[UNLABELLED] += counts[label] - found[label]
     return found
 
 

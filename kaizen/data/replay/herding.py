@@ -13,12 +13,18 @@ def choose(stream: ReplayStream, size: Size) -> list[np.ndarray]:
     """The first rows of each class of each task in herding order, by the features right after the
     task was learnt.
 
-    Later steps take a shorter part of the same order: nothing is chosen again.
+    Later steps take a shorter part of the same order: nothing is chosen again. Of a task that the
+    memory before held, that order is what it kept.
     """
+    labels = {task.number: task.labels for task in stream.tasks}
     features = functools.lru_cache(maxsize=1)(stream.features)
 
     def pick(group: ClassRows, count: int) -> np.ndarray:
-        if count == len(group.rows):
+        if group.task in stream.kept:
+            kept = stream.kept[group.task]
+            before: np.ndarray = kept[labels[group.task][kept] == group.label][:count]
+            return before
+        if count == len(group.rows) and not stream.growing:
             return group.rows
         chosen: np.ndarray = group.rows[herding_order(features(group.task)[group.rows], count)]
         return chosen

@@ -4,32 +4,46 @@ group by row group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kaizen.data.names import shard_file
 from kaizen.data.replay.base import Features, Policy, ReplayStream, Size, Task, no_features
+from kaizen.data.replay.memory import Kept
 from kaizen.data.shards import ShardInfo, ShardWriter, iter_row_groups, read_table, shard_info
 from kaizen.errors import KaizenError
 from kaizen.params import registry
 
 
+@dataclass(frozen=True)
+class Before:
+    """The replay shard of the step before, at ``path``, and what it kept of each task."""
+
+    path: Path
+    kept: Sequence[Kept]
+
+
 def make_replay(
-    shards: Path,
+    shards: Sequence[Path],
     task: int,
     policy: str,
     size: Size,
     seed: int,
     out: Path,
     features: Features = no_features,
-) -> None:
+    before: Before | None = None,
+    growing: bool = False,
+) -> list[Kept]:
     """Write the replay shard of step ``task`` to ``out``: rows that the policy chooses from the
-    train shards of the tasks before it, in stream order (by task, in a task by row).
+    tasks before it, in stream order (by task, in a task by row). Return what is kept of each.
 
-    ``features`` computes a task's features (see `ReplayStream`) for the policies that look at them.
-    Raises KaizenError on damaged or missing shards, an unknown policy, and a task that has none
-    before it.
+    ``shards`` are the train shards of those tasks, without the first ones that ``before`` holds.
+    ``features`` computes a task's features, and ``growing`` says that a later memory goes on from
+    this one (see `ReplayStream`).
+    Raises KaizenError on damaged or missing shards, an unknown policy, a task that has none
+    before it, and a policy that wants back what it gave up.
     """
     if policy not in registry.REPLAY_POLICIES:
         raise KaizenError(
@@ -41,13 +55,17 @@ def make_replay(
             f"a replay shard holds earlier tasks' images, and task {task} has none; ask for task "
             "1 or later"
         )
-    sources = [shard_info(shards / shard_file(earlier, "train")) for earlier in range(task)]
+    old = before.kept if before else []
+    sources = [shard_info(path) for path in shards]
+    tasks = (*(kept.task for kept in old), *(_task(info) for info in sources))
     choose: Policy = registry.load(registry.REPLAY_POLICIES[policy].target)
-    chosen = choose(ReplayStream(tuple(_task(info) for info in sources), seed, features), size)
-    # With splits by data or domain a class is in several tasks.
+    known = {kept.task.number: kept.rows for kept in old}
+    chosen = choose(ReplayStream(tasks, seed, features, known, growing), size)
+    # In several tasks, a class may come back.
+    infos = [shard_info(before.path), *sources] if before else sources
     names = {
         label: name
-        for info in sources
+        for info in infos
         for label, name in zip(info.classes, info.class_names, strict=True)
     }
     with ShardWriter(
@@ -58,8 +76,26 @@ def make_replay(
         classes=list(names),
         class_names=list(names.values()),
     ) as writer:
-        for info, rows in zip(sources, chosen, strict=True):
-            _copy(info, rows, writer)
+        if before:
+            _copy(infos[0], _positions(old, chosen[: len(old)]), writer)
+        for info, rows in zip(sources, chosen[len(old) :], strict=True):
+            _copy(info, np.sort(rows), writer)
+    return [Kept(task, rows) for task, rows in zip(tasks, chosen, strict=True)]
+
+
+def _positions(old: Sequence[Kept], chosen: Sequence[np.ndarray]) -> np.ndarray:
+    """Where the rows ``chosen`` of each task lie in the replay shard before: int64, ascending."""
+    found, start = [np.empty(0, dtype=np.int64)], 0
+    for kept, rows in zip(old, chosen, strict=True):
+        there = np.sort(kept.rows)
+        if not np.isin(rows, there).all():
+            raise KaizenError(
+                f"replay.policy: it wants images of task {kept.task.number} back that it gave up "
+                "before; its memories must be nested"
+            )
+        found.append(start + np.searchsorted(there, np.sort(rows)))
+        start += len(there)
+    return np.concatenate(found)
 
 
 def _task(info: ShardInfo) -> Task:

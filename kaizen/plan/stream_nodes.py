@@ -1,0 +1,103 @@
+"""The nodes of a stream that grows: shards by arrival, and replay that goes on from the memory
+before.
+
+Whatever is planned for a task depends on the arrivals up to it, never on those to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kaizen.data.arrivals import Arrival, class_names
+from kaizen.data.names import Part
+from kaizen.plan import roles
+from kaizen.plan.data_nodes import DataNodes
+from kaizen.plan.draft import Draft
+from kaizen.plan.job import Local
+from kaizen.plan.nodes import Node
+from kaizen.plan.specs import ReplaySpec, ShardsSpec, Spec, StepSpec
+from kaizen.store.node_id import Kind
+
+
+class StreamNodes(DataNodes):
+    """The data of a stream that grows; see `DataNodes`."""
+
+    def __init__(self, draft: Draft) -> None:
+        """Plan the shards of each arrival."""
+        self.arrivals = draft.facts.arrivals
+        super().__init__(draft)
+
+    def plan_shards(self) -> list[Node[ShardsSpec]]:
+        """A node for each arrival, with a train and a test shard."""
+        return [self._arrival(task) for task in range(len(self.arrivals))]
+
+    def _arrival(self, task: int) -> Node[ShardsSpec]:
+        draft, arrival = self.draft, self.arrivals[task]
+        names = class_names(self.arrivals[: task + 1])
+        spec = ShardsSpec(
+            dataset=self.dataset_of(arrival),
+            split={"by": "arrival"},
+            labels=self.labels(),
+            classes=list(names),
+            found={},
+            task=task,
+            test_only=True if arrival.retired is not None else None,
+        )
+        identities = {
+            f"{part}/{label}": checksum
+            for part in self.parts(task)
+            for label, checksum in arrival.checksums(part).items()
+        }
+        local = Local(path=arrival.path, workers=draft.params.runtime.ingest_workers)
+        title = f"shards of arrival {task}, {arrival.name}"
+        return draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)
+
+    def parts(self, task: int) -> tuple[Part, ...]:
+        """The parts that a task's node holds: of a retired one, the test part."""
+        return ("test",) if self.arrivals[task].retired is not None else ("train", "test")
+
+    def dataset_of(self, arrival: Arrival) -> dict[str, Any]:
+        """What decides the content of an arrival's images; how it was divided stands in the
+        stream's file.
+        """
+        dataset = self.dataset()
+        for name in ("test_fraction", "seed"):
+            dataset.pop(name, None)
+        if arrival.test_fraction is not None:
+            dataset |= {"test_fraction": arrival.test_fraction, "seed": arrival.seed}
+        return dataset
+
+    def content(self, task: int, part: Part) -> dict[str, Any]:
+        """What decides a shard's content: names, labels and checksums of its classes."""
+        arrival = self.arrivals[task]
+        dataset = self.dataset_of(arrival)
+        dataset.pop("compression")
+        names = class_names(self.arrivals[: task + 1])
+        classes = {
+            label: [names[int(label)] if int(label) >= 0 else None, checksum]
+            for label, checksum in arrival.checksums(part).items()
+        }
+        return {"dataset": dataset, "classes": classes, "task": task}
+
+    def inputs(self, tasks: Iterable[int]) -> dict[str, Node[Spec]]:
+        """The nodes that hold the shards of ``tasks``, by their roles."""
+        return {roles.shards_role(task): self.shards[task] for task in tasks}
+
+    def has_training_images(self, task: int, at: int) -> bool:
+        """Whether the training images of ``task`` were still kept when the arrival ``at`` came."""
+        retired = self.arrivals[task].retired
+        return retired is None or at < retired
+
+    def replay_inputs(
+        self, steps: Sequence[Node[StepSpec]], before: Sequence[Node[ReplaySpec]]
+    ) -> tuple[dict[str, Node[Spec]], range]:
+        """The inputs of the replay shard that follows ``steps``, and the tasks whose shards are
+        read: the newest only, where a memory of those before it is there.
+        """
+        task = len(steps)
+        read = range(task - 1, task) if before else range(task)
+        inputs = self.inputs(read)
+        if before:
+            inputs[roles.MEMORY] = before[-1]
+        return inputs, read
