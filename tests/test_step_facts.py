@@ -51,11 +51,14 @@ def test_the_step_counts_what_it_trained_with(project: Project) -> None:
         "replay_batch_size": 0,
         "batches": 1,
         "lr": 13 / 256,
+        "classes": {"1": "bee", "3": "dog"},
     }
     assert read_json(folder(project, "kaizen-replay25pct", 0) / "step.json") == first
-    second = first | {"replay_rows": 4, "replay_batch_size": 4}
+    every = dict(zip("0123", CLASSES, strict=True))
+    second = first | {"replay_rows": 4, "replay_batch_size": 4, "classes": every}
     assert read_json(folder(project, "kaizen-replay25pct", 1) / "step.json") == second
-    assert read_json(folder(project, "no_distill", 1) / "step.json") == first
+    third = first | {"classes": every}
+    assert read_json(folder(project, "no_distill", 1) / "step.json") == third
     replay = pq.read_table(next(project.root.glob("data/replay/*/step-01/replay.parquet")))
     assert replay.num_rows == 4 and set(replay["label"].to_pylist()) == {-1}
 

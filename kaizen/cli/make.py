@@ -75,6 +75,7 @@ def _run(options: argparse.Namespace) -> None:
         jobs = _jobs_of_file(options.plan)
     else:
         workflow = workflow_of(options)
+        workflow.refuse_lost()
         jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
     store = open_store(options.store)
     check_places(Path.cwd(), store.root, None)
@@ -96,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
     if workflow is not None and store.root == workflow.store.root:
-        _publish_and_show(workflow)
+        publish_and_show(workflow)
 
 
 def _jobs_of_file(path: Path) -> list[Job[Any]]:
@@ -145,12 +146,13 @@ def _publish(options: argparse.Namespace) -> None:
             "--cores all`"
         )
     workflow.register()
-    _publish_and_show(workflow)
+    publish_and_show(workflow)
     if options.marker:
         write_marker(options.marker, workflow.plan.key)
 
 
-def _publish_and_show(workflow: Workflow) -> None:
+def publish_and_show(workflow: Workflow) -> None:
+    """Publish a finished plan's files, and print its results."""
     from kaizen.files import write_json
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish

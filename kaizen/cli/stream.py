@@ -1,4 +1,4 @@
-"""The commands of a stream that grows: append."""
+"""The commands of a stream that grows: append, retire."""
 
 from __future__ import annotations
 
@@ -20,6 +20,49 @@ def add_commands(commands: Commands) -> None:
     sub.add_argument("folder", type=Path, metavar="FOLDER", help="the images that arrived")
     sub.add_argument("--name", metavar="NAME", help="the arrival's name; default: the folder's")
     add_store(sub)
+    sub = commands.add_planned(
+        "retire",
+        _retire,
+        "Give up an arrival's images, which must not be kept: raw images and training shard are "
+        "removed; a dry run unless --delete.",
+    )
+    sub.add_argument("arrival", metavar="NAME", help="the arrival's name in data/stream.yaml")
+    sub.add_argument("--delete", action="store_true", help="really remove them")
+
+
+def _retire(options: argparse.Namespace) -> None:
+    from kaizen.cli.make import publish_and_show
+    from kaizen.jobs.retire import plan_retirement, retire
+    from kaizen.params.validation import load_params
+    from kaizen.training.reporter import PlainReporter
+
+    params = load_params(options.params, options.overlay)
+    workflow, retirement = plan_retirement(params, Path.cwd(), options.arrival)
+    verb = "removed" if options.delete else "would be removed"
+    for line in retirement.removed:
+        print(f"{verb}: {line}")
+    for line in retirement.kept:
+        print(f"kept: {line}")
+    for node in retirement.ahead:
+        print(f"made before that: {node.title}")
+    if not options.delete:
+        print("nothing was changed; add --delete to do it")
+        return
+
+    def reporter(title: str) -> PlainReporter:
+        return PlainReporter(title, None, sys.stderr)
+
+    left, lines = retire(workflow, retirement, reporter)
+    for line in lines:
+        print(f"kaizen: {line}", file=sys.stderr)
+    if left.missing():
+        print("the published files follow with the next `snakemake --cores all`")
+    else:
+        publish_and_show(left)
+    print(
+        "DVC's cache and remotes hold what was published before, until `dvc commit` and `dvc gc "
+        "--workspace` (with --cloud for remotes)"
+    )
 
 
 def _append(options: argparse.Namespace) -> None:

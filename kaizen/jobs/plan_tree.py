@@ -18,12 +18,16 @@ def print_plan(workflow: Workflow) -> None:
     from rich.text import Text
     from rich.tree import Tree
 
+    from kaizen.plan.stream_nodes import lacks
+
     plan = workflow.plan
 
     def label(node: Node[Spec]) -> Text:
         done = workflow.done(node)
         text = Text("✓ " if done else "○ ", style="green" if done else "yellow")
         text.append(node.title, style="" if done else "bold")
+        if lacks(node):
+            text.append("  made from retired data" if done else "  retired data", style="magenta")
         users = len(plan.users(node.key))
         text.append(f"  {node.kind} {node.key[:12]}", style="dim")
         if users > 1:

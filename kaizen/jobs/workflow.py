@@ -35,6 +35,7 @@ from kaizen.plan.job import Job
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.plan.specs import Spec
+from kaizen.plan.stream_nodes import lacks
 from kaizen.provenance.origin import Origin
 from kaizen.store.arguments import in_file
 from kaizen.store.layout import MANIFEST, Layout, check_places
@@ -128,6 +129,26 @@ class Workflow:
         if note and any(node.kind is not Kind.SHARDS for node in self.missing()):
             print(f"kaizen: {note}", file=sys.stderr)
             raise SystemExit(2)
+
+    def refuse_lost(self) -> None:
+        """Raise KaizenError where something has to be made from images of an arrival that are gone
+        or were given up, and naming it; a plan can still be looked at.
+        """
+        for node in self.missing():
+            if retired := lacks(node):
+                raise KaizenError(
+                    f"{node.title} cannot be made again: it learns from {retired}, whose training "
+                    "images were retired; take back the parameters and the code that it was made "
+                    "with, or its files (`dvc pull`)"
+                )
+            if self.plan.facts.arrivals and node.kind is Kind.SHARDS and node.local.path:
+                place = Path(os.path.abspath(self.root / node.local.path))
+                if not place.exists():
+                    raise KaizenError(
+                        f"{node.title}: {place} is gone, and its shards are neither in the store "
+                        "nor among the published files; put the folder back, or get the shards "
+                        "(`dvc pull`)"
+                    )
 
     def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects
@@ -281,6 +302,7 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
         workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
         workflow.prepare_store()
         if not is_job:
+            workflow.refuse_lost()
             workflow.register(firm=False)
         workflow.only = _node_named(only, workflow.plan) if only else None
         workflow.edges = edges

@@ -22,16 +22,21 @@ from kaizen.plan.stream_nodes import StreamNodes
 from kaizen.store.node_id import Kind
 
 
-def build_plan(params: Params, facts: DatasetFacts, fingerprint: Fingerprint) -> Plan:
+def build_plan(
+    params: Params, facts: DatasetFacts, fingerprint: Fingerprint, ahead: bool = False
+) -> Plan:
     """Expand validated parameters into the plan.
 
-    ``fingerprint(modules, packages)`` gives the hash of the code that a node runs.
+    ``fingerprint(modules, packages)`` gives the hash of the code that a node runs. With ``ahead``
+    it has the replay shards of a step that is still to come, too, which the newest arrival's
+    training images decide; it has them in any case once these were given up.
     Raises KaizenError where the split does not fit the classes, or a replay size comes to no image.
     """
     draft = Draft(params, facts, fingerprint)
     refuse_empty_replay(draft)
     data = StreamNodes(draft) if facts.arrivals else DataNodes(draft)
-    runs = tuple(_run(draft, data, point) for point in grid_points(params))
+    ahead = ahead or (bool(facts.arrivals) and facts.arrivals[-1].retired is not None)
+    runs = tuple(_run(draft, data, point, ahead) for point in grid_points(params))
     seeds = dict.fromkeys((run.point.method, run.point.seed) for run in runs)
     # On a stream that grows they are evaluated again with every arrival, so only where asked for.
     compared = seeds if draft.specialists or not facts.arrivals else {}
@@ -55,8 +60,10 @@ def grid_points(params: Params) -> Iterator[Point]:
                     yield Point(method, variant, size, unit, seed)
 
 
-def _run(draft: Draft, data: DataNodes, point: Point) -> Run:
-    """A point's steps, replay shards and evaluation."""
+def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
+    """A point's steps, replay shards and evaluation; with ``ahead`` the next step's replay shard
+    too.
+    """
     switches = variant_switches(draft.params, point.variant)
     name = f"{point.label} · seed {point.seed}"
     method, seed = point.method, point.seed
@@ -74,6 +81,8 @@ def _run(draft: Draft, data: DataNodes, point: Point) -> Run:
                 plan_step(draft, data, title, method, seed, (task,), switches, prior, replay)
             )
             replays += [replay] if replay else []
+        if ahead and point.replay_size:
+            replays.append(data.replay(point, steps, replays))
     if isinstance(data, StreamNodes):
         evaluations = plan_rows(draft, data, name, steps, replays)
     else:

@@ -122,6 +122,10 @@ def plan_summary(
         context=_context(draft),
         data=DataFacts(dataset, data.labels()),
         found=draft.facts.found,
+        retired=[
+            task for task, arrival in enumerate(draft.facts.arrivals) if arrival.retired is not None
+        ]
+        or None,
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
     title = "summary: tables, figures and cards"

@@ -220,6 +220,8 @@ class SummarySpec:
     context: Context
     data: DataFacts
     found: dict[str, Any]
+    # Tasks of which the training images were given up.
+    retired: list[int] | None = None
 
 
 Spec = ShardsSpec | ReplaySpec | StepSpec | EvaluationSpec | SummarySpec

@@ -16,8 +16,31 @@ from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import Draft
 from kaizen.plan.job import Local
 from kaizen.plan.nodes import Node
-from kaizen.plan.specs import ReplaySpec, ShardsSpec, Spec, StepSpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, Spec, StepSpec
 from kaizen.store.node_id import Kind
+
+
+def reads_training(node: Node[Spec], task: int) -> bool:
+    """Whether a node is made from the training shard of ``task`` itself."""
+    if roles.shards_role(task) not in node.inputs:
+        return False
+    spec = node.spec
+    if isinstance(spec, EvaluationSpec):
+        return spec.bank is None or task in spec.bank
+    return isinstance(spec, StepSpec | ReplaySpec)
+
+
+def lacks(node: Node[Spec]) -> str:
+    """What a node would be made from and is given up: the title of an arrival's shards; "" where
+    nothing is.
+    """
+    for parent in node.inputs.values():
+        spec = parent.spec
+        if not isinstance(spec, ShardsSpec) or not spec.test_only or spec.task is None:
+            continue
+        if reads_training(node, spec.task):
+            return parent.title
+    return ""
 
 
 class StreamNodes(DataNodes):

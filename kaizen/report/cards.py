@@ -128,11 +128,14 @@ def read_tasks(spec: SummarySpec, inputs: Mapping[str, NodeId], store: Store) ->
     if SHARDS in inputs:
         content: dict[str, Any] = files.read_json(store.open_file(inputs[SHARDS], TASKS_FILE))
         return content
+    given_up = {"rows": 0, "labelled": 0, "skipped": 0}
     parts = [
         files.read_json(store.open_file(inputs[shards_role(task)], TASKS_FILE))
         for task in range(len(spec.tasks))
     ]
-    found: dict[str, Any] = dict(parts[-1]) | {"tasks": [part["tasks"][0] for part in parts]}
+    # Of a task that was retired its node holds the test shard only.
+    tasks = [{"train": given_up} | part["tasks"][0] for part in parts]
+    found: dict[str, Any] = dict(parts[-1]) | {"tasks": tasks}
     found["skipped"] = {
         name: [entry for part in parts for entry in part["skipped"][name]] for name in PARTS
     }
@@ -260,7 +263,7 @@ def _training_data(
                     ", ".join(task["domain"] for task in tasks if "domain" in task)
                     or ", ".join(names)
                 ),
-                str(sum(task["train"]["rows"] for task in tasks)),
+                str(did.of_rows),
                 str(sum(task["train"]["labelled"] for task in tasks)),
                 f"{100 * did.rows / did.of_rows:.3g} %",
                 "yes" if did.replay_rows else "no",

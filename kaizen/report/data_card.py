@@ -77,6 +77,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
         *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
         *_found(stream),
+        *_retired(spec),
         ("Replay", _replay(spec)),
     ]
     sections = {
@@ -104,6 +105,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
                 [f"`task-{task['task']:02d}.{part}.parquet`", f"`{task[part]['content_sha256']}`"]
                 for task in tasks
                 for part in _PARTS
+                if "content_sha256" in task[part]
             ],
             "l",
         ),
@@ -140,6 +142,14 @@ def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Left out of the test part", left_out["test"] or "nothing"),
         ("Images that stand there more than once", copies or "none"),
     ]
+
+
+def _retired(spec: SummarySpec) -> list[tuple[str, str]]:
+    """Which tasks' training images were given up."""
+    if not spec.retired:
+        return []
+    named = ", ".join(f"task {task}" for task in spec.retired)
+    return [("Retired", f"the training images of {named} were given up and are not counted here")]
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.shards import shard_info
 from kaizen.training.facts import StepFacts
 from kaizen.views.decode import selected_labels
 
@@ -18,8 +19,16 @@ def step_facts(
     batch_sizes: tuple[int, int],
     batches: int,
     lr: float,
+    learnt: Mapping[str, str],
 ) -> StepFacts:
-    """The facts of a step on the shards ``tasks`` and ``replay``; reads their labels only."""
+    """The facts of a step on the shards ``tasks`` and ``replay``; reads their labels only.
+
+    ``learnt`` are the classes of the steps before, label -> name.
+    """
+    classes = dict(learnt)
+    for info in map(shard_info, [*tasks, *replay]):
+        names = zip(info.classes, info.class_names, strict=True)
+        classes |= {str(label): name for label, name in names}
     whole = [len(selected_labels(path)) for path in tasks]
     labels = np.concatenate([selected_labels(path, fraction) for path in tasks])
     old = np.concatenate([np.empty(0, np.int64), *(selected_labels(path) for path in replay)])
@@ -32,4 +41,5 @@ def step_facts(
         *batch_sizes,
         batches,
         lr,
+        dict(sorted(classes.items(), key=lambda item: int(item[0]))),
     )

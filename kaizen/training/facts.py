@@ -6,7 +6,8 @@ Imports no torch, so that reports can read it.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaizen.data.names import FACTS_FILE
@@ -18,7 +19,8 @@ from kaizen.params.typed import from_dict
 @dataclass(frozen=True)
 class StepFacts:
     """Task images that are trained on, of how many, and how many of them have a label; the same of
-    replay; images per batch; batches per epoch; and the base learning rate after scaling.
+    replay; images per batch; batches per epoch; the base learning rate after scaling; and the
+    classes learnt so far, label -> name.
     """
 
     rows: int
@@ -30,6 +32,7 @@ class StepFacts:
     replay_batch_size: int
     batches: int
     lr: float
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """One line for log and card."""

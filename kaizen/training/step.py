@@ -15,7 +15,7 @@ from torch import Tensor
 from kaizen.compute import distributed
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.names import CHECKPOINT, HISTORY_FILE, REPLAY_FILE, shard_file
+from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
@@ -28,7 +28,7 @@ from kaizen.store.made import Made
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.counted import step_facts
-from kaizen.training.facts import write_facts
+from kaizen.training.facts import read_facts, write_facts
 from kaizen.training.loop import Step, StepData
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
@@ -62,6 +62,10 @@ def run_step(
     # A damaged node is set aside by one process only.
     with distributed.first_alone():
         files = input_files(params, job.inputs, store)
+        learnt: Mapping[str, str] = {}
+        if roles.PRIOR in job.inputs:
+            prior = store.open_file(job.inputs[roles.PRIOR], FACTS_FILE)
+            learnt = read_facts(prior).classes
     data = step_data(params, files, compute)
     facts = step_facts(
         files[roles.SHARDS],
@@ -70,6 +74,7 @@ def run_step(
         (data.batch_size, data.replay_batch_size),
         data.epoch_length(),
         scaled_lr(params.train.lr, data.batch_size),
+        learnt,
     )
     reporter.note(facts.text())
     for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):

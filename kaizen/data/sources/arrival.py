@@ -1,14 +1,17 @@
 """Stand-in."""
+
 from __future__ import annotations
-import hashlib
+
 from pathlib import Path
+
 from kaizen.compute.seeds import derive_seed
 from kaizen.data.sources.base import Part
 from kaizen.data.sources.files import FileSource, Group
 from kaizen.data.sources.walk import Walk, subfolders
-from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
-from kaizen.files import sha256_text, sha256_file, canonical_json
+
+LABELS_FILE = "labels.csv"
+
 
 class Arrival(FileSource):
     name = "stream"
@@ -19,7 +22,11 @@ class Arrival(FileSource):
         self.fraction, self.seed = dataset.test_fraction, dataset.seed
         self.base = "train/" if (self.root / "train").is_dir() else ""
         self.tests = "test" if (self.root / "test").is_dir() else None
-        self._classes = sorted(subfolders(self.root / self.base, self.layout) - {"unlabelled"}) if (self.root/self.base).is_dir() else []
+        self._classes = (
+            sorted(subfolders(self.root / self.base, self.layout) - {"unlabelled"})
+            if (self.root / self.base).is_dir()
+            else []
+        )
 
     @property
     def held_out(self) -> bool:
@@ -38,12 +45,18 @@ class Arrival(FileSource):
             else:
                 every = Walk(self.root, self.layout).images(f"{self.base}{name}")
                 order = sorted(every, key=lambda f: derive_seed(self.seed, "held out", f.path))
-                n = min(max(1, round(len(every) * self.fraction)), len(every) - 1) if len(every) > 1 else 0
+                n = (
+                    min(max(1, round(len(every) * self.fraction)), len(every) - 1)
+                    if len(every) > 1
+                    else 0
+                )
                 files = sorted(order[:n] if part == "test" else order[n:])
                 folder = f"{part}:{self.base}{name}"
             found.append(Group(folder, label, 0, files))
         if part == "train" and (self.root / "unlabelled").is_dir():
-            found.append(Group("unlabelled", -1, 0, Walk(self.root, self.layout).images("unlabelled")))
+            found.append(
+                Group("unlabelled", -1, 0, Walk(self.root, self.layout).images("unlabelled"))
+            )
         return found
 
     def _listing(self, part):

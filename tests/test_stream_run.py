@@ -1,0 +1,227 @@
+"""A stream that grows, run: one step per arrival, the same bytes as all at once, images that are
+gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import MadeOnce
+from project import Project, make_checkout
+from stream_project import ARRIVALS, RAW, append, make_stream
+
+from kaizen.data.arrivals import STREAM_FILE, read_stream
+from kaizen.data.shards import shard_info
+from kaizen.files import read_json, sha256_file
+
+STEP = {"shards": 1, "replay": 1, "step": 2, "evaluation": 2, "summary": 1}
+RUNS = ("simclr-kaizen-replay25pct-seed0", "simclr-no_distill-seed0")
+
+
+def results(project: Project) -> dict[str, str]:
+    """The published files that say nothing of how they came about, by hash."""
+    return {
+        path.relative_to(project.root).as_posix(): sha256_file(path)
+        for folder in ("data/shards", "data/replay", "results")
+        for path in (project.root / folder).rglob("*")
+        if path.is_file() and path.name != "provenance.json"
+    }
+
+
+def models(project: Project) -> dict[str, str]:
+    return {path: sha for path, sha in results(project).items() if path.endswith(".safetensors")}
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """All arrivals appended, then one run."""
+    project = make_stream(tmp_path_factory.mktemp("at_once") / "project")
+    for number in range(len(ARRIVALS)):
+        append(project, number)
+    project.kaizen("run").good()
+    return project
+
+
+def one_by_one(project: Project, after: Callable[[Project, int], None]) -> None:
+    """Append and run in turns, with something done after each run; counts the jobs."""
+    for number in range(len(ARRIVALS)):
+        append(project, number)
+        project.start_counting()
+        project.kaizen("run").good()
+        made = STEP if number else {"shards": 1, "step": 1, "evaluation": 1, "summary": 1}
+        assert project.jobs() == made, f"arrival {number}"
+        after(project, number)
+
+
+@pytest.mark.parametrize("policy", ["first_n", "herding"])
+def test_one_by_one_gives_the_bytes_of_all_at_once(
+    at_once: Project, tmp_path: Path, policy: str
+) -> None:
+    """Also a class that comes back, one that sorts before those seen, images without a class."""
+    expected = at_once
+    if policy != "first_n":
+        expected = make_stream(tmp_path / "at_once", {"replay.policy": policy})
+        for number in range(len(ARRIVALS)):
+            append(expected, number)
+        expected.kaizen("run").good()
+    project = make_stream(tmp_path / "project", {"replay.policy": policy})
+    one_by_one(project, lambda project, number: None)
+    assert results(project) == results(expected)
+    assert len(models(project)) == 2 * len(ARRIVALS)
+
+
+def test_raw_images_may_be_gone_once_they_are_ingested(at_once: Project, tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project")
+
+    def remove(project: Project, number: int) -> None:
+        shutil.rmtree(project.root / RAW / f"day-{number}")
+
+    one_by_one(project, remove)
+    assert results(project) == results(at_once)
+    assert not any((project.root / RAW).iterdir())
+    for command in ("plan", "check", "verify", "publish"):
+        project.kaizen(command).good()
+    shutil.rmtree(project.root / "results")
+    project.kaizen("run").good()
+    assert results(project) == results(at_once), "published again, and nothing made"
+
+
+def test_retired_images_are_never_asked_for(at_once: Project, tmp_path: Path) -> None:
+    """Two arrivals are retired, each right after its step: models and replay are the same."""
+    project = make_stream(tmp_path / "project")
+
+    def give_up(project: Project, number: int) -> None:
+        if number not in (1, 2):
+            return
+        dry = project.kaizen("retire", f"day-{number}").good()
+        assert "would be removed" in dry and "nothing was changed" in dry
+        assert (project.root / RAW / f"day-{number}").exists()
+        project.kaizen("retire", f"day-{number}", "--delete").good()
+        assert not (project.root / RAW / f"day-{number}").exists()
+        names = {path.name for path in (project.root / f"data/shards/task-0{number}").iterdir()}
+        assert names == {f"task-0{number}.test.parquet", "tasks.json", "node.json"}
+        stored = [path.name for path in project.store.root.rglob("*.parquet")]
+        assert f"task-0{number}.train.parquet" not in stored
+
+    one_by_one(project, give_up)
+    assert models(project) == models(at_once)
+    replayed = [path for path in results(at_once) if path.startswith("data/replay")]
+    assert replayed and all(
+        results(project)[path] == results(at_once)[path]
+        for path in replayed
+        if path.endswith("replay.parquet")
+    )
+    of_kaizen, of_other = (
+        read_json(project.root / f"results/evaluations/{run}/step-04/accuracy.json")["row"]
+        for run in RUNS
+    )
+    every = read_json(at_once.root / f"results/evaluations/{RUNS[0]}/step-04/accuracy.json")["row"]
+    assert of_kaizen["classifier"] == every["classifier"]
+    assert of_kaizen["knn"] is not None and of_other["knn"] is not None
+    shown = project.kaizen("plan").good()
+    assert shown.count("made from retired data") >= 4
+    card = (project.root / "data/shards/README.md").read_text()
+    assert "the training images of task 1, task 2 were given up" in card
+    # A step that learnt from them cannot be made again, and is named.
+    project.set({"train.epochs": 2})
+    outcome = project.kaizen("run")
+    assert outcome.code == 2 and "shards of arrival 1, day-1" in outcome.output
+    assert "cannot be made again" in outcome.output and "Traceback" not in outcome.output
+    project.set({"train.epochs": 1})
+    outcome = project.kaizen("retire", "day-1")
+    assert outcome.code == 2 and "was retired before" in outcome.output
+    outcome = project.kaizen("retire", "day-9")
+    assert outcome.code == 2 and "no arrival is called 'day-9'" in outcome.output
+
+
+def test_an_arrival_that_is_still_needed_is_not_retired(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
+    append(project, 0)
+    outcome = project.kaizen("retire", "day-0", "--delete")
+    assert outcome.code == 2 and "is still needed" in outcome.output
+    assert (project.root / RAW / "day-0/train/cat/00.png").exists()
+
+
+def test_only_what_arrived_is_removed(at_once: Project, tmp_path: Path) -> None:
+    project = at_once.copy(tmp_path / "project")
+    note = project.root / RAW / "day-1" / "train" / "bee" / "notes.txt"
+    note.write_text("mine")
+    told = project.kaizen("retire", "day-1", "--delete").good()
+    assert note.read_text() == "mine" and "is not empty and was left" in told
+    assert not list((project.root / RAW / "day-1").rglob("*.png"))
+
+
+def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> None:
+    names = ["cat", "dog", "ant", "bee", "ape", "eel"]
+    stream = read_stream(at_once.root)
+    assert stream is not None and list(stream.classes) == names
+    for task, labels in enumerate(([0, 1], [2, 3], [0, 4], [], [5])):
+        folder = at_once.root / f"data/shards/task-{task:02d}"
+        for part in ("train", "test"):
+            info = shard_info(folder / f"task-{task:02d}.{part}.parquet")
+            assert list(info.classes) == labels
+            assert list(info.class_names) == [names[label] for label in labels]
+        seen = read_json(folder / "tasks.json")["classes"]
+        assert seen == names[: len(seen)] and len(seen) == [2, 4, 5, 5, 6][task]
+    for run in RUNS:
+        step = read_json(at_once.root / f"results/models/{run}/step-02/node.json")
+        assert step["params"]["logits"] == [0, 1, 2, 3, 4]
+        classes = read_json(at_once.root / f"results/models/{run}/step-02/step.json")["classes"]
+        assert classes == {str(label): name for label, name in enumerate(names[:5])}
+    unlabelled = at_once.root / "data/shards/task-03/task-03.train.parquet"
+    assert set(pq.read_table(unlabelled)["label"].to_pylist()) == {-1}
+
+
+def test_the_report_shows_what_was_measured(at_once: Project) -> None:
+    """No test image in task 3, and nothing was measured before a task arrived."""
+    table = pq.read_table(at_once.root / "results/summary/accuracy.parquet").to_pylist()
+    measured = {(row["step"], row["task"]) for row in table if row["reader"] == "classifier"}
+    assert measured == {(t, i) for t in range(5) for i in (0, 1, 2, 4) if i <= t}
+    metrics = read_json(at_once.root / "results/summary/metrics_full.json")["simclr"]["kaizen"]
+    assert metrics["classifier"]["forward_transfer"]["mean"] is None
+    assert 0 <= metrics["classifier"]["final_accuracy"]["mean"] <= 1
+    assert "linear_probe" not in metrics and "linear_probe_seen" in metrics
+
+
+@pytest.fixture(scope="module")
+def grown(made_once: MadeOnce) -> Project:
+    """A checkout with two arrivals, each followed by a `dvc repro`, without their raw images."""
+
+    def make(root: Path) -> None:
+        project = make_checkout(root)
+        shutil.rmtree(root / "data/raw/digits", ignore_errors=True)
+        tiny = make_stream(root.parent / "tiny", arrivals=ARRIVALS[:3])
+        shutil.copytree(tiny.root / RAW, root / RAW)
+        shutil.copyfile(tiny.params, project.params)
+        project.run("dvc", "remote", "add", "--default", "here", str(root.parent / "remote"))
+        for number in range(2):
+            project.python("append", f"day-{number}").good()
+            project.commit(f"arrival {number}")
+            project.start_counting()
+            project.run("dvc", "repro", "--quiet")
+            made = STEP if number else {"shards": 1, "step": 1, "evaluation": 1, "summary": 1}
+            assert project.jobs() == made
+            project.commit(f"results of arrival {number}")
+            shutil.rmtree(root / RAW / f"day-{number}")
+        project.run("dvc", "push", "--quiet")
+
+    return Project(made_once("grown_stream", make))
+
+
+def test_a_clone_goes_on_without_any_old_image(grown: Project, tmp_path: Path) -> None:
+    """Through dvc push and pull: the clone has neither store nor raw images of the first two."""
+    project = grown.copy_with_links(tmp_path / "checkout")
+    clone = Project(tmp_path / "clone")
+    project.run("git", "clone", "--quiet", str(project.root), str(clone.root))
+    clone.run("dvc", "pull", "--quiet")
+    shutil.copytree(grown.root / RAW / "day-2", clone.root / RAW / "day-2")
+    clone.python("append", "day-2").good()
+    clone.start_counting()
+    clone.snakemake().good()
+    assert clone.jobs() == STEP
+    clone.check_nothing_stale()
+    assert (clone.root / STREAM_FILE).exists()
