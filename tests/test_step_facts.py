@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from project import Project, make_project
+from project import CLASSES, Project, make_project
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from kaizen.data.schema import UNLABELLED
 from kaizen.errors import KaizenError
 
 
@@ -79,13 +78,11 @@ def _too_many(files: Files, found: np.ndarray, classes: Sequence[str]) -> str:
     """Of what so many were found that it cannot be meant: a class of two images or more as a whole,
     or half of the files; else empty.
     """
-    labelled = files.labels != UNLABELLED
-    count = np.bincount(files.labels[labelled])
-    of_class = np.bincount(files.labels[labelled], weights=found[labelled])
-    whole = np.flatnonzero((count >= 2) & (of_class == count))
+    count = np.bincount(files.labels)
+    whole = np.flatnonzero((count >= 2) & (np.bincount(files.labels, weights=found) == count))
     if len(whole):
         return f"all of class {classes[whole[0]]!r}"
-    return f"of {len(found)}" if found.any() and 2 * found.sum() >= len(found) else ""
+    return f"of {len(found)}" if 2 * found.sum() >= len(found) else ""
 
 
 def _pair(files: Files, others: Files, found: np.ndarray, another_label: bool = False) -> str:

@@ -165,11 +165,7 @@ class FileSource(Source):
         digests = bytes.fromhex("".join(texts for _, _, texts in groups))
         labels = [np.full(len(group.files), group.label) for group, _, _ in groups]
         paths = [file.path for group, _, _ in groups for file in group.files]
-        return Files(
-            np.frombuffer(digests, dtype=np.uint64),
-            np.concatenate([np.empty(0, np.int64), *labels]),
-            paths,
-        )
+        return Files(np.frombuffer(digests, dtype=np.uint64), np.concatenate(labels), paths)
 
     def _listing(self, part: Part) -> list[Group]:
         if part not in self._listed:
