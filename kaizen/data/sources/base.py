@@ -84,6 +84,13 @@ class Source(ABC):
         """For each part one SHA-256 per domain over its content; ``cache`` as in `checksums`."""
         return {part: [] for part in PARTS}
 
+    def unlabelled_checksum(self, cache: Path | None) -> str | None:
+        """SHA-256 over the content of the training images without a class, where the dataset itself
+        says which these are and not the parameters; None where there are none. ``cache`` as in
+        `checksums`.
+        """
+        return None
+
     def train_counts(self) -> dict[tuple[int, int], int]:
         """How many training images each (label, domain) has; empty where that would need the data
         read.
@@ -92,7 +99,9 @@ class Source(ABC):
 
     def found(self, cache: Path | None) -> dict[str, Any]:
         """What a person should know of the data, as JSON: "skipped", for each part what was left
-        out (what, count, the first's path), and "copies", what stands there more than once.
+        out (what, count, the first's path), "copies", what stands there more than once, and
+        "held_out", the share of every class (fraction, seed) that is taken out for testing where
+        the dataset has no test part.
 
         ``cache`` as in `checksums`. Raises KaizenError where that cannot be meant.
         """

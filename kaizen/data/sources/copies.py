@@ -21,8 +21,17 @@ class Files:
     paths: Sequence[str]
 
 
-def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> list[dict[str, Any]]:
+def copies(
+    root: Path,
+    train: Files,
+    test: Files,
+    classes: Sequence[str],
+    mend: str = "remove them from one part",
+) -> list[dict[str, Any]]:
     """What stands more than once: entries of what, count, and the first pair of paths.
+
+    Images without a class (label -1) are training images, but in no class. ``mend`` says what to do
+    where test images are training images.
 
     Raises KaizenError where it cannot be meant: half of the test images or more are training
     images, or all of a class's; half of the training images or more stand in several classes, or
@@ -35,7 +44,7 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
     if of := _too_many(test, shared, classes):
         raise KaizenError(
             f"{root}: {int(shared.sum())} test images, {of}, are training images too (such as "
-            f"{first_shared}), so that accuracy on them says nothing; remove them from one part"
+            f"{first_shared}), so that accuracy on them says nothing; {mend}"
         )
     if of := _too_many(train, several, classes):
         raise KaizenError(
@@ -44,13 +53,19 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
             "ones"
         )
     repeated = _again(train) & ~several
+    labelled = train.labels >= 0
     told = [
         ("test images that are training images too", shared, first_shared),
         ("training images that stand in several classes", several, first_several),
         (
             "training images that stand in their class again",
-            repeated,
-            _pair(train, train, repeated),
+            repeated & labelled,
+            _pair(train, train, repeated & labelled),
+        ),
+        (
+            "images without a class that are training images already",
+            repeated & ~labelled,
+            _pair(train, train, repeated & ~labelled),
         ),
     ]
     return [
@@ -69,20 +84,23 @@ def _again(files: Files) -> np.ndarray:
 
 def _in_several_classes(files: Files) -> np.ndarray:
     """bool [N]: which files also stand under another label."""
-    pairs = np.unique(np.stack([files.digests, files.labels.astype(np.uint64)], axis=1), axis=0)
-    digests, counts = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(files.digests, digests[counts > 1])
+    labelled = files.labels >= 0
+    pairs = np.stack([files.digests[labelled], files.labels[labelled].astype(np.uint64)], axis=1)
+    digests, counts = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
+    return np.isin(files.digests, digests[counts > 1]) & labelled
 
 
 def _too_many(files: Files, found: np.ndarray, classes: Sequence[str]) -> str:
     """Of what so many were found that it cannot be meant: a class of two images or more as a whole,
     or half of the files; else empty.
     """
-    count = np.bincount(files.labels)
-    whole = np.flatnonzero((count >= 2) & (np.bincount(files.labels, weights=found) == count))
+    labelled = files.labels >= 0
+    labels, found = files.labels[labelled], found[labelled]
+    count = np.bincount(labels)
+    whole = np.flatnonzero((count >= 2) & (np.bincount(labels, weights=found) == count))
     if len(whole):
         return f"all of class {classes[whole[0]]!r}"
-    return f"of {len(found)}" if 2 * found.sum() >= len(found) else ""
+    return f"of {len(found)}" if len(found) and 2 * found.sum() >= len(found) else ""
 
 
 def _pair(files: Files, others: Files, found: np.ndarray, another_label: bool = False) -> str:
@@ -92,6 +110,6 @@ def _pair(files: Files, others: Files, found: np.ndarray, another_label: bool = 
     place = int(np.flatnonzero(found)[0])
     equal = others.digests == files.digests[place]
     if another_label:
-        equal &= others.labels != files.labels[place]
+        equal &= (others.labels != files.labels[place]) & (others.labels >= 0)
     other = int(np.flatnonzero(equal)[0])
     return f"{files.paths[place]} = {others.paths[other]}"

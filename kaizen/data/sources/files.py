@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.data.image_files import has_colour, read_header, sample_pixels
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source, names_text
 from kaizen.data.sources.copies import Files, copies
+from kaizen.data.sources.held_out import HeldOut
 from kaizen.data.sources.memory import ChecksumMemory
 from kaizen.data.sources.walk import SUFFIXES, UNNAMED, File, Walk
 from kaizen.errors import KaizenError
@@ -24,7 +26,7 @@ from kaizen.params import DatasetParams
 
 class Group(NamedTuple):
     """The files of one class in one domain and part, sorted by path; ``key`` names it among all
-    groups.
+    groups. Of images without a class, ``label`` is -1.
     """
 
     key: str
@@ -36,9 +38,13 @@ class Group(NamedTuple):
 class FileSource(Source):
     """A dataset of image files under ``root``; a subclass says which files form which class and
     domain.
+
+    Where it sets ``held_out``, the dataset has no test part: the share of every class is taken out
+    of the training part, which alone is listed.
     """
 
     layout: str
+    held_out: HeldOut | None = None
 
     def __init__(self, dataset: DatasetParams) -> None:
         """Note the folder; raises KaizenError where there is none. Files are listed when first
@@ -46,7 +52,7 @@ class FileSource(Source):
         """
         if dataset.path is None:
             raise KaizenError(
-                f"dataset.path: null, but {dataset.source} needs the folder that holds "
+                f"dataset.path: null, but {self.name} needs the folder that holds "
                 f"{self.layout}; set it"
             )
         self.root = Path(dataset.path).expanduser().absolute()
@@ -66,8 +72,8 @@ class FileSource(Source):
         """
 
     def checksums(self, cache: Path | None) -> dict[Part, list[str]]:
-        """Per class: SHA-256 over sorted relative paths and content hashes; only changed classes
-        are read again.
+        """Per class: SHA-256 over sorted relative paths and content hashes, "" where a class has
+        no file in the part; only changed classes are read again.
         """
         return {
             part: [
@@ -76,6 +82,12 @@ class FileSource(Source):
             ]
             for part, found in self._group_checksums(cache).items()
         }
+
+    def unlabelled_checksum(self, cache: Path | None) -> str | None:
+        """As of a class."""
+        found = self._group_checksums(cache)["train"]
+        texts = [text for group, text, _ in found if group.label == UNLABELLED]
+        return _joined(texts) or None
 
     def domain_checksums(self, cache: Path | None) -> dict[Part, list[str]]:
         """Per domain: SHA-256 over the names and checksums of its classes."""
@@ -124,10 +136,12 @@ class FileSource(Source):
         numbers that cannot be meant.
         """
         parts = {part: self._files(part, cache) for part in PARTS}
-        return {
+        mend = "remove them from one part" if self.held_out is None else "remove the copies"
+        found = {
             "skipped": {part: self._walks[part].summary() for part in PARTS},
-            "copies": copies(self.root, parts["train"], parts["test"], self.classes),
+            "copies": copies(self.root, parts["train"], parts["test"], self.classes, mend),
         }
+        return found if self.held_out is None else found | {"held_out": self.held_out.as_json()}
 
     def looks(self, most: int, decoded: int) -> Looks | None:
         """From the headers of evenly spaced files; None where none of them can be read."""
@@ -165,20 +179,44 @@ class FileSource(Source):
         digests = bytes.fromhex("".join(texts for _, _, texts in groups))
         labels = [np.full(len(group.files), group.label) for group, _, _ in groups]
         paths = [file.path for group, _, _ in groups for file in group.files]
-        return Files(np.frombuffer(digests, dtype=np.uint64), np.concatenate(labels), paths)
+        joined = np.concatenate([np.empty(0, dtype=np.int64), *labels])
+        return Files(np.frombuffer(digests, dtype=np.uint64), joined, paths)
 
     def _listing(self, part: Part) -> list[Group]:
         if part not in self._listed:
+            listed: Part = "train" if self.held_out is not None else part
             seen: dict[tuple[int, int], str] = {}
             for other in self._walks.values():
                 seen |= other.seen
             walk = Walk(self.root, self.layout, seen)
-            groups = self.groups(part, walk)
+            groups = self.groups(listed, walk)
             if self._on_corrupt == "stop":
-                self._refuse_unread(walk, part)
-            refuse_empty(self.root, groups, self.layout, walk)
-            self._listed[part], self._walks[part] = groups, walk
+                self._refuse_unread(walk, listed)
+            self.refuse_empty(listed, groups, walk)
+            self._listed[listed], self._walks[listed] = groups, walk
+            if self.held_out is not None:
+                self._listed |= self._hold_out(self.held_out, groups)
+                self._walks["test"] = Walk(self.root, self.layout)
         return self._listed[part]
+
+    def _hold_out(self, held_out: HeldOut, groups: list[Group]) -> dict[Part, list[Group]]:
+        """Both parts, from the groups of all files."""
+        found: dict[Part, list[Group]] = {"train": [], "test": []}
+        for group in groups:
+            if group.label == UNLABELLED:
+                found["train"].append(group)
+                continue
+            train, test = held_out.split(self.classes[group.label], group.files)
+            found["train"].append(group._replace(files=train))
+            if test:
+                # No class's key: those of class folders have no slash, or begin with a part's name.
+                key = f"held out/{group.key}"
+                found["test"].append(group._replace(key=key, files=test))
+        return found
+
+    def refuse_empty(self, part: Part, groups: list[Group], walk: Walk) -> None:
+        """Raise KaizenError where a part's groups, as listed, lack images."""
+        refuse_empty(self.root, groups, self.layout, walk)
 
     def _refuse_unread(self, walk: Walk, part: Part) -> None:
         """Raise KaizenError where images would be left out of a class."""
@@ -229,7 +267,9 @@ class FileSource(Source):
 
 
 def _joined(checksums: list[str]) -> str:
-    return checksums[0] if len(checksums) == 1 else sha256_text(canonical_json(checksums))
+    if len(checksums) < 2:
+        return "".join(checksums)
+    return sha256_text(canonical_json(checksums))
 
 
 def refuse_empty(root: Path, groups: list[Group], layout: str, walk: Walk) -> None:
@@ -238,18 +278,19 @@ def refuse_empty(root: Path, groups: list[Group], layout: str, walk: Walk) -> No
     """
     empty = [group.key for group in groups if not group.files]
     if len(empty) == len(groups):
-        folder = root / groups[0].key.split("/")[0]
+        folder = root / groups[0].key.rpartition("/")[0].split("/")[0]
         raise KaizenError(
-            f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}){_instead(walk)}; expected "
+            f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}){instead(walk)}; expected "
             f"{layout}"
         )
     if empty:
         raise KaizenError(
-            f"{root} has classes without images: {names_text(empty)}{_instead(walk)}; fill or "
+            f"{root} has classes without images: {names_text(empty)}{instead(walk)}; fill or "
             "remove them"
         )
 
 
-def _instead(walk: Walk) -> str:
+def instead(walk: Walk) -> str:
+    """What a walk left out, for a message that there is too little; "" where it was nothing."""
     found = ", ".join(f"{entry['count']} {entry['what']}" for entry in walk.summary())
     return f" (left out: {found})" if found else ""

@@ -77,16 +77,17 @@ def alike_text(names: Iterable[str], others: Collection[str]) -> str:
     return "; ".join(spelt[:5])
 
 
-def refuse_alike(names: Collection[str], where: Path) -> None:
+def refuse_alike(names: Collection[str], where: Path, case: bool = False) -> None:
     """Raise KaizenError where two of the names look alike, as after a copy between macOS and
-    Linux.
+    Linux; with ``case`` also where they differ in letter case only.
     """
     first: dict[str, str] = {}
     for name in sorted(names):
-        other = first.setdefault(look(name), name)
+        other = first.setdefault(look(name).casefold() if case else look(name), name)
         if other != name:
+            how = "look alike" if look(other) == look(name) else "differ in letter case only"
             raise KaizenError(
-                f"{where} has two classes that look alike, {_spelt(other)} and {_spelt(name)}; "
+                f"{where} has two classes that {how}, {_spelt(other)} and {_spelt(name)}; "
                 "rename or join them"
             )
 

@@ -114,8 +114,13 @@ class Walk:
             if entry["what"] == UNNAMED or str(entry["what"]).partition(" ")[0] in _UNREAD
         ]
 
+    def unread_paths(self) -> list[str]:
+        """All paths that `unread` counts."""
+        return [path for entry in self.unread() for path in self.skipped[str(entry["what"])]]
+
     def images(self, folder: str) -> list[File]:
-        """All images under ``root/folder``, sorted by path; ``folder`` is a class's.
+        """All images under ``root/folder``, sorted by path; ``folder`` is a class's, or "" for
+        the dataset's own.
 
         Raises KaizenError where a link leads nowhere, in a circle, or to another class or part.
         """
@@ -137,7 +142,7 @@ class Walk:
             )
         entries = scan(self.root / folder, self.layout)
         for entry in entries:
-            path = f"{folder}/{entry.name}"
+            path = below(folder, entry.name)
             if _kept_apart(entry.name) or entry.name.lower() in _THUMBNAILS:
                 self._skip_apart(entry, path)
             elif is_folder(entry):
@@ -155,9 +160,9 @@ class Walk:
         """
         for entry in scan(self.root / folder, self.layout):
             if _kept_apart(entry.name):
-                self._skip_apart(entry, f"{folder}/{entry.name}")
+                self._skip_apart(entry, below(folder, entry.name))
             elif _suffix(entry.name) in SUFFIXES | _UNREAD and not is_folder(entry):
-                self.skip(f"images outside {but}", f"{folder}/{entry.name}")
+                self.skip(f"images outside {but}", below(folder, entry.name))
 
     def _skip_apart(self, entry: os.DirEntry[str], path: str) -> None:
         """Note the images that a hidden or housekeeping file or folder is or holds."""
@@ -173,6 +178,11 @@ class Walk:
                         self.skip(what, f"{path}/{inside}")
         elif _suffix(entry.name) in SUFFIXES | _UNREAD:
             self.skip(what, path)
+
+
+def below(folder: str, name: str) -> str:
+    """The path of what is called ``name`` in a folder, which is "" for the dataset's own."""
+    return f"{folder}/{name}" if folder else name
 
 
 def _suffix(name: str) -> str:
