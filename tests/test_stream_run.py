@@ -53,6 +53,10 @@ def one_by_one(project: Project, after: Callable[[Project, int], None]) -> None:
         project.start_counting()
         project.kaizen("run").good()
         made = STEP if number else {"shards": 1, "step": 1, "evaluation": 1, "summary": 1}
+        stream = read_stream(project.root)
+        if stream and number and stream.arrivals[number - 1].retired is not None:
+            # Retiring the newest arrival made the next step's memory.
+            made = {kind: count for kind, count in made.items() if kind != "replay"}
         assert project.jobs() == made, f"arrival {number}"
         after(project, number)
 

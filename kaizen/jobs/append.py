@@ -153,7 +153,7 @@ def _arrival(
         )
         for position, class_name in enumerate(source.classes)
     ]
-    held_out = source.held_out and any(each.test for each in classes)
+    held_out = source.held_out is not None and any(each.test for each in classes)
     return Arrived(
         name=name,
         path=os.path.relpath(place, root) if place.is_relative_to(root.absolute()) else str(place),

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from kaizen.data.arrivals import STREAM_FILE, ArrivalStream, read_stream, write_stream
 from kaizen.data.names import TASKS_FILE, shard_file
-from kaizen.data.sources.arrival import LABELS_FILE, Arrival
+from kaizen.data.sources.arrival import Arrival
 from kaizen.data.sources.base import PARTS
+from kaizen.data.sources.labels_file import LABELS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors, read_json, write_json
 from kaizen.jobs.make import run_job
