@@ -458,7 +458,7 @@ def test_a_step_whose_shards_were_collected_keeps_its_datas_lineage(tmp_path: Pa
     printed = project.kaizen("explain", f"{KAIZEN}/step-00").output
     assert f"shards/{lost}, now gone" in printed
     # What makes it again is made from those.
-    assert project.kaizen("explain", f"{KAIZEN}/step-01", "--plan", "again.json").code == 0
+    assert project.kaizen("explain", f"{KAIZEN}/step-01", "--write-plan", "again.json").code == 0
     project.store.folder(NodeId.of("step", found["key"])).rename(tmp_path / "old step")
     assert project.kaizen("run", "--plan", "again.json").code == 0
     again = project.store.folder(NodeId.of("step", found["key"])) / "model.safetensors"
@@ -552,7 +552,7 @@ def test_what_was_set_aside_or_lost_is_told(project: Project) -> None:
     assert found["again"]["commands"] == [] and found["code"]["same_now"] is None
     printed = project.kaizen("explain", asked).output
     assert "not here (`dvc pull`?)" in printed and "without results/provenance.json" in printed
-    assert project.kaizen("explain", asked, "--plan", "again.json").code == 2
+    assert project.kaizen("explain", asked, "--write-plan", "again.json").code == 2
     record = project.root / asked / "node.json"
     content = read_json(record)
     content["params"]["seed"] = 7

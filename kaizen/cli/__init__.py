@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         speak_utf8()
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
     try:
         options.command(options)
     except KaizenError as error:
@@ -57,6 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+def _with_numbers(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with "--keep", "-5G" as "--keep=-5G": argparse takes only plain numbers for
+    values where they begin with a dash, and says of others that an argument is missing.
+    """
+    found: list[str] = []
+    for text in arguments:
+        if re.match(r"-[0-9.]", text) and found and re.fullmatch(r"--[a-z-]+", found[-1]):
+            found[-1] += f"={text}"
+        else:
+            found.append(text)
+    return found
 
 
 def speak_utf8() -> None:
