@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,12 @@ def printable(text: str) -> str:
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl") else c
         for c in text
     )
+
+
+def tell(message: object) -> None:
+    """Print an error or another message to stderr, without what a terminal would obey."""
+    lines = (printable(line) for line in str(message).split("\n"))
+    print("kaizen: " + "\n".join(lines), file=sys.stderr)
 
 
 def shortened(text: str, most: int = 200) -> str:

@@ -278,6 +278,17 @@ def test_no_command_ends_without_a_word(project: Project) -> None:
     )
 
 
+def test_messages_hold_nothing_that_a_terminal_obeys(project: Project) -> None:
+    project.params.write_text('"\\e[31mred": 1\n"\\u202egnp": 2\n')
+    outcome = project.kaizen("check")
+    assert outcome.code == 2 and outcome.output.count("unknown key") == 2
+    assert (
+        not {"\x1b", "\u202e"} & set(outcome.output)
+        and "\N{REPLACEMENT CHARACTER}" in outcome.output
+    )
+    assert len(outcome.output.splitlines()) == 3, "a line for each"
+
+
 def test_one_is_no_plural(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project", {"split.tasks": 1, "grid.variants": ["cassle"]})
     plan = project.kaizen("plan", "--json").good()

@@ -480,6 +480,17 @@ def test_a_step_whose_shards_were_collected_keeps_its_datas_lineage(tmp_path: Pa
     assert "which is gone" in printed and "KeyError" not in printed
 
 
+def test_no_label_stands_without_what_it_is_for(tmp_path: Path) -> None:
+    """Of images that are made up nothing is left out, and nothing is said of that."""
+    project = make_project(tmp_path / "project", {"dataset": {"source": "synthetic"}})
+    shards = next(node for node in project.plan() if node["kind"] == "shards")
+    assert shards["params"]["found"] == {}
+    write_json(project.root / "plan.json", {"nodes": [shards]})
+    project.kaizen("run", "--plan", "plan.json").good()
+    printed = project.kaizen("explain", shards["key"]).good()
+    assert "split: by class" in printed and "found:" not in printed
+
+
 def test_an_edited_file_does_not_match(project: Project) -> None:
     path = project.root / "results/metrics.json"
     metrics = read_json(path)

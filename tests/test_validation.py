@@ -32,6 +32,10 @@ BAD = {
         ["labels.zzz", "known here: fraction, seed"],
     ),
     "an unknown section": ("trian: {epochs: 3}", ["trian", "did you mean train?"]),
+    "half of a character": (
+        r'report: {title: "\ud800"}',
+        [r"'\ud800' in a text is half of a character", "write the whole"],
+    ),
     "a section that has another name": ("experiment: {seeds: [0]}", ["did you mean grid?"]),
     "a key outside its section": ("methods: [simclr]", ["did you mean grid.methods?"]),
     "a key of two sections outside both": (

@@ -15,6 +15,7 @@ from kaizen import __version__
 from kaizen.cli import keep, look, make, plan
 from kaizen.cli.common import Commands
 from kaizen.errors import KaizenError
+from kaizen.files import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except KaizenError as error:
-        print(f"kaizen: {error}", file=sys.stderr)
+        tell(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("kaizen: interrupted", file=sys.stderr)
@@ -52,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # Whatever no module foresaw: a disk that fails, a file that vanished or is not ours.
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"kaizen: {where}{error.strerror or error}; fix that and run the same command again",
-            file=sys.stderr,
-        )
+        tell(f"{where}{error.strerror or error}; fix that and run the same command again")
         return 2
     return 0
 

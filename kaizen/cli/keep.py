@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from kaizen.cli.common import Commands, open_store, path_argument, workflow_of
@@ -45,7 +44,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _gc(options: argparse.Namespace) -> None:
-    from kaizen.files import counted
+    from kaizen.files import counted, tell
     from kaizen.store.garbage import collect, parse_size
     from kaizen.store.users import forget, registrations, user_of
 
@@ -68,10 +67,9 @@ def _gc(options: argparse.Namespace) -> None:
             f"{user.host}){more}"
         )
     for path in found.unreadable:
-        print(
-            f"kaizen: {path} says of whom it is in no way that this version reads, so no node is "
-            f"removed that may be its; `kaizen gc --forget {path}` if its checkout is gone",
-            file=sys.stderr,
+        tell(
+            f"{path} says of whom it is in no way that this version reads, so no node is removed "
+            f"that may be its; `kaizen gc --forget {path}` if its checkout is gone"
         )
     garbage = collect(store, keep, options.delete, here)
     total = sum(item.size for item in garbage) / 1e6
@@ -85,7 +83,7 @@ def _gc(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from kaizen.compute.cpu import other_cpu
     from kaizen.errors import NodeFailed
-    from kaizen.files import counted
+    from kaizen.files import counted, tell
 
     workflow = workflow_of(options)
     store = workflow.store
@@ -99,7 +97,7 @@ def _verify(options: argparse.Namespace) -> None:
                 print(f"{node}: made by another CPU, so bits may differ here: {differs}")
         except KaizenError as error:
             damaged += 1
-            print(f"kaizen: {error}", file=sys.stderr)
+            tell(error)
     if damaged:
         what, them = ("node was", "it") if damaged == 1 else ("nodes were", "them")
         raise NodeFailed(

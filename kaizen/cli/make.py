@@ -167,12 +167,9 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _publish_and_show(workflow: Workflow) -> None:
-    from kaizen.files import write_json
+    from kaizen.files import tell, write_json
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
-
-    def tell(text: str) -> None:
-        print(f"kaizen: {text}", file=sys.stderr)
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
@@ -181,7 +178,7 @@ def _publish_and_show(workflow: Workflow) -> None:
 
 
 def _node(options: argparse.Namespace) -> None:
-    from kaizen.files import write_json
+    from kaizen.files import printable, write_json
     from kaizen.jobs.given import finished_by_another, remove_spec
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
@@ -202,7 +199,7 @@ def _node(options: argparse.Namespace) -> None:
         try:
             made = run_job(job, store, told, stop)
         except KaizenError as error:
-            told.note(str(error))
+            told.note(printable(str(error)))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())

@@ -19,7 +19,7 @@ from typing import Any
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, sha256_text, write_json
+from kaizen.files import canonical_json, explain_write_errors, sha256_text, tell, write_json
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.given import spec_file
 from kaizen.jobs.raw_data import dataset_facts, open_data
@@ -125,7 +125,7 @@ class Workflow:
         """
         note = no_gpu_note(self.params.train.device)
         if note and any(node.kind is not Kind.SHARDS for node in self.missing()):
-            print(f"kaizen: {note}", file=sys.stderr)
+            tell(note)
             raise SystemExit(2)
 
     def register(self, firm: bool = True) -> None:
@@ -162,7 +162,8 @@ class Workflow:
                 # All of one age, so that none looks newer than what was made from it.
                 os.utime(path, (0, 0))
             elif path.exists() and not self.done(node):
-                path.unlink(missing_ok=True)
+                with explain_write_errors(path):
+                    path.unlink(missing_ok=True)
 
     def node(self, wildcards: Any) -> Node[Spec]:
         """The node that a rule's key wildcard names."""
@@ -278,7 +279,7 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
         workflow.edges = edges
         workflow.sort_out_receipts()
     except (KaizenError, OSError) as error:
-        print(f"kaizen: {error}", file=sys.stderr)
+        tell(error)
         raise SystemExit(getattr(error, "exit_code", 2)) from None
     workflow.origin.tell_jobs()
     return workflow
