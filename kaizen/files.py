@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from typing import Any
 from kaizen.errors import KaizenError
 
 _HASH_CHUNK = 1 << 20
+# What to do about a file of ours that cannot be read; one of the user's own is never to be deleted.
+_MAKE_AGAIN = "delete it and run again"
+_FIND_MISSING = "run `kaizen plan` to see what is missing"
 # What a file of JSON may have; those of the largest plans have a tenth of either.
 MOST_BYTES = 1 << 28
 MOST_DEPTH = 100
@@ -185,15 +189,14 @@ def _read_text(path: Path, most: int) -> str:
 
 
 @contextlib.contextmanager
-def _explain_read_errors(path: Path, what: str) -> Iterator[None]:
+def _explain_read_errors(path: Path, what: str, fix: str | None = None) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise KaizenError(
-            f"{path} does not exist; run `kaizen plan` to see what is missing"
-        ) from error
+        raise KaizenError(f"{path} does not exist; {fix or _FIND_MISSING}") from error
     except (OSError, ValueError) as error:
-        raise KaizenError(f"{path} is not {what} ({error}); delete it and run again") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise KaizenError(f"{path} is not {what} ({reason}); {fix or _MAKE_AGAIN}") from error
 
 
 def parse_json(text: str) -> Any:
@@ -261,9 +264,27 @@ def printable(text: str) -> str:
     )
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+def tell(message: object) -> None:
+    """Print an error or another message to stderr, without what a terminal would obey."""
+    lines = (printable(line) for line in str(message).split("\n"))
+    print("kaizen: " + "\n".join(lines), file=sys.stderr)
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text for a message, which what somebody wrote may be too long for; a cut shows as "…"."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 node", "2 nodes"; for words whose plural has an s."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def read_json(path: Path, most: int = MOST_BYTES, fix: str | None = None) -> Any:
     """Read a JSON file of at most ``most`` bytes; raises KaizenError that names it when it is
     absent or not JSON, see `parse_json`.
+
+    ``fix`` is what to do then, of a file that the user named; by default what fits one of ours.
     """
-    with _explain_read_errors(path, "readable JSON"):
+    with _explain_read_errors(path, "readable JSON", fix):
         return parse_json(_read_text(path, most))

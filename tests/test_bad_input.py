@@ -570,7 +570,7 @@ SPEC_CASES: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]
     ),
     "params as text": (
         lambda spec: spec | {"params": "all"},
-        ("has no dict as 'params'", PLAN_JSON),
+        ("'params' must be a mapping, not a text", PLAN_JSON),
     ),
     "unknown kind": (
         lambda spec: spec | {"kind": "stepp"},
@@ -621,8 +621,8 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("command", "text", "says"),
     [
-        (("run", "--plan", "plan.json"), None, ("plan.json does not exist",)),
-        (("run", "--plan", "plan.json"), "{", ("plan.json is not readable JSON",)),
+        (("run", "--plan", "plan.json"), None, ("plan.json does not exist", f"{PLAN_JSON} > FILE")),
+        (("run", "--plan", "plan.json"), "{", ("plan.json is not readable JSON", PLAN_JSON)),
         (("run", "--plan", "plan.json"), "[]", ("plan.json is not a plan", PLAN_JSON)),
         (
             ("run", "--plan", "plan.json"),
@@ -636,7 +636,11 @@ def test_parent_missing_from_the_store(finished: Project, tmp_path: Path) -> Non
             ("--values: train.epochs", "greater than or equal"),
         ),
         (("publish",), None, ("nodes are not finished", "snakemake --cores all")),
-        (("show",), None, ("results/summary/metrics_full.json does not exist",)),
+        (
+            ("show",),
+            None,
+            ("results/summary/metrics_full.json does not exist", "in the project's folder"),
+        ),
     ],
     ids=lambda value: (
         " ".join(value)
@@ -800,8 +804,8 @@ def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
         outcome,
         2,
         (
-            f"cannot write {project.store.root}",
-            "a file stands where a folder is needed: move it away",
+            f"the store cannot be {project.store.root}: {project.params} is a file",
+            "move it away, or name another folder",
         ),
     )
 

@@ -192,3 +192,115 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     done = run_with({"PYTHONPATH": paths}, "check")
     assert done.returncode == 2
     assert b"the package yaml is not installed" in done.stderr and b"make setup" in done.stderr
+
+
+# -- arguments that cannot be meant ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("run", "--store", ""), "argument --store: it is empty; name a file or folder"),
+        (("run", "--plan", ""), "argument --plan: it is empty"),
+        (("plan", "--params", " "), "argument --params: it is empty"),
+        (("check", "--preset", ""), "argument --preset: it is empty"),
+        (("check", "--overlay", ""), "argument --overlay: it is empty"),
+        (("preset", ""), "argument NAME: it is empty"),
+        (("gc", "--forget", ""), "argument --forget: it is empty"),
+        (("gc", "--keep", ""), "--keep: '' is not a size; write a number and K, M, G or T"),
+        (("gc", "--keep", "-5G"), "--keep: '-5G' is not a size"),
+        (("gc", "--keep=-5"), "--keep: '-5' is not a size"),
+        (("gc", "--keep", "--delete"), "argument --keep: expected one argument"),
+        (("explain", ""), "'' names nothing; ask about a file"),
+        (("explain", ":CA"), "':CA' names nothing; ask about a file"),
+        (("explain", "results/metrics.json:"), "names no number after the colon; ask about"),
+        (("explain", "x", "--plan", "plan.json"), "unrecognized arguments: --plan"),
+        (("explain", "x", "--write-plan", "no/again.json"), "--write-plan: no is not a folder"),
+        (("check", "--preset", "digits"), "presets/digits.yaml does not exist; run in the project"),
+        (("check", "--overlay", "my.yaml"), "my.yaml does not exist; name a file of parameters"),
+        (("check", "--params", "my.yaml"), "my.yaml does not exist; run in the project's folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_arguments_that_cannot_be_meant(
+    command: tuple[str, ...], says: str, project: Project
+) -> None:
+    outcome = project.kaizen(*command)
+    assert outcome.code == 2 and says in outcome.output, outcome.output
+    assert "Traceback" not in outcome.output
+    assert not project.store.root.exists()
+    assert {path.name for path in project.root.iterdir()} <= {"params.yaml", "images", ".kaizen"}
+
+
+def test_presets_that_are_meant_are_named(project: Project) -> None:
+    (project.root / "presets").mkdir()
+    for name in ("digits", "cifar100"):
+        (project.root / f"presets/{name}.yaml").write_text("{}")
+    near, far = (project.kaizen("check", "--preset", name) for name in ("digit", "zzz"))
+    assert "presets/digit.yaml does not exist; did you mean digits?" in near.output
+    assert "presets/zzz.yaml does not exist; choose from cifar100, digits" in far.output
+
+
+# -- what commands say and do ------------------------------------------------------------------
+
+
+def test_planning_writes_nothing(project: Project) -> None:
+    """Nodes that the store would take back from the published tree count as done."""
+    project.kaizen("run").good()
+    shutil.rmtree(project.store.root)
+    before = {path: path.stat().st_mtime_ns for path in project.root.rglob("*")}
+    assert "6 done, 0 to run" in project.kaizen("plan").good()
+    assert all(node["done"] for node in project.plan())
+    assert {path: path.stat().st_mtime_ns for path in project.root.rglob("*")} == before
+    next(project.root.glob("results/models/*/step-01/model.safetensors")).unlink()
+    assert "1 to run" in project.kaizen("plan").good()
+
+
+@pytest.mark.parametrize("below", ["", "deeper/store"])
+@pytest.mark.parametrize("command", ["plan", "run", "gc", "verify", "jobs", "explain"])
+def test_a_store_that_is_no_folder(command: str, below: str, project: Project) -> None:
+    project = Project(project.root, project.params / below)
+    outcome = project.kaizen(*(command, "0" * 32) if command == "explain" else (command,))
+    assert outcome.code == 2, outcome.output
+    assert f"the store cannot be {project.store.root}: {project.params} is a file" in outcome.output
+    assert outcome.output.count("kaizen: ") == 1 and "KAIZEN_STORE" in outcome.output
+
+
+def test_no_command_ends_without_a_word(project: Project) -> None:
+    (project.root / "mine.yaml").write_text("train: {lr: 0.5}\n")
+    assert project.kaizen("preset", "mine.yaml").good() == (
+        "wrote mine.yaml into params.yaml; `kaizen plan` shows what would run\n"
+    )
+    assert project.kaizen("schema").good() == "wrote workflow/schemas/params.schema.json\n"
+    assert project.kaizen("jobs").good() == "nothing is being made now\n"
+    assert project.kaizen("verify").good() == (
+        "0 finished nodes of the plan read: whole and unaltered\n"
+    )
+
+
+def test_messages_hold_nothing_that_a_terminal_obeys(project: Project) -> None:
+    project.params.write_text('"\\e[31mred": 1\n"\\u202egnp": 2\n')
+    outcome = project.kaizen("check")
+    assert outcome.code == 2 and outcome.output.count("unknown key") == 2
+    assert (
+        not {"\x1b", "\u202e"} & set(outcome.output)
+        and "\N{REPLACEMENT CHARACTER}" in outcome.output
+    )
+    assert len(outcome.output.splitlines()) == 3, "a line for each"
+
+
+def test_one_is_no_plural(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", {"split.tasks": 1, "grid.variants": ["cassle"]})
+    plan = project.kaizen("plan", "--json").good()
+    shards = [node for node in json.loads(plan)["nodes"] if node["kind"] == "shards"]
+    (project.root / "shards.json").write_text(json.dumps({"nodes": shards}))
+    project.kaizen("run", "--plan", "shards.json").good()
+    assert "1 training step serves 2 uses" in project.kaizen("plan").good()
+    assert "1 finished node of the plan" in project.kaizen("verify").good()
+    (path,) = project.store.root.glob("shards/*/task-00.test.parquet")
+    path.unlink()
+    damaged = project.kaizen("verify")
+    assert damaged.code == 1 and "1 damaged node was set aside" in damaged.output
+    assert "1 entry, " in project.kaizen("gc").good()
+    ran = project.kaizen("run").good()
+    assert ", 1 thread\n" in ran and "1 threads" not in ran

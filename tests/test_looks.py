@@ -53,12 +53,14 @@ def test_grey_has_no_colour_to_lose_however_it_is_stored(tmp_path: Path, channel
 
 
 @pytest.mark.parametrize(
-    ("name", "refused"), [("digits", False), ("synthetic", True), ("cifar10", True)]
+    ("name", "refused"),
+    [("digits", False), ("synthetic", True), ("cifar10", True), ("stl10", True)],
 )
 def test_other_sources_know_their_colour(name: str, refused: bool) -> None:
     source = open_source(DatasetParams(source=name))
     if refused:
-        with pytest.raises(KaizenError, match=r"image\.drop_colour"):
+        words = r"images are in colour \(all of them\).*image\.drop_colour"
+        with pytest.raises(KaizenError, match=words):
             refuse_loss_of_colour(source, InputParams())
     refuse_loss_of_colour(source, InputParams(**(COLOUR if refused else {})))
 

@@ -458,7 +458,7 @@ def test_a_step_whose_shards_were_collected_keeps_its_datas_lineage(tmp_path: Pa
     printed = project.kaizen("explain", f"{KAIZEN}/step-00").output
     assert f"shards/{lost}, now gone" in printed
     # What makes it again is made from those.
-    assert project.kaizen("explain", f"{KAIZEN}/step-01", "--plan", "again.json").code == 0
+    assert project.kaizen("explain", f"{KAIZEN}/step-01", "--write-plan", "again.json").code == 0
     project.store.folder(NodeId.of("step", found["key"])).rename(tmp_path / "old step")
     assert project.kaizen("run", "--plan", "again.json").code == 0
     again = project.store.folder(NodeId.of("step", found["key"])) / "model.safetensors"
@@ -478,6 +478,17 @@ def test_a_step_whose_shards_were_collected_keeps_its_datas_lineage(tmp_path: Pa
     assert data["checksums"] == {"train-00": record.identities["task-00"]}
     printed = project.kaizen("explain", f"step/{found['key']}").output
     assert "which is gone" in printed and "KeyError" not in printed
+
+
+def test_no_label_stands_without_what_it_is_for(tmp_path: Path) -> None:
+    """Of images that are made up nothing is left out, and nothing is said of that."""
+    project = make_project(tmp_path / "project", {"dataset": {"source": "synthetic"}})
+    shards = next(node for node in project.plan() if node["kind"] == "shards")
+    assert shards["params"]["found"] == {}
+    write_json(project.root / "plan.json", {"nodes": [shards]})
+    project.kaizen("run", "--plan", "plan.json").good()
+    printed = project.kaizen("explain", shards["key"]).good()
+    assert "split: by class" in printed and "found:" not in printed
 
 
 def test_an_edited_file_does_not_match(project: Project) -> None:
@@ -552,7 +563,7 @@ def test_what_was_set_aside_or_lost_is_told(project: Project) -> None:
     assert found["again"]["commands"] == [] and found["code"]["same_now"] is None
     printed = project.kaizen("explain", asked).output
     assert "not here (`dvc pull`?)" in printed and "without results/provenance.json" in printed
-    assert project.kaizen("explain", asked, "--plan", "again.json").code == 2
+    assert project.kaizen("explain", asked, "--write-plan", "again.json").code == 2
     record = project.root / asked / "node.json"
     content = read_json(record)
     content["params"]["seed"] = 7

@@ -21,14 +21,13 @@ from project import make_project
 import kaizen.store.publish as publish_module
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
-from kaizen.jobs.workflow import write_marker
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
 from kaizen.store.layout import MANAGED, check_places
 from kaizen.store.locks import hold
 from kaizen.store.manifest import expected_manifest
 from kaizen.store.node_id import NodeId
-from kaizen.store.publish import is_published, publish
+from kaizen.store.publish import is_published, publish, write_marker
 from kaizen.store.records import FileEntry, parse_record
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back

@@ -32,6 +32,17 @@ BAD = {
         ["labels.zzz", "known here: fraction, seed"],
     ),
     "an unknown section": ("trian: {epochs: 3}", ["trian", "did you mean train?"]),
+    "half of a character": (
+        r'report: {title: "\ud800"}',
+        [r"'\ud800' in a text is half of a character", "write the whole"],
+    ),
+    "a section that has another name": ("experiment: {seeds: [0]}", ["did you mean grid?"]),
+    "a key outside its section": ("methods: [simclr]", ["did you mean grid.methods?"]),
+    "a key of two sections outside both": (
+        "batch_size: 8",
+        ["batch_size: unknown key; did you mean train.batch_size or evaluation.batch_size?"],
+    ),
+    "one method for the list of them": ("method: byol", ["did you mean grid.methods?"]),
     "an unknown key far down": (
         "ssl: {simclr: {temprature: 1}}",
         ["ssl.simclr.temprature", "did you mean temperature?"],
@@ -310,11 +321,11 @@ BAD = {
         "train: {}\n2020-01-01: 3\n",
         ["line 2", "2020-01-01", "is a date to one version of YAML", "quotes"],
     ),
-    "a list": ("- train\n- split\n", ["must hold a mapping of sections", "list"]),
-    "a text": ("hello", ["must hold a mapping of sections", "str"]),
+    "a list": ("- train\n- split\n", ["must hold a mapping of sections, not a list"]),
+    "a text": ("hello", ["must hold a mapping of sections, not a text"]),
     "broken YAML": ("train: {epochs: 3\nsplit: {}", ["not valid YAML", "line 2", "fix that line"]),
     "a list that does not end": ("grid: [simclr", ["not valid YAML", "line", "fix that line"]),
-    "a tab": ("train:\n\tepochs: 3", ["not valid YAML", "line 2"]),
+    "a tab": ("train:\n\tepochs: 3", ["not valid YAML", "in line 2, column 1"]),
     "an object of Python's": (
         "train: !!python/object:os.system {}",
         ["not valid YAML", "python/object"],
@@ -345,7 +356,7 @@ def test_a_bad_value_is_refused_by_name_with_the_mend(case: str, tmp_path: Path)
     assert message.startswith(str(path))
     assert [word for word in words if word not in message] == [], message
     assert caught.value.exit_code == 2
-    assert "\n" not in message
+    assert "\n" not in message and "<unicode string>" not in message
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from kaizen import __version__
 from kaizen.cli import keep, look, make, plan, stream
 from kaizen.cli.common import Commands
 from kaizen.errors import KaizenError
+from kaizen.files import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         speak_utf8()
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
     try:
         options.command(options)
     except KaizenError as error:
-        print(f"kaizen: {error}", file=sys.stderr)
+        tell(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("kaizen: interrupted", file=sys.stderr)
@@ -51,12 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # Whatever no module foresaw: a disk that fails, a file that vanished or is not ours.
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"kaizen: {where}{error.strerror or error}; fix that and run the same command again",
-            file=sys.stderr,
-        )
+        tell(f"{where}{error.strerror or error}; fix that and run the same command again")
         return 2
     return 0
+
+
+def _with_numbers(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with "--keep", "-5G" as "--keep=-5G": argparse takes only plain numbers for
+    values where they begin with a dash, and says of others that an argument is missing.
+    """
+    found: list[str] = []
+    for text in arguments:
+        if re.match(r"-[0-9.]", text) and found and re.fullmatch(r"--[a-z-]+", found[-1]):
+            found[-1] += f"={text}"
+        else:
+            found.append(text)
+    return found
 
 
 def speak_utf8() -> None:

@@ -33,7 +33,7 @@ class Commands:
         add_params(parser)
         parser.add_argument(
             "--overlay",
-            type=Path,
+            type=path_argument,
             action="append",
             default=[],
             metavar="FILE",
@@ -54,7 +54,7 @@ def add_params(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the parameters' file."""
     parser.add_argument(
         "--params",
-        type=Path,
+        type=path_argument,
         default=Path("params.yaml"),
         metavar="FILE",
         help="default: params.yaml",
@@ -64,12 +64,25 @@ def add_params(parser: argparse.ArgumentParser) -> None:
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the store, for `open_store`."""
     parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="default: KAIZEN_STORE, else .kaizen/store"
+        "--store",
+        type=path_argument,
+        metavar="FOLDER",
+        help="default: KAIZEN_STORE, else .kaizen/store",
     )
+
+
+def path_argument(text: str) -> Path:
+    """An argument that names a file or folder; argparse refuses an empty one, which would be the
+    current folder.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a file or folder, or leave it out")
+    return Path(text)
 
 
 def preset_file(name: str) -> Path:
     """The file of a preset, named with or without folder and suffix."""
+    path_argument(name)
     return Path(name) if name.endswith((".yaml", ".yml")) else Path("presets") / f"{name}.yaml"
 
 
@@ -94,9 +107,11 @@ def planned(options: argparse.Namespace) -> Workflow:
 
 def open_store(chosen: Path | None = None) -> Store:
     """Open the store in the folder ``chosen``, or else the one that belongs to this checkout."""
+    from kaizen.store.layout import check_store
     from kaizen.store.places import default_store
     from kaizen.store.store import Store
 
     store = Store(chosen.absolute() if chosen else default_store(Path.cwd()))
+    check_store(store.root)
     store.follow_sharing()
     return store

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from kaizen.cli.common import Commands, open_store, workflow_of
+from kaizen.cli.common import Commands, open_store, path_argument, workflow_of
 from kaizen.errors import KaizenError
 
 
@@ -26,7 +25,7 @@ def add_commands(commands: Commands) -> None:
     )
     sub.add_argument(
         "--forget",
-        type=Path,
+        type=path_argument,
         metavar="CHECKOUT",
         help="a checkout that needs nothing of it any more",
     )
@@ -45,12 +44,13 @@ def add_commands(commands: Commands) -> None:
 
 
 def _gc(options: argparse.Namespace) -> None:
+    from kaizen.files import counted, tell
     from kaizen.store.garbage import collect, parse_size
     from kaizen.store.users import forget, registrations, user_of
 
+    keep = parse_size(options.keep) if options.keep is not None else None
     workflow = workflow_of(options)
     store, checkout = workflow.store, Path.cwd()
-    keep = parse_size(options.keep) if options.keep else None
     if options.forget:
         forget(store, options.forget.absolute())
     here = user_of(store, checkout, workflow.plan.key, workflow.layout.nodes)
@@ -63,42 +63,48 @@ def _gc(options: argparse.Namespace) -> None:
     for user, why in planned:
         more = f"; {why}" if why else ""
         print(
-            f"kept: {len(user.nodes)} nodes of {user.checkout} ({user.user} on {user.host}){more}"
+            f"kept: {counted(len(user.nodes), 'node')} of {user.checkout} ({user.user} on "
+            f"{user.host}){more}"
         )
     for path in found.unreadable:
-        print(
-            f"kaizen: {path} says of whom it is in no way that this version reads, so no node is "
-            f"removed that may be its; `kaizen gc --forget {path}` if its checkout is gone",
-            file=sys.stderr,
+        tell(
+            f"{path} says of whom it is in no way that this version reads, so no node is removed "
+            f"that may be its; `kaizen gc --forget {path}` if its checkout is gone"
         )
     garbage = collect(store, keep, options.delete, here)
     total = sum(item.size for item in garbage) / 1e6
     for item in garbage:
         print(f"{item.size / 1e6:10.1f} MB  {item.path}")
     verb = "removed" if options.delete else "could be removed; add --delete to do it"
-    print(f"{len(garbage)} entries, {total:.1f} MB {verb}")
+    entries = "1 entry" if len(garbage) == 1 else f"{len(garbage)} entries"
+    print(f"{entries}, {total:.1f} MB {verb}")
 
 
 def _verify(options: argparse.Namespace) -> None:
     from kaizen.compute.cpu import other_cpu
     from kaizen.errors import NodeFailed
+    from kaizen.files import counted, tell
 
     workflow = workflow_of(options)
     store = workflow.store
     planned_nodes = [node for node in workflow.layout.nodes if store.has(node)]
+    nodes = list(store.entries()) if options.all else planned_nodes
     damaged = 0
-    for node in list(store.entries()) if options.all else planned_nodes:
+    for node in nodes:
         try:
             store.check(node)
             if differs := other_cpu(store.read_record(node).environment):
                 print(f"{node}: made by another CPU, so bits may differ here: {differs}")
         except KaizenError as error:
             damaged += 1
-            print(f"kaizen: {error}", file=sys.stderr)
+            tell(error)
     if damaged:
+        what, them = ("node was", "it") if damaged == 1 else ("nodes were", "them")
         raise NodeFailed(
-            f"{damaged} damaged nodes were set aside; `snakemake --cores all` makes them again"
+            f"{damaged} damaged {what} set aside; `snakemake --cores all` makes {them} again"
         )
+    whose = "the store" if options.all else "the plan"
+    print(f"{counted(len(nodes), 'finished node')} of {whose} read: whole and unaltered")
 
 
 def _jobs(options: argparse.Namespace) -> None:
@@ -116,10 +122,9 @@ def _jobs(options: argparse.Namespace) -> None:
         if not jobs and not local:
             print("nothing to cancel")
         return
-    for living in living_workflows(checkout):
-        print(f"snakemake here: {living}")
-    for making in nodes_being_made(store):
-        print(f"{making}, in {making.holder.folder}")
+    lines = [f"snakemake here: {living}" for living in living_workflows(checkout)]
+    lines += [f"{making}, in {making.holder.folder}" for making in nodes_being_made(store)]
     for job in slurm_jobs(checkout):
         targets = ", ".join(job.targets) or "no node"
-        print(f"SLURM job {job.number} {job.state.lower()}: {targets}")
+        lines.append(f"SLURM job {job.number} {job.state.lower()}: {targets}")
+    print("\n".join(lines) or "nothing is being made now")

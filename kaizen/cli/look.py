@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaizen.cli.common import Commands
+from kaizen.cli.common import Commands, open_store, path_argument
 from kaizen.errors import KaizenError
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ def add_commands(commands: Commands) -> None:
     )
     sub.add_argument("--json", action="store_true", help="print all of it as JSON")
     sub.add_argument(
-        "--plan",
-        type=Path,
+        "--write-plan",
+        type=path_argument,
         metavar="FILE",
-        dest="plan_file",
         help="write it and all that it was made from as a plan for `kaizen run --plan FILE`",
     )
 
@@ -47,17 +46,18 @@ def _show(options: argparse.Namespace) -> None:
 
 def print_results() -> None:
     """Print the published table and the paths of the figures."""
-    from kaizen.files import read_json
+    from kaizen.files import read_json, shortened
     from kaizen.report.terminal import print_table
 
     summary = Path("results/summary")
-    metrics = read_json(summary / "metrics_full.json")
+    fix = "run in the project's folder; `snakemake --cores all` or `kaizen run` makes the results"
+    metrics = read_json(summary / "metrics_full.json", fix=fix)
     try:
         print_table(metrics, sorted((summary / "figures").glob("*.png")))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise KaizenError(
-            f"{summary / 'metrics_full.json'} is not what a summary writes ({error!r:.80}); "
-            "`snakemake --cores all` publishes it again"
+            f"{summary / 'metrics_full.json'} is not what a summary writes "
+            f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
         ) from error
 
 
@@ -69,13 +69,11 @@ def _explain(options: argparse.Namespace) -> None:
     from kaizen.provenance.known import Known
     from kaizen.provenance.origin import Origin
     from kaizen.provenance.show import print_explanation
-    from kaizen.store.places import default_store
-    from kaizen.store.store import Store
 
     root = Path.cwd()
-    known = Known.at(root, Store(default_store(root)))
-    if options.plan_file is not None:
-        _write_plan(options.asked, known, options.plan_file)
+    known = Known.at(root, open_store())
+    if options.write_plan is not None:
+        _write_plan(options.asked, known, options.write_plan)
         return
     values, planned = _current_plan(options.params, options.overlay, root)
     found = explain(options.asked, known, Origin(root, values), planned)
@@ -87,11 +85,15 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
     """Write the plan that makes ``asked`` again to ``plan_file``."""
-    from kaizen.files import write_json
+    from kaizen.files import counted, write_json
     from kaizen.provenance.again import make_plan
     from kaizen.provenance.lineage import Lineage
     from kaizen.provenance.subject import find_subject
 
+    if not plan_file.parent.is_dir():
+        raise KaizenError(
+            f"--write-plan: {plan_file.parent} is not a folder; make it, or name another"
+        )
     subject = find_subject(asked, known)
     node = known.node(subject.node)
     if node is None:
@@ -99,8 +101,8 @@ def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
     line = Lineage(node, known)
     write_json(plan_file, make_plan(line.nodes, line.lost))
     print(
-        f"{plan_file}: {len(line.nodes)} nodes; `kaizen run --plan {plan_file}` makes what is "
-        "missing of them"
+        f"{plan_file}: {counted(len(line.nodes), 'node')}; `kaizen run --plan {plan_file}` makes "
+        "what is missing"
     )
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.cli.common import Commands, add_store, open_store, workflow_of
+from kaizen.cli.common import Commands, add_store, open_store, path_argument, workflow_of
 from kaizen.cli.look import print_results
 from kaizen.errors import Interrupted, KaizenError
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
     from kaizen.plan.job import Job
+    from kaizen.store.store import Store
 
 
 def add_commands(commands: Commands) -> None:
@@ -27,10 +28,12 @@ def add_commands(commands: Commands) -> None:
     )
     sub.add_argument(
         "--plan",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="run a `kaizen plan --json` made elsewhere; nothing is published",
     )
+    # None: not given. A plan file has parameters of its own.
+    sub.set_defaults(params=None)
     add_store(sub)
     sub = commands.add_planned(
         "publish",
@@ -39,7 +42,7 @@ def add_commands(commands: Commands) -> None:
     )
     sub.add_argument(
         "--marker",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="write this file at the end (used by the Snakefile)",
     )
@@ -51,7 +54,10 @@ def add_commands(commands: Commands) -> None:
     sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
     add_store(sub)
     sub.add_argument(
-        "--receipt", type=Path, metavar="FILE", help="write this file once the node is finished"
+        "--receipt",
+        type=path_argument,
+        metavar="FILE",
+        help="write this file once the node is finished",
     )
     sub.add_argument(
         "--spec",
@@ -59,25 +65,28 @@ def add_commands(commands: Commands) -> None:
         metavar="JSON",
         help="the node's specification, or @FILE that holds it",
     )
-    sub.add_argument("--log", type=Path, metavar="FILE")
+    sub.add_argument("--log", type=path_argument, metavar="FILE")
 
 
 def _run(options: argparse.Namespace) -> None:
     from kaizen.files import sha256_text
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
+    from kaizen.params.reading import PARAMS
     from kaizen.store.layout import check_places
     from kaizen.store.users import register
     from kaizen.training.reporter import reporter
 
     workflow = None
     if options.plan:
-        jobs = _jobs_of_file(options.plan)
+        store = open_store(options.store)
+        jobs = _jobs_of_file(options, store)
     else:
+        options.params = options.params or Path(PARAMS)
         workflow = workflow_of(options)
         workflow.refuse_lost()
+        store = open_store(options.store)
         jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
-    store = open_store(options.store)
     check_places(Path.cwd(), store.root, None)
     nodes = [job.id for job in jobs]
     # A plan from a file takes no other's place: this checkout's own still needs its nodes.
@@ -100,17 +109,22 @@ def _run(options: argparse.Namespace) -> None:
         publish_and_show(workflow)
 
 
-def _jobs_of_file(path: Path) -> list[Job[Any]]:
-    """The jobs of a plan that `kaizen plan --json` or `kaizen explain --plan` wrote."""
-    from kaizen.files import read_json
-    from kaizen.plan.job import read_job
-    from kaizen.provenance.origin import with_origin
+def _jobs_of_file(options: argparse.Namespace, store: Store) -> list[Job[Any]]:
+    """The jobs of a plan file, in an order in which they can be made.
 
-    plan = read_json(path)
-    found = plan.get("nodes") if isinstance(plan, dict) else None
-    if not isinstance(found, list):
-        raise KaizenError(f"{path} is not a plan; write one with `kaizen plan --json`")
-    jobs = [read_job(value, f"{path}: node {number}") for number, value in enumerate(found)]
+    Raises KaizenError where they cannot be: an input is neither among them nor in ``store``, or the
+    code here is not that of their keys.
+    """
+    from kaizen.plan.plan_file import in_order, read_plan
+    from kaizen.provenance.origin import check_codes, with_origin
+
+    if options.params is not None or options.overlay:
+        raise KaizenError(
+            f"--plan: {options.plan} holds all parameters, so --params, --overlay and --preset "
+            "would have no effect; leave them out, or leave out --plan"
+        )
+    jobs = in_order(read_plan(options.plan), store.has, str(options.plan))
+    check_codes(job for job in jobs if not store.has(job.id))
     return with_origin(jobs, Path.cwd())
 
 
@@ -129,9 +143,11 @@ def _check_device(jobs: Iterable[Job[Any]]) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from kaizen.jobs.workflow import Workflow, write_marker
+    from kaizen.files import counted
+    from kaizen.jobs.workflow import Workflow
     from kaizen.params.validation import validate
     from kaizen.store.arguments import read_argument
+    from kaizen.store.publish import write_marker
 
     if options.values:
         values = validate(read_argument("--values", options.values), "--values")
@@ -142,8 +158,8 @@ def _publish(options: argparse.Namespace) -> None:
     missing = workflow.missing()
     if missing:
         raise KaizenError(
-            f"{len(missing)} nodes are not finished, the first: {missing[0].title}; run `snakemake "
-            "--cores all`"
+            f"{counted(len(missing), 'node')} {'is' if len(missing) == 1 else 'are'} not finished, "
+            f"the first: {missing[0].title}; run `snakemake --cores all`"
         )
     workflow.register()
     publish_and_show(workflow)
@@ -153,12 +169,9 @@ def _publish(options: argparse.Namespace) -> None:
 
 def publish_and_show(workflow: Workflow) -> None:
     """Publish a finished plan's files, and print its results."""
-    from kaizen.files import write_json
+    from kaizen.files import tell, write_json
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
-
-    def tell(text: str) -> None:
-        print(f"kaizen: {text}", file=sys.stderr)
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
@@ -167,7 +180,7 @@ def publish_and_show(workflow: Workflow) -> None:
 
 
 def _node(options: argparse.Namespace) -> None:
-    from kaizen.files import write_json
+    from kaizen.files import printable, write_json
     from kaizen.jobs.given import finished_by_another, remove_spec
     from kaizen.jobs.make import run_job
     from kaizen.jobs.stop import StopRequest
@@ -188,7 +201,7 @@ def _node(options: argparse.Namespace) -> None:
         try:
             made = run_job(job, store, told, stop)
         except KaizenError as error:
-            told.note(str(error))
+            told.note(printable(str(error)))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from kaizen.cli.common import Commands, add_params, planned, preset_file, workflow_of
+from kaizen.cli.common import Commands, add_params, path_argument, planned, preset_file
 
 SCHEMA = Path("workflow/schemas/params.schema.json")
 
@@ -21,7 +21,7 @@ def add_commands(commands: Commands) -> None:
     )
     sub.add_argument(
         "--inputs",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="write what results depend on beside parameters and code, which is a hash of the raw "
         "images and the versions of packages, to a file (used by dvc.yaml)",
@@ -49,13 +49,13 @@ def add_commands(commands: Commands) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    workflow = planned(options)
     if options.inputs:
         from kaizen.files import write_json
 
-        # Without the store: a look at it may change it, and this runs with every `dvc repro`.
-        write_json(options.inputs, planned(options).unseen())
+        write_json(options.inputs, workflow.unseen())
         return
-    workflow = workflow_of(options)
+    workflow.look_at_store()
     if options.json:
         nodes = [
             workflow.job(node).to_json() | {"done": workflow.done(node)}
@@ -84,6 +84,8 @@ def _preset(options: argparse.Namespace) -> None:
 
     load_params(options.params, options.names)
     write_overlays(options.params, options.names)
+    names = ", ".join(str(name) for name in options.names)
+    print(f"wrote {names} into {options.params}; `kaizen plan` shows what would run")
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -91,3 +93,4 @@ def _schema(options: argparse.Namespace) -> None:
     from kaizen.params.validation import json_schema
 
     write_json(SCHEMA, json_schema())
+    print(f"wrote {SCHEMA}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaizen.data.sources.base import PARTS, Looks, Source
+from kaizen.data.sources.base import ALL, PARTS, Looks, Source
 from kaizen.errors import KaizenError
 from kaizen.params import InputParams
 
@@ -27,9 +27,10 @@ def refuse_loss_of_colour(source: Source, image: InputParams) -> None:
     values = ""
     if looks.mean:
         values = f" (here about {_list(looks.mean)} and {_list(looks.std)})"
+    which = looks.coloured if looks.coloured == ALL else f"such as {looks.coloured}"
     raise KaizenError(
-        f"image.channels: 1, but images are in colour (such as {looks.coloured}), and the network "
-        "would see them in grey; set image.channels: 3 with three values each in image.mean and "
+        f"image.channels: 1, but images are in colour ({which}), and the network would see them "
+        "in grey; set image.channels: 3 with three values each in image.mean and "
         f"image.std{values}, or image.drop_colour: true if grey is meant"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kaizen.files import counted
 from kaizen.store.node_id import Kind
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def print_plan(workflow: Workflow) -> None:
     missing = workflow.missing()
     uses = sum(len(run.steps) for run in plan.runs) + sum(len(ref.steps) for ref in plan.references)
     steps = sum(node.kind is Kind.STEP for node in plan.nodes.values())
+    served = f"serve{'s' if steps == 1 else ''} {counted(uses, 'use')}"
     console.print(
-        f"{len(plan.nodes)} nodes: {len(plan.nodes) - len(missing)} done, {len(missing)} to run "
-        f"(✓ done, ○ to run); {steps} training steps serve {uses} uses",
+        f"{counted(len(plan.nodes), 'node')}: {len(plan.nodes) - len(missing)} done, "
+        f"{len(missing)} to run (✓ done, ○ to run); {counted(steps, 'training step')} {served}",
         highlight=False,
         soft_wrap=True,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from typing import Any
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, sha256_text, write_json
+from kaizen.files import canonical_json, explain_write_errors, sha256_text, tell, write_json
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.given import spec_file
 from kaizen.jobs.raw_data import dataset_facts, newest_arrival, open_data, stream_facts
 from kaizen.params import Params, merge
-from kaizen.params.reading import PARAMS, read_files
+from kaizen.params.reading import PARAMS, check_size, read_files
 from kaizen.params.registry import STREAM
 from kaizen.params.scalars import resolved
 from kaizen.params.validation import load_params, validate
@@ -39,7 +38,7 @@ from kaizen.plan.stream_nodes import lacks
 from kaizen.provenance.origin import Origin
 from kaizen.store.arguments import in_file
 from kaizen.store.layout import MANIFEST, Layout, check_places
-from kaizen.store.node_id import Kind
+from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
 from kaizen.store.store import Store
@@ -64,6 +63,8 @@ class Workflow:
     edges: bool = False
     only: Node[Spec] | None = None
     source: Source | None = None
+    # Finished nodes that the store lacks, but would take back; see `look_at_store`.
+    at_hand: frozenset[NodeId] = frozenset()
 
     @classmethod
     def from_params(cls, params: Params, root: Path) -> Workflow:
@@ -102,6 +103,11 @@ class Workflow:
         self.store.follow_sharing()
         take_back(self.layout.nodes, self.store, self.root)
 
+    def look_at_store(self) -> None:
+        """Count as done what `prepare_store` would take back, and change nothing."""
+        nodes = take_back(self.layout.nodes, self.store, self.root, really=False)
+        self.at_hand = frozenset(nodes)
+
     def unseen(self) -> dict[str, Any]:
         """What results depend on and DVC does not see, wherever it lies: a hash over the raw images
         and names of classes, and the versions of the packages that count for some node.
@@ -127,7 +133,7 @@ class Workflow:
         """
         note = no_gpu_note(self.params.train.device)
         if note and any(node.kind is not Kind.SHARDS for node in self.missing()):
-            print(f"kaizen: {note}", file=sys.stderr)
+            tell(note)
             raise SystemExit(2)
 
     def refuse_lost(self) -> None:
@@ -158,7 +164,7 @@ class Workflow:
 
     def done(self, node: Node[Spec]) -> bool:
         """Whether a node is finished."""
-        return self.store.has(node.id)
+        return self.store.has(node.id) or node.id in self.at_hand
 
     def missing(self) -> list[Node[Spec]]:
         """Nodes that have to be made, in an order in which they can be."""
@@ -184,7 +190,8 @@ class Workflow:
                 # All of one age, so that none looks newer than what was made from it.
                 os.utime(path, (0, 0))
             elif path.exists() and not self.done(node):
-                path.unlink(missing_ok=True)
+                with explain_write_errors(path):
+                    path.unlink(missing_ok=True)
 
     def node(self, wildcards: Any) -> Node[Spec]:
         """The node that a rule's key wildcard names."""
@@ -262,14 +269,6 @@ class Workflow:
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 
 
-def write_marker(path: Path, plan: str) -> None:
-    """Write what `Workflow.publication` asks for, and remove the earlier ones beside it."""
-    for old in path.parent.glob("*.json"):
-        if re.fullmatch(r"[0-9a-f]{8,64}-\d+-\d+", old.stem):
-            old.unlink(missing_ok=True)
-    write_json(path, {"plan": plan})
-
-
 def use_this_environment(checkout: str) -> None:
     """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment
     is activated.
@@ -290,6 +289,7 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
     and exit code 2, before any job.
     """
     try:
+        check_size(settings.config, "--config")
         given = resolved(dict(settings.config))
         edges = str(given.pop("edges", "false")).lower() == "true"
         only = str(given.pop("node", ""))
@@ -308,7 +308,7 @@ def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workf
         workflow.edges = edges
         workflow.sort_out_receipts()
     except (KaizenError, OSError) as error:
-        print(f"kaizen: {error}", file=sys.stderr)
+        tell(error)
         raise SystemExit(getattr(error, "exit_code", 2)) from None
     workflow.origin.tell_jobs()
     return workflow

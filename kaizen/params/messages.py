@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kaizen.files import shortened
 from kaizen.params import Params
 from kaizen.params.base import section_class
 
@@ -19,6 +20,15 @@ _FIXES = {
     "dataclass_type": "write a mapping of its keys",
     "string_type": "put it in quotes",
     "bool_type": "write true or false",
+}
+# Words that are near to no key, or to the wrong one -> the key that they are likely meant for.
+_MEANT = {
+    "experiment": "grid",
+    "experiments": "grid",
+    "method": "grid.methods",
+    "seed": "grid.seeds",
+    "training": "train",
+    "data": "dataset",
 }
 
 
@@ -46,7 +56,7 @@ def describe(problem: Mapping[str, Any]) -> str:
     )
     if problem["type"] == "unexpected_keyword_argument":
         known = known_keys(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        close = _meant(problem["loc"]) or difflib.get_close_matches(path.split(".")[-1], known, n=1)
         fix = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
         return f"{path}: unknown key; {fix}"
     message = (
@@ -54,7 +64,22 @@ def describe(problem: Mapping[str, Any]) -> str:
     )
     value = json.dumps(problem["input"], default=str)
     fix = _FIXES.get(problem["type"], "")
-    return f"{path}: {value[:80]} is not valid: {message}" + (f"; {fix}" if fix else "")
+    return f"{path}: {shortened(value)} is not valid: {message}" + (f"; {fix}" if fix else "")
+
+
+def _meant(location: Sequence[str | int]) -> list[str]:
+    """What a key at the top is likely meant for: a section of another name, or a key of one."""
+    if len(location) != 1:
+        return []
+    key = str(location[0])
+    if key in _MEANT:
+        return [_MEANT[key]]
+    places = [
+        f"{name}.{key}"
+        for name, hint in typing.get_type_hints(Params).items()
+        if dataclasses.is_dataclass(section_class(hint)) and key in known_keys([name])
+    ]
+    return [" or ".join(places)] if places else []
 
 
 def known_keys(location: Sequence[str | int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,70 +12,88 @@ from kaizen.errors import KaizenError
 from kaizen.files import write_text, yaml_float
 from kaizen.params.base import merge
 from kaizen.params.scalars import agreed_scalar
+from kaizen.params.typed import type_name
 
 # The file that says what is wanted.
 PARAMS = "params.yaml"
 # What a file may come to; those of the largest grids have a hundredth.
 _MOST_VALUES = 200_000
 _MOST_DEPTH = 50
+# Where presets lie in the project's folder.
+_PRESETS = "presets"
 
 
 def read_files(paths: Sequence[Path]) -> dict[str, Any]:
     """Read YAML files and lay each over those before it: mappings merge, all else replaces."""
     values: dict[str, Any] = {}
-    for path in paths:
-        values = merge(values, read_yaml(path))
+    for number, path in enumerate(paths):
+        values = merge(values, read_yaml(path, is_overlay=number > 0))
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, is_overlay: bool = False) -> dict[str, Any]:
     """Read a YAML mapping; raises KaizenError on a missing file, bad syntax, a key given twice or
     no mapping.
+
+    ``is_overlay``: it is to be laid over others, which the advice on a missing one goes by.
     """
     import yaml
 
     try:
         # The loader is a SafeLoader.
         values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))  # noqa: S506
-        _check_size(values)
     except FileNotFoundError as error:
-        raise KaizenError(
-            f"{path} does not exist; run in the project's folder or name the file with --params"
-        ) from error
+        raise KaizenError(f"{path} does not exist; {_find(path, is_overlay)}") from error
     except UnicodeDecodeError as error:
         raise KaizenError(
             f"{path} cannot be read: it is not UTF-8 ({error}); save it in that encoding"
         ) from error
     except OSError as error:
         raise KaizenError(f"{path} cannot be read: {error}") from error
-    except (RecursionError, _TooLarge) as error:
-        raise KaizenError(
-            f"{path} is nested too deep, or comes to more than {_MOST_VALUES} values with all its "
-            "references (&name, *name) written out; write it plainly"
-        ) from error
+    except RecursionError as error:
+        raise _too_large(str(path)) from error
     except yaml.YAMLError as error:
-        raise KaizenError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}; fix that line"
-        ) from error
+        # PyYAML's name for a file that it was given the text of.
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise KaizenError(f"{path} is not valid YAML: {reason}; fix that line") from error
+    check_size(values, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise KaizenError(f"{path} must hold a mapping of sections, not a {type(values).__name__}")
+        raise KaizenError(f"{path} must hold a mapping of sections, not {type_name(values)}")
     return values
 
 
-class _TooLarge(Exception):
-    """Parameters that nobody can mean."""
+def _find(path: Path, is_overlay: bool) -> str:
+    """What to do about a file of parameters that is not there."""
+    if not is_overlay:
+        return "run in the project's folder or name the file with --params"
+    if path.parent.name != _PRESETS:
+        return "name a file of parameters that is to be laid over the others"
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if not known:
+        return "run in the project's folder, where presets are"
+    close = difflib.get_close_matches(path.stem, known, 1)
+    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
 
 
-def _check_size(values: Any) -> None:
-    """Refuse what a few lines of references to references come to, and what is nested too deep."""
+def _too_large(where: str) -> KaizenError:
+    return KaizenError(
+        f"{where} is nested too deep, or comes to more than {_MOST_VALUES} values with all its "
+        "references (&name, *name) written out; write it plainly"
+    )
+
+
+def check_size(values: Any, where: str) -> None:
+    """Raise KaizenError, naming ``where``, for what a few lines of references to references come
+    to, and what is nested too deep.
+    """
     waiting, count = [(values, 0)], 0
     while waiting:
         value, depth = waiting.pop()
         count += 1
         if count > _MOST_VALUES or depth > _MOST_DEPTH:
-            raise _TooLarge
+            raise _too_large(where)
         inner = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | tuple | set):
             waiting.extend((item, depth + 1) for item in inner)

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from kaizen.files import shortened
+
 T = TypeVar("T")
 
 _hints = functools.cache(typing.get_type_hints)
@@ -138,5 +140,17 @@ def _name(hint: Any) -> str:
     return names.get(hint, "a mapping" if dataclasses.is_dataclass(hint) else str(hint))
 
 
+def type_name(value: Any) -> str:
+    """What a value read from JSON or YAML is, in words: "a mapping", "a list", "null"."""
+    if isinstance(value, Mapping | list | tuple):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    if isinstance(value, bool | str | int | float | None):
+        return _name(type(value))
+    return f"a {type(value).__name__}"
+
+
 def _shown(value: Any) -> str:
-    return f"{value!r:.60}"
+    # In JSON's words, not in Python's.
+    words = {None: "null", True: "true", False: "false"}
+    plain = value is None or isinstance(value, bool)
+    return words[value] if plain else shortened(repr(value))

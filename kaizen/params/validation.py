@@ -42,6 +42,12 @@ def validate(values: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """
     try:
         text = json.dumps(values, default=str)
+        json.dumps(values, default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        wrong = ascii(error.object[error.start])
+        raise KaizenError(
+            f"{where}: {wrong} in a text is half of a character; write the whole character"
+        ) from None
     except (TypeError, ValueError) as error:
         raise KaizenError(
             f"{where}: {error}; write plain mappings, lists, texts and numbers"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, printable
-from kaizen.params.typed import from_dict, to_dict
+from kaizen.files import canonical_json, printable, shortened
+from kaizen.params.typed import from_dict, to_dict, type_name
 from kaizen.plan.specs import S, read_spec, spec_json
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.records import inputs_agree, record_key
@@ -25,7 +25,8 @@ _MOST = 1_000_000
 _MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*([:#][A-Za-z_][A-Za-z0-9_]*)?")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_FIELDS = {
+# What a specification has, and of which type.
+FIELDS = {
     "kind": str,
     "key": str,
     "title": str,
@@ -109,13 +110,15 @@ def read_job(value: Any, source: str) -> Job[Any]:
     Raises KaizenError naming ``source`` and what is wrong.
     """
     if not isinstance(value, Mapping):
-        raise KaizenError(
-            f"{source} is not a node's specification but a {type(value).__name__}; {_FIX}"
-        )
-    for name, kind in _FIELDS.items():
+        raise KaizenError(f"{source} is not a node's specification but {type_name(value)}; {_FIX}")
+    for name, kind in FIELDS.items():
         if not isinstance(value.get(name), kind):
-            what = "lacks" if name not in value else f"has no {kind.__name__} as"
-            raise KaizenError(f"{source} {what} {name!r}; {_FIX}")
+            if name not in value:
+                raise KaizenError(f"{source} lacks {name!r}; {_FIX}")
+            expected = "a text" if kind is str else "a mapping"
+            raise KaizenError(
+                f"{source}: {name!r} must be {expected}, not {type_name(value[name])}; {_FIX}"
+            )
     try:
         node = NodeId.read(value["kind"], value["key"])
     except KaizenError as error:
@@ -149,17 +152,17 @@ def read_local(value: Any) -> Local:
     well-formed is believed.
     """
     if not isinstance(value, Mapping):
-        raise TypeError(f"local must be a mapping, not {value!r:.60}")
+        raise TypeError(f"local must be a mapping, not {type_name(value)}")
     local = from_dict(Local, value, "local")
     for name in ("workers", "save_every_epochs", "processes", "hosts"):
         if not 1 <= getattr(local, name) <= _MOST:
             raise TypeError(f"local.{name} must be from 1 to {_MOST}")
     for module in local.code.modules:
         if not _MODULE.fullmatch(module):
-            raise TypeError(f"local.code.modules: {module!r:.60} is no module of kaizen")
+            raise TypeError(f"local.code.modules: {shortened(repr(module))} is no module of kaizen")
     for package in (*local.code.packages, *(local.versions or ())):
         if not _PACKAGE.fullmatch(package):
-            raise TypeError(f"local.code.packages: {package!r:.60} is no package")
+            raise TypeError(f"local.code.packages: {shortened(repr(package))} is no package")
     if local.path is not None and "\0" in local.path:
         raise TypeError("local.path holds a zero byte")
     if local.origin is None:

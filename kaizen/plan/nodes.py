@@ -5,7 +5,7 @@ is made from.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -147,7 +147,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Identifies the whole plan: that of the published tree."""
-        return sha256_text(canonical_json(sorted(self.nodes)))[:KEY_LENGTH]
+        return plan_key(self.nodes)
 
     def users(self, key: str) -> list[str]:
         """Names of the runs and specialist sets that use a node directly."""
@@ -162,3 +162,8 @@ class Plan:
             for key in dict.fromkeys(node.key for node in user.nodes):
                 found.setdefault(key, []).append(user.name)
         return found
+
+
+def plan_key(keys: Iterable[str]) -> str:
+    """What identifies a plan of nodes with these keys, in whatever order."""
+    return sha256_text(canonical_json(sorted(keys)))[:KEY_LENGTH]

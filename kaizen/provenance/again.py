@@ -44,7 +44,8 @@ def how_to_make_again(
             "commands": [],
             "note": "how some of what it was made from was made is not known here (`dvc pull`?)",
         }
-    write, run = f"kaizen explain {name} --plan {PLAN_FILE}", f"kaizen run --plan {PLAN_FILE}"
+    write = f"kaizen explain {name} --write-plan {PLAN_FILE}"
+    run = f"kaizen run --plan {PLAN_FILE}"
     if origins:
         note = f"{PLAN_FILE} holds its parameters, as no params.yaml of that commit does"
         return {"commands": [write, f"git checkout {origins[0]['commit']} && {run}"], "note": note}

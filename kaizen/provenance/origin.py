@@ -204,6 +204,17 @@ def check_loaded(job: Job[Any]) -> None:
         )
 
 
+def check_codes(jobs: Iterable[Job[Any]]) -> None:
+    """As `check_code`, for jobs of which many have the same code."""
+    checked = set()
+    for job in jobs:
+        versions = job.local.versions
+        packages = tuple(versions.items()) if versions is not None else job.local.code.packages
+        if (code := (job.code_hash, job.local.code.modules, packages)) not in checked:
+            checked.add(code)
+            check_code(job)
+
+
 def check_code(job: Job[Any]) -> None:
     """Raise KaizenError where the code here is not that which the job's key stands for.
 

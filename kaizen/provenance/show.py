@@ -226,14 +226,11 @@ def _code_lines(code: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _sections(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each section of the parameters with its values in one line; values of no section first."""
-    yield (
-        "",
-        ", ".join(
-            _flat({name: value for name, value in params.items() if not isinstance(value, dict)})
-        ),
-    )
+    alone = {name: value for name, value in params.items() if not isinstance(value, dict)}
+    if alone:
+        yield "", ", ".join(_flat(alone))
     for name, value in params.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield name, ", ".join(_flat(value))
 
 

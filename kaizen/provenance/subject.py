@@ -40,7 +40,11 @@ class Subject:
 
 def find_subject(asked: str, known: Known) -> Subject:
     """The node that ``asked`` belongs to; raises KaizenError where that is none, or not one."""
-    path, _, number = asked.partition(":")
+    path, colon, number = asked.partition(":")
+    if not path:
+        raise KaizenError(f"{asked!r} names nothing; {_ASK}")
+    if colon and not number:
+        raise KaizenError(f"{asked} names no number after the colon; {_ASK}")
     subject = _of_path(path, known)
     if subject is None and not number and _KEY.fullmatch(asked):
         subject = _of_key(asked, known)

@@ -159,8 +159,8 @@ def _model_card(
     folder = f"results/models/{entry.name}/step-{len(steps) - 1:02d}"
     sections = {
         "What it is": "An image classifier and feature extractor that learnt "
-        f"{len(stream['classes'])} classes of {plain(stream['dataset'])} from a "
-        f"stream of {len(stream['tasks'])} tasks, "
+        f"{len(stream['classes'])} classes of {plain(stream['dataset'])} from a stream of "
+        f"{len(stream['tasks'])} tasks, "
         + (
             "all at once (an upper bound for continual learning), "
             if run.upper_bound
@@ -182,13 +182,14 @@ def _model_card(
             ),
         ),
         "Lineage": "Each step starts from the checkpoint of the one before it. `kaizen explain "
-        f"{folder}` tells "
-        f"commit, wall time and the command that makes it again.\n\n{_lineage(entry, steps)}",
+        f"{folder}` tells commit, wall time and the command that makes it again.\n\n"
+        f"{_lineage(entry, steps)}",
         "Environment": _environment(steps, evaluation),
         "Parameters of the last step": f"```yaml\n{nested_lines(steps[-1].params)}```\n",
-        "Licence": "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is "
-        "for you to choose and to state here, within what the licence of its training "
-        "images allows.\n",
+        "Licence": (
+            "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is for you "
+            "to choose and to state here, within what the licence of its training images allows.\n"
+        ),
         "Citation": _CITATION,
     }
     head = f"# Model card: {plain(entry.name)}\n"
@@ -294,8 +295,7 @@ def _results(run: RunResult, reference: Reference | None) -> str:
     parts = [
         "In percent of held-out test images, among all classes of the stream. CA continual "
         "accuracy, FA final accuracy, F forgetting (0 is best), FT forward transfer, BWT backward "
-        "transfer; `results/summary/report.md` defines them.\n"
-        "\n"
+        "transfer; `results/summary/report.md` defines them.\n\n"
         f"{table(head, rows, 'r' * len(METRICS))}"
     ]
     tasks = [f"task {task}" for task in range(run.tasks)]

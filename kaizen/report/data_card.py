@@ -97,8 +97,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
             "lrrrrr",
         ),
         "Checksums": "SHA-256 of each shard's content (all columns in row order, whatever the "
-        "compression), as its footer has it too:\n"
-        "\n"
+        "compression), as its footer has it too:\n\n"
         + table(
             ["Shard", "SHA-256 of its content"],
             [

@@ -18,27 +18,34 @@ from kaizen.report.losses import History
 from kaizen.report.series import Series, group
 
 _CAPTIONS = {
-    "accuracy_bars": "Continual accuracy (over the whole stream) and final accuracy (after its "
-    "last task).",
-    "per_task_heatmap": "Accuracy on each task after each step. Read downwards, a column shows "
-    "how a task is forgotten; the diagonal is each task just after it was "
-    "learnt.",
-    "accuracy_over_steps": "Mean accuracy on the tasks seen so far. It falls for every variant, "
-    "as there are more and more classes to tell apart; the slower the "
-    "better.",
-    "replay_size": "Accuracy, forgetting and forward transfer against the size of the replay "
-    "memory.",
-    "confusion_matrix": "What the classifier takes the images of each class (a row) for after the "
-    "last step, in percent of the class; classes in the order of the stream, "
-    "lines between the tasks. A dark column is a class that others are "
-    "mistaken for: where the classifier forgets, those of the last task. With "
-    "many classes the colours follow the square root of the share, so that "
-    "errors spread over them show.",
-    "loss_terms": "The terms of the loss during training, each the mean of an epoch and without "
-    "its weight; tasks one after the other, one seed per variant. Terms that a "
-    "variant does not have are left out; step 0, which has no step before it to "
-    "distil from, is the same for all. Joint training has no stream and is not "
-    "shown. Terms that span magnitudes have a logarithmic axis.",
+    "accuracy_bars": (
+        "Continual accuracy (over the whole stream) and final accuracy (after its last task)."
+    ),
+    "per_task_heatmap": (
+        "Accuracy on each task after each step. Read downwards, a column shows how a task is "
+        "forgotten; the diagonal is each task just after it was learnt."
+    ),
+    "accuracy_over_steps": (
+        "Mean accuracy on the tasks seen so far. It falls for every variant, as there are more "
+        "and more classes to tell apart; the slower the better."
+    ),
+    "replay_size": (
+        "Accuracy, forgetting and forward transfer against the size of the replay memory."
+    ),
+    "confusion_matrix": (
+        "What the classifier takes the images of each class (a row) for after the last step, in "
+        "percent of the class; classes in the order of the stream, lines between the tasks. A "
+        "dark column is a class that others are mistaken for: where the classifier forgets, those "
+        "of the last task. With many classes the colours follow the square root of the share, so "
+        "that errors spread over them show."
+    ),
+    "loss_terms": (
+        "The terms of the loss during training, each the mean of an epoch and without its weight; "
+        "tasks one after the other, one seed per variant. Terms that a variant does not have are "
+        "left out; step 0, which has no step before it to distil from, is the same for all. Joint "
+        "training has no stream and is not shown. Terms that span magnitudes have a logarithmic "
+        "axis."
+    ),
 }
 
 _HOW_TO_READ = """\
@@ -67,8 +74,9 @@ is forgotten or transferred and those figures are undefined (a dash).
 _TABLES = {
     "results": "every metric of every run and reader",
     "accuracy": "the accuracy matrices: accuracy on each task after each step",
-    "differences": "differences of each metric between any two variants of a method, paired by "
-    "seed",
+    "differences": (
+        "differences of each metric between any two variants of a method, paired by seed"
+    ),
     "per_class": "the classifier's accuracy on each class after each step",
 }
 

@@ -33,7 +33,8 @@ def in_file(text: str, path: Path) -> str:
 def read_argument(option: str, text: str) -> Any:
     """The value that `as_argument` wrote; raises KaizenError that names ``option`` or the file."""
     if text.startswith("@"):
-        return read_json(Path(text[1:]))
+        fix = f"give {option} the JSON itself, or @ and the path of a file that holds it"
+        return read_json(Path(text[1:]), fix=fix)
     try:
         return parse_json(text)
     except ValueError as error:

@@ -119,7 +119,9 @@ def parse_size(text: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if not found:
-        raise KaizenError(f"{text!r} is not a size; write a number and K, M, G or T, as in 20G")
+        raise KaizenError(
+            f"--keep: {text!r} is not a size; write a number and K, M, G or T, as in 20G"
+        )
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

@@ -68,10 +68,23 @@ def check_folders(root: Path) -> None:
                 )
 
 
+def check_store(store: Path) -> None:
+    """Raise KaizenError where a file stands at ``store`` or in the place of a folder above it."""
+    for place in (store, *store.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise KaizenError(
+                f"the store cannot be {store}: {place} is a file where a folder is needed; move it "
+                "away, or name another folder (KAIZEN_STORE, or --store)"
+            )
+
+
 def check_places(root: Path, store: Path, raw: Path | None) -> None:
     """Raise KaizenError where the folders of ``root`` that publishing writes into, the store and
     the raw data (None: it has no files) lie in each other, by whatever links and mounts.
     """
+    check_store(store)
     check_folders(root)
     managed = [root / folder for folder in MANAGED]
     others = [(store, "KAIZEN_STORE", "the store")]

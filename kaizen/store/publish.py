@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -234,3 +235,13 @@ def is_published(layout: Layout, store: Store, root: Path) -> bool:
         return all_unchanged(root, entries)
     except (KaizenError, OSError):
         return False
+
+
+def write_marker(path: Path, plan: str) -> None:
+    """Write what `kaizen.jobs.workflow.Workflow.publication` asks for, and remove the earlier ones
+    beside it.
+    """
+    for old in path.parent.glob("*.json"):
+        if re.fullmatch(r"[0-9a-f]{8,64}-\d+-\d+", old.stem):
+            old.unlink(missing_ok=True)
+    write_json(path, {"plan": plan})

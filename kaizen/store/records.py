@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.errors import KaizenError
-from kaizen.files import printable, read_json, sha256_file
+from kaizen.files import printable, read_json, sha256_file, shortened
 from kaizen.store.node_id import Kind, NodeId, node_key
 
 RECORD = "node.json"
@@ -201,7 +201,7 @@ def file_name(name: Any) -> str:
     """
     text = _text(name)
     if len(text) > _LONGEST_NAME or printable(text) != text or "\\" in text:
-        raise ValueError(f"{text!r:.80} is no name of a file")
+        raise ValueError(f"{shortened(text)!r} is no name of a file")
     if any(part in ("", ".", "..") for part in text.split("/")):
-        raise ValueError(f"{text!r:.80} leads out of its folder")
+        raise ValueError(f"{shortened(text)!r} leads out of its folder")
     return text

@@ -38,9 +38,11 @@ class PublishedTree:
     run_records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def take_back(nodes: Iterable[NodeId], store: Store, root: Path) -> list[NodeId]:
+def take_back(
+    nodes: Iterable[NodeId], store: Store, root: Path, really: bool = True
+) -> list[NodeId]:
     """Put those of ``nodes`` that the store lacks into it from published trees; returns those
-    taken.
+    taken. Where not ``really``, those that would be: nothing is written then.
 
     Every file is checked against the manifest and against its node's record, and the record against
     the key; what does not match is left alone, so that the node is made again.
@@ -58,38 +60,39 @@ def take_back(nodes: Iterable[NodeId], store: Store, root: Path) -> list[NodeId]
             if file.node in missing:
                 copies.setdefault(file.node, {}).setdefault(file.name, []).append(file)
         for node, files in copies.items():
-            if _take_node(node, files, store, tree.run_records.get(node.key)):
+            found = _whole_copy(node, files)
+            if found is not None:
+                if really:
+                    store.put_link(node, found, tree.run_records.get(node.key))
                 missing.discard(node)
                 taken.append(node)
     return taken
 
 
-def _take_node(
-    node: NodeId,
-    copies: Mapping[str, Sequence[PublishedFile]],
-    store: Store,
-    run_record: dict[str, Any] | None,
-) -> bool:
-    """Put one node into the store if every file that its record names is there and right."""
+def _whole_copy(
+    node: NodeId, copies: Mapping[str, Sequence[PublishedFile]]
+) -> dict[str, Path] | None:
+    """Where each file of a node can be read (name -> path), if every file that its record names is
+    there and right.
+    """
     found: dict[str, PublishedFile] = {}
     for name, files in copies.items():
         good = next((file for file in files if not file.content.mismatch(file.path)), None)
         if good is None:
-            return False
+            return None
         found[name] = good
     if RECORD not in found:
-        return False
+        return None
     try:
         record = parse_record(read_json(found[RECORD].path), node)
     except KaizenError:
-        return False
+        return None
     if record is None or {*record.files, RECORD} != found.keys():
-        return False
+        return None
     # Every file was hashed above, and has what the manifest says of it.
     if any(found[name].content != entry for name, entry in record.files.items()):
-        return False
-    store.put_link(node, {name: file.path for name, file in found.items()}, run_record)
-    return True
+        return None
+    return {name: file.path for name, file in found.items()}
 
 
 def _tree(place: Callable[[str], Path | None]) -> PublishedTree:

@@ -17,7 +17,7 @@ from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
 from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
-from kaizen.files import atomic_path
+from kaizen.files import atomic_path, counted
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.plan import roles
@@ -58,7 +58,8 @@ def run_step(
     compute = choose_compute(params.train.device, params.train.precision, params.train.threads)
     processes = f"{distributed.count()} processes, " if distributed.count() > 1 else ""
     precision = str(compute.dtype).removeprefix("torch.")
-    reporter.note(f"{processes}{compute.device.type}, {precision}, {params.train.threads} threads")
+    threads = counted(params.train.threads, "thread")
+    reporter.note(f"{processes}{compute.device.type}, {precision}, {threads}")
     # A damaged node is set aside by one process only.
     with distributed.first_alone():
         files = input_files(params, job.inputs, store)

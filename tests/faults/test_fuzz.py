@@ -21,6 +21,7 @@ import pytest
 from project import Project
 
 from kaizen.files import MOST_DEPTH, read_json
+from kaizen.plan.nodes import plan_key
 from kaizen.store.locks import hold
 from kaizen.store.processes import record_workflow
 from kaizen.store.records import parse_record
@@ -141,8 +142,9 @@ def _plan_of(kind: str) -> Callable[[Project], Path]:
         path = project.root / f"{kind}-plan.json"
         if not path.exists():
             plan = json.loads(project.kaizen("plan", "--json").output)
-            plan["nodes"] = [node for node in plan["nodes"] if node["kind"] == kind][-1:]
-            path.write_text(json.dumps(plan))
+            nodes = [node for node in plan["nodes"] if node["kind"] == kind][-1:]
+            key = plan_key(node["key"] for node in nodes)
+            path.write_text(json.dumps({"plan": key, "store": plan["store"], "nodes": nodes}))
         return path
 
     return find

@@ -67,8 +67,8 @@ def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
 def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
     """The command that makes the first node of each kind and nothing else."""
     plan = json.loads(project.kaizen("plan", "--json").output)
-    plan["nodes"] = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
-    (project.root / "plan.json").write_text(json.dumps(plan))
+    nodes = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
+    (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
     return ("run", "--plan", "plan.json")
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
+# In `Looks.coloured`: it is known of the dataset that its images are in colour.
+ALL = "all of them"
 # An image's path, height and width.
 Sized = tuple[str, int, int]
 
@@ -35,8 +37,8 @@ class Looks:
     """What a dataset's images look like before they are ingested.
 
     ``images`` of them in both parts, of which ``seen`` were looked at: the smallest and largest
-    height and width, how many are stored in colour, and one that has colour indeed (None: none of
-    them). ``mean`` and ``std`` per channel of those that were decoded, in 0..1.
+    height and width, how many are stored in colour, and one that has colour indeed, or `ALL` (None:
+    none of them). ``mean`` and ``std`` per channel of those that were decoded, in 0..1.
     """
 
     images: int

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.data.sources.archive import Archive, ArchiveSource, Content, Images, member
-from kaizen.data.sources.base import Looks, Part
+from kaizen.data.sources.base import ALL, Looks, Part
 from kaizen.params import DatasetParams
 
 _SIDE = 32
@@ -86,7 +86,7 @@ class Cifar(ArchiveSource):
 
     def looks(self, most: int, decoded: int) -> Looks:
         """As published."""
-        return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, "all of them")
+        return Looks(60_000, 60_000, (_SIDE, _SIDE), (_SIDE, _SIDE), 60_000, ALL)
 
     def train_counts(self) -> dict[tuple[int, int], int]:
         """50,000 in all, evenly, as published."""

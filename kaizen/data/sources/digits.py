@@ -85,8 +85,8 @@ def _data_file() -> Path:
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise KaizenError(
-            "dataset.source: digits needs scikit-learn, which is not installed; "
-            "run `pip install scikit-learn` or use another dataset.source"
+            "dataset.source: digits needs scikit-learn, which is not installed; run "
+            "`pip install scikit-learn` or use another dataset.source"
         )
     file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if not file.is_file():

@@ -12,6 +12,7 @@ from kaizen.data.sources.image_folder import class_folders, train_and_test
 from kaizen.data.sources.names import chosen_classes, read_lines
 from kaizen.data.sources.walk import Walk, image_file, scan, subfolders
 from kaizen.errors import KaizenError
+from kaizen.files import shortened
 from kaizen.params import DatasetParams
 
 # Domain -> class -> the listed files of a part.
@@ -137,8 +138,8 @@ def _read_list(path: Path, domain: str, numbers: dict[str, int]) -> dict[str, li
         parts = PurePosixPath(text).parts
         if len(parts) != 3 or parts[0] != domain or ".." in parts or not number.isdecimal():
             raise KaizenError(
-                f"{path}: {line[:80]!r} is not {domain}/<class>/<file>, a space and a number; fix "
-                "that line"
+                f"{path}: {shortened(line)!r} is not {domain}/<class>/<file>, a space and a "
+                "number; fix that line"
             )
         if numbers.setdefault(parts[1], int(number)) != int(number):
             raise KaizenError(

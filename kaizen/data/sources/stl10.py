@@ -19,7 +19,7 @@ from kaizen.data.sources.archive import (
     member,
     verify_file,
 )
-from kaizen.data.sources.base import PARTS, Looks
+from kaizen.data.sources.base import ALL, PARTS, Looks
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
@@ -64,7 +64,7 @@ class STL10(ArchiveSource):
     def looks(self, most: int, decoded: int) -> Looks:
         """As published."""
         count = 113_000 if self.unlabelled else 13_000
-        return Looks(count, count, (_SIDE, _SIDE), (_SIDE, _SIDE), count, "all of them")
+        return Looks(count, count, (_SIDE, _SIDE), (_SIDE, _SIDE), count, ALL)
 
     def verify(self, cache: Path | None) -> None:
         """Raise KaizenError where the folder's files, or else the archive, are not as published."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source
+from kaizen.data.sources.base import ALL, PARTS, Looks, Part, Row, Source
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import DatasetParams
 
@@ -66,7 +66,7 @@ class Synthetic(Source):
         count = self.params.classes * (self.params.train + self.params.test)
         side = (self.params.size, self.params.size)
         colour = count if self.params.channels == 3 else 0
-        return Looks(count, count, side, side, colour, "all of them" if colour else None)
+        return Looks(count, count, side, side, colour, ALL if colour else None)
 
     def read(self, row: Row) -> np.ndarray:
         """Pixels uint8 [size, size, channels]."""

@@ -9,6 +9,7 @@ from kaizen.data.sources.files import FileSource, Group
 from kaizen.data.sources.names import chosen_classes, read_lines
 from kaizen.data.sources.walk import File, Walk, image_file, scan, subfolders
 from kaizen.errors import KaizenError
+from kaizen.files import shortened
 from kaizen.params import DatasetParams
 
 _WORDNET_IDS, _ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
@@ -87,8 +88,8 @@ class TinyImageNet(FileSource):
             wordnet_id = rest.partition("\t")[0]
             if not wordnet_id or "/" in name:
                 raise KaizenError(
-                    f"{path}, entry {number}: {line[:80]!r} is not a file's name, a tab and a "
-                    "WordNet id"
+                    f"{path}, entry {number}: {shortened(line)!r} is not a file's name, a tab and "
+                    "a WordNet id"
                 )
             if wordnet_id in files:
                 files[wordnet_id].append(image_file(self.root, f"val/images/{name}"))
