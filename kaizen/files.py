@@ -115,7 +115,7 @@ def is_alive(process: int) -> bool:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name beside ``path`` for a file that is to be renamed to it; it names host and
+    """A new name next to ``path`` for a file that is to be renamed to it; it names host and
     process.
     """
     name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -129,7 +129,7 @@ def is_temporary(name: str, final: str) -> bool:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
+    """Yield a temporary path next to ``path``; on success fsync it and rename it into place.
 
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises KaizenError where the disk is full or the folder cannot be written.

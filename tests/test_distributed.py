@@ -321,7 +321,7 @@ class SharedStep:
         self.spec = next(node for node in nodes if node["title"].startswith("step 1"))
 
     def copy(self, name: str, of: Project | None = None) -> Project:
-        """An independent copy, of the project without the step unless told otherwise."""
+        """An independent copy, of the project without the step unless it is kept."""
         project = (of or self.alone).copy(self.root / name)
         if of is None:
             # And without the published tree, from which the workflow would take the step back.

@@ -1,4 +1,4 @@
-"""What would fail a job late is told by the plan and by `kaizen check`."""
+"""What would fail a job late is reported by the plan and by `kaizen check`."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_a_bad_choice_of_classes_is_refused(
         opened("tiny_imagenet", tiny_imagenet, classes=classes)
 
 
-def test_unsorted_validation_images_of_imagenet_are_refused_with_the_mend(tmp_path: Path) -> None:
+def test_unsorted_validation_images_of_imagenet_are_refused_with_the_fix(tmp_path: Path) -> None:
     write_image(tmp_path / "train" / IDS[0] / "0.JPEG", 0)
     with pytest.raises(KaizenError, match="has no folder `val`"):
         opened("imagenet", tmp_path)

@@ -335,7 +335,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_value_is_refused_by_name_with_the_mend(case: str, tmp_path: Path) -> None:
+def test_a_bad_value_is_refused_by_name_with_the_fix(case: str, tmp_path: Path) -> None:
     text, words = BAD[case]
     path = tmp_path / "params.yaml"
     path.write_text(text)
@@ -348,7 +348,7 @@ def test_a_bad_value_is_refused_by_name_with_the_mend(case: str, tmp_path: Path)
     assert "\n" not in message
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(KaizenError) as caught:
         validate({"train": {"epochs": 0, "lr": "x"}, "splt": {}})
     message = str(caught.value)

@@ -91,8 +91,8 @@ def _run(options: argparse.Namespace) -> None:
             continue
         stop.now_making(job.id.kind)
         log = Path("logs") / job.id.kind / f"{job.id.key}.log"
-        with reporter(job.title, log, sys.stderr, live=True) as told:
-            run_job(job, store, told, stop)
+        with reporter(job.title, log, sys.stderr, live=True) as progress:
+            run_job(job, store, progress, stop)
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
     if workflow is not None and store.root == workflow.store.root:
@@ -155,10 +155,10 @@ def _publish_and_show(workflow: Workflow) -> None:
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         print(f"kaizen: {text}", file=sys.stderr)
 
-    publish(workflow.layout, workflow.store, workflow.root, tell)
+    publish(workflow.layout, workflow.store, workflow.root, report)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
     print_results()
@@ -182,13 +182,13 @@ def _node(options: argparse.Namespace) -> None:
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()
-    with reporter(job.title, options.log, sys.stderr, live=False) as told:
+    with reporter(job.title, options.log, sys.stderr, live=False) as progress:
         try:
-            made = run_job(job, store, told, stop)
+            made = run_job(job, store, progress, stop)
         except KaizenError as error:
-            told.note(str(error))
+            progress.note(str(error))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())
         remove_spec(store, options.spec)
-        told.note("done" if made else "was done already")
+        progress.note("done" if made else "was done already")

@@ -54,7 +54,7 @@ def refuse_several_sizes(source: Source, image: InputParams) -> None:
 
 
 def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
-    """Lines that tell what the images are, what the network will see, what was left out of them
+    """Lines that say what the images are, what the network will see, what was left out of them
     and what stands there twice (``found``: `Source.found`).
     """
     looks = source.looks(SEEN, DECODED)

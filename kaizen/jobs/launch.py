@@ -160,7 +160,7 @@ def _started(command: list[str], threads: int, stderr: IO[str]) -> Iterator[subp
 def _messages(
     launcher: subprocess.Popen[str], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, str, list[Any]]]:
-    """What the workers tell, as (rank, name, arguments), until all have ended; asks them to stop
+    """What the workers report, as (rank, name, arguments), until all have ended; asks them to stop
     once ``stop()``.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -235,7 +235,7 @@ class Workflow:
 
 
 def write_marker(path: Path, plan: str) -> None:
-    """Write what `Workflow.publication` asks for, and remove the earlier ones beside it."""
+    """Write what `Workflow.publication` asks for, and remove the earlier ones next to it."""
     for old in path.parent.glob("*.json"):
         if re.fullmatch(r"[0-9a-f]{8,64}-\d+-\d+", old.stem):
             old.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ class Local:
     """What a job gets that is no part of its node's key: it decides how, not what is made.
 
     ``path`` and ``classes`` are where the images of `shards` lie and how the classes were chosen;
-    ``versions`` are those of ``code.packages`` when the plan was made, ``origin`` tells the commit
+    ``versions`` are those of ``code.packages`` when the plan was made, ``origin`` says the commit
     (`kaizen.provenance.origin`).
     """
 
@@ -143,7 +143,7 @@ def read_job(value: Any, source: str) -> Job[Any]:
 
 
 def read_local(value: Any) -> Local:
-    """What a job gets beside its node, from JSON; raises TypeError where it is none.
+    """What a job gets besides its node, from JSON; raises TypeError where it is none.
 
     Numbers are such that they can be meant, modules are this package's; of the origin only what is
     well-formed is believed.

@@ -240,7 +240,7 @@ def _modules_that_are_gone(node: KnownNode) -> bool:
 
 
 def _changed_since(node: KnownNode) -> list[str] | None:
-    """The sources of a node that differ from its commit; None where git cannot tell."""
+    """The sources of a node that differ from its commit; None where git does not know."""
     commit, top = node.origin.get("commit"), top_of(ROOT.parent)
     if not isinstance(commit, str) or top is None:
         return None

@@ -103,8 +103,8 @@ def _runs(
     for run, values in zip(series.runs, series.metrics, strict=True):
         entry = entries[run.point]
         key = inputs[entry.input].key
-        told = {"run": entry.name, "value": values[reader][metric], "evaluation": key}
+        reported = {"run": entry.name, "value": values[reader][metric], "evaluation": key}
         if metric.startswith("forward_transfer"):
-            told["reference"] = references.get((run.point.method, run.point.seed))
-        found.append(told | {"published": known.places(key)})
+            reported["reference"] = references.get((run.point.method, run.point.seed))
+        found.append(reported | {"published": known.places(key)})
     return found

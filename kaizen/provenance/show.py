@@ -73,7 +73,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     current = {
         True: "yes",
         False: "no, of another",
-        None: "unknown: it cannot be made here (`kaizen check` tells why)",
+        None: "unknown: it cannot be made here (`kaizen check` says why)",
     }
     yield (
         "current plan",
@@ -154,7 +154,7 @@ def _origin_lines(origin: Mapping[str, Any] | None) -> Iterator[tuple[str, str, 
     if changed is None:
         yield (
             "commit",
-            f"{commit}; whether files were changed since is not known, as git was not at hand",
+            f"{commit}; whether files were changed since is not known, as git was not installed",
             "yellow",
         )
     elif depends:

@@ -20,7 +20,7 @@ and were not checked. The licence of the images is the source's: state it here b
 """  # noqa: E501
 
 _MAKING = (
-    "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the raw "
+    "`kaizen explain data/shards` prints commit, wall time, how the tasks were asked for, the raw "
     "data's checksums and the command that makes it again. How its images were read and "
     "labelled:\n\n"
 )

@@ -57,7 +57,7 @@ class Source(ABC):
     """
 
     name: str
-    # Its pixels are at hand once the first is read: worker processes would only copy them.
+    # All its pixels are in memory once the first is read: worker processes would only copy them.
     in_memory = False
 
     @property

@@ -1,4 +1,4 @@
-"""Images that stand in a dataset more than once, told by their files' checksums."""
+"""Images that are in a dataset more than once, found by their files' checksums."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Files:
 
 
 def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """What stands more than once: entries of what, count, and the first pair of paths.
+    """What is there more than once: entries of what, count, and the first pair of paths.
 
     Raises KaizenError where it cannot be meant: half of the test images or more are training
     images, or all of a class's; half of the training images or more stand in several classes, or
-    all of a class's. Fewer are told, as published benchmarks have some.
+    all of a class's. Fewer are only reported, as published benchmarks have some.
     """
     shared = np.isin(test.digests, train.digests)
     several = _in_several_classes(train)
@@ -44,7 +44,7 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
             "ones"
         )
     repeated = _again(train) & ~several
-    told = [
+    reported = [
         ("test images that are training images too", shared, first_shared),
         ("training images that stand in several classes", several, first_several),
         (
@@ -55,7 +55,7 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
     ]
     return [
         {"what": what, "count": int(found.sum()), "first": first}
-        for what, found, first in told
+        for what, found, first in reported
         if found.any()
     ]
 
