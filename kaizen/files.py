@@ -31,9 +31,9 @@ _WRITE_HINTS = {
     "KAIZEN_STORE to another",
     errno.EACCES: "make the folder writable for you, or set KAIZEN_STORE to one that is",
     errno.EPERM: "make the folder writable for you, or set KAIZEN_STORE to one that is",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it away",
-    errno.EEXIST: "a file stands where a folder is needed: move it away",
-    errno.EISDIR: "a folder stands where a file is needed: move it away",
+    errno.ENOTDIR: "there is a file where a folder is needed: move it away",
+    errno.EEXIST: "there is a file where a folder is needed: move it away",
+    errno.EISDIR: "there is a folder where a file is needed: move it away",
 }
 
 
@@ -213,7 +213,7 @@ def parse_json(text: str) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -799,7 +799,7 @@ def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
         2,
         (
             f"cannot write {project.store.root}",
-            "a file stands where a folder is needed: move it away",
+            "there is a file where a folder is needed: move it away",
         ),
     )
 
@@ -834,7 +834,7 @@ def test_a_file_in_the_place_of_a_folder(name: str, finished: Project, tmp_path:
     project.set({"report.title": "new"})
     outcome = project.kaizen("run")
     check_message(
-        outcome, 2, ("cannot write", name, "a file stands where a folder is needed: move it away")
+        outcome, 2, ("cannot write", name, "there is a file where a folder is needed: move it away")
     )
     check_intact(project, nodes)
     assert place.read_text() == "mine\n"
@@ -851,7 +851,7 @@ def test_a_folder_in_the_place_of_a_result(finished: Project, tmp_path: Path) ->
     check_message(
         outcome,
         2,
-        (f"cannot write {place}", "a folder stands where a file is needed: move it away"),
+        (f"cannot write {place}", "there is a folder where a file is needed: move it away"),
     )
     check_intact(project, nodes)
     assert (place / "mine").exists()

@@ -166,7 +166,7 @@ STORE = Store(Path("/no/store"))
 def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(
-        KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"
+        KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is not a job of SLURM"
     ):
         launch.launch_command(JOB, Path("/store"), Path("/building"))
     monkeypatch.setenv("SLURM_JOB_ID", "70123")

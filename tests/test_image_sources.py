@@ -657,7 +657,7 @@ def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) ->
         ),
         (
             [(f"train/cat/{n}.png", f"train/bird/{n}.png") for n in range(4)],
-            "8 training images, all of class 'bird', stand in several classes",
+            "8 training images, all of class 'bird', are in several classes",
         ),
     ],
 )

@@ -295,15 +295,15 @@ BAD = {
     ),
     "a key twice": (
         "train:\n  lr: 1.0\n  epochs: 3\n  lr: 2.0\n",
-        ["'lr' stands twice", "lines 2 and 4", "keep one"],
+        ["'lr' is there twice", "lines 2 and 4", "keep one"],
     ),
     "a section twice": (
         "split: {tasks: 5}\nsplit: {seed: 1}\n",
-        ["'split' stands twice", "lines 1 and 2", "keep one"],
+        ["'split' is there twice", "lines 1 and 2", "keep one"],
     ),
     "a key twice in one line": (
         "labels: {seed: 1, seed: 2}",
-        ["'seed' stands twice", "keep one"],
+        ["'seed' is there twice", "keep one"],
     ),
     "a key that is no text": ("train: {}\n2020: 3\n", ["line 2", "not a text", "quotes"]),
     "a key that is a date": (

@@ -100,9 +100,9 @@ def launch_command(job: Job[StepSpec], store: Path, building: Path) -> list[str]
         slurm_job = this_slurm_job()
         if slurm_job is None:
             raise KaizenError(
-                f"runtime.hosts: {hosts} hosts are asked for, but this is no job of SLURM, which "
-                "alone can start processes on others; set it to 1, or run `snakemake --profile "
-                "profiles/slurm`"
+                f"runtime.hosts: {hosts} hosts are asked for, but this is not a job of SLURM, "
+                "and only SLURM can start processes on others; set it to 1, or run `snakemake "
+                "--profile profiles/slurm`"
             )
         endpoint = f"{socket.gethostname()}:{20000 + int(slurm_job) % 20000}"
         cores = processes * job.spec.train.threads

@@ -126,7 +126,7 @@ def read_job(value: Any, source: str) -> Job[Any]:
         )
     identities = value["identities"]
     if not all(isinstance(text, str) for text in (*identities, *identities.values())):
-        raise KaizenError(f"{source}: an identity is no text; {_FIX}")
+        raise KaizenError(f"{source}: an identity is not a text; {_FIX}")
     inputs = {role: _input(role, parent, source) for role, parent in value["inputs"].items()}
     if not inputs_agree(inputs, identities):
         raise KaizenError(f"{source}: its inputs are not those that its key stands for; {_FIX}")
@@ -156,10 +156,10 @@ def read_local(value: Any) -> Local:
             raise TypeError(f"local.{name} must be from 1 to {_MOST}")
     for module in local.code.modules:
         if not _MODULE.fullmatch(module):
-            raise TypeError(f"local.code.modules: {module!r:.60} is no module of kaizen")
+            raise TypeError(f"local.code.modules: {module!r:.60} is not a module of kaizen")
     for package in (*local.code.packages, *(local.versions or ())):
         if not _PACKAGE.fullmatch(package):
-            raise TypeError(f"local.code.packages: {package!r:.60} is no package")
+            raise TypeError(f"local.code.packages: {package!r:.60} is not a package")
     if local.path is not None and "\0" in local.path:
         raise TypeError("local.path holds a zero byte")
     if local.origin is None:

@@ -116,7 +116,7 @@ def _files(subject: Subject, node: KnownNode, known: Known) -> list[dict[str, An
             entry = known.files[shown].content
         if entry is None and name == RECORD:
             entry = FileEntry.of(path)
-        problem = entry.mismatch(path) if entry else "is no file of this node"
+        problem = entry.mismatch(path) if entry else "is not a file of this node"
         facts = entry.to_json() if entry else {}
         found.append({"path": shown, "problem": problem or None, **facts})
     return found

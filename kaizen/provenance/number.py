@@ -89,7 +89,7 @@ def _spec(node: KnownNode) -> SummarySpec:
     """
     spec = read_spec(node.id.kind, node.record.params, f"the record of {node.id}")
     if not isinstance(spec, SummarySpec):
-        raise KaizenError(f"{node.id} is no summary")
+        raise KaizenError(f"{node.id} is not a summary")
     return spec
 
 

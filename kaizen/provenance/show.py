@@ -149,7 +149,7 @@ def _origin_lines(origin: Mapping[str, Any] | None) -> Iterator[tuple[str, str, 
         return
     commit, changed, depends = (origin.get(name) for name in ("commit", "changed", "depends"))
     if not commit:
-        yield "commit", "none: the code lay in no git checkout with a commit", "yellow"
+        yield "commit", "none: the code was not in a git checkout with a commit", "yellow"
         return
     if changed is None:
         yield (

@@ -120,7 +120,7 @@ def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
 
 
 def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was left out before ingestion, and which images stand there more than once."""
+    """What was left out before ingestion, and which images are there more than once."""
     if "skipped" not in stream:
         return []
     left_out = {
@@ -137,7 +137,7 @@ def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Left out of the training part", left_out["train"] or "nothing"),
         ("Left out of the test part", left_out["test"] or "nothing"),
-        ("Images that stand there more than once", copies or "none"),
+        ("Images that are there more than once", copies or "none"),
     ]
 
 

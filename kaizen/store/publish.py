@@ -69,7 +69,9 @@ def publish(
         entries = expected_manifest(layout, store)
         for path in entries:
             if not is_published_path(path):
-                raise KaizenError(f"{path} is no path that files are published at; nothing was")
+                raise KaizenError(
+                    f"{path} is not a path that files are published at; nothing was published"
+                )
         _check_files(entries, store)
         write_json(root / UNFINISHED, {"files": sorted(earlier | entries.keys())})
         for path, entry in entries.items():

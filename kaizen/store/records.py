@@ -201,7 +201,7 @@ def file_name(name: Any) -> str:
     """
     text = _text(name)
     if len(text) > _LONGEST_NAME or printable(text) != text or "\\" in text:
-        raise ValueError(f"{text!r:.80} is no name of a file")
+        raise ValueError(f"{text!r:.80} is not the name of a file")
     if any(part in ("", ".", "..") for part in text.split("/")):
         raise ValueError(f"{text!r:.80} leads out of its folder")
     return text

@@ -92,7 +92,7 @@ class Source(ABC):
 
     def found(self, cache: Path | None) -> dict[str, Any]:
         """What a person should know of the data, as JSON: "skipped", for each part what was left
-        out (what, count, the first's path), and "copies", what stands there more than once.
+        out (what, count, the first's path), and "copies", what is there more than once.
 
         ``cache`` as in `checksums`. Raises KaizenError where that cannot be meant.
         """

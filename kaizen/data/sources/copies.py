@@ -25,7 +25,7 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
     """What is there more than once: entries of what, count, and the first pair of paths.
 
     Raises KaizenError where it cannot be meant: half of the test images or more are training
-    images, or all of a class's; half of the training images or more stand in several classes, or
+    images, or all of a class's; half of the training images or more are in several classes, or
     all of a class's. Fewer are only reported, as published benchmarks have some.
     """
     shared = np.isin(test.digests, train.digests)
@@ -39,16 +39,16 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
         )
     if of := _too_many(train, several, classes):
         raise KaizenError(
-            f"{root}: {int(several.sum())} training images, {of}, stand in several classes (such "
+            f"{root}: {int(several.sum())} training images, {of}, are in several classes (such "
             f"as {first_several}), so that their labels contradict each other; remove the wrong "
             "ones"
         )
     repeated = _again(train) & ~several
     reported = [
         ("test images that are training images too", shared, first_shared),
-        ("training images that stand in several classes", several, first_several),
+        ("training images that are in several classes", several, first_several),
         (
-            "training images that stand in their class again",
+            "training images that are in their class again",
             repeated,
             _pair(train, train, repeated),
         ),
@@ -61,14 +61,14 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
 
 
 def _again(files: Files) -> np.ndarray:
-    """bool [N]: which files stand in the part before."""
+    """bool [N]: which files are in the part before."""
     first = np.zeros(len(files.digests), dtype=bool)
     first[np.unique(files.digests, return_index=True)[1]] = True
     return ~first
 
 
 def _in_several_classes(files: Files) -> np.ndarray:
-    """bool [N]: which files also stand under another label."""
+    """bool [N]: which files are also under another label."""
     pairs = np.unique(np.stack([files.digests, files.labels.astype(np.uint64)], axis=1), axis=0)
     digests, counts = np.unique(pairs[:, 0], return_counts=True)
     return np.isin(files.digests, digests[counts > 1])
