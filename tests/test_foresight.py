@@ -60,6 +60,7 @@ def test_a_task_with_one_training_image_is_no_task(tmp_path: Path) -> None:
         path.unlink()
     refused(project, "split: task 0 has 1 training image,", "at least 2", "fewer tasks")
     write_image(project.images / "train" / CLASSES[0] / "99.png", 4321)
+    project.set({"replay.proportion": [0.5]})  # of two images, one
     assert project.kaizen("check").code == 0
 
 
@@ -136,7 +137,8 @@ def test_check_notes_an_absent_gpu_and_the_plan_stays_possible(
 
 def test_an_error_under_snakemake_stands_between_no_specifications(tmp_path: Path) -> None:
     project = make_checkout(tmp_path / "checkout")
-    project.set({"train.data_fraction": 0.001})
+    # One row of each class stays, so tasks of one class are too small.
+    project.set({"train.data_fraction": 0.001, "split.tasks": 10})
     outcome = project.snakemake("--cores", "2")
     assert outcome.code != 0 and "train.data_fraction: 0.001 leaves" in outcome.output
     assert "/.specs/step-" in outcome.output and '"params":' not in outcome.output
