@@ -35,9 +35,9 @@ _WRITE_HINTS = {
     "KAIZEN_STORE to another",
     errno.EACCES: "make the folder writable for you, or set KAIZEN_STORE to one that is",
     errno.EPERM: "make the folder writable for you, or set KAIZEN_STORE to one that is",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it away",
-    errno.EEXIST: "a file stands where a folder is needed: move it away",
-    errno.EISDIR: "a folder stands where a file is needed: move it away",
+    errno.ENOTDIR: "there is a file where a folder is needed: move it away",
+    errno.EEXIST: "there is a file where a folder is needed: move it away",
+    errno.EISDIR: "there is a folder where a file is needed: move it away",
 }
 
 
@@ -119,7 +119,7 @@ def is_alive(process: int) -> bool:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name beside ``path`` for a file that is to be renamed to it; it names host and
+    """A new name next to ``path`` for a file that is to be renamed to it; it names host and
     process.
     """
     name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -133,7 +133,7 @@ def is_temporary(name: str, final: str) -> bool:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
+    """Yield a temporary path next to ``path``; on success fsync it and rename it into place.
 
     On any failure the temporary file is removed and ``path`` is as it was.
     Raises KaizenError where the disk is full or the folder cannot be written.
@@ -216,7 +216,7 @@ def parse_json(text: str) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -161,7 +161,7 @@ def made_since(run: Path, moment: float) -> bool:
 
 
 class Project:
-    """A folder with params.yaml and a store of its own, `.kaizen/store` unless told otherwise.
+    """A folder with params.yaml and a store of its own, `.kaizen/store` unless another is given.
 
     Its commands run the repository's code, or its own where it is a checkout.
     """
@@ -169,7 +169,7 @@ class Project:
     def __init__(self, root: Path, store: Path | None = None) -> None:
         self.root = root
         self.store = Store(store or root / ".kaizen" / "store")
-        # Environment variables of its commands, beside this process's.
+        # Environment variables of its commands, besides this process's.
         self.variables: dict[str, str] = {}
         self.since = 0.0
 

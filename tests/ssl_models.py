@@ -95,7 +95,7 @@ def forward(
 
 
 def optimizer(model: ContinualModel, lars: bool = True, weight_decay: float = 0.1) -> SGD:
-    """SGD as a step uses it, with momentum and, unless told otherwise, a weight decay that
+    """SGD as a step uses it, with momentum and, unless set otherwise, a weight decay that
     shows.
     """
     groups = parameter_groups(model, TrainParams(weight_decay=weight_decay))

@@ -1,4 +1,4 @@
-"""What the CPU decides is recorded, and told where a node was made by another."""
+"""What the CPU decides is recorded, and reported where a node was made by another."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ STORE = Store(Path("/no/store"))
 def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(
-        KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is no job of SLURM"
+        KaizenError, match=r"runtime\.hosts: 2 hosts are asked for, but this is not a job of SLURM"
     ):
         launch.launch_command(JOB, Path("/store"), Path("/building"))
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
@@ -321,7 +321,7 @@ class SharedStep:
         self.spec = next(node for node in nodes if node["title"].startswith("step 1"))
 
     def copy(self, name: str, of: Project | None = None) -> Project:
-        """An independent copy, of the project without the step unless told otherwise."""
+        """An independent copy, of the project without the step unless it is kept."""
         project = (of or self.alone).copy(self.root / name)
         if of is None:
             # And without the published tree, from which the workflow would take the step back.

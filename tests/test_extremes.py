@@ -96,7 +96,7 @@ def _plain_contrastive(a: np.ndarray, b: np.ndarray, temperature: float) -> floa
 
 
 def _plain_queue(a: np.ndarray, b: np.ndarray, temperature: float) -> float:
-    """The first four keys are the queries' own, the others stand in the queue of each."""
+    """The first four keys are the queries' own, the others are in the queue of each."""
     q, k = _unit(a[:4]), _unit(b)
     logits = np.stack([[q[i] @ k[i], *(q[i] @ k[4:].T)] for i in range(4)]) / temperature
     return float(-_log_softmax(logits)[:, 0].mean())

@@ -203,7 +203,7 @@ def test_a_copied_store_has_no_users_of_its_own(
 def test_a_user_without_a_name_is_known_by_number(
     store: Store, checkouts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a container whose user stands in no list of users."""
+    """As in a container whose user is in no list of users."""
 
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found")

@@ -187,7 +187,7 @@ def test_a_bad_choice_of_classes_is_refused(
         opened("tiny_imagenet", tiny_imagenet, classes=classes)
 
 
-def test_unsorted_validation_images_of_imagenet_are_refused_with_the_mend(tmp_path: Path) -> None:
+def test_unsorted_validation_images_of_imagenet_are_refused_with_the_fix(tmp_path: Path) -> None:
     write_image(tmp_path / "train" / IDS[0] / "0.JPEG", 0)
     with pytest.raises(KaizenError, match="has no folder `val`"):
         opened("imagenet", tmp_path)
@@ -657,7 +657,7 @@ def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) ->
         ),
         (
             [(f"train/cat/{n}.png", f"train/bird/{n}.png") for n in range(4)],
-            "8 training images, all of class 'bird', stand in several classes",
+            "8 training images, all of class 'bird', are in several classes",
         ),
     ],
 )

@@ -834,10 +834,10 @@ def test_titles_and_commands_print_no_escape_sequences(project: Project) -> None
         (lambda job: job.update(key="../../results/models"), "are not a node's kind and its key"),
         (lambda job: job.update(kind="../../results"), "is unknown, not one of"),
         (lambda job: job["local"].update(processes=-1), r"local\.processes must be from 1"),
-        (lambda job: job["local"]["code"].update(modules=["os"]), "'os' is no module of kaizen"),
+        (lambda job: job["local"]["code"].update(modules=["os"]), "'os' is not a module of kaizen"),
         (
             lambda job: job["local"]["code"].update(modules=["kaizen.../x"]),
-            "is no module of kaizen",
+            "is not a module of kaizen",
         ),
         (lambda job: job["identities"].update(prior=3), "an identity is no text|altered"),
     ],

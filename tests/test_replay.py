@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused(
         ("proportion", 1.5, r"replay\.proportion: 1\.5"),
         ("memory", -1, r"replay\.memory: -1"),
         ("per_class", 0.5, r"replay\.per_class: 0\.5"),
-        ("images", 5, r"replay\.images is no size"),
+        ("images", 5, r"replay\.images is not a size"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(unit: str, amount: float, message: str) -> None:

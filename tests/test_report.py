@@ -606,8 +606,17 @@ def test_without_a_history_there_is_no_figure_of_losses() -> None:
 def test_the_terms_are_those_of_the_objective() -> None:
     from kaizen.training.objective import Objective
 
-    assert TERMS == tuple(TERM_TEXTS) == ("L_FE_CT", "L_FE_KD", "L_C_CT", "L_C_KD")
-    assert tuple(Objective(0.7, 2.5, 1.0, False).weights) == TERMS
+    assert TERM_TEXTS == {
+        "L_FE_CT": "self-supervised loss",
+        "L_FE_KD": "feature distillation",
+        "L_C_CT": "classifier cross-entropy",
+        "L_C_KD": "classifier distillation",
+    }
+    weights = Objective(0.7, 2.5, 1.0, False).weights
+    assert TERMS == tuple(TERM_TEXTS) == tuple(weights)
+    assert weights == {"L_FE_CT": 1.0, "L_FE_KD": 0.7, "L_C_CT": 1.0, "L_C_KD": 2.5}
+    only_trained = Objective(None, None, 1.0, False).weights
+    assert only_trained == {"L_FE_CT": 1.0, "L_FE_KD": 0.0, "L_C_CT": 1.0, "L_C_KD": 0.0}
 
 
 def test_the_report_does_without_torch() -> None:

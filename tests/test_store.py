@@ -497,8 +497,8 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b'{"a": NaN}', "NaN is no number"),
-        (b'{"a": -Infinity}', "-Infinity is no number"),
+        (b'{"a": NaN}', "NaN is not a number"),
+        (b'{"a": -Infinity}', "-Infinity is not a number"),
         (b'{"a": 1e999}', "1e999 is too large"),
         (b'{"a": 1, "a": 2}', "'a' is given twice"),
         (b'{"a": "\\ud800"}', "surrogates not allowed"),

@@ -22,7 +22,7 @@ def add_commands(commands: Commands) -> None:
     sub = commands.add_planned(
         "explain",
         _explain,
-        "Tell where a result comes from: commit, parameters, data, code, environment, what it was "
+        "Show where a result comes from: commit, parameters, data, code, environment, what it was "
         "made from, wall time, and the command that makes it again.",
     )
     sub.add_argument(
@@ -110,7 +110,7 @@ def _current_plan(
     params: Path, overlays: Sequence[Path], root: Path
 ) -> tuple[Params | None, set[str] | None]:
     """The present parameters and their plan's keys; None where they are wrong, or the raw data is
-    not at hand.
+    not on this machine.
     """
     from kaizen.jobs.raw_data import dataset_facts
     from kaizen.params.validation import load_params

@@ -101,8 +101,8 @@ def _run(options: argparse.Namespace) -> None:
             continue
         stop.now_making(job.id.kind)
         log = Path("logs") / job.id.kind / f"{job.id.key}.log"
-        with reporter(job.title, log, sys.stderr, live=True) as told:
-            run_job(job, store, told, stop)
+        with reporter(job.title, log, sys.stderr, live=True) as progress:
+            run_job(job, store, progress, stop)
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
     if workflow is not None and store.root == workflow.store.root:
@@ -197,13 +197,13 @@ def _node(options: argparse.Namespace) -> None:
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()
-    with reporter(job.title, options.log, sys.stderr, live=False) as told:
+    with reporter(job.title, options.log, sys.stderr, live=False) as progress:
         try:
-            made = run_job(job, store, told, stop)
+            made = run_job(job, store, progress, stop)
         except KaizenError as error:
-            told.note(printable(str(error)))
+            progress.note(printable(str(error)))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())
         remove_spec(store, options.spec)
-        told.note("done" if made else "was done already")
+        progress.note("done" if made else "was done already")

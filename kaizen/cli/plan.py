@@ -23,13 +23,13 @@ def add_commands(commands: Commands) -> None:
         "--inputs",
         type=path_argument,
         metavar="FILE",
-        help="write what results depend on beside parameters and code, which is a hash of the raw "
+        help="write what results depend on besides parameters and code, which is a hash of the raw "
         "images and the versions of packages, to a file (used by dvc.yaml)",
     )
     commands.add_planned(
         "check",
         _check,
-        "Check the parameters and the data they name; tell what the images are, what the network "
+        "Check the parameters and the data they name; print what the images are, what the network "
         "will see, and what was left out.",
     )
     sub = commands.add(

@@ -16,7 +16,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_facts(cpuinfo: Path = _CPUINFO) -> dict[str, str]:
-    """The CPU's model, where Linux tells it, and the variables that are set."""
+    """The CPU's model, where Linux reports it, and the variables that are set."""
     facts = {name: os.environ[name] for name in INSTRUCTIONS if os.environ.get(name)}
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()

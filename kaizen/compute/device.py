@@ -85,7 +85,7 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
 
 
 def cpu_computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU has bfloat16 instructions (AVX-512 BF16 or AMX), as Linux tells; False
+    """Whether the CPU has bfloat16 instructions (AVX-512 BF16 or AMX), as Linux reports; False
     elsewhere.
     """
     try:

@@ -55,7 +55,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """This process's number, from 0: the first one alone writes and tells."""
+    """This process's number, from 0: the first one alone writes and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -75,8 +75,8 @@ def gather_rows(own: Tensor, total: int) -> Tensor:
     dtype.
 
     The gradient that reaches them goes on to the own ones: every process computes the same loss of
-    all rows, so it is the whole one already. Raises ValueError for another number of rows, for
-    which the others would wait in vain.
+    all rows, so it is the whole one already. Raises ValueError for another number of rows, as the
+    other processes would wait for it without end.
     """
     if count() == 1:
         return own

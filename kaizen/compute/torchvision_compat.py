@@ -1,6 +1,6 @@
 """Make `import torchvision` work where its compiled operators do not fit the installed torch.
 
-The package registry offers torchvision in a CUDA build only. Beside a CPU build of torch its
+The package registry offers torchvision in a CUDA build only. With a CPU build of torch its
 compiled library does not load, and the import then fails because torchvision describes operators
 (`nms`, `qnms`) that nothing has defined. None of them is used here: declaring their signatures is
 enough.

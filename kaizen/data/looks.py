@@ -55,8 +55,8 @@ def refuse_several_sizes(source: Source, image: InputParams) -> None:
 
 
 def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
-    """Lines that tell what the images are, what the network will see, what was left out of them
-    and what stands there twice (``found``: `Source.found`).
+    """Lines that say what the images are, what the network will see, what was left out of them
+    and what is there twice (``found``: `Source.found`).
     """
     looks = source.looks(SEEN, DECODED)
     lines = [] if looks is None else [f"{_images(looks)} -> {_network(looks, image)}"]

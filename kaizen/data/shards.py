@@ -45,7 +45,7 @@ class ShardWriter:
     went well.
 
     A row group is closed once its images reach ``row_group_mb`` MB (10^6 bytes). After the block
-    ``rows`` and ``content_sha256`` tell what was written. Raises KaizenError where the file cannot
+    ``rows`` and ``content_sha256`` say what was written. Raises KaizenError where the file cannot
     be written.
     """
 
@@ -85,7 +85,7 @@ class ShardWriter:
         self._lifetime = self._open()
 
     def __enter__(self) -> ShardWriter:
-        """Open a temporary file beside the shard's place."""
+        """Open a temporary file next to the shard's place."""
         return self._lifetime.__enter__()
 
     def __exit__(

@@ -62,7 +62,7 @@ def make_stream(split: SplitParams, classes: Sequence[str], domains: Sequence[st
 
 
 def effective_split(split: SplitParams, unlabelled: bool) -> dict[str, Any]:
-    """The parameters that decide what the tasks hold; the others have no effect beside them.
+    """The parameters that decide what the tasks hold; the others have no effect with these.
 
     ``unlabelled``: the dataset has images without a class, which the seed spreads over the tasks.
     """

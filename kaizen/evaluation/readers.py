@@ -1,4 +1,4 @@
-"""Ways to read classes from a model's features beside its classifier: a linear probe, and nearest
+"""Ways to read classes from a model's features besides its classifier: a linear probe, and nearest
 neighbours.
 """
 

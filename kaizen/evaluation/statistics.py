@@ -43,7 +43,7 @@ def t_quantile(df: int) -> float:
     """The 97.5 % quantile of Student's t with ``df`` >= 1 degrees of freedom, to about 1e-5.
 
     A table up to 30; beyond, the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5), which
-    spares scipy. Raises ValueError for df < 1.
+    needs no scipy. Raises ValueError for df < 1.
     """
     if df < 1:
         raise ValueError(f"degrees of freedom must be at least 1, not {df}")

@@ -27,7 +27,7 @@ class StepFeatures:
     """
 
     def __init__(self, job: Job[ReplaySpec], store: Store, reporter: Reporter) -> None:
-        """Take models and shards from a replay node's inputs; ``compute`` tells where the models
+        """Take models and shards from a replay node's inputs; ``compute`` says where the models
         run.
         """
         self.inputs, self.store, self.reporter = job.inputs, store, reporter

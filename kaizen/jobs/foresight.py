@@ -1,4 +1,4 @@
-"""What would fail a job after hours is told before any job: refusals and notes of the plan.
+"""What would fail a job after hours is reported before any job: refusals and notes of the plan.
 
 Imports neither torch nor timm, which take seconds: it looks for the packages' files and the
 driver's devices.

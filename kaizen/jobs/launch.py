@@ -100,9 +100,9 @@ def launch_command(job: Job[StepSpec], store: Path, building: Path) -> list[str]
         slurm_job = this_slurm_job()
         if slurm_job is None:
             raise KaizenError(
-                f"runtime.hosts: {hosts} hosts are asked for, but this is no job of SLURM, which "
-                "alone can start processes on others; set it to 1, or run `snakemake --profile "
-                "profiles/slurm`"
+                f"runtime.hosts: {hosts} hosts are asked for, but this is not a job of SLURM, "
+                "and only SLURM can start processes on others; set it to 1, or run `snakemake "
+                "--profile profiles/slurm`"
             )
         endpoint = f"{socket.gethostname()}:{20000 + int(slurm_job) % 20000}"
         cores = processes * job.spec.train.threads
@@ -160,7 +160,7 @@ def _started(command: list[str], threads: int, stderr: IO[str]) -> Iterator[subp
 def _messages(
     launcher: subprocess.Popen[str], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, str, list[Any]]]:
-    """What the workers tell, as (rank, name, arguments), until all have ended; asks them to stop
+    """What the workers report, as (rank, name, arguments), until all have ended; asks them to stop
     once ``stop()``.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()

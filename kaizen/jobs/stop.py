@@ -23,7 +23,7 @@ class StopRequest:
         signal.signal(signal.SIGINT, self._handle)
 
     def now_making(self, kind: Kind) -> None:
-        """Tell what is being made from now on."""
+        """Note what is being made from now on."""
         self.can_save = kind is Kind.STEP
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """One of the processes that share a step: what `torchrun` starts for `kaizen.jobs.launch`.
 
-Tells the job by lines of JSON on its standard output: [rank, name, arguments].
+Reports to the job by lines of JSON on its standard output: [rank, name, arguments].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kaizen.training.step import run_step
 
 
 class Line:
-    """The way to the job: a reporter that sends on what the first process tells, and each one's
+    """The way to the job: a reporter that sends on what the first process reports, and each one's
     error.
     """
 

@@ -67,7 +67,7 @@ class ClassifierDistillParams:
     """Classifier distillation L_C^KD (fidelity.md §6)."""
 
     weight: NonNegative = doc(2.0, "lambda_c")
-    # Beyond 1e9 even float64 hardly tells the softened predictions apart.
+    # Beyond 1e9 the softened predictions hardly differ, even in float64.
     temperature: Annotated[float, Field(ge=1e-30, le=1e9)] = doc(
         1.0, "softens teacher and student alike; 1 in the paper"
     )

@@ -18,7 +18,7 @@ class VariantParams:
 
     feature_distill: bool = doc(True, "distil the features from the prior step (L_FE^KD)")
     classifier_distill: bool = doc(True, "distil the classifier from the prior step (L_C^KD)")
-    replay: bool = doc(True, "train on the replay shard beside the task shard")
+    replay: bool = doc(True, "train on the replay shard with the task shard")
     joint: bool = doc(
         False, "train once on all tasks together, the upper bound; needs the others false"
     )
@@ -54,7 +54,7 @@ class GridParams:
 
 @parameters
 class EvaluationParams:
-    """Linear probe and kNN beside the trained classifier."""
+    """Linear probe and kNN besides the trained classifier."""
 
     probe_l2: NonNegative = doc(1e-3, "linear probe: L2 penalty on its weights")
     probe_iterations: Count = doc(100, "linear probe: L-BFGS iterations")

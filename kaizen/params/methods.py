@@ -87,7 +87,9 @@ class NNCLRParams:
     projector_out: Count = doc(64, "size of the projection (CaSSLe: 256)")
     predictor_hidden: Count = doc(256, "width of the predictor's hidden layer (CaSSLe: 4096)")
     temperature: Temperature = doc(0.2, "of the softmax over the batch")
-    queue_size: Count = doc(1024, "projections among which neighbours are sought (CaSSLe: 65536)")
+    queue_size: Count = doc(
+        1024, "projections among which neighbours are looked up (CaSSLe: 65536)"
+    )
 
 
 @parameters

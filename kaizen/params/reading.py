@@ -136,8 +136,8 @@ def _strict_loader(path: Path) -> Any:
                 )
             if key in lines:
                 raise KaizenError(
-                    f"{path}: the key {key!r} stands twice, in lines {lines[key]} and {line}; keep "
-                    "one"
+                    f"{path}: the key {key!r} is there twice, in lines {lines[key]} and {line}; "
+                    "keep one"
                 )
             lines[key] = line
         values: dict[Any, Any] = loader.construct_mapping(node, deep=True)

@@ -108,7 +108,7 @@ def _build_one_of(hints: tuple[Any, ...], value: Any, path: str) -> Any:
         try:
             return _build(hint, value, path)
         except TypeError as error:
-            # What a nested class has to say tells more than the choice of types.
+            # The message of a nested class is more exact than the choice of types.
             problem = problem or (error if isinstance(value, Mapping) else None)
     names = " or ".join(_name(hint) for hint in hints)
     raise problem or TypeError(f"{path} must be {names}, not {_shown(value)}")

@@ -53,7 +53,7 @@ class Local:
     """What a job gets that is no part of its node's key: it decides how, not what is made.
 
     ``path`` and ``classes`` are where the images of `shards` lie and how the classes were chosen;
-    ``versions`` are those of ``code.packages`` when the plan was made, ``origin`` tells the commit
+    ``versions`` are those of ``code.packages`` when the plan was made, ``origin`` says the commit
     (`kaizen.provenance.origin`).
     """
 
@@ -129,7 +129,7 @@ def read_job(value: Any, source: str) -> Job[Any]:
         )
     identities = value["identities"]
     if not all(isinstance(text, str) for text in (*identities, *identities.values())):
-        raise KaizenError(f"{source}: an identity is no text; {_FIX}")
+        raise KaizenError(f"{source}: an identity is not a text; {_FIX}")
     inputs = {role: _input(role, parent, source) for role, parent in value["inputs"].items()}
     if not inputs_agree(inputs, identities):
         raise KaizenError(f"{source}: its inputs are not those that its key stands for; {_FIX}")
@@ -146,7 +146,7 @@ def read_job(value: Any, source: str) -> Job[Any]:
 
 
 def read_local(value: Any) -> Local:
-    """What a job gets beside its node, from JSON; raises TypeError where it is none.
+    """What a job gets besides its node, from JSON; raises TypeError where it is none.
 
     Numbers are such that they can be meant, modules are this package's; of the origin only what is
     well-formed is believed.
@@ -159,10 +159,12 @@ def read_local(value: Any) -> Local:
             raise TypeError(f"local.{name} must be from 1 to {_MOST}")
     for module in local.code.modules:
         if not _MODULE.fullmatch(module):
-            raise TypeError(f"local.code.modules: {shortened(repr(module))} is no module of kaizen")
+            raise TypeError(
+                f"local.code.modules: {shortened(repr(module))} is not a module of kaizen"
+            )
     for package in (*local.code.packages, *(local.versions or ())):
         if not _PACKAGE.fullmatch(package):
-            raise TypeError(f"local.code.packages: {shortened(repr(package))} is no package")
+            raise TypeError(f"local.code.packages: {shortened(repr(package))} is not a package")
     if local.path is not None and "\0" in local.path:
         raise TypeError("local.path holds a zero byte")
     if local.origin is None:

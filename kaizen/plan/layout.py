@@ -48,7 +48,7 @@ def _replay_folders(run: Run) -> dict[str, NodeId]:
 
 
 def _second_places(plan: Plan) -> dict[str, tuple[NodeId, str]]:
-    """Where people and tools look for files of the summary: cards beside what they describe."""
+    """Where people and tools look for files of the summary: cards next to what they describe."""
     summary = plan.summary.id
     places = {
         METRICS: (summary, "metrics.json"),

@@ -14,7 +14,7 @@ def refuse_empty_replay(draft: Draft) -> None:
     """Raise KaizenError where a variant of the grid replays, and a size above 0 comes to no image
     at some step: that would be the variant without replay under another name.
 
-    Where the source does not tell its numbers of images, or the stream is split by domain, the job
+    Where the source does not know its numbers of images, or the stream is split by domain, the job
     that chooses them refuses instead.
     """
     params, stream, images = draft.params, draft.stream, draft.facts.train_counts

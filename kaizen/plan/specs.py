@@ -255,7 +255,7 @@ def step_spec(record: Record) -> StepSpec:
     """What a step was trained with, from its record; raises KaizenError where it is no step's."""
     spec = read_spec(record.id.kind, record.params, f"the record of {record.id}")
     if not isinstance(spec, StepSpec):
-        raise KaizenError(f"{record.id} is no training step; name a folder with a model")
+        raise KaizenError(f"{record.id} is not a training step; name a folder with a model")
     return spec
 
 

@@ -116,7 +116,7 @@ def _files(subject: Subject, node: KnownNode, known: Known) -> list[dict[str, An
             entry = known.files[shown].content
         if entry is None and name == RECORD:
             entry = FileEntry.of(path)
-        problem = entry.mismatch(path) if entry else "is no file of this node"
+        problem = entry.mismatch(path) if entry else "is not a file of this node"
         facts = entry.to_json() if entry else {}
         found.append({"path": shown, "problem": problem or None, **facts})
     return found
@@ -240,7 +240,7 @@ def _modules_that_are_gone(node: KnownNode) -> bool:
 
 
 def _changed_since(node: KnownNode) -> list[str] | None:
-    """The sources of a node that differ from its commit; None where git cannot tell."""
+    """The sources of a node that differ from its commit; None where git does not know."""
     commit, top = node.origin.get("commit"), top_of(ROOT.parent)
     if not isinstance(commit, str) or top is None:
         return None

@@ -1,5 +1,5 @@
 """The commit of a checkout, read from .git without git; which of its files differ from it, where
-git is at hand.
+git is installed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def head_commit(top: Path) -> str | None:
     be read.
 
     Reads HEAD, the reference that it names and packed-refs, of a worktree also those that it shares
-    with the main checkout. What these do not tell (another format of references) is asked of git.
+    with the main checkout. Git itself is asked for what they do not say (another format of
+    references).
     """
     try:
         folder = top / ".git"
@@ -73,7 +74,7 @@ def changed_files(top: Path, paths: Sequence[str], commit: str = "HEAD") -> list
     """Files under ``paths`` (relative to ``top``) that differ from a commit or are not in it; of
     ignored ones, sources alone.
 
-    None where it cannot be known: git is not at hand, or refuses to look.
+    None where it cannot be known: git is not installed, or refuses to look.
     """
     # Untracked files one by one: a new module must be seen by its own name.
     status = git(
@@ -96,7 +97,7 @@ def changed_files(top: Path, paths: Sequence[str], commit: str = "HEAD") -> list
         unknown = state == "??" or (state == "!!" and name.endswith(_SOURCES))
         # What differs from HEAD may be as another commit has it.
         if unknown or (state != "!!" and commit == "HEAD"):
-            # A repository within this one is told as a folder.
+            # Git reports a repository within this one as a folder.
             differing |= _sources_below(top, name) if name.endswith("/") else {name}
     return sorted(differing)
 
@@ -157,7 +158,7 @@ def _differing(top: Path, paths: Sequence[str], commit: str) -> set[str] | None:
 
 
 def is_in_commit(top: Path, commit: str, path: str) -> bool:
-    """Whether a commit has the file (relative to ``top``); False where git cannot tell."""
+    """Whether a commit has the file (relative to ``top``); False where git does not know."""
     return git(top, "cat-file", "-e", f"{commit}:{path}") is not None
 
 

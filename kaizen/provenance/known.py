@@ -37,7 +37,7 @@ class KnownNode:
 
     @functools.cached_property
     def local(self) -> Local | None:
-        """What its job got beside what its key stands for; None where that is not known."""
+        """What its job got besides what its key stands for; None where that is not known."""
         try:
             return read_local(self.run_record["local"])
         except (KeyError, TypeError):
@@ -126,7 +126,7 @@ class Known:
         node read of them; None where no such are known.
 
         A node's key holds what its tasks' shards depend on (`kaizen.plan.data_nodes`), not the key
-        of all shards. So whatever was made from other shards and has the same of it tells.
+        of all shards. So whatever was made from other shards and has the same of it will do.
         """
         wanted = read_of_shards(record, role)
         if not wanted:

@@ -89,7 +89,7 @@ def _spec(node: KnownNode) -> SummarySpec:
     """
     spec = read_spec(node.id.kind, node.record.params, f"the record of {node.id}")
     if not isinstance(spec, SummarySpec):
-        raise KaizenError(f"{node.id} is no summary")
+        raise KaizenError(f"{node.id} is not a summary")
     return spec
 
 
@@ -103,9 +103,9 @@ def _runs(
     for run, values in zip(series.runs, series.metrics, strict=True):
         entry = entries[run.point]
         keys = [inputs[role].key for role in entry.evaluations]
-        told = {"run": entry.name, "value": values[reader][metric], "evaluation": keys[-1]}
+        reported = {"run": entry.name, "value": values[reader][metric], "evaluation": keys[-1]}
         if metric.startswith("forward_transfer"):
-            told["reference"] = references.get((run.point.method, run.point.seed))
+            reported["reference"] = references.get((run.point.method, run.point.seed))
         published = [place for key in keys for place in known.places(key)]
-        found.append(told | {"published": published})
+        found.append(reported | {"published": published})
     return found

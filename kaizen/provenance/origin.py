@@ -1,4 +1,4 @@
-"""What is recorded of how a node was made, beside its result: it differs from run to run and is no
+"""What is recorded of how a node was made, besides its result: it differs from run to run and is no
 part of a key.
 
 The command that plans adds to each job's ``local`` the commit and what differs from it, as a
@@ -216,9 +216,9 @@ def check_codes(jobs: Iterable[Job[Any]]) -> None:
 
 
 def check_code(job: Job[Any]) -> None:
-    """Raise KaizenError where the code here is not that which the job's key stands for.
+    """Raise KaizenError where the code here is not the code that the job's key stands for.
 
-    Versions of packages are the plan's, where it has any: the record tells those that were really
+    Versions of packages are the plan's, where it has any: the record has those that were really
     there. Otherwise they are the installed ones.
     """
     modules, versions = job.local.code.modules, with_versions(job).local.versions or {}

@@ -73,7 +73,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     current = {
         True: "yes",
         False: "no, of another",
-        None: "unknown: it cannot be made here (`kaizen check` tells why)",
+        None: "unknown: it cannot be made here (`kaizen check` says why)",
     }
     yield (
         "current plan",
@@ -149,12 +149,12 @@ def _origin_lines(origin: Mapping[str, Any] | None) -> Iterator[tuple[str, str, 
         return
     commit, changed, depends = (origin.get(name) for name in ("commit", "changed", "depends"))
     if not commit:
-        yield "commit", "none: the code lay in no git checkout with a commit", "yellow"
+        yield "commit", "none: the code was not in a git checkout with a commit", "yellow"
         return
     if changed is None:
         yield (
             "commit",
-            f"{commit}; whether files were changed since is not known, as git was not at hand",
+            f"{commit}; whether files were changed since is not known, as git was not installed",
             "yellow",
         )
     elif depends:

@@ -83,7 +83,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> lis
     paths = [folder / f"{name}.{format_}" for format_ in formats]
     for path, format_ in zip(paths, formats, strict=True):
         with files.atomic_path(path) as temporary, warnings.catch_warnings():
-            # A name may be in a script that the font lacks; the tables beside the figure have it.
+            # A name may be in a script that the font lacks; the tables next to the figure have it.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(temporary, format=format_, dpi=dpi, metadata=_METADATA[format_])
     return paths

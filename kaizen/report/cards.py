@@ -2,7 +2,7 @@
 arXiv:1803.09010).
 
 They belong to the summary, whose key holds all that they say: the same nodes give the same bytes.
-So neither commit nor wall time stands in them; `kaizen explain` tells those.
+So neither commit nor wall time is in them; `kaizen explain` prints those.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _model_card(
             ),
         ),
         "Lineage": "Each step starts from the checkpoint of the one before it. `kaizen explain "
-        f"{folder}` tells commit, wall time and the command that makes it again.\n\n"
+        f"{folder}` prints commit, wall time and the command that makes it again.\n\n"
         f"{_lineage(entry, steps)}",
         "Environment": _environment(steps, evaluation),
         "Parameters of the last step": f"```yaml\n{nested_lines(steps[-1].params)}```\n",

@@ -20,7 +20,7 @@ and were not checked. The licence of the images is the source's: state it here b
 """  # noqa: E501
 
 _MAKING = (
-    "`kaizen explain data/shards` tells commit, wall time, how the tasks were asked for, the raw "
+    "`kaizen explain data/shards` prints commit, wall time, how the tasks were asked for, the raw "
     "data's checksums and the command that makes it again. How its images were read and "
     "labelled:\n\n"
 )
@@ -122,7 +122,7 @@ def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
 
 
 def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was left out before ingestion, and which images stand there more than once."""
+    """What was left out before ingestion, and which images are there more than once."""
     if "skipped" not in stream:
         return []
     left_out = {
@@ -139,7 +139,7 @@ def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Left out of the training part", left_out["train"] or "nothing"),
         ("Left out of the test part", left_out["test"] or "nothing"),
-        ("Images that stand there more than once", copies or "none"),
+        ("Images that are there more than once", copies or "none"),
     ]
 
 

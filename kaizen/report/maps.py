@@ -1,7 +1,7 @@
 """The figures that are maps of colours: accuracy per task and step, and the final confusion of the
 classes.
 
-Each method has a row of panels, or several where its variants do not fit beside each other.
+Each method has a row of panels, or several where its variants do not fit next to each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LETTER = 0.085  # inches of a panel's title per letter
 _MAX_NUMBERED = 12  # classes; with more, a cell has no place for its number
 _LEAST_NUMBER = 0.005  # a share that is written
 _GAMMA = 0.5  # without numbers: errors spread over many classes are pale, each for itself
-_MAX_NAMED = 30  # classes; with more, tasks stand beside the matrix instead of names
+_MAX_NAMED = 30  # classes; with more, tasks are written next to the matrix instead of names
 _NAME_LETTERS = 14
 _BORDER = "#888888"
 

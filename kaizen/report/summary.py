@@ -49,8 +49,8 @@ _CAPTIONS = {
 }
 
 _HOW_TO_READ = """\
-Every accuracy is measured on held-out test images, the classifier choosing among all classes of the stream: it is
-never told which task an image belongs to. With T tasks, A[t,i] is the accuracy on task i after step t (tasks and steps
+Every accuracy is measured on held-out test images, the classifier choosing among all classes of the stream: it
+does not know which task an image belongs to. With T tasks, A[t,i] is the accuracy on task i after step t (tasks and steps
 are counted from 0, as in the files' names).
 
 - **CA**, continual accuracy: the mean over all steps of the accuracy on the tasks seen so far. Higher is better.
@@ -159,7 +159,7 @@ def _differences(series: Sequence[Series], seeds: int) -> str:
 def _figures(figures: Sequence[Path], out: Path) -> str:
     """The figures with their captions; paths relative to ``out``."""
     parts = [
-        "Accuracies are the trained classifier's. The data of each figure lie beside it as CSV.\n"
+        "Accuracies are the trained classifier's. The data of each figure are next to it as CSV.\n"
     ]
     by_name: dict[str, list[str]] = {}
     for path in figures:

@@ -122,7 +122,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every estimate: method -> series key -> reader -> metric -> {mean, interval, n}, fractions.
 
-    Beside the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit``
+    Besides the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit``
     and ``position``: its place in the grid, which JSON's sorted keys do not keep.
     """
     result: dict[str, dict[str, dict[str, Any]]] = {}

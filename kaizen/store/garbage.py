@@ -67,7 +67,7 @@ def collect(
 
 def find_garbage(store: Store, needed: set[NodeId]) -> list[Garbage]:
     """Entries, resume states and leftovers that ``needed`` does not name; what is being made is
-    spared, and so is what has no node's name.
+    kept, and so is what has no node's name.
     """
     garbage: list[Garbage] = []
     for kind in Kind:

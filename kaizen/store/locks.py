@@ -1,4 +1,4 @@
-"""Locks of nodes: one process at a time makes a node, and whoever waits is told who holds it.
+"""Locks of nodes: one process at a time makes a node, and whoever waits learns who holds it.
 
 A lock is a file, `<store>/.locks/<kind>-<key>`, that its holder has locked with flock, so that it
 is free again however the holder ends. The file names the holder. It is also the fence: a process
@@ -131,15 +131,15 @@ class Watch:
 @contextlib.contextmanager
 def hold(
     path: Path,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
     stop: Callable[[], bool] = lambda: False,
     title: str = "",
     doing: str = "making the same node",
 ) -> Iterator[NodeLock]:
-    """Hold the lock at ``path``; waits for a holder that is alive, after telling who it is and what
-    can be done.
+    """Hold the lock at ``path``; waits for a holder that is alive, after reporting who it is and
+    what can be done.
 
-    ``title`` is what others are told of the work, ``doing`` what they are told that they wait for.
+    In messages ``title`` names the work to others, and ``doing`` says what they wait for.
 
     Fences a holder that the scheduler has given up: an earlier start of this very job, which was
     requeued, or a job that is over. Raises KaizenError where the file cannot be written,
@@ -170,10 +170,10 @@ def hold(
             if is_new or time.monotonic() - asked_scheduler_at > _ASK_SECONDS:
                 asked_scheduler_at = time.monotonic()
                 if _may_take_over(holder, job):
-                    tell(f"takes over from {holder}, which its scheduler has given up")
+                    report(f"takes over from {holder}, which its scheduler has given up")
                     _write(path, own)
                 elif is_new:
-                    tell(_waiting_for(holder, path, doing))
+                    report(_waiting_for(holder, path, doing))
                 last_announced = holder.token
         if stop():
             raise Interrupted(

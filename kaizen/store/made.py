@@ -1,4 +1,4 @@
-"""What making a node tells beside the node's files."""
+"""What making a node reports besides the node's files."""
 
 from __future__ import annotations
 

@@ -43,25 +43,26 @@ UNFINISHED = ".kaizen/publishing.json"
 LOCK = ".kaizen/locks/published-tree"
 # Where a file goes that lies at a published path and was never published.
 SET_ASIDE = ".kaizen/set-aside"
-_MOST_TOLD = 10
+_MOST_REPORTED = 10
 
 
 def publish(
     layout: Layout,
     store: Store,
     root: Path,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
     """Link all files of the plan's nodes to their readable paths under ``root`` and write the
     manifest last.
 
-    Beside it stands how each node was made. Deterministic: the same nodes give the same bytes. What
-    was never published is left where it is, and ``tell`` hears of it. Returns the paths published.
+    `results/provenance.json` says how each node was made. Deterministic: the same nodes give the
+    same bytes. What was never published is left where it is, and goes to ``report`` as one line
+    each. Returns the paths published.
     Raises KaizenError when a node is missing or its files do not match their record, and where a
     managed folder is a link. Waits while another publication works in ``root``.
     """
     check_folders(root)
-    with hold(root / LOCK, tell, title="publishing", doing="publishing here"):
+    with hold(root / LOCK, report, title="publishing", doing="publishing here"):
         earlier = _published_before(root)
         write_json(root / UNFINISHED, {"files": sorted(earlier)})
         with explain_write_errors(root / MANIFEST):
@@ -69,17 +70,19 @@ def publish(
         entries = expected_manifest(layout, store)
         for path in entries:
             if not is_published_path(path):
-                raise KaizenError(f"{path} is no path that files are published at; nothing was")
+                raise KaizenError(
+                    f"{path} is not a path that files are published at; nothing was published"
+                )
         _check_files(entries, store)
         write_json(root / UNFINISHED, {"files": sorted(earlier | entries.keys())})
         for path, entry in entries.items():
             source = store.folder(entry.node) / entry.name
-            _make_folder(root, Path(path).parent, earlier, tell)
+            _make_folder(root, Path(path).parent, earlier, report)
             if path not in earlier:
-                _clear(root, path, entry, tell)
+                _clear(root, path, entry, report)
             _link(source, root / path, entry.content.size)
         _remove_former(root, earlier, set(entries))
-        _tell_of_others(root, set(entries), tell)
+        _report_others(root, set(entries), report)
         write_json(root / PROVENANCE, _provenance(layout, store))
         write_json(root / MANIFEST, manifest_json(layout.plan, entries))
         (root / UNFINISHED).unlink()
@@ -112,7 +115,9 @@ def _check_files(entries: Mapping[str, PublishedEntry], store: Store) -> None:
             store.open_file(entry.node, entry.name)
 
 
-def _make_folder(root: Path, folder: Path, earlier: set[str], tell: Callable[[str], None]) -> None:
+def _make_folder(
+    root: Path, folder: Path, earlier: set[str], report: Callable[[str], None]
+) -> None:
     """Make a folder below a managed one; a link in its place would lead elsewhere and goes, and so
     does a file that was published there.
     """
@@ -122,14 +127,14 @@ def _make_folder(root: Path, folder: Path, earlier: set[str], tell: Callable[[st
         name = place.relative_to(root).as_posix()
         with explain_write_errors(place):
             if place.is_symlink():
-                tell(f"{name} was a link to {os.readlink(place)}; a folder takes its place")
+                report(f"{name} was a link to {os.readlink(place)}; a folder takes its place")
                 place.unlink()
             elif name in earlier and place.is_file():
                 place.unlink()
             place.mkdir(exist_ok=True, parents=True)
 
 
-def _clear(root: Path, path: str, entry: PublishedEntry, tell: Callable[[str], None]) -> None:
+def _clear(root: Path, path: str, entry: PublishedEntry, report: Callable[[str], None]) -> None:
     """Move away what others put at a path that is to be published at."""
     place = root / path
     if place.is_symlink() or not place.is_file() or not entry.content.mismatch(place):
@@ -138,7 +143,7 @@ def _clear(root: Path, path: str, entry: PublishedEntry, tell: Callable[[str], N
     with explain_write_errors(aside):
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.replace(place, aside)
-    tell(f"{path} was not published before and is now at {aside.relative_to(root)}")
+    report(f"{path} was not published before and is now at {aside.relative_to(root)}")
 
 
 def _link(source: Path, target: Path, size: int) -> None:
@@ -198,13 +203,13 @@ def _remove_leftovers(folder: Path, names: set[str]) -> None:
             (folder / found).unlink(missing_ok=True)
 
 
-def _tell_of_others(root: Path, wanted: set[str], tell: Callable[[str], None]) -> None:
-    """Tell of what lies in the managed folders and is not the plan's."""
+def _report_others(root: Path, wanted: set[str], report: Callable[[str], None]) -> None:
+    """Report what is in the managed folders and is not the plan's."""
     others = sorted(path for path in _files_in_managed(root) if path not in wanted)
-    for path in others[:_MOST_TOLD]:
-        tell(f"{path} was not published by Kaizen and is left there")
-    if len(others) > _MOST_TOLD:
-        tell(f"… and {len(others) - _MOST_TOLD} more files")
+    for path in others[:_MOST_REPORTED]:
+        report(f"{path} was not published by Kaizen and is left there")
+    if len(others) > _MOST_REPORTED:
+        report(f"… and {len(others) - _MOST_REPORTED} more files")
 
 
 def _files_in_managed(root: Path) -> Iterator[str]:

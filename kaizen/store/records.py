@@ -201,7 +201,7 @@ def file_name(name: Any) -> str:
     """
     text = _text(name)
     if len(text) > _LONGEST_NAME or printable(text) != text or "\\" in text:
-        raise ValueError(f"{shortened(text)!r} is no name of a file")
+        raise ValueError(f"{shortened(text)!r} is not the name of a file")
     if any(part in ("", ".", "..") for part in text.split("/")):
         raise ValueError(f"{shortened(text)!r} leads out of its folder")
     return text

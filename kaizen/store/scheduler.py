@@ -16,7 +16,7 @@ from kaizen.store.node_id import Kind
 
 _QUERY_SECONDS = 20
 
-# Scheduler -> the variable in which it tells a job its number.
+# Scheduler -> the variable in which a job finds its number.
 _JOB_VARIABLES = {"slurm": "SLURM_JOB_ID", "pbs": "PBS_JOBID", "lsf": "LSB_JOBID", "sge": "JOB_ID"}
 
 # A job whose number the scheduler knows in one of these states has a process.

@@ -66,12 +66,12 @@ class Store:
     def lock(
         self,
         node: NodeId,
-        tell: Callable[[str], None] = lambda text: None,
+        report: Callable[[str], None] = lambda text: None,
         stop: Callable[[], bool] = lambda: False,
         title: str = "",
     ) -> contextlib.AbstractContextManager[NodeLock]:
         """Let one process at a time make a node; see `kaizen.store.locks.hold`."""
-        return hold(self.lock_file(node), tell, stop, title)
+        return hold(self.lock_file(node), report, stop, title)
 
     def is_locked(self, node: NodeId) -> bool:
         """Whether some process is making the node at this moment."""
@@ -79,7 +79,7 @@ class Store:
 
     @contextlib.contextmanager
     def building(self, node: NodeId) -> Iterator[Path]:
-        """Yield an empty folder beside the node's place; removed afterwards unless `commit` moved
+        """Yield an empty folder next to the node's place; removed afterwards unless `commit` moved
         it.
 
         To be used with the node's lock held: what killed builders left behind is removed first.
@@ -241,7 +241,7 @@ class Store:
         """Put a node into the store from verified files elsewhere (name -> path), by hard link or
         copy.
 
-        ``run_record`` tells how it was made, where that is known.
+        ``run_record`` says how it was made, where that is known.
         """
         with self.lock(node), self.building(node) as building, explain_write_errors(building):
             for name, source in sources.items():

@@ -1,6 +1,6 @@
 """Whether published files still hold what was published, at the cost of a `stat` each.
 
-A file's size alone does not tell that it was altered, nor does its time (`cp -p`), nor that it
+A file's size alone does not show that it was altered, nor does its time (`cp -p`), nor that it
 shares its inode with the store's (both are altered then). So each is hashed once, and after that
 known by its inode, size and times; the kernel sets the time of the last change of an inode, which
 no program can choose.

@@ -1,4 +1,4 @@
-"""What a step really trained with, beside what its parameters asked for: `step.json`.
+"""What a step really trained with, besides what its parameters asked for: `step.json`.
 
 Imports no torch, so that reports can read it.
 """

@@ -94,7 +94,7 @@ class Step:
 
     Where several processes share it (`kaizen.compute.distributed`), each goes through the same
     batches and makes the views of its own rows; the models' encoders are shared
-    (`kaizen.models.shared`), and the first process saves and tells.
+    (`kaizen.models.shared`), and the first process saves and reports.
     """
 
     student: ContinualModel

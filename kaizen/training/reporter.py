@@ -16,18 +16,18 @@ PLAIN_INTERVAL_S = 15.0
 
 
 class Reporter(Protocol):
-    """What a job tells while it runs."""
+    """What a job reports while it runs."""
 
     def note(self, text: str) -> None:
-        """Tell something that happened once."""
+        """Report something that happened once."""
 
     def epoch(
         self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
     ) -> None:
-        """Tell the state after an epoch: mean loss terms by name, learning rate, speed."""
+        """Report the state after an epoch: mean loss terms by name, learning rate, speed."""
 
     def amount(self, done: int, total: int, what: str) -> None:
-        """Tell how many of ``total`` things are done."""
+        """Report how many of ``total`` things are done."""
 
 
 class PlainReporter:
@@ -66,7 +66,7 @@ class PlainReporter:
             try:
                 print(line, file=self.log, flush=True)
             except OSError as error:
-                # A full disk under the log must not cost the work that the log tells of.
+                # A full disk under the log must not cost the work that the log reports.
                 self.log = None
                 self._write(
                     f"the log cannot be written ({error.strerror}) and ends here", always=True

@@ -56,7 +56,7 @@ def save_tensors(
     """Write a safetensors file atomically; raises KaizenError where the disk is full or cannot be
     written.
 
-    ``safetensors.torch.save_file`` would tell of a full disk by an error of its own that has no
+    ``safetensors.torch.save_file`` would report a full disk by an error of its own that has no
     errno.
     """
     with atomic_path(path) as temporary:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import pickle
 import random
-import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,76 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from project import REPOSITORY
 from test_archives import batches, opened, publish, write_cifar
 
 from faults.table import fault
 from kaizen.data.sources.cifar import PlainUnpickler
 from kaizen.errors import KaizenError
-from kaizen.params.reading import _strict_loader
-
-
-def findings(*arguments: str, source: str | None = None) -> list[tuple[str, str]]:
-    """What ruff finds with the repository's rules against running what a file says: file, rule."""
-    ruff = shutil.which("ruff", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert ruff is not None, "pip install 'kaizen[dev]'"
-    command = [ruff, "check", "--no-cache", "--select", "S,TID251", "--output-format", "json"]
-    # To start programs from lists of words is meant.
-    command += ["--ignore", "S603,S606,S607"]
-    done = subprocess.run(
-        [*command, *arguments], cwd=REPOSITORY, input=source, capture_output=True, text=True
-    )
-    assert done.returncode in (0, 1), done.stderr
-    return [
-        (Path(found["filename"]).relative_to(REPOSITORY).as_posix(), found["code"])
-        for found in json.loads(done.stdout)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ("import pickle", ["TID251"]),
-        ("import joblib", ["TID251"]),
-        ("from dill import loads", ["TID251"]),
-        ("import cloudpickle", ["TID251"]),
-        ("import marshal", ["TID251"]),
-        ("import shelve", ["TID251"]),
-        ("import torch\ntorch.load(path)", ["TID251"]),
-        ("import numpy as np\nnp.load(path, allow_pickle=True)", ["TID251"]),
-        ("import yaml\nyaml.load(text, Loader=yaml.Loader)", ["S506"]),
-        ("import yaml\nyaml.unsafe_load(text)", ["TID251"]),
-        ("import yaml\nyaml.safe_load(text)", []),
-        ("import tarfile\ntarfile.open(path).extractall()", ["S202"]),
-        ("import shutil\nshutil.unpack_archive(path)", ["TID251"]),
-        ("import zipfile\nzipfile.ZipFile(path)", ["TID251"]),
-        ("import subprocess\nsubprocess.run(text, shell=True)", ["S602"]),
-        ("import os\nos.system(text)", ["S605"]),
-        ("import os\nos.popen(text)", ["S605", "TID251"]),
-        ("eval(text)", ["S307"]),
-        ("exec(text)", ["S102"]),
-        ("model.eval()", []),
-        ("import re\nre.compile('x')", []),
-    ],
-)
-def test_the_linter_refuses_code_that_runs_what_a_file_says(source: str, found: list[str]) -> None:
-    rules = [
-        rule for _, rule in findings("--stdin-filename", "kaizen/made_up.py", "-", source=source)
-    ]
-    assert sorted(rules) == found
-
-
-def test_the_package_runs_no_code_from_files() -> None:
-    """What is let through by a comment is this and no more."""
-    assert sorted(findings("--ignore-noqa", "kaizen", "workflow")) == [
-        ("kaizen/data/image_files.py", "S110"),
-        ("kaizen/data/sources/archive.py", "S310"),
-        ("kaizen/data/sources/cifar.py", "TID251"),  # for the restricted unpickler
-        ("kaizen/params/reading.py", "S506"),  # of its own subclass of SafeLoader
-    ]
-    assert issubclass(_strict_loader(Path("params.yaml")), yaml.SafeLoader)
-
 
 # -- the restricted unpickler, attacked --------------------------------------------------------
 

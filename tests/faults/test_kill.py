@@ -23,7 +23,7 @@ from kaizen.store.node_id import NodeId
 
 
 def published(project: Project) -> dict[str, str]:
-    """Every file of the published tree and its hash, but the one that tells of times."""
+    """Every file of the published tree and its hash, but the one that holds times."""
     found = [
         path
         for name in ("data", "results")
@@ -102,6 +102,11 @@ WORKS = (
 )
 
 
+def row_of(work: Target) -> str:
+    """The row of the table of faults that a work's rounds show."""
+    return f"SIGKILL in {work.name}, {work.rounds} random moments"
+
+
 class Rounds:
     """Rounds of one work: the state is carried on from kill to kill, and started again whenever the
     command ends.
@@ -164,19 +169,12 @@ class Rounds:
 
 def test_there_are_fifty_rounds() -> None:
     assert sum(work.rounds for work in WORKS) == 50
-    assert len(of_kind("SIGKILL")) == len(WORKS)
+    assert [fault.name for fault in of_kind("SIGKILL")] == [row_of(work) for work in WORKS]
 
 
 @pytest.mark.parametrize(
     "work",
-    [
-        pytest.param(
-            work,
-            id=work.name,
-            marks=pytest.mark.rows(f"SIGKILL in {work.name}, {work.rounds} random moments"),
-        )
-        for work in WORKS
-    ],
+    [pytest.param(work, id=work.name, marks=pytest.mark.rows(row_of(work))) for work in WORKS],
 )
 def test_killed_at_random_moments(
     work: Target, finished: Project, warm: Warm, tmp_path: Path

@@ -82,7 +82,7 @@ def test_ingestion_streams(encoding: str, warm: Warm, tmp_path: Path) -> None:
         tmp_path / "project", {"image.load_size": 8, "dataset.encoding": encoding}
     )
     shutil.rmtree(project.images)
-    # Each its own, as images that stand in several classes are refused.
+    # Each its own, as images that are in several classes are refused.
     number = 0
     for part, count in (("train", 9), ("test", 1)):
         for name in ("ant", "bee", "cat", "dog"):

@@ -1,7 +1,7 @@
 # One training step: from the prior step's checkpoint, a task shard and a replay shard to the next checkpoint.
 
 # The job starts the processes that share a step by torchrun: so many on each host. On several hosts it does so by
-# srun, for which the SLURM executor runs it once, in an allocation of one task a host (that is what `mpi` tells it).
+# srun, for which the SLURM executor runs it once, in an allocation of one task a host (that is what `mpi` means to it).
 PROCESSES = kz.params.runtime.processes
 HOSTS = kz.params.runtime.hosts
 ALLOCATION = (

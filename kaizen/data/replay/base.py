@@ -37,7 +37,7 @@ class Size:
         """Check unit and amount."""
         if self.unit not in ("proportion", "per_class", "memory"):
             raise KaizenError(
-                f"replay.{self.unit} is no size; give replay.proportion, per_class or memory"
+                f"replay.{self.unit} is not a size; give replay.proportion, per_class or memory"
             )
         if self.unit == "proportion" and not 0 <= self.amount <= 1:
             raise KaizenError(f"replay.proportion: {self.amount} must be a share between 0 and 1")

@@ -59,7 +59,7 @@ class Source(ABC):
     """
 
     name: str
-    # Its pixels are at hand once the first is read: worker processes would only copy them.
+    # All its pixels are in memory once the first is read: worker processes would only copy them.
     in_memory = False
 
     @property
@@ -101,7 +101,7 @@ class Source(ABC):
 
     def found(self, cache: Path | None) -> dict[str, Any]:
         """What a person should know of the data, as JSON: "skipped", for each part what was left
-        out (what, count, the first's path), "copies", what stands there more than once, and
+        out (what, count, the first's path), "copies", what is there more than once, and
         "held_out", the share of every class (fraction, seed) that is taken out for testing where
         the dataset has no test part.
 

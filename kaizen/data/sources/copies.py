@@ -1,4 +1,4 @@
-"""Images that stand in a dataset more than once, told by their files' checksums."""
+"""Images that are in a dataset more than once, found by their files' checksums."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def copies(
     classes: Sequence[str],
     mend: str = "remove them from one part",
 ) -> list[dict[str, Any]]:
-    """What stands more than once: entries of what, count, and the first pair of paths.
+    """What is there more than once: entries of what, count, and the first pair of paths.
 
     Images without a class (label -1) are training images, but in no class. ``mend`` says what to do
     where test images are training images.
 
     Raises KaizenError where it cannot be meant: half of the test images or more are training
-    images, or all of a class's; half of the training images or more stand in several classes, or
-    all of a class's. Fewer are told, as published benchmarks have some.
+    images, or all of a class's; half of the training images or more are in several classes, or
+    all of a class's. Fewer are only reported, as published benchmarks have some.
     """
     shared = np.isin(test.digests, train.digests)
     several = _in_several_classes(train)
@@ -48,17 +48,17 @@ def copies(
         )
     if of := _too_many(train, several, classes):
         raise KaizenError(
-            f"{root}: {int(several.sum())} training images, {of}, stand in several classes (such "
+            f"{root}: {int(several.sum())} training images, {of}, are in several classes (such "
             f"as {first_several}), so that their labels contradict each other; remove the wrong "
             "ones"
         )
     repeated = _again(train) & ~several
     labelled = train.labels >= 0
-    told = [
+    reported = [
         ("test images that are training images too", shared, first_shared),
-        ("training images that stand in several classes", several, first_several),
+        ("training images that are in several classes", several, first_several),
         (
-            "training images that stand in their class again",
+            "training images that are in their class again",
             repeated & labelled,
             _pair(train, train, repeated & labelled),
         ),
@@ -70,20 +70,20 @@ def copies(
     ]
     return [
         {"what": what, "count": int(found.sum()), "first": first}
-        for what, found, first in told
+        for what, found, first in reported
         if found.any()
     ]
 
 
 def _again(files: Files) -> np.ndarray:
-    """bool [N]: which files stand in the part before."""
+    """bool [N]: which files are in the part before."""
     first = np.zeros(len(files.digests), dtype=bool)
     first[np.unique(files.digests, return_index=True)[1]] = True
     return ~first
 
 
 def _in_several_classes(files: Files) -> np.ndarray:
-    """bool [N]: which files also stand under another label."""
+    """bool [N]: which files are also under another label."""
     labelled = files.labels >= 0
     pairs = np.stack([files.digests[labelled], files.labels[labelled].astype(np.uint64)], axis=1)
     digests, counts = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)

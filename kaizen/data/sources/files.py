@@ -1,5 +1,5 @@
 """What the sources that consist of image files share: listing, checksums per class, and what was
-left out of them or stands in them twice.
+left out of them or is in them twice.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class FileSource(Source):
         return (self.root / row.path).read_bytes()
 
     def found(self, cache: Path | None) -> dict[str, Any]:
-        """What was left out of each part and why, and which images stand there twice.
+        """What was left out of each part and why, and which images are there twice.
 
         Raises KaizenError where test images are training images, or images of several classes, in
         numbers that cannot be meant.

@@ -11,9 +11,7 @@ from kaizen.errors import KaizenError
 
 
 class ImageNet(ImageFolder):
-    """An ImageNet folder; the unlabelled `test` folder that may lie beside the others is passed
-    over.
-    """
+    """An ImageNet folder; an unlabelled `test` folder next to the others is skipped."""
 
     name = "imagenet"
     layout = "train/<WordNet id>/* and val/<WordNet id>/*"

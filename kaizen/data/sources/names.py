@@ -1,4 +1,4 @@
-"""Class names: from lists in text files, and told apart where they only look alike."""
+"""Class names: read from lists in text files, and refused where two only look alike."""
 
 from __future__ import annotations
 

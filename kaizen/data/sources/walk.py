@@ -31,7 +31,7 @@ _PLAIN = """
 """
 # What kaizen.data.image_files decodes.
 SUFFIXES = frozenset(_READ.split()) | (_AVIF if features.check("avif") else set())
-# Images all the same: whoever put them into a class folder wants them to be trained on.
+# Images too: whoever put them into a class folder wants them to be trained on.
 _UNREAD = (frozenset(_RARE.split()) | _AVIF) - SUFFIXES
 # Plainly something else, or kept by a desktop; of other files the first bytes are looked at.
 _OTHERS = frozenset(_PLAIN.split())
@@ -59,7 +59,7 @@ _HOUSEKEEPING = frozenset(
         "icon\r",
     }
 )
-# Copies of the images beside them, unless the folder is a class.
+# Copies of the images next to them, unless the folder is a class.
 _THUMBNAILS = frozenset({"thumbs", "thumbnails", "thumbnail", "_thumbs", "_thumbnails"})
 _MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP|P[1-6]\s+\d|"
