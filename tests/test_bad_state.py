@@ -148,7 +148,7 @@ def test_store_below_a_file(fresh: Project, tmp_path: Path) -> None:
         2,
         (
             f"the store cannot be {project.store.root}: {project.params} is a file",
-            "move it away, or name another folder",
+            "name another folder (KAIZEN_STORE, or --store), or move it away",
         ),
     )
 

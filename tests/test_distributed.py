@@ -418,7 +418,7 @@ def two(work: SharedStep) -> Project:
     """The step made by two processes without interruption."""
     project = work.copy("two")
     errors = work.make(project, 2)
-    assert errors.count("2 processes, cpu, float32, 1 threads") == 1
+    assert errors.count("2 processes, cpu, float32, 1 thread") == 1
     return project
 
 

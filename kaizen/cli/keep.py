@@ -104,7 +104,8 @@ def _verify(options: argparse.Namespace) -> None:
             f"{damaged} damaged {what} set aside; `snakemake --cores all` makes {them} again"
         )
     whose = "the store" if options.all else "the plan"
-    print(f"{counted(len(nodes), 'finished node')} of {whose} read: whole and unaltered")
+    read = f"{counted(len(nodes), 'finished node')} of {whose} read: whole and unaltered"
+    print(read if nodes else f"no node of {whose} is finished; `kaizen plan` shows what would run")
 
 
 def _jobs(options: argparse.Namespace) -> None:

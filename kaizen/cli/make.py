@@ -88,12 +88,12 @@ def _run(options: argparse.Namespace) -> None:
         store = open_store(options.store)
         jobs = [workflow.job(node) for node in workflow.plan.nodes.values()]
     check_places(Path.cwd(), store.root, None)
+    _check_device(job for job in jobs if not store.has(job.id))
     nodes = [job.id for job in jobs]
     # A plan from a file takes no other's place: this checkout's own still needs its nodes.
     named = sha256_text(" ".join(sorted(str(node) for node in nodes)))
     name = workflow.plan.key if workflow else f"file {named[:32]}"
     register(store, Path.cwd(), name, nodes, firm=workflow is not None)
-    _check_device(job for job in jobs if not store.has(job.id))
     stop = StopRequest()
     stop.listen()
     for job in jobs:

@@ -75,8 +75,8 @@ def check_store(store: Path) -> None:
             return
         if place.exists():
             raise KaizenError(
-                f"the store cannot be {store}: {place} is a file where a folder is needed; move it "
-                "away, or name another folder (KAIZEN_STORE, or --store)"
+                f"the store cannot be {store}: {place} is a file where a folder is needed; name "
+                "another folder (KAIZEN_STORE, or --store), or move it away"
             )
 
 

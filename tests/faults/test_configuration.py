@@ -152,7 +152,7 @@ def test_a_receipt_that_is_no_regular_file(
     paths = receipts_of(project, monkeypatch)
     shutil.rmtree(project.store.root / "summary")
     shutil.rmtree(project.root / "results")
-    targets: dict[str, Path | str] = {
+    targets: dict[str, str | Path] = {
         "link to nowhere": "nowhere",
         "link to mine": tmp_path / "mine.txt",
         "device": "/dev/zero",
