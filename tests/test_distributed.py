@@ -95,7 +95,7 @@ def test_a_shared_batch_norm_is_that_of_all_rows(name: str, shared: Path) -> Non
         assert difference(found, value) < tolerance, key
 
 
-def test_processes_that_drift_apart_are_told_of(shared: Path) -> None:
+def test_processes_that_drift_apart_are_reported(shared: Path) -> None:
     for rank in (0, 1):
         told = (shared / f"disagreement.{rank}").read_text()
         assert told.startswith("in a test: process 1 (from 0) has other weights than process 0")

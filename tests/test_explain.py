@@ -217,7 +217,7 @@ def test_an_edited_file_does_not_match(project: Project) -> None:
         ("results/summary/report.md:CA", "only a JSON file has numbers"),
     ],
 )
-def test_what_is_not_kaizens_is_told_in_one_message(
+def test_what_is_not_kaizens_is_reported_in_one_message(
     finished: Project, asked: str, says: str
 ) -> None:
     outcome = finished.kaizen("explain", asked)
@@ -244,7 +244,7 @@ def test_without_a_store_the_published_tree_tells_all(finished: Project, tmp_pat
     assert outcome.code == 2 and "dvc pull" in outcome.output
 
 
-def test_what_was_set_aside_or_lost_is_told(project: Project) -> None:
+def test_what_was_set_aside_or_lost_is_reported(project: Project) -> None:
     asked = f"{KAIZEN}/step-01"
     key = explained(project, asked)["key"]
     shutil.rmtree(project.store.root)
@@ -268,7 +268,9 @@ def test_what_was_set_aside_or_lost_is_told(project: Project) -> None:
     )
 
 
-def test_other_code_or_packages_are_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_or_packages_are_reported(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kaizen.provenance import explain
 
     monkeypatch.setattr(explain, "installed_version", lambda package: "0.1")

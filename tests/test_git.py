@@ -78,7 +78,7 @@ def test_where_there_is_no_commit_none_is_made_up(tmp_path: Path, repository: Pa
 
 
 @pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
-def test_a_file_that_git_was_told_to_pass_over_is_looked_at(repository: Path, mark: str) -> None:
+def test_a_file_that_git_was_set_to_skip_is_looked_at(repository: Path, mark: str) -> None:
     path = repository / "kaizen/a.py"
     run_git(repository, "update-index", mark, "kaizen/a.py")
     assert git.changed_files(repository, ["kaizen"]) == []

@@ -94,7 +94,7 @@ def test_several_hosts_need_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the job and its processes, which small programs stand for ---------------------------------
 
 
-class Told(PlainReporter):
+class Reported(PlainReporter):
     """Remembers the lines."""
 
     def __init__(self) -> None:
@@ -110,11 +110,11 @@ def run_program(
 ) -> tuple[Any, list[str]]:
     """What the job makes of processes that do as ``program``; an exception is returned."""
     monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
-    told = Told()
+    reported = Reported()
     try:
-        return launch.train_in_processes(JOB, STORE, Path(), told, stop), told.lines
+        return launch.train_in_processes(JOB, STORE, Path(), reported, stop), reported.lines
     except BaseException as error:
-        return error, told.lines
+        return error, reported.lines
 
 
 def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,12 +123,12 @@ def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.Monk
         [0, "epoch", [1, 2, {"L": 0.5}, 0.1, 64.0]],
         [0, "result", [{"environment": {"torch": "9"}, "training_seconds": 1.0}]],
     ]
-    found, told = run_program(
+    found, reported = run_program(
         monkeypatch, f"for line in {[json.dumps(line) for line in lines]}: print(line)"
     )
     assert found == Made({"torch": "9"}, training_seconds=1.0)
-    assert told[0] == "2 processes"
-    assert told[1].startswith("epoch 1/2 L 0.5000 lr 0.1 64 images/s")
+    assert reported[0] == "2 processes"
+    assert reported[1].startswith("epoch 1/2 L 0.5000 lr 0.1 64 images/s")
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,19 @@ def test_errors_end_the_job_with_one_message(
         f"import sys\nfor line in {[json.dumps(line) for line in messages]}: "
         "print(line)\nsys.exit(1)"
     )
-    found, told = run_program(monkeypatch, program)
+    found, reported = run_program(monkeypatch, program)
     assert type(found) is kind
     assert str(found) == text
-    assert told == []
+    assert reported == []
 
 
 def test_processes_that_die_without_a_word_fail_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, told = run_program(
+    found, reported = run_program(
         monkeypatch, "import sys; print('Killed', file=sys.stderr); sys.exit(1)"
     )
     assert isinstance(found, NodeFailed)
     assert "a process of those that share the step died (torchrun ended with 1)" in str(found)
-    assert told == ["Killed"]
+    assert reported == ["Killed"]
 
 
 def test_a_request_to_stop_is_passed_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +185,10 @@ while not times: time.sleep(0.01)
 time.sleep(0.5)
 print(json.dumps([0, "Interrupted", [f"{len(times)} times"]]), flush=True)
 """
-    told = Told()
+    reported = Reported()
     monkeypatch.setattr(launch, "launch_command", lambda *_: [sys.executable, "-c", program])
     with pytest.raises(Interrupted, match=r"^1 times$"):
-        launch.train_in_processes(JOB, STORE, Path(), told, lambda: bool(told.lines))
+        launch.train_in_processes(JOB, STORE, Path(), reported, lambda: bool(reported.lines))
 
 
 def test_an_impatient_job_leaves_no_process(

@@ -127,7 +127,7 @@ def test_images_that_cannot_be_read_are_refused_or_counted(cats_and_dogs: Path) 
 
 
 @pytest.mark.parametrize("name", ["0001", "a.jpg.1", "b.png~", "c.JPG_", "d.jpeg.part"])
-def test_an_image_by_content_alone_is_not_passed_over(cats_and_dogs: Path, name: str) -> None:
+def test_an_image_by_content_alone_is_not_skipped(cats_and_dogs: Path, name: str) -> None:
     path = cats_and_dogs / "test" / "cat" / name
     Image.new("RGB", (8, 8)).save(path, "png")
     with pytest.raises(KaizenError, match=r"names do not end as an image's .*rename them"):
@@ -211,7 +211,7 @@ def _copy(root: Path, origin: str, place: str) -> None:
     shutil.copy(root / origin, root / place)
 
 
-def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) -> None:
+def test_few_copies_are_reported_with_counts(cats_and_dogs: Path, tmp_path: Path) -> None:
     _copy(cats_and_dogs, "train/cat/0.png", "test/cat/9.png")
     _copy(cats_and_dogs, "train/cat/1.png", "train/dog/9.png")
     _copy(cats_and_dogs, "train/cat/2.png", "train/cat/8.png")

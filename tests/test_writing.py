@@ -129,7 +129,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(small_disk: Path) -> None:
     store = Store(small_disk / "store")
     commit_fake(store, NODE, FILES)
     write_text(small_disk / "file", "old")
@@ -159,7 +159,7 @@ def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     ]
 
 
-def test_a_read_only_disk_is_told(small_disk: Path) -> None:
+def test_a_read_only_disk_is_reported(small_disk: Path) -> None:
     write_text(small_disk / "file", "old")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(
@@ -172,7 +172,7 @@ def test_a_read_only_disk_is_told(small_disk: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
     with pytest.raises(
