@@ -1,4 +1,4 @@
-"""Two presets of batched augmentation on one thread, beside Pillow one image at a time.
+"""Two presets of batched augmentation on one thread, next to Pillow one image at a time.
 
     python bench/augmentation.py
 

@@ -97,7 +97,13 @@ LONGEST = (
 )
 # Files with servers, ports, processes that find each other, and limits of memory and time: never
 # two at once.
-ONE_BY_ONE = {"test_distributed.py", "test_locks.py", "test_machine.py", "test_remotes.py"}
+ONE_BY_ONE = {
+    "test_distributed.py",
+    "test_launch.py",
+    "test_locks.py",
+    "test_machine.py",
+    "test_remotes.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -202,6 +208,17 @@ def first_run(folder: Path) -> None:
     project = make_project(folder)
     project.kaizen("run").good()
     assert len(project.nodes()) == sum(ALL_NODES.values()) and not project.leftovers()
+
+
+def first_run_of_two_seeds(folder: Path) -> None:
+    """Make a project of two seeds, and run it."""
+    make_project(folder, {"grid.seeds": [0, 1]}).kaizen("run").good()
+
+
+@pytest.fixture(scope="session")
+def two_seeds(made_once: MadeOnce) -> Project:
+    """A project of two seeds of two variants, after its first run."""
+    return Project(made_once("two seeds", first_run_of_two_seeds))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """Made-up results of a grid for tests of the report: runs with matrices and confusion, references,
-histories.
+histories; and how a table is read back.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from kaizen.evaluation.confusion import Counts
 from kaizen.evaluation.results import READERS, Matrix, Reference, RunResult
 from kaizen.params import ReplayUnit
 from kaizen.plan.point import Point
+from kaizen.report import tables
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History
 from kaizen.training.terms import TERMS
@@ -115,3 +119,17 @@ def histories(runs: Sequence[RunResult]) -> list[History]:
 
 
 THREE = (("kaizen", 0.9), ("cassle", 0.3), ("no_distill", 0.2))
+
+
+def parse_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that the report wrote, with the types of its columns."""
+
+    def parse(name: str, text: str) -> Any:
+        if text == "":
+            return None
+        return tables.COLUMNS[name](text)
+
+    with open(path, newline="") as file:
+        return [
+            {name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)
+        ]

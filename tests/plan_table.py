@@ -1,4 +1,4 @@
-"""What each parameter reaches in the plan: the table that test_plan.py checks."""
+"""What each parameter reaches in the plan: the table that test_plan_reach.py checks."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_every_kind_of_node_is_made_by_the_function_that_counts_for_it() -> None
         assert bool(targets) == (node.kind in ("shards", "replay", "step"))
 
 
-def test_a_module_that_was_loaded_before_an_edit_is_told(package: Path) -> None:
+def test_a_module_that_was_loaded_before_an_edit_is_reported(package: Path) -> None:
     from kaizen.data import split
 
     modules = ["kaizen.data.split"]

@@ -113,7 +113,7 @@ def test_a_lock_names_its_holder_and_is_empty_afterwards(
     assert not is_held(tmp_path / "none")
 
 
-def test_who_waits_is_told_for_whom_once_and_may_be_stopped(tmp_path: Path) -> None:
+def test_who_waits_learns_for_whom_once_and_may_be_stopped(tmp_path: Path) -> None:
     path = tmp_path / "step-k"
     with worker(path) as process:
         told: list[str] = []

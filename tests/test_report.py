@@ -1,4 +1,6 @@
-"""kaizen.report: what is written reads back as what was put in, and the figures show it."""
+"""The report: tables, figures and the page hold the same numbers, and the same input gives the same
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +9,31 @@ import io
 import json
 import math
 import re
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import REPOSITORY, make_plan
-from made_up import CLASSES, EPOCHS, TASKS, THREE, grid, histories, history
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from conftest import REPOSITORY
+from made_up import CLASSES, TASKS, THREE, grid, histories, history, parse_csv
 from PIL import Image
 from rich.console import Console
 from scipy import stats
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.confusion import Counts, write_confusion
 from kaizen.evaluation.metrics import METRICS, continual_accuracy
 from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.params import ReportParams
-from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point
-from kaizen.report import canvas, tables
-from kaizen.report.losses import History, loss_terms, read_steps
-from kaizen.report.node import run_summary
-from kaizen.report.series import Series, group
+from kaizen.report.series import group
 from kaizen.report.summary import write_summary
-from kaizen.report.tables import Row, cell
+from kaizen.report.tables import cell
 from kaizen.report.terminal import print_table
-from kaizen.store.node_id import NodeId
-from kaizen.store.store import Store
-from kaizen.training.facts import StepFacts, write_facts
-from kaizen.training.terms import TERM_TEXTS, TERMS
 
 ALL_FIGURES = [
     "accuracy_bars",
@@ -109,18 +98,6 @@ def test_metrics_json_holds_the_classifiers_means(summary: Summary) -> None:
         {"mean": np.mean(values), "interval": (high - low) / 2, "n": 3}, rel=1e-5
     )
     assert json.loads((out / "metrics_full.json").read_text()) == metrics
-
-
-def parse_csv(path: Path) -> list[dict[str, Any]]:
-    def parse(name: str, text: str) -> Any:
-        if text == "":
-            return None
-        return tables.COLUMNS[name](text)
-
-    with open(path, newline="") as file:
-        return [
-            {name: parse(name, text) for name, text in row.items()} for row in csv.DictReader(file)
-        ]
 
 
 @pytest.mark.parametrize("name", ALL_TABLES)
@@ -500,125 +477,6 @@ def test_loss_terms_data(summary: Summary) -> None:
     }
 
 
-def panel_lines(axes: Axes) -> dict[str, tuple[Any, np.ndarray]]:
-    """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
-    found = {}
-    for line in axes.get_lines():
-        points = np.asarray(line.get_xydata())
-        found[str(line.get_label())] = (line.get_color(), points[~np.isnan(points[:, 1])])
-    return found
-
-
-class Losses(NamedTuple):
-    """Panels of loss terms, and what they show."""
-
-    panels: list[Axes]
-    series: list[Series]
-    runs: list[RunResult]
-
-
-EVERYONE = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
-# The panels' titles, and who has a line in each.
-PANELS = [
-    (r"$\mathcal{L}_{FE}^{CT}$ self-supervised loss", EVERYONE),
-    (r"$\mathcal{L}_{FE}^{KD}$ feature distillation", {"Kaizen", "CaSSLe"}),
-    (r"$\mathcal{L}_{C}^{CT}$ classifier cross-entropy", EVERYONE),
-    (r"$\mathcal{L}_{C}^{KD}$ classifier distillation", {"Kaizen"}),
-]
-
-
-@pytest.fixture(scope="module")
-def losses() -> Losses:
-    """The panels of two methods' loss terms, one after the other, their series and runs."""
-    runs, _ = grid(("simclr", "byol"), THREE)
-    series = group(runs, [])
-    with canvas.style():
-        drawn = loss_terms(series, histories(runs), "t")
-    assert drawn is not None
-    return Losses(drawn[0].axes, series, runs)
-
-
-def test_every_loss_term_has_a_panel(losses: Losses) -> None:
-    panels, _, _ = losses
-    assert [axes.get_title() for axes in panels] == [title for title, _ in PANELS] * 2
-    assert all(axes.title.get_parse_math() for axes in panels)
-
-
-def test_a_panel_has_the_variants_that_have_its_term_in_their_colours(losses: Losses) -> None:
-    panels, series, _ = losses
-    colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
-    for axes, (_, labels) in zip(panels, PANELS * 2, strict=True):
-        found = {label: colour for label, (colour, _) in panel_lines(axes).items()}
-        assert found == {label: colours[label] for label in labels}
-
-
-def test_the_panels_show_all_epochs_of_all_tasks(losses: Losses) -> None:
-    panels, _, _ = losses
-    for axes in panels:
-        assert axes.get_xlim() == (0, TASKS * EPOCHS)
-        assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
-        for label, (_, points) in panel_lines(axes).items():
-            first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
-            assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
-
-
-def test_a_line_is_drawn_through_the_values_of_the_history(losses: Losses) -> None:
-    panels, _, runs = losses
-    of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(panels[1])["CaSSLe"][1][:, 1].tolist() == [
-        e["L_FE_KD"] for e in of_cassle[EPOCHS:]
-    ]
-
-
-@pytest.fixture
-def two_terms() -> tuple[Figure, list[Row]]:
-    """Figure and rows of a run with two of the terms: one is negative once, the other spans
-    magnitudes.
-    """
-    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
-    absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
-    values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History(run.point, (tuple(v | absent for v in values),))
-    drawn = loss_terms(group([run], []), [traced], "t")
-    assert drawn is not None
-    return drawn
-
-
-def test_terms_that_nobody_has_take_no_panel(two_terms: tuple[Figure, list[Row]]) -> None:
-    figure, rows = two_terms
-    assert len(figure.axes) == 2
-    assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
-    assert list(panel_lines(figure.axes[0])) == ["No distillation"]
-
-
-def test_positive_terms_over_magnitudes_get_a_logarithm(
-    two_terms: tuple[Figure, list[Row]],
-) -> None:
-    figure, _ = two_terms
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
-
-
-def test_without_a_history_there_is_no_figure_of_losses() -> None:
-    run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
-    assert loss_terms(group([run], []), [], "t") is None
-
-
-def test_the_terms_are_those_of_the_objective() -> None:
-    from kaizen.training.objective import Objective
-
-    assert TERM_TEXTS == {
-        "L_FE_CT": "self-supervised loss",
-        "L_FE_KD": "feature distillation",
-        "L_C_CT": "classifier cross-entropy",
-        "L_C_KD": "classifier distillation",
-    }
-    weights = Objective(0.7, 2.5, 1.0, False).weights
-    assert TERMS == tuple(TERM_TEXTS) == tuple(weights)
-    assert weights == {"L_FE_CT": 1.0, "L_FE_KD": 0.7, "L_C_CT": 1.0, "L_C_KD": 2.5}
-    only_trained = Objective(None, None, 1.0, False).weights
-    assert only_trained == {"L_FE_CT": 1.0, "L_FE_KD": 0.0, "L_C_CT": 1.0, "L_C_KD": 0.0}
-
-
 def test_the_report_does_without_torch() -> None:
     code = (
         "import sys, kaizen.report.node; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
@@ -627,130 +485,3 @@ def test_the_report_does_without_torch() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
-
-
-def finish(store: Store, node: Node[Any], fill: Callable[[Path], object]) -> None:
-    """Put a node into the store with the files that ``fill`` writes into its folder."""
-    with store.lock(node.id), store.building(node.id) as building:
-        fill(building)
-        store.commit(node.job().to_json(), building, {}, {})
-
-
-def write_history(path: Path, epochs: Epochs) -> None:
-    columns: dict[str, Sequence[float]]
-    columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
-    columns |= {
-        "epoch": list(range(len(epochs))),
-        "L": [0.0] * len(epochs),
-        "lr": [0.1] * len(epochs),
-    }
-    reverse = pyarrow.table(columns).take(list(range(len(epochs)))[::-1])
-    pyarrow.parquet.write_table(reverse, path)
-
-
-def write_step(folder: Path, epochs: Epochs | None) -> None:
-    if epochs:
-        write_history(folder / "history.parquet", epochs)
-    header = json.dumps(
-        {"encoder.w": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]}}
-    ).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
-    write_facts(StepFacts(8, 8, 8, 0, 0, 8, 0, 1, 0.0625), folder)
-
-
-def write_accuracy(folder: Path, text: str) -> None:
-    (folder / "accuracy.json").write_text(text)
-
-
-def test_a_history_is_read_in_order_of_its_epochs(tmp_path: Path) -> None:
-    steps = history(grid()[0][0]).steps
-    for step, epochs in enumerate(steps):
-        write_history(tmp_path / f"{step}.parquet", epochs)
-    assert read_steps([tmp_path / f"{step}.parquet" for step in range(len(steps))]) == steps
-
-
-def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) -> None:
-    changes = {
-        "grid.variants": ["kaizen", "cassle"],
-        "grid.seeds": [4, 0],
-        "report.formats": ["png"],
-    }
-    plan = make_plan({**changes, "replay.proportion": [0.1, 0.2]})
-    store = Store(tmp_path / "store")
-    results = {}
-    for run in plan.runs:
-        accuracies = {"classifier": np.tril(np.full((5, 5), 0.5)).tolist()}
-        results[run.name] = RunResult(
-            run.point,
-            accuracies,
-        )
-        content = json.dumps({"matrices": accuracies | {"knn": [[None] * 5] * 5}})
-        counts: list[Counts] = [
-            {(label, step): step + 1 for label in range(10)} for step in range(5)
-        ]
-
-        def fill(folder: Path, text: str = content, counts: Sequence[Counts] = counts) -> None:
-            (folder / "accuracy.json").write_text(text)
-            write_confusion(counts, folder / "confusion.parquet")
-
-        finish(store, run.evaluations[0], fill)
-        for node, epochs in zip(run.steps, history(results[run.name]).steps, strict=True):
-            if not store.has(node.id):
-                # The summary has no use for the other seeds' histories.
-                kept = epochs if run.point.seed == 4 else None
-                finish(store, node, partial(write_step, epochs=kept))
-    part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
-    tasks = [
-        {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}
-        | {"train": part, "test": part}
-        for task, labels in enumerate(
-            plan.runs[0].evaluations[0].job().to_json()["params"]["tasks"]
-        )
-    ]
-    stream = {
-        "dataset": "made up",
-        "split": "class",
-        "classes": list(plan.facts.classes),
-        "tasks": tasks,
-    }
-    finish(
-        store, plan.shards[0], lambda folder: (folder / "tasks.json").write_text(json.dumps(stream))
-    )
-    for reference in plan.references:
-        content = json.dumps({"specialists": None, "random_network": {"knn": [None] * 5}})
-        finish(store, reference.evaluation, partial(write_accuracy, text=content))
-    job = plan.summary.job().through_json()
-    spec = job.to_json()
-    steps = {run.name: run.steps for run in plan.runs}
-    assert {role: node for role, node in spec["inputs"].items() if role.startswith("step-")} == {
-        f"step-{name}-{task:02d}": {"kind": "step", "key": node.key}
-        for name, nodes in steps.items()
-        for task, node in enumerate(nodes)
-    }
-    assert [point["history"] for point in spec["params"]["runs"]] == [True, False] * 3
-    run_summary(job, store, tmp_path / "out")
-    with open(tmp_path / "out/figures/loss_terms.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {(row["variant"], row["replay_size"], row["seed"]) for row in rows} == {
-        ("kaizen", "0.1", "4"),
-        ("kaizen", "0.2", "4"),
-        ("cassle", "", "4"),
-    }
-    per_class = parse_csv(tmp_path / "out/per_class.csv")
-    tasks = plan.runs[0].evaluations[0].job().to_json()["params"]["tasks"]
-    assert len(per_class) == len(plan.runs) * 5 * 10
-    assert all(row["label"] in tasks[row["task"]] for row in per_class)
-    assert all(row["class"] == f"class {row['label']}" for row in per_class)
-    assert all(row["accuracy"] == (row["label"] == row["step"]) for row in per_class)
-    large = history(results["simclr-kaizen-replay20pct-seed4"]).steps[2]
-    found = [
-        row
-        for row in rows
-        if (row["replay_size"], row["step"], row["term"]) == ("0.2", "2", "L_C_KD")
-    ]
-    assert [float(row["value"]) for row in found] == [epoch["L_C_KD"] for epoch in large]
-    damaged = store.folder(NodeId.of("step", plan.runs[0].steps[3].key)) / "history.parquet"
-    damaged.chmod(0o644)
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    with pytest.raises(KaizenError, match=re.escape(str(damaged))):
-        run_summary(job, store, tmp_path / "again")

@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused_by_name(
     assert [word for word in words if word not in message] == [], message
 
 
-def test_without_timm_the_mend_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_timm_the_fix_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
         KaizenError, match=r"model\.backbone: timm/resnet26d needs .*pip install timm"

@@ -155,7 +155,7 @@ def write_overlays(path: Path, overlays: Sequence[Path]) -> None:
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    yaml.width = 120
+    yaml.width = 100
     yaml.preserve_quotes = True
     yaml.representer.add_representer(
         float,

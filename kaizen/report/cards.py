@@ -43,30 +43,31 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _PARTS = ("encoder", "classifier")
 
 _LIMITS = """\
-It is made for research on continual learning, and for classifying images like those it was trained on: of these
-classes, at this size, normalised as below. It always answers with one of its classes, also for an image of none of
-them, and its softmax is not a calibrated probability. Tasks differ in how well they are recognised, early ones are
-often worse than the mean accuracy says (see the last rows of the tables below), and the model knows only what its
-images show, with whatever bias they were collected.
-It was not tested for safety, fairness or robustness. Do not use it for decisions about people.
-"""  # noqa: E501
+It is made for research on continual learning, and for classifying images like those it was trained
+on: of these classes, at this size, normalised as below. It always answers with one of its classes,
+also for an image of none of them, and its softmax is not a calibrated probability. Tasks differ in
+how well they are recognised, early ones are often worse than the mean accuracy says (see the last
+rows of the tables below), and the model knows only what its images show, with whatever bias they
+were collected. It was not tested for safety, fairness or robustness. Do not use it for decisions
+about people.
+"""
 
 _CITATION = """\
 ```bibtex
 @inproceedings{tang2024kaizen,
   title     = {Kaizen: Practical Self-Supervised Continual Learning with Continual Fine-Tuning},
-  author    = {Tang, Chi Ian and Qendro, Lorena and Spathis, Dimitris and Kawsar, Fahim and Mascolo, Cecilia and
-               Mathur, Akhil},
+  author    = {Tang, Chi Ian and Qendro, Lorena and Spathis, Dimitris and Kawsar, Fahim and
+               Mascolo, Cecilia and Mathur, Akhil},
   booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)},
   year      = {2024},
   note      = {arXiv:2303.17235}
 }
 ```
-"""  # noqa: E501
+"""
 
 _LOADING = """\
-The checkpoints are [safetensors](https://github.com/huggingface/safetensors): tensors by name, no code. With Kaizen's
-code, from the project's folder:
+The checkpoints are [safetensors](https://github.com/huggingface/safetensors): tensors by name, no
+code. With Kaizen's code, from the project's folder:
 
 ```python
 from pathlib import Path
@@ -81,11 +82,12 @@ model, image = load_model(folder)  # refuses a checkpoint that is not the record
 images = torch.zeros(1, {channels}, {size}, {size}, dtype=torch.uint8)  # [N, C, H, W], 0 to 255
 with torch.no_grad():
     features = model.encoder(evaluation_transform(images, image))  # float32 [N, F]
-    labels = model.predicted(model.classifier(features))  # int64 [N], positions in the list of classes
+    # int64 [N], positions in the list of classes
+    labels = model.predicted(model.classifier(features))
 ```
 
 The classes by label: {classes}.
-"""  # noqa: E501
+"""
 
 
 def write_cards(

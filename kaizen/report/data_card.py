@@ -13,11 +13,12 @@ from kaizen.report.tables import ABSENT
 
 _PARTS = ("train", "test")
 _LIMITS = """\
-Its purpose is research on continual learning: a model sees one task's training images at a time, and the test images
-only to be measured. What the images show, how they were collected and labelled, and whether people can be recognised
-in them is a matter of the source; Kaizen knows nothing of it and changes nothing about it. Labels are the source's
-and were not checked. The licence of the images is the source's: state it here before you pass the shards on.
-"""  # noqa: E501
+Its purpose is research on continual learning: a model sees one task's training images at a time,
+and the test images only to be measured. What the images show, how they were collected and labelled,
+and whether people can be recognised in them is a matter of the source; Kaizen knows nothing of it
+and changes nothing about it. Labels are the source's and were not checked. The licence of the
+images is the source's: state it here before you pass the shards on.
+"""
 
 _MAKING = (
     "`kaizen explain data/shards` prints commit, wall time, how the tasks were asked for, the raw "
@@ -25,7 +26,8 @@ _MAKING = (
     "labelled:\n\n"
 )
 _READING = """\
-The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's bytes, or pixels:
+The shards are Parquet files; `docs/data.md` describes their columns. A row is the original file's
+bytes, or pixels:
 
 ```python
 import io
@@ -42,7 +44,7 @@ if row["encoding"] == "raw":
 else:
     pixels = np.asarray(Image.open(io.BytesIO(row["image"])))
 ```
-"""  # noqa: E501
+"""
 
 
 def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:

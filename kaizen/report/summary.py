@@ -49,27 +49,32 @@ _CAPTIONS = {
 }
 
 _HOW_TO_READ = """\
-Every accuracy is measured on held-out test images, the classifier choosing among all classes of the stream: it
-does not know which task an image belongs to. With T tasks, A[t,i] is the accuracy on task i after step t (tasks and steps
-are counted from 0, as in the files' names).
+Every accuracy is measured on held-out test images, the classifier choosing among all classes of the
+stream: it does not know which task an image belongs to. With T tasks, A[t,i] is the accuracy on
+task i after step t (tasks and steps are counted from 0, as in the files' names).
 
-- **CA**, continual accuracy: the mean over all steps of the accuracy on the tasks seen so far. Higher is better.
+- **CA**, continual accuracy: the mean over all steps of the accuracy on the tasks seen so far.
+  Higher is better.
 - **FA**, final accuracy: the mean over all tasks after the last step. Higher is better.
-- **F**, forgetting: how far a task's accuracy has fallen from its best at any step to the last one, in percentage
-  points, mean over all tasks but the last. Lower is better, 0 is best.
-- **FT**, forward transfer: accuracy on a task just learnt minus that of a specialist, a model trained on this task
-  alone, in percentage points. A specialist has few classes to tell apart, so it is usually negative; higher is better.
-- **FT probe**: accuracy of a probe on a task *before* it is learnt minus that of the same probe on a random network.
-- **BWT**, backward transfer: accuracy on a task after the last step minus that just after learning it.
+- **F**, forgetting: how far a task's accuracy has fallen from its best at any step to the last one,
+  in percentage points, mean over all tasks but the last. Lower is better, 0 is best.
+- **FT**, forward transfer: accuracy on a task just learnt minus that of a specialist, a model
+  trained on this task alone, in percentage points. A specialist has few classes to tell apart, so
+  it is usually negative; higher is better.
+- **FT probe**: accuracy of a probe on a task *before* it is learnt minus that of the same probe on
+  a random network.
+- **BWT**, backward transfer: accuracy on a task after the last step minus that just after learning
+  it.
 
-The same features are read in further ways. The *linear probe on the labels of all tasks* and the *k nearest neighbours*
-say what the features hold, whether or not a task was learnt yet. The *linear probe on the labels of the tasks seen* is
-fitted after each step on what the stream has brought so far, CaSSLe's own protocol: the fairer view of a baseline whose
-classifier learns from the current task's labels only.
+The same features are read in further ways. The *linear probe on the labels of all tasks* and the *k
+nearest neighbours* say what the features hold, whether or not a task was learnt yet. The *linear
+probe on the labels of the tasks seen* is fitted after each step on what the stream has brought so
+far, CaSSLe's own protocol: the fairer view of a baseline whose classifier learns from the current
+task's labels only.
 
-*Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for every step, so nothing
-is forgotten or transferred and those figures are undefined (a dash).
-"""  # noqa: E501
+*Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for
+every step, so nothing is forgotten or transferred and those figures are undefined (a dash).
+"""
 
 _TABLES = {
     "results": "every metric of every run and reader",
