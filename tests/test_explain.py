@@ -14,7 +14,7 @@ import pytest
 from project import Project, make_project
 
 from kaizen.evaluation.metrics import continual_accuracy
-from kaizen.files import read_json, sha256_file
+from kaizen.files import read_json, sha256_file, write_json
 from kaizen.provenance.show import duration
 from kaizen.store.node_id import NodeId
 
