@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,13 @@ def written(text: str | bytes, name: str = "params.yaml") -> Break:
     """Put a text in place of a file of the project."""
     data = text if isinstance(text, bytes) else text.encode()
     return lambda project: (project.root / name).write_bytes(data)
+
+
+def leave_one_image(images: Path) -> None:
+    """Leave no test part, and a class of one training image."""
+    shutil.rmtree(images / "test")
+    for path in sorted((images / "train" / "cat").iterdir())[1:]:
+        path.unlink()
 
 
 def add_line(line: str) -> Break:

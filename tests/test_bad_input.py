@@ -20,6 +20,7 @@ from bad_input import (
     add_line,
     check_message,
     for_each,
+    leave_one_image,
     node_command,
     setting,
     spec_of,
@@ -78,12 +79,12 @@ PARAMETER_CASES = (
     Case(
         "no train folder",
         lambda p: shutil.rmtree(p.images / "train"),
-        ("images has no folder `train`", "expected"),
+        ("images has a folder `test`, but no folder `train`", "expected"),
     ),
     Case(
-        "no test folder",
-        lambda p: shutil.rmtree(p.images / "test"),
-        ("neither a folder `test` nor `val`", "expected"),
+        "no test folder, and a class of one image",
+        lambda p: leave_one_image(p.images),
+        ("classes of one image, and one of every class is held out", "make a test part"),
     ),
     Case(
         "both test and val",

@@ -23,8 +23,24 @@ from kaizen.plan.nodes import DatasetFacts
 TEN = (10,) * 10
 
 
-def facts(counts: tuple[int, ...] = TEN) -> DatasetFacts:
-    return DatasetFacts(FACTS.classes, FACTS.train, FACTS.test, train_counts=counts)
+def facts(counts: tuple[int, ...] = TEN, unlabelled: int = 0) -> DatasetFacts:
+    return DatasetFacts(
+        FACTS.classes,
+        FACTS.train,
+        FACTS.test,
+        unlabelled="checksum" * (unlabelled > 0),
+        unlabelled_images=unlabelled,
+        train_counts=counts,
+    )
+
+
+def test_images_without_a_class_count_in_the_tasks_that_hold_them() -> None:
+    params = make_params({"replay.policy": "reservoir", "replay.proportion": [0.04]})
+    for unlabelled in (0, 20):
+        with pytest.raises(KaizenError, match="comes to no image at step 1"):
+            build_plan(params, facts(TEN, unlabelled), lambda modules, packages: "code")
+    # 20 images of classes and 5 others in the first of 5 tasks: one of 25 is 4 %.
+    build_plan(params, facts(TEN, 25), lambda modules, packages: "code")
 
 
 def plan(changes: dict[str, Any], counts: tuple[int, ...] = TEN) -> None:

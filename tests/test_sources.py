@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -27,7 +28,8 @@ def root(tmp_path: Path) -> Path:
     for part in ("train", "test"):
         for label, name in enumerate(("zebra", "ant & 'bee'", "Łoś")):
             for number in range(3):
-                image(tmp_path / "data" / part / name / f"{number}.png", 10 * label + number)
+                value = 10 * label + number + 100 * (part == "test")
+                image(tmp_path / "data" / part / name / f"{number}.png", value)
     return tmp_path / "data"
 
 
@@ -86,6 +88,55 @@ def test_rows_are_class_by_class_and_files_sorted(root: Path) -> None:
 def test_val_serves_as_the_test_part(root: Path) -> None:
     (root / "test").rename(root / "val")
     assert open_source(folder(root)).rows("test")[0].path == "val/ant & 'bee'/0.png"
+
+
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_without_a_test_part_a_share_of_every_class_is_held_out(root: Path, folder: str) -> None:
+    own = open_source(folder_params := DatasetParams(source="image_folder", path=str(root)))
+    assert "held_out" not in own.found(None) and own.unlabelled_checksum(None) is None
+    shutil.rmtree(root / "test")
+    if not folder:
+        (root / "test").mkdir()
+        plain(root)
+    image(root / "unlabelled" / "b" / "x.png", 201)
+    image(root / "unlabelled" / "y.png", 202)
+    source = open_source(folder_params)
+    assert source.classes == own.classes
+    train, test = source.rows("train"), source.rows("test")
+    assert [row.label for row in train] == [0, 0, 1, 1, 2, 2, -1, -1]
+    assert [row.label for row in test] == [0, 1, 2]
+    assert [row.path for row in train[-2:]] == ["unlabelled/b/x.png", "unlabelled/y.png"]
+    names = sorted(row.path for row in (*train[:-2], *test))
+    expected = [f"{folder}{name}/{n}.png" for name in source.classes for n in range(3)]
+    assert names == sorted(expected)
+    assert source.found(None)["held_out"] == {"fraction": 0.2, "seed": 0}
+    # Images without a class have their own checksum, and change no other.
+    before = source.checksums(None)
+    image(root / "unlabelled" / "y.png", 203)
+    after = open_source(folder_params)
+    assert after.checksums(None) == before
+    assert after.unlabelled_checksum(None) != source.unlabelled_checksum(None) is not None
+    other = open_source(dataclasses.replace(folder_params, seed=3, test_fraction=0.5))
+    assert len(other.rows("test")) == 6 and other.checksums(None) != before
+
+
+def test_classes_are_chosen_from_a_plain_folder_too(root: Path) -> None:
+    chosen = dataclasses.replace(folder(plain(root)), classes=["zebra", "Łoś"])
+    assert open_source(chosen).classes == ["zebra", "Łoś"]
+
+
+def test_images_beside_the_parts_are_counted(root: Path) -> None:
+    before = open_source(folder(root)).found(None)
+    (root / "notes").mkdir()
+    assert open_source(folder(root)).found(None) == before
+    image(root / "extra" / "gnu" / "0.png", 90)
+    image(root / "loose.png", 91)
+    image(root / "unlabelled" / "0.png", 92)
+    what = "images beside test and train and unlabelled"
+    assert open_source(folder(root)).found(None)["skipped"] == {
+        "train": [{"what": what, "count": 2, "first": "extra/gnu/0.png"}],
+        "test": [],
+    }
 
 
 def test_checksum_knows_content_and_names_but_neither_times_nor_place(
@@ -174,6 +225,39 @@ def _empty_class(root: Path) -> None:
         path.rename(path.with_suffix(".txt"))
 
 
+def plain(root: Path) -> Path:
+    """Leave the class folders of train alone, in the dataset's own folder."""
+    shutil.rmtree(root / "test")
+    for path in (root / "train").iterdir():
+        path.rename(root / path.name)
+    (root / "train").rmdir()
+    return root
+
+
+def _class_beside_train(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    image(root / "gnu" / "0.png")
+
+
+def _plain_single(root: Path) -> None:
+    for path in ("1.png", "2.png"):
+        (plain(root) if (root / "train").exists() else root).joinpath("zebra", path).unlink()
+
+
+def _plain_empty(root: Path) -> None:
+    (plain(root) / "gnu").mkdir()
+
+
+def _plain_nothing(root: Path) -> None:
+    for path in plain(root).iterdir():
+        path.rename(root / f".{path.name}")
+
+
+def _unlabelled_class(root: Path) -> None:
+    for part in ("train", "test"):
+        image(root / part / "unlabelled" / "0.png")
+
+
 def _no_images(root: Path) -> None:
     for path in root.rglob("*.png"):
         path.unlink()
@@ -209,7 +293,11 @@ def _undecodable(root: Path) -> None:
     ("spoil", "message"),
     [
         (_no_train, "no folder `train`"),
-        (lambda root: shutil.rmtree(root / "test"), "neither a folder `test` nor `val`"),
+        (_class_beside_train, "folder `train`, and beside it 'gnu', which may be classes"),
+        (_plain_single, "classes of one image, and one of every class is held out .*: 'zebra'"),
+        (_plain_empty, "classes without images: 'gnu'"),
+        (_plain_nothing, "data holds no class folders; expected train"),
+        (_unlabelled_class, "'unlabelled' cannot be a class; put images without a class into"),
         (_both, "both `test` and `val`.*rename"),
         (_extra_class, r"differ \(only in train: 'gnu'\)"),
         (_extra_test_class, r"differ \(only in test: 'yak'\)"),

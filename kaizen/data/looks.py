@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaizen.data.sources.base import ALL, PARTS, Looks, Source
+from kaizen.data.sources.held_out import held_out_text
 from kaizen.errors import KaizenError
 from kaizen.params import InputParams
 
@@ -55,8 +56,8 @@ def refuse_several_sizes(source: Source, image: InputParams) -> None:
 
 
 def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
-    """Lines that say what the images are, what the network will see, what was left out of them
-    and what is there twice (``found``: `Source.found`).
+    """Lines that say what the images are, what the network will see, what is held out or left out
+    of them and what is there twice (``found``: `Source.found`).
     """
     looks = source.looks(SEEN, DECODED)
     lines = [] if looks is None else [f"{_images(looks)} -> {_network(looks, image)}"]
@@ -67,6 +68,8 @@ def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> li
                 f"image.mean: {_list(image.mean)} is far from these images'; set image.mean: "
                 f"{_list(looks.mean)} and image.std: {_list(looks.std)}"
             )
+    if held_out := found.get("held_out"):
+        lines.append(f"held out for testing: {held_out_text(held_out)}")
     for part in PARTS:
         for entry in found.get("skipped", {}).get(part, []):
             lines.append(

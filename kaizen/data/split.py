@@ -107,8 +107,13 @@ def deal(count: int, tasks: int, seed: int, part: str, label: int) -> np.ndarray
     over by division does not end up in the same task for every class.
     """
     found = np.empty(count, dtype=np.int64)
-    found[seeded_order(count, seed, "part", part, label)] = (np.arange(count) + label) % tasks
+    found[seeded_order(count, seed, "part", part, label)] = turns(count, tasks, label)
     return found
+
+
+def turns(count: int, tasks: int, label: int) -> np.ndarray:
+    """The tasks to which the rows of a class go in the seed's order: int64 [count]."""
+    return (np.arange(count, dtype=np.int64) + label) % tasks
 
 
 def _class_order(num_classes: int, seed: int, order: Literal["shuffled", "given"]) -> list[int]:

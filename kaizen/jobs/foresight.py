@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaizen.data.looks import refuse_several_sizes
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.base import Source
-from kaizen.data.split import Stream, make_stream
+from kaizen.data.split import Stream, make_stream, turns
 from kaizen.errors import KaizenError
 from kaizen.params import Params
 from kaizen.params.registry import backbone_packages
@@ -104,6 +105,9 @@ def _refuse_small_tasks(stream: Stream, source: Source) -> None:
             count = sum(n for (label, _), n in counts.items() if label in set(labels))
         # Of a split by data, each task has about its share of every class.
         count = count // len(stream) if stream.by == "data" else count
+        if stream.by != "domain":
+            without = sum(n for (label, _), n in counts.items() if label == UNLABELLED)
+            count += int((turns(without, len(stream), UNLABELLED) == task).sum())
         _refuse_small_task(task, count)
 
 

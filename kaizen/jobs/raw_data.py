@@ -57,6 +57,8 @@ def dataset_facts(dataset: DatasetParams, root: Path, source: Source | None = No
         tuple(domains["train"]),
         tuple(domains["test"]),
         source.found(cache),
+        source.unlabelled_checksum(cache) or "",
+        sum(count for (label, _), count in source.train_counts().items() if label < 0),
         _by_class(source),
     )
 

@@ -58,10 +58,12 @@ class DatasetParams:
     unlabelled: bool = doc(False, "stl10: add the unlabelled images to the training images")
     synthetic: SyntheticParams = section(SyntheticParams)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = doc(
-        0.2, "digits: held-out share of every class"
+        0.2,
+        "share of every class that is held out for testing: of digits, and of image_folder where "
+        "it has no test part",
     )
     seed: Seed = doc(
-        0, "digits: which images are held out; synthetic: what the images are made from"
+        0, "which images are held out for testing; synthetic: what the images are made from"
     )
     on_corrupt: Literal["stop", "skip"] = doc(
         "stop", "an unreadable image stops the ingestion, or is skipped and counted"

@@ -41,13 +41,14 @@ SOURCE_PARAMETERS = ("test_fraction", "seed", "classes", "unlabelled", "syntheti
 
 
 class DataSource(NamedTuple):
-    """A data source: its class, whether it has a `dataset.path`, and which of `SOURCE_PARAMETERS`
-    it reads.
+    """A data source: its class, whether it has a `dataset.path`, which of `SOURCE_PARAMETERS` it
+    reads, and which others only where the data have no test part and a share is held out.
     """
 
     target: str
     path: Literal["none", "optional", "needed"]
     reads: tuple[str, ...] = ()
+    reads_to_hold_out: tuple[str, ...] = ()
 
 
 SSL_METHODS = {
@@ -103,7 +104,10 @@ SOURCES = {
         "kaizen.data.sources.domain_folder:DomainFolder", "needed", ("classes",)
     ),
     "image_folder": DataSource(
-        "kaizen.data.sources.image_folder:ImageFolder", "needed", ("classes",)
+        "kaizen.data.sources.image_folder:ImageFolder",
+        "needed",
+        ("classes",),
+        ("test_fraction", "seed"),
     ),
     "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", ("classes",)),
     "stl10": DataSource("kaizen.data.sources.stl10:STL10", "optional", ("unlabelled",)),

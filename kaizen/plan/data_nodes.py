@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kaizen.data.names import Part
-from kaizen.data.split import effective_split
+from kaizen.data.schema import UNLABELLED
+from kaizen.data.split import effective_split, turns
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import registry
 from kaizen.plan import roles
@@ -48,13 +49,16 @@ class DataNodes:
         dataset = draft.params.dataset
         spec = ShardsSpec(
             dataset=self.dataset(),
-            split=effective_split(draft.params.split, dataset.unlabelled),
+            split=effective_split(
+                draft.params.split, dataset.unlabelled or bool(draft.facts.unlabelled)
+            ),
             labels=self.labels(),
             classes=list(draft.facts.classes),
             found=draft.facts.found,
         )
         domains = {f"domain/{draft.facts.domains[domain]}" for domain in draft.stream.domains}
-        read = domains or {str(label) for labels in draft.tasks for label in labels}
+        labels = {str(label) for labels in draft.tasks for label in labels}
+        read = domains or labels | {"unlabelled"}
         identities = {
             name: checksum
             for name, checksum in self._checksums.items()
@@ -77,7 +81,8 @@ class DataNodes:
         name.
         """
         dataset = self.draft.params.dataset
-        reads = registry.SOURCES[dataset.source].reads
+        source = registry.SOURCES[dataset.source]
+        reads = source.reads + (source.reads_to_hold_out if self.draft.facts.held_out else ())
         left_out = {"path", "classes", *registry.SOURCE_PARAMETERS} - (set(reads) - {"classes"})
         values = dataclasses.asdict(dataset)
         return {name: value for name, value in values.items() if name not in left_out}
@@ -122,7 +127,10 @@ class DataNodes:
                 str(label): [facts.classes[label], self._checksums[f"{part}/{label}"]]
                 for label in draft.tasks[task]
             }
-            if stream.by == "data" or (part == "train" and params.dataset.unlabelled):
+            holds = part == "train" and self._holds_unlabelled(task)
+            if holds and facts.unlabelled:
+                depends["unlabelled"] = facts.unlabelled
+            if stream.by == "data" or holds:
                 depends["dealt"] = {
                     "by": stream.by,
                     "task": task,
@@ -130,6 +138,14 @@ class DataNodes:
                     "seed": params.split.seed,
                 }
         return depends
+
+    def _holds_unlabelled(self, task: int) -> bool:
+        """Whether images without a class are dealt to a task: to each, unless they are very few."""
+        draft = self.draft
+        count, tasks = draft.facts.unlabelled_images, len(draft.stream)
+        return draft.params.dataset.unlabelled or task in turns(
+            min(count, tasks), tasks, UNLABELLED
+        )
 
     def train_identities(self, tasks: Sequence[int]) -> dict[str, str]:
         """What training on ``tasks`` reads."""

@@ -36,15 +36,26 @@ class DatasetFacts:
     test_domains: tuple[str, ...] = ()
     # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
     found: dict[str, Any] = field(default_factory=dict)
+    # Of the training images without a class that lie beside the others, which are dealt over the
+    # tasks: a checksum, and how many; "" and 0 where there are none.
+    unlabelled: str = ""
+    unlabelled_images: int = 0
     # Training images of each class; empty where the source does not know them without reading all.
     # In no key: what they are shows in the checksums.
     train_counts: tuple[int, ...] = ()
     # Of a stream that grows, which has no checksums per class of a whole dataset.
     arrivals: tuple[Arrival, ...] = ()
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the data have no test part, so that a share of every class is held out."""
+        return "held_out" in self.found
+
     def identities(self) -> dict[str, str]:
-        """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""
-        found: dict[str, str] = {}
+        """All checksums, of classes as "train/3", of domains as "train/domain/sketch", and of
+        images without a class as "train/unlabelled", where there are some.
+        """
+        found = {"train/unlabelled": self.unlabelled} if self.unlabelled else {}
         for part, classes, domains in (
             ("train", self.train, self.train_domains),
             ("test", self.test, self.test_domains),

@@ -22,10 +22,11 @@ def refuse_empty_replay(draft: Draft) -> None:
     replaying = [name for name in params.grid.variants if variant_switches(params, name).replay]
     if not replaying or not (images or arrivals) or stream.by == "domain":
         return
+    unlabelled = draft.facts.unlabelled_images
     tasks = (
         [kept_labels(arrival.counts("train"), params.labels) for arrival in arrivals]
         if arrivals
-        else task_counts(stream.by, stream.classes, images, params.split, params.labels)
+        else task_counts(stream.by, stream.classes, images, params.split, params.labels, unlabelled)
     )
     for unit, sizes in params.replay.sizes().items():
         for amount in sizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kaizen.data.sources.held_out import held_out_text
 from kaizen.params.typed import as_json
 from kaizen.plan.point import size_text
 from kaizen.plan.specs import SummarySpec
@@ -124,7 +125,9 @@ def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
 
 
 def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was left out before ingestion, and which images are there more than once."""
+    """What was held out or left out before ingestion, and which images are there more than
+    once.
+    """
     if "skipped" not in stream:
         return []
     left_out = {
@@ -138,7 +141,10 @@ def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{entry['count']} {plain(entry['what'])} (such as {plain(entry['first'])})"
         for entry in stream["copies"]
     )
+    held_out = stream.get("held_out")
+    share = [("Held out for testing", held_out_text(held_out))] if held_out else []
     return [
+        *share,
         ("Left out of the training part", left_out["train"] or "nothing"),
         ("Left out of the test part", left_out["test"] or "nothing"),
         ("Images that are there more than once", copies or "none"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from kaizen.data.replay.base import Size
 from kaizen.data.schema import UNLABELLED
-from kaizen.data.split import deal
+from kaizen.data.split import deal, turns
 from kaizen.params import LabelsParams, SplitParams
 
 
@@ -18,11 +18,13 @@ def task_counts(
     images: Sequence[int],
     split: SplitParams,
     labels: LabelsParams,
+    unlabelled: int = 0,
 ) -> list[dict[int, int]]:
     """For each task the number of images by stored label, -1 where it is taken away.
 
-    ``tasks`` are the labels of each, ``images`` the training images of each label; for splits by
-    class or data. The counts are those of `kaizen.data.ingest` where no image is skipped.
+    ``tasks`` are the labels of each, ``images`` the training images of each label, ``unlabelled``
+    those without one; for splits by class or data. The counts are those of `kaizen.data.ingest`
+    where no image is skipped.
     """
     found = []
     dealt = (
@@ -33,11 +35,13 @@ def task_counts(
         if by == "data"
         else {}
     )
+    without = turns(unlabelled, len(tasks), UNLABELLED)
     for task, classes in enumerate(tasks):
         counts = {
             label: int((dealt[label] == task).sum()) if dealt else images[label]
             for label in classes
         }
+        counts[UNLABELLED] = int((without == task).sum())
         found.append(kept_labels(counts, labels))
     return found
 

@@ -80,6 +80,8 @@ class Arrival(FileSource):
             return self._listed_groups(walk)
         folder = self._layout.train if part == "train" else self._layout.test or ""
         walk.outside(folder)
+        if part == "train" and folder:
+            walk.beside(self._layout.folders())
         groups = []
         for label, name in enumerate(self._classes):
             key = below(folder, name)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kaizen.compute.seeds import derive_seed
 from kaizen.data.sources.walk import File
+
+
+def held_out_text(told: Mapping[str, Any]) -> str:
+    """What `HeldOut.as_json` says, for people."""
+    return f"{100 * told['fraction']:g} % of every class, seed {told['seed']}"
 
 
 class HeldOut(NamedTuple):

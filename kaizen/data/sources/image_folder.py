@@ -1,51 +1,99 @@
-"""Images in folders: train/<class>/*, and test/<class>/* or val/<class>/*."""
+"""Images in folders: train/<class>/*, and test/<class>/* or val/<class>/*; or <class>/*."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.base import Part, names_text
 from kaizen.data.sources.files import FileSource, Group
+from kaizen.data.sources.held_out import HeldOut
+from kaizen.data.sources.layout import (
+    UNLABELLED_FOLDER,
+    Layout,
+    class_names,
+    find_layout,
+    refuse_two_test_parts,
+)
 from kaizen.data.sources.names import alike_text, chosen_classes, refuse_alike
-from kaizen.data.sources.walk import Walk, scan, subfolders
+from kaizen.data.sources.walk import Walk, below, scan, subfolders
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 
 
 class ImageFolder(FileSource):
-    """A folder of image files; classes are the sorted names of train's subfolders, or some of them.
+    """A folder of image files; classes are the sorted names of the class folders, or some of them.
 
-    Folders inside a class are walked, symbolic links followed. What is hidden, belongs to a network
-    drive or desktop, or is no image, is left out and counted (`found`).
+    Without a test part `dataset.test_fraction` of every class is held out. Folders inside a class
+    are walked, symbolic links followed. What is hidden, belongs to a network drive or desktop, or
+    is no image, is left out and counted (`found`).
     """
 
     name = "image_folder"
-    layout = "train/<class>/* and test/<class>/* (or val/<class>/*)"
+    layout = (
+        "train/<class>/* and test/<class>/* (or val/<class>/*), or <class>/* alone, in either case "
+        f"with or without {UNLABELLED_FOLDER}/*, images without a class"
+    )
 
     def __init__(self, dataset: DatasetParams) -> None:
         """Check the layout; raises KaizenError that says what is missing. Files are listed when
         first needed.
         """
         super().__init__(dataset)
-        self._folders = self.part_folders()
-        self._classes = class_folders(self.root, self._folders, dataset.classes, self.layout)
+        self._layout = self.find_layout()
+        train, test, _ = self._layout
+        found = class_names(self.root, train, self.layout)
+        if test is not None:
+            class_names(self.root, test, self.layout)
+            folders: dict[Part, str] = {"train": train, "test": test}
+            self._classes = class_folders(self.root, folders, dataset.classes, self.layout)
+            return
+        self.held_out = HeldOut(dataset.test_fraction, dataset.seed)
+        if not found:
+            raise KaizenError(
+                f"dataset.path: {self.root / train} holds no class folders; expected {self.layout}"
+            )
+        self._classes = chosen_classes(found, dataset.classes, self.root / train)
 
-    def part_folders(self) -> dict[Part, str]:
-        """The folder of each part."""
-        return train_and_test(self.root, self.layout)
+    def find_layout(self) -> Layout:
+        """The folder of each part; raises KaizenError where they cannot be told."""
+        return find_layout(self.root, self.layout, "dataset.path: ")
 
     @property
     def classes(self) -> list[str]:
-        """The names of train's subfolders, sorted by code point."""
+        """The names of the class folders, sorted by code point."""
         return list(self._classes)
 
     def groups(self, part: Part, walk: Walk) -> list[Group]:
-        """The files of each class."""
-        folder = self._folders[part]
+        """The files of each class, then those without one."""
+        folder = self._layout.train if part == "train" else self._layout.test or ""
         walk.outside(folder)
-        keys = [f"{folder}/{name}" for name in self._classes]
-        return [Group(key, label, 0, walk.images(key)) for label, key in enumerate(keys)]
+        if part == "train":
+            self.note_beside(walk)
+        keys = [below(folder, name) for name in self._classes]
+        groups = [Group(key, label, 0, walk.images(key)) for label, key in enumerate(keys)]
+        if part == "train" and self._layout.unlabelled:
+            files = walk.images(UNLABELLED_FOLDER)
+            groups += [Group(UNLABELLED_FOLDER, UNLABELLED, 0, files)] if files else []
+        return groups
+
+    def note_beside(self, walk: Walk) -> None:
+        """Note the images that are in none of the layout's folders."""
+        if self._layout.train:
+            walk.beside(self._layout.folders())
+
+    def refuse_empty(self, part: Part, groups: list[Group], walk: Walk) -> None:
+        """Raise KaizenError where a class has no image, or one only of which a share would be held
+        out.
+        """
+        super().refuse_empty(part, [g for g in groups if g.label != UNLABELLED], walk)
+        single = [g.key for g in groups if g.label != UNLABELLED and len(g.files) == 1]
+        if self.held_out is not None and single:
+            raise KaizenError(
+                f"{self.root} has classes of one image, and one of every class is held out for "
+                f"testing: {names_text(single)}; add images, remove them, or make a test part "
+                "(train/<class>/* and test/<class>/*)"
+            )
 
 
 def train_and_test(root: Path, layout: str) -> dict[Part, str]:
@@ -60,16 +108,7 @@ def train_and_test(root: Path, layout: str) -> dict[Part, str]:
         raise KaizenError(
             f"dataset.path: {root} has neither a folder `test` nor `val`; expected {layout}"
         )
-    if len(held_out) == 2:
-        raise KaizenError(
-            f"dataset.path: {root} has both `test` and `val`, and only one can be the test part; "
-            "rename the other"
-        )
-    if os.path.realpath(root / "train") == os.path.realpath(root / held_out[0]):
-        raise KaizenError(
-            f"dataset.path: {root / held_out[0]} is the same folder as {root / 'train'} (a link), "
-            "and what was trained on cannot be the test part; put other images there"
-        )
+    refuse_two_test_parts(root, held_out, "dataset.path: ")
     return {"train": "train", "test": held_out[0]}
 
 

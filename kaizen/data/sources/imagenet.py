@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from kaizen.data.sources.base import Part
 from kaizen.data.sources.image_folder import ImageFolder
-from kaizen.data.sources.walk import scan, subfolders
+from kaizen.data.sources.layout import Layout
+from kaizen.data.sources.walk import Walk, scan, subfolders
 from kaizen.errors import KaizenError
 
 
@@ -16,7 +16,7 @@ class ImageNet(ImageFolder):
     name = "imagenet"
     layout = "train/<WordNet id>/* and val/<WordNet id>/*"
 
-    def part_folders(self) -> dict[Part, str]:
+    def find_layout(self) -> Layout:
         """`train` and `val`; raises KaizenError where one is missing or val's images are not sorted
         into classes.
         """
@@ -32,4 +32,7 @@ class ImageNet(ImageFolder):
                 "images into val/<WordNet id>/ first, by ILSVRC2012_validation_ground_truth.txt "
                 "of the development kit"
             )
-        return {"train": "train", "test": "val"}
+        return Layout("train", "val")
+
+    def note_beside(self, walk: Walk) -> None:
+        """The test images, which lie there as published, are not worth a word."""

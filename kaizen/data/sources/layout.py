@@ -29,6 +29,11 @@ class Layout(NamedTuple):
     test: str | None
     unlabelled: bool = False
 
+    def folders(self) -> list[str]:
+        """Those of the three that are folders of the dataset's own."""
+        names = [self.train, self.test, UNLABELLED_FOLDER if self.unlabelled else None]
+        return [name for name in names if name]
+
 
 def find_layout(root: Path, layout: str, prefix: str = "") -> Layout:
     """The layout that a folder has; ``layout`` describes those that are accepted, for messages,

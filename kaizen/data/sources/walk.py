@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -164,18 +164,27 @@ class Walk:
             elif _suffix(entry.name) in SUFFIXES | _UNREAD and not is_folder(entry):
                 self.skip(f"images outside {but}", below(folder, entry.name))
 
+    def beside(self, parts: Collection[str]) -> None:
+        """Note the images in the dataset's folder that are in none of its ``parts``."""
+        what = f"images beside {' and '.join(sorted(parts))}"
+        for entry in scan(self.root, self.layout):
+            if entry.name not in parts:
+                self._skip_inside(entry, entry.name, what, what)
+
     def _skip_apart(self, entry: os.DirEntry[str], path: str) -> None:
         """Note the images that a hidden or housekeeping file or folder is or holds."""
         hidden = entry.name.startswith(".")
-        what = "hidden images" if hidden else f"images in {entry.name} folders"
+        of_folder = f"images in {'hidden ' * hidden}{entry.name} folders"
+        self._skip_inside(entry, path, "hidden images" if hidden else of_folder, of_folder)
+
+    def _skip_inside(self, entry: os.DirEntry[str], path: str, what: str, of_folder: str) -> None:
+        """Note an image file as ``what``, and those in a folder as ``of_folder``."""
         if entry.is_dir(follow_symlinks=False):
-            if hidden:
-                what = f"images in hidden {entry.name} folders"
             for folder, _, names in os.walk(entry.path):
                 for name in names:
                     if _suffix(name) in SUFFIXES | _UNREAD:
                         inside = Path(folder, name).relative_to(entry.path).as_posix()
-                        self.skip(what, f"{path}/{inside}")
+                        self.skip(of_folder, f"{path}/{inside}")
         elif _suffix(entry.name) in SUFFIXES | _UNREAD:
             self.skip(what, path)
 
