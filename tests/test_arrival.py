@@ -226,6 +226,10 @@ def _move(origin: str, place: str) -> Callable[[Path], object]:
         (_add("test/DOG"), "two classes that differ in letter case only, 'DOG' and 'dog'"),
         (_add("train/Cafe\u0301", "train/Caf\u00e9"), "two classes that look alike, 'Cafe"),
         (_add("train/unlabelled"), "'unlabelled' cannot be a class; put images without a class"),
+        (
+            _add("unlabeled"),
+            "'unlabeled' cannot be a class; put images without a class into .*/unl",
+        ),
         (_add("test/Unlabeled"), "'Unlabeled' cannot be a class"),
         (
             lambda root: (root / "train/empty").mkdir(),
@@ -275,6 +279,14 @@ def test_what_cannot_be_meant_is_refused(
     [
         (_add("train/cat"), r"folder `train`, and beside it 'cat', 'dog', which may be classes"),
         (_add("unlabeled"), "'unlabeled' cannot be a class; put images without a class into .*/un"),
+        (
+            _add("Train", "Test"),
+            "has a folder 'Test', which looks like a part of a dataset and not",
+        ),
+        (
+            _add("Validation"),
+            "'Validation', which looks like .*; call the parts `train`, and `test`",
+        ),
         (_add("dOg"), "differ in letter case only, 'dOg' and 'dog'"),
         (_write("Labels.csv"), "Labels.csv has a name in capitals; call it labels.csv"),
         (

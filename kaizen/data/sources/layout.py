@@ -14,6 +14,8 @@ from kaizen.errors import KaizenError
 # The folder of the images without a class.
 UNLABELLED_FOLDER = "unlabelled"
 _TEST_FOLDERS = {"test", "val"}
+# Folders of these names hold a part of a dataset, and would be learnt as classes by mistake.
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 # No class has one of these names: what is in it would be learnt as a class by mistake.
 _NO_CLASSES = {UNLABELLED_FOLDER, "unlabeled"}
 
@@ -40,17 +42,26 @@ def find_layout(root: Path, layout: str, prefix: str = "") -> Layout:
     which begin with ``prefix``.
 
     Raises KaizenError where it could be two of them: both `test` and `val`, one of these without
-    `train`, or class folders beside a `train` without a test part.
+    `train`, or class folders beside a `train` without a test part; and where folders have nearly
+    the names that say what they are.
     """
     names = {entry.name for entry in scan(root, layout, prefix)}
     folders = subfolders(root, layout)
     unlabelled = UNLABELLED_FOLDER in folders
+    for name in sorted(folders - {UNLABELLED_FOLDER}):
+        refuse_reserved(name, f"{prefix}{root / name}", root)
     held_out = sorted(_TEST_FOLDERS & names)
     if "train" not in names:
         if held_out:
             raise KaizenError(
                 f"{prefix}{root} has a folder `{held_out[0]}`, but no folder `train`; expected "
                 f"{layout}"
+            )
+        part = next((name for name in sorted(folders) if name.casefold() in _PARTS), None)
+        if part:
+            raise KaizenError(
+                f"{prefix}{root} has a folder {part!r}, which looks like a part of a dataset and "
+                "not like a class; call the parts `train`, and `test` or `val`, or rename the class"
             )
         return Layout("", None, unlabelled)
     if not held_out:
