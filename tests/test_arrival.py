@@ -261,7 +261,7 @@ def _move(origin: str, place: str) -> Callable[[Path], object]:
         ),
         (
             lambda root: shutil.copytree(root / "train/cat", root / "train/yak"),
-            "10 training images, all of class 'cat', stand in several classes",
+            "10 training images, all of class 'cat', are in several classes",
         ),
     ],
 )
