@@ -223,7 +223,7 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "step 1": "d2ef69b282cc898d74bf460be648f311",
         "evaluation": "d6a08daa394d15045f268edce5cad07e",
         "reference": "4e1484705abc7cdfd5bbe2a4f8ff7e96",
-        "summary": "539af4fbd46c70816c5c6eb8649bec6c",
+        "summary": "aa43ab6ea7e098d7109cd0b5a85bce44",
     }
 
 
