@@ -142,6 +142,75 @@ def test_retired_images_are_never_asked_for(at_once: Project, tmp_path: Path) ->
     assert outcome.code == 2 and "no arrival is called 'day-9'" in outcome.output
 
 
+@pytest.mark.parametrize("policy", ["first_n", "reservoir", "herding"])
+def test_with_replay_no_row_of_it_is_left_anywhere(tmp_path: Path, policy: str) -> None:
+    project = make_stream(
+        tmp_path / "project", {"replay.policy": policy, "replay.proportion": [0.5]}
+    )
+    for number in range(3):
+        append(project, number)
+    project.kaizen("run").good()
+    secret = {
+        image
+        for path in (project.root / "data/shards/task-01").glob("*.train.parquet")
+        for image in pq.read_table(path)["image"].to_pylist()
+    }
+    kept = pq.read_table(next(project.root.glob("data/replay/*/**/step-02/replay.parquet")))
+    assert secret & set(kept["image"].to_pylist())
+    steps = models(project)
+    dry = project.kaizen("retire", "day-1", "--replay").good()
+    assert "for task 2" in dry and "nothing was changed" in dry
+    project.kaizen("retire", "day-1", "--replay", "--delete").good()
+    assert models(project) == steps
+    for number in (3, 4):
+        append(project, number)
+        project.kaizen("run").good()
+    project.check_nothing_stale()
+    for folder in (project.store.root, project.root / "data", project.root / "results"):
+        for path in folder.rglob("*.parquet"):
+            columns = pq.read_schema(path).names
+            if "image" in columns and "test" not in path.name:
+                assert not secret & set(pq.read_table(path)["image"].to_pylist()), path
+    later = pq.read_table(next(project.root.glob("data/replay/*/**/step-04/replay.parquet")))
+    assert later.num_rows > 0
+    assert not list(project.root.glob("data/replay/*/**/step-02"))
+    outcome = project.kaizen("retire", "day-1", "--replay")
+    assert outcome.code == 2 and "was retired before" in outcome.output
+
+
+def test_a_retirement_that_was_killed_goes_on(
+    at_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the stream's file says so, before anything was removed."""
+    import kaizen.jobs.retire as module
+
+    project = at_once.copy(tmp_path / "project")
+
+    def killed(files: list[Path]) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_remove_raw", killed)
+    assert project.kaizen("retire", "day-4", "--delete").code == 130
+    assert (project.root / RAW / "day-4/train/eel/00.png").exists()
+    monkeypatch.undo()
+    project.kaizen("retire", "day-4", "--delete").good()
+    assert not (project.root / RAW / "day-4").exists()
+    assert not list(project.store.root.rglob("task-04.train.parquet"))
+    project.check_nothing_stale()
+
+
+def test_what_another_checkout_needs_is_left_and_reported(at_once: Project, tmp_path: Path) -> None:
+    project = at_once.copy(tmp_path / "project")
+    other = Project(tmp_path / "other", project.store.root)
+    shutil.copytree(project.root, other.root, ignore=shutil.ignore_patterns(".kaizen"))
+    other.kaizen("run").good()
+    printed = project.kaizen("retire", "day-1", "--delete").good()
+    assert f"{other.root} needs it" in printed
+    assert list(project.store.root.rglob("task-01.train.parquet"))
+    other.kaizen("plan").good()
+    other.kaizen("run").good()
+
+
 def test_an_arrival_that_is_still_needed_is_not_retired(tmp_path: Path) -> None:
     project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
     append(project, 0)

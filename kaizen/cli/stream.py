@@ -27,6 +27,9 @@ def add_commands(commands: Commands) -> None:
         "removed; a dry run unless --delete.",
     )
     sub.add_argument("arrival", metavar="NAME", help="the arrival's name in data/stream.yaml")
+    sub.add_argument(
+        "--replay", action="store_true", help="and its rows in replay shards, now and later"
+    )
     sub.add_argument("--delete", action="store_true", help="really remove them")
 
 
@@ -37,12 +40,12 @@ def _retire(options: argparse.Namespace) -> None:
     from kaizen.training.reporter import PlainReporter
 
     params = load_params(options.params, options.overlay)
-    workflow, retirement = plan_retirement(params, Path.cwd(), options.arrival)
+    retirement = plan_retirement(params, Path.cwd(), options.arrival, options.replay)
     verb = "removed" if options.delete else "would be removed"
-    for line in retirement.removed:
+    for line in retirement.removed():
         print(f"{verb}: {line}")
-    for line in retirement.kept:
-        print(f"kept: {line}")
+    rows = "" if options.replay else ", and its rows in replay shards (but with --replay)"
+    print(f"kept: its test shard, the models that learnt from it{rows}")
     for node in retirement.ahead:
         print(f"made before that: {node.title}")
     if not options.delete:
@@ -52,7 +55,8 @@ def _retire(options: argparse.Namespace) -> None:
     def reporter(title: str) -> PlainReporter:
         return PlainReporter(title, None, sys.stderr)
 
-    left, lines = retire(workflow, retirement, reporter)
+    lines = retire(retirement, reporter)
+    left = retirement.left
     for line in lines:
         print(f"kaizen: {line}", file=sys.stderr)
     if left.missing():

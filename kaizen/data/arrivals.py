@@ -54,7 +54,8 @@ class Arrival:
     ``classes`` are sorted by name. ``unlabelled`` is the number of images without a class.
     ``test_fraction`` and ``seed`` tell which images are held out for testing; None: the arrival has
     a test part of its own, or no test images. ``retired`` is the number of arrivals when its
-    training images were given up (`kaizen retire`); None: they are still there.
+    training images were given up (`kaizen retire`), ``replay_retired`` the same of its rows in
+    replay shards; None: they are still there.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Arrival:
     test_fraction: float | None = None
     seed: int | None = None
     retired: int | None = None
+    replay_retired: int | None = None
 
     @property
     def labels(self) -> list[int]:
@@ -224,6 +226,10 @@ def _problem(arrival: Arrival, number: int, count: int) -> str:
         "test_fraction must be above 0 and below 1": fraction is not None and not 0 < fraction < 1,
         "retired must be the number of arrivals at the time": arrival.retired is not None
         and not number < arrival.retired <= count,
+        "replay_retired must be the number of arrivals when replay rows went, not before retired": (
+            arrival.replay_retired is not None
+            and not (arrival.retired or count + 1) <= arrival.replay_retired <= count
+        ),
     }
     return next((text for text, wrong in checks.items() if wrong), "")
 

@@ -107,7 +107,18 @@ def _replay(
     out = building / REPLAY_FILE
     seed = spec.seed or 0
     growing = roles.SHARDS not in job.inputs
-    chosen = make_replay(shards, spec.task, spec.policy, size, seed, out, features, before, growing)
+    chosen = make_replay(
+        shards,
+        spec.task,
+        spec.policy,
+        size,
+        seed,
+        out,
+        features,
+        before,
+        growing,
+        spec.without or (),
+    )
     if growing:
         write_memory(chosen, building / MEMORY_FILE)
     if size.amount and not shard_info(out).rows:

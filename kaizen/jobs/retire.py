@@ -26,100 +26,131 @@ from kaizen.jobs.workflow import Workflow
 from kaizen.params import DatasetParams, Params
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
-from kaizen.plan.nodes import Node
-from kaizen.plan.specs import ShardsSpec, Spec
-from kaizen.plan.stream_nodes import reads_training
+from kaizen.plan.nodes import Node, Plan
+from kaizen.plan.specs import ReplaySpec, Spec
+from kaizen.plan.stream_nodes import lacks, reads_training
 from kaizen.provenance.origin import process_facts
 from kaizen.store.garbage import Garbage, delete
-from kaizen.store.node_id import Kind
-from kaizen.store.store import Store
+from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.users import registrations, store_gate, user_of
 from kaizen.training.reporter import Reporter
 
 
 @dataclass(frozen=True)
 class Retirement:
-    """What giving up an arrival means: ``removed`` and ``kept`` are lines for a person; ``shards``
-    is the node that goes, ``ahead`` are replay shards that must be made before.
+    """What giving up an arrival means: the workflow that is left, replay shards that must be made
+    before (``ahead``), and what goes: raw ``files`` and nodes (``gone``), the arrival's shards
+    first.
     """
 
     task: int
-    shards: Node[ShardsSpec]
+    left: Workflow
     ahead: list[Node[Spec]]
     files: list[Path]
-    removed: list[str]
-    kept: list[str]
+    gone: list[Node[Spec]]
+
+    def removed(self) -> list[str]:
+        """What goes, as lines for a person."""
+        store = self.left.store
+        lines = []
+        if self.files:
+            size = sum(path.stat().st_size for path in self.files)
+            folder = self.left.plan.facts.arrivals[self.task].path
+            lines.append(f"{len(self.files)} files ({size / 1e6:.1f} MB) of {folder}")
+        for node in self.gone:
+            if store.has(node.id):
+                lines.append(f"{node.title} ({store.folder(node.id)}) and where it is published")
+        return lines
 
 
-def plan_retirement(params: Params, root: Path, name: str) -> tuple[Workflow, Retirement]:
-    """Find what giving up the arrival ``name`` removes; changes nothing.
+def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Retirement:
+    """Find what giving up the arrival ``name`` removes, with ``replay`` its rows in replay shards
+    too; changes nothing.
 
-    Raises KaizenError where there is no such arrival, it was given up before, or something that
+    Raises KaizenError where there is no such arrival, all of it is gone already, or something that
     learns from it is not finished.
     """
     workflow = Workflow.from_params(params, root)
     workflow.prepare_store()
-    arrivals = workflow.plan.facts.arrivals
-    names = [arrival.name for arrival in arrivals]
+    facts = workflow.plan.facts
+    names = [arrival.name for arrival in facts.arrivals]
     if name not in names:
         known = ", ".join(names) or "none"
         raise KaizenError(f"no arrival is called {name!r}; {STREAM_FILE} has: {known}")
-    task = names.index(name)
-    if arrivals[task].retired is not None:
-        raise KaizenError(f"arrival {name!r} was retired before")
-    shards = workflow.plan.shards[task]
-    for node in workflow.missing():
-        if node is shards or reads_training(node, task):
-            raise KaizenError(
-                f"arrival {name!r} is still needed: {node.title} is not finished; run `snakemake "
-                "--cores all` first"
-            )
-    planned = workflow.plan
-    ahead: list[Node[Spec]] = []
-    if task == len(arrivals) - 1:
-        # The memory of the step to come, which its training shard decides.
-        plan = build_plan(params, planned.facts, code_fingerprint, ahead=True)
-        ahead = [node for key, node in plan.nodes.items() if key not in planned.nodes]
-    dataset = arrival_dataset(params.dataset, arrivals[task], root)
-    files = _raw_files(dataset)
-    size = sum(path.stat().st_size for path in files)
-    train = workflow.store.folder(shards.id) / shard_file(task, "train")
-    removed = [f"{len(files)} files ({size / 1e6:.1f} MB) of {dataset.path}"] if files else []
-    removed.append(f"{train} ({train.stat().st_size / 1e6:.1f} MB) and where it is published")
-    kept = ["its test shard, the models that learnt from it, and its rows in replay shards"]
-    return workflow, Retirement(task, shards, ahead, files, removed, kept)
+    task, now = names.index(name), len(names)
+    arrival = facts.arrivals[task]
+    rows_gone = (arrival.replay_retired or now) if replay else arrival.replay_retired
+
+    def planned(retired: int | None, replay_retired: int | None, ahead: bool) -> Plan:
+        changed = dataclasses.replace(arrival, retired=retired, replay_retired=replay_retired)
+        arrivals = (*facts.arrivals[:task], changed, *facts.arrivals[task + 1 :])
+        return build_plan(
+            params, dataclasses.replace(facts, arrivals=arrivals), code_fingerprint, ahead=ahead
+        )
+
+    after = planned(arrival.retired or now, rows_gone, ahead=False)
+    # With the training shard still there: what must be made from it before, and what goes.
+    ahead = planned(None, rows_gone, ahead=True)
+    before = planned(None, None, ahead=True)
+    store = workflow.store
+    missing = [
+        node for key, node in ahead.nodes.items() if key in after.nodes and not store.has(node.id)
+    ]
+    made_before = [
+        node for node in missing if isinstance(node.spec, ReplaySpec) and node.spec.task == now
+    ]
+    to_make = {node.key for node in made_before}
+    open_nodes = [
+        node for key, node in after.nodes.items() if key not in to_make and not store.has(node.id)
+    ]
+    needing = [node for node in open_nodes if reads_training(node, task) or lacks(node)]
+    # The memory before may be one that goes, if it is still there.
+    for node in made_before:
+        parent = lacks(node)
+        if parent is not None and not (parent.given_up and store.has(parent.id)):
+            needing.append(node)
+    for node in needing:
+        raise KaizenError(
+            f"arrival {name!r} is still needed: {node.title} is not finished; run `snakemake "
+            "--cores all` first"
+        )
+    gone = [
+        node
+        for key, node in before.nodes.items()
+        if key not in after.nodes
+        and (node.kind is Kind.SHARDS or (node.kind is Kind.REPLAY and rows_gone is not None))
+    ]
+    if not store.has(after.shards[task].id) and not store.has(before.shards[task].id):
+        raise KaizenError(f"arrival {name!r} has no shards yet; run `snakemake --cores all` first")
+    left = dataclasses.replace(workflow, plan=after)
+    left.__dict__.pop("layout", None)
+    files = _raw_files(arrival_dataset(params.dataset, arrival, root))
+    found = Retirement(task, left, made_before, files, gone)
+    if arrival.retired is not None and arrival.replay_retired == rows_gone and not found.removed():
+        raise KaizenError(f"arrival {name!r} was retired before; nothing of it is left to remove")
+    return found
 
 
-def retire(
-    workflow: Workflow, retirement: Retirement, reporter: Callable[[str], Reporter]
-) -> tuple[Workflow, list[str]]:
-    """Do it; returns the workflow that is left, to be published, and lines on what could not go.
+def retire(retirement: Retirement, reporter: Callable[[str], Reporter]) -> list[str]:
+    """Do it; returns lines on what could not go. ``retirement.left`` is then to be published.
 
     Killed anywhere, the same command goes on: what is needed later is made first, the stream's file
     says so next, and removing comes last.
     """
-    root, store, params = workflow.root, workflow.store, workflow.params
+    left = retirement.left
     for node in retirement.ahead:
-        run_job(workflow.job(node), store, reporter(node.title))
-    stream = read_stream(root) or ArrivalStream("")
-    arrivals = list(stream.arrivals)
-    arrivals[retirement.task] = dataclasses.replace(
-        arrivals[retirement.task], retired=len(arrivals)
-    )
-    facts = dataclasses.replace(workflow.plan.facts, arrivals=tuple(arrivals))
-    plan = build_plan(params, facts, code_fingerprint)
-    left = dataclasses.replace(workflow, plan=plan)
-    left.__dict__.pop("layout", None)
+        run_job(left.job(node), left.store, reporter(node.title))
     _keep_test_shard(left, retirement)
-    write_stream(root, dataclasses.replace(stream, arrivals=tuple(arrivals)))
-    told = _remove_raw(retirement.files)
+    stream = read_stream(left.root) or ArrivalStream("")
+    write_stream(left.root, dataclasses.replace(stream, arrivals=left.plan.facts.arrivals))
+    lines = _remove_raw(retirement.files)
     left.register()
-    told += _remove_shards(left, store, retirement)
+    lines += _remove_nodes(left, [node.id for node in retirement.gone])
     # Cards say what was given up; then the tree can be published without the shard.
     for node in left.missing():
         if node.kind is Kind.SUMMARY:
-            run_job(left.job(node), store, reporter(node.title))
-    return left, told
+            run_job(left.job(node), left.store, reporter(node.title))
+    return lines
 
 
 def _raw_files(dataset: DatasetParams) -> list[Path]:
@@ -141,12 +172,13 @@ def _keep_test_shard(workflow: Workflow, retirement: Retirement) -> None:
         if store.has(node.id):
             return
         test = shard_file(task, "test")
-        tasks = read_json(store.open_file(retirement.shards.id, TASKS_FILE))
+        whole = next(old.id for old in retirement.gone if old.kind is Kind.SHARDS)
+        tasks = read_json(store.open_file(whole, TASKS_FILE))
         for entry in tasks["tasks"]:
             entry.pop("train", None)
-        environment = dict(store.read_record(retirement.shards.id).environment)
+        environment = dict(store.read_record(whole).environment)
         with store.building(node.id) as building:
-            shutil.copyfile(store.open_file(retirement.shards.id, test), building / test)
+            shutil.copyfile(store.open_file(whole, test), building / test)
             write_json(building / TASKS_FILE, tasks)
             made = {"began": began, "seconds": time.time() - began} | process_facts()
             store.commit(workflow.job(node).to_json(), building, environment, made)
@@ -165,22 +197,22 @@ def _remove_raw(files: list[Path]) -> list[str]:
     return [f"{folder} is not empty and was left" for folder in sorted(folders) if folder.exists()]
 
 
-def _remove_shards(workflow: Workflow, store: Store, retirement: Retirement) -> list[str]:
-    """Remove the node with the training shard, unless another checkout needs it."""
-    node = retirement.shards.id
+def _remove_nodes(workflow: Workflow, nodes: list[NodeId]) -> list[str]:
+    """Remove nodes from the store, unless another checkout needs them."""
+    store = workflow.store
     here = user_of(store, workflow.root, workflow.plan.key, workflow.layout.nodes)
+    lines = []
     with store_gate(store, fcntl.LOCK_EX):
         found = registrations(store, here)
-        others = [
-            user.checkout
-            for _, user, _ in found.living
-            if node in user.nodes and not user.is_of(here)
-        ]
-        if others or found.unreadable:
-            who = ", ".join(map(str, others)) or "a checkout whose registration cannot be read"
-            return [
-                f"{store.folder(node)} is left: {who} needs it; retire the arrival there too, then "
-                "`kaizen gc --delete`"
-            ]
-        delete([Garbage(store.folder(node), 0, 0.0)])
-    return []
+        others = [user for _, user, _ in found.living if not user.is_of(here)]
+        for node in nodes:
+            needed_by = [str(user.checkout) for user in others if node in user.nodes]
+            if needed_by or found.unreadable:
+                who = ", ".join(needed_by) or "a checkout whose registration cannot be read"
+                lines.append(
+                    f"{store.folder(node)} is left: {who} needs it; retire the arrival there too, "
+                    "then `kaizen gc --delete`"
+                )
+            else:
+                delete([Garbage(store.folder(node), 0, 0.0)])
+    return lines

@@ -143,9 +143,9 @@ class Workflow:
         for node in self.missing():
             if retired := lacks(node):
                 raise KaizenError(
-                    f"{node.title} cannot be made again: it learns from {retired}, whose training "
-                    "images were retired; take back the parameters and the code that it was made "
-                    "with, or its files (`dvc pull`)"
+                    f"{node.title} cannot be made again: it is made from {retired.title}, whose "
+                    "training images were retired; take back the parameters and the code that it "
+                    "was made with, or its files (`dvc pull`)"
                 )
             if self.plan.facts.arrivals and node.kind is Kind.SHARDS and node.local.path:
                 place = Path(os.path.abspath(self.root / node.local.path))

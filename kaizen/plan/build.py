@@ -35,7 +35,9 @@ def build_plan(
     draft = Draft(params, facts, fingerprint)
     refuse_empty_replay(draft)
     data = StreamNodes(draft) if facts.arrivals else DataNodes(draft)
-    ahead = ahead or (bool(facts.arrivals) and facts.arrivals[-1].retired is not None)
+    given_up = [arrival.replay_retired for arrival in facts.arrivals]
+    given_up += [arrival.retired for arrival in facts.arrivals[-1:]]
+    ahead = ahead or len(facts.arrivals) in given_up
     runs = tuple(_run(draft, data, point, ahead) for point in grid_points(params))
     seeds = dict.fromkeys((run.point.method, run.point.seed) for run in runs)
     # On a stream that grows they are evaluated again with every arrival, so only where asked for.
@@ -83,12 +85,13 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
             replays += [replay] if replay else []
         if ahead and point.replay_size:
             replays.append(data.replay(point, steps, replays))
+    kept = tuple(replay for replay in replays if not replay.given_up)
     if isinstance(data, StreamNodes):
         evaluations = plan_rows(draft, data, name, steps, replays)
     else:
         title = f"evaluation · {name}"
         evaluations = [plan_evaluation(draft, data, Kind.EVALUATION, title, steps)]
-    return Run(point, tuple(steps), tuple(replays), tuple(evaluations))
+    return Run(point, tuple(steps), kept, tuple(evaluations))
 
 
 def _specialists(draft: Draft, data: DataNodes, method: str, seed: int) -> SpecialistSet:

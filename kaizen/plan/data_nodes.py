@@ -169,6 +169,14 @@ class DataNodes:
         read = range(len(steps))
         return self.inputs(read), read
 
+    def replay_without(self, task: int) -> list[int]:
+        """The tasks of which the replay shard of step ``task`` keeps nothing."""
+        return []
+
+    def replay_given_up(self, task: int) -> bool:
+        """Whether the replay shard of step ``task`` must not be kept."""
+        return False
+
     def replay(
         self,
         point: Point,
@@ -190,6 +198,7 @@ class DataNodes:
             classes=draft.tasks[:task],
             seed=replay.seed if policy.seeded else None,
             compute=compute_of(steps) if policy.features else None,
+            without=self.replay_without(task) or None,
         )
         inputs, read = self.replay_inputs(steps, before)
         title = f"replay {replay.policy} {size_text(size, unit)} · for task {task}"
@@ -200,4 +209,8 @@ class DataNodes:
             title += f" · {point.label} · seed {point.seed}"
             code = Code((*code.modules, "kaizen.evaluation.step_features"), TRAIN_PACKAGES)
         identities = self.train_identities(range(task))
-        return draft.node(Kind.REPLAY, title, spec, inputs, code, identities)
+        node = draft.node(Kind.REPLAY, title, spec, inputs, code, identities)
+        if not self.replay_given_up(task):
+            return node
+        draft.nodes.pop(node.key, None)
+        return dataclasses.replace(node, given_up=True)

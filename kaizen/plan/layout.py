@@ -38,12 +38,12 @@ def _folders(plan: Plan) -> dict[str, NodeId]:
 def _replay_folders(run: Run) -> dict[str, NodeId]:
     folders = {}
     size = size_word(run.point.replay_size or 0, run.point.replay_unit)
-    for task, replay in enumerate(run.replays, start=1):
+    for replay in run.replays:
         folder = f"data/replay/{replay.spec.policy}-{size}"
         if step_roles(replay.inputs):
             # Made with the models of this run's steps.
             folder += f"/{run.name}"
-        folders[f"{folder}/{step_role(task)}"] = replay.id
+        folders[f"{folder}/{step_role(replay.spec.task)}"] = replay.id
     return folders
 
 

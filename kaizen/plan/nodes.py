@@ -71,7 +71,8 @@ class Node(Generic[S_co]):
     """One thing to make.
 
     ``spec``, ``code_hash`` and ``identities`` make the key; ``inputs``, role -> node, are what it
-    is made from; ``local`` is no part of the key.
+    is made from; ``local`` is no part of the key. ``given_up``: others were made from it, but it
+    must not be kept.
     """
 
     id: NodeId
@@ -81,6 +82,7 @@ class Node(Generic[S_co]):
     inputs: Mapping[str, Node[Spec]] = field(default_factory=dict)
     identities: Mapping[str, str] = field(default_factory=dict)
     local: Local = field(default_factory=Local)
+    given_up: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -84,7 +84,7 @@ class ReplaySpec:
     """The replay shard of the step of ``task``, from the tasks before it.
 
     ``classes[t]`` are the labels of task t. ``seed`` is set where the policy draws, ``compute``
-    where it looks at features.
+    where it looks at features, ``without`` where rows of some tasks were given up.
     """
 
     policy: str
@@ -94,6 +94,7 @@ class ReplaySpec:
     classes: list[list[int]]
     seed: int | None = None
     compute: ComputeSpec | None = None
+    without: list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,19 @@ def reads_training(node: Node[Spec], task: int) -> bool:
     return isinstance(spec, StepSpec | ReplaySpec)
 
 
-def lacks(node: Node[Spec]) -> str:
-    """What a node would be made from and is given up: the title of an arrival's shards; "" where
-    nothing is.
+def lacks(node: Node[Spec]) -> Node[Spec] | None:
+    """What a node would be made from and is given up: an arrival's shards, or a replay shard; None
+    where nothing is.
     """
     for parent in node.inputs.values():
+        if parent.given_up:
+            return parent
         spec = parent.spec
         if not isinstance(spec, ShardsSpec) or not spec.test_only or spec.task is None:
             continue
         if reads_training(node, spec.task):
-            return parent.title
-    return ""
+            return parent
+    return None
 
 
 class StreamNodes(DataNodes):
@@ -106,6 +108,23 @@ class StreamNodes(DataNodes):
     def inputs(self, tasks: Iterable[int]) -> dict[str, Node[Spec]]:
         """The nodes that hold the shards of ``tasks``, by their roles."""
         return {roles.shards_role(task): self.shards[task] for task in tasks}
+
+    def replay_without(self, task: int) -> list[int]:
+        """The tasks of which the replay shard of step ``task`` keeps nothing."""
+        return [
+            old
+            for old, arrival in enumerate(self.arrivals[:task])
+            if arrival.replay_retired is not None and task >= arrival.replay_retired
+        ]
+
+    def replay_given_up(self, task: int) -> bool:
+        """Whether the replay shard of step ``task`` must not be kept: it has rows of a task whose
+        rows were given up later.
+        """
+        return any(
+            arrival.replay_retired is not None and task < arrival.replay_retired
+            for arrival in self.arrivals[:task]
+        )
 
     def has_training_images(self, task: int, at: int) -> bool:
         """Whether the training images of ``task`` were still kept when the arrival ``at`` came."""

@@ -4,7 +4,7 @@ group by row group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,14 @@ def make_replay(
     features: Features = no_features,
     before: Before | None = None,
     growing: bool = False,
+    without: Collection[int] = (),
 ) -> list[Kept]:
     """Write the replay shard of step ``task`` to ``out``: rows that the policy chooses from the
     tasks before it, in stream order (by task, in a task by row). Return what is kept of each.
 
     ``shards`` are the train shards of those tasks, without the first ones that ``before`` holds.
     ``features`` computes a task's features, and ``growing`` says that a later memory goes on from
-    this one (see `ReplayStream`).
+    this one (see `ReplayStream`). Of the tasks in ``without`` nothing is kept.
     Raises KaizenError on damaged or missing shards, an unknown policy, a task that has none
     before it, and a policy that wants back what it gave up.
     """
@@ -61,6 +62,10 @@ def make_replay(
     choose: Policy = registry.load(registry.REPLAY_POLICIES[policy].target)
     known = {kept.task.number: kept.rows for kept in old}
     chosen = choose(ReplayStream(tasks, seed, features, known, growing), size)
+    none = np.empty(0, dtype=np.int64)
+    chosen = [
+        none if task.number in without else rows for task, rows in zip(tasks, chosen, strict=True)
+    ]
     # In several tasks, a class may come back.
     infos = [shard_info(before.path), *sources] if before else sources
     names = {
