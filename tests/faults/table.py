@@ -268,7 +268,14 @@ _NO_MEMORY = "out of memory; lower {}, and run the same command again"
 _MACHINE = [
     Fault("Machine", "no GPU, in one process", NOTHING, f"kaizen: {_NO_GPU}", 2),
     Fault("Machine", "no GPU, with a plan made elsewhere", NOTHING, f"kaizen: {_NO_GPU}", 2),
-    Fault("Machine", "no GPU, with snakemake", NOTHING, f"step 0 …: {_NO_GPU}", 1),
+    Fault(
+        "Machine",
+        "no GPU, with snakemake",
+        NOTHING,
+        "kaizen: train.device: cuda, but this machine shows no GPU: jobs must run on machines that "
+        "have one, by a cluster's profile; here, set train.device to auto or cpu",
+        2,
+    ),
     Fault(
         "Machine",
         "no memory for ingestion",
