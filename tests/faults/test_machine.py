@@ -54,9 +54,7 @@ def test_no_gpu_with_a_plan_made_elsewhere(without_gpu: Project, warm: Warm) -> 
 
 @pytest.mark.rows("no GPU, with snakemake")
 def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
-    """With its jobs here, before the first; where a cluster runs them, the machine that plans may
-    lack one.
-    """
+    """Without a cluster's profile the jobs run here: refused before any."""
     fault("no GPU, with snakemake").check(without_gpu.snakemake())
     assert without_gpu.nodes() == {} and without_gpu.leftovers() == []
 
@@ -67,8 +65,8 @@ def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
 def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
     """The command that makes the first node of each kind and nothing else."""
     plan = json.loads(project.kaizen("plan", "--json").output)
-    nodes = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
-    (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
+    plan["nodes"] = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
+    (project.root / "plan.json").write_text(json.dumps(plan))
     return ("run", "--plan", "plan.json")
 
 
