@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+
+from stream_project import ARRIVALS, RAW, append, make_stream
 
 from kaizen.store.node_id import NodeId
 from slurm.conftest import Scenario
@@ -47,6 +50,23 @@ def test_the_whole_workflow(grid: Grid, scenario: Scenario) -> None:
     again.finish()
     assert not again.jobs
     scenario(grid, ideal=9)
+
+
+def test_a_stream_grows(grid: Grid, tmp_path: Path) -> None:
+    """Two arrivals, a run of the workflow after each: the second trains one step per run."""
+    limits = {"runtime.step_mem_mb": 600, "runtime.step_minutes": 10}
+    grid.project = make_stream(tmp_path / "stream", limits, ARRIVALS[:2])
+    for number in range(2):
+        append(grid.project, number)
+        grid.project.start_counting()
+        run = grid.snakemake()
+        run.finish()
+        assert run.jobs, "SLURM ran them"
+        made = {"shards": 1, "replay": 1, "step": 2, "evaluation": 2, "summary": 1}
+        first = {"shards": 1, "step": 1, "evaluation": 1, "summary": 1}
+        assert grid.project.jobs() == (made if number else first)
+        shutil.rmtree(grid.project.root / RAW / f"day-{number}")
+    grid.project.check_nothing_stale()
 
 
 def test_requested_resources_reach_slurm(grid: Grid) -> None:
