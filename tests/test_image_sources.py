@@ -4,6 +4,7 @@ test_sources.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import shutil
@@ -25,6 +26,7 @@ from kaizen.data.sources.base import Part, Source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams, SyntheticParams
 from kaizen.params.registry import SOURCE_PARAMETERS, SOURCES, load
+from kaizen.params.typed import UNSET, as_json
 
 IDS = ("n01443537", "n01629819", "n02123045")
 
@@ -473,10 +475,11 @@ def cats_and_dogs(tmp_path: Path) -> Path:
 
 
 def _left_out(root: Path, **options: Any) -> dict[str, list[tuple[str, int, str]]]:
-    found = opened("image_folder", root, **options).found(None)["skipped"]
+    found = opened("image_folder", root, **options).found(None).skipped
+    assert found is not UNSET
     return {
-        part: [(entry["what"], entry["count"], entry["first"]) for entry in entries]
-        for part, entries in found.items()
+        part: [dataclasses.astuple(finding) for finding in findings]
+        for part, findings in vars(found).items()
     }
 
 
@@ -635,7 +638,7 @@ def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) ->
     _copy(cats_and_dogs, "train/cat/2.png", "train/cat/8.png")
     source = opened("image_folder", cats_and_dogs)
     found = source.found(tmp_path / "cache")
-    assert [(entry["count"], entry["first"]) for entry in found["copies"]] == [
+    assert [(copies.count, copies.first) for copies in found.copies or []] == [
         (1, "test/cat/9.png = train/cat/0.png"),
         (2, "train/cat/1.png = train/dog/9.png"),
         (1, "train/cat/8.png = train/cat/2.png"),
@@ -644,7 +647,9 @@ def test_few_copies_are_told_with_counts(cats_and_dogs: Path, tmp_path: Path) ->
     assert opened("image_folder", cats_and_dogs).found(tmp_path / "cache") == found
     dataset = DatasetParams(source="image_folder", path=str(cats_and_dogs))
     summary = ingest(dataset, SplitParams(1), LabelsParams(), 1, tmp_path / "out")
-    assert (summary["copies"], summary["skipped"]) == (found["copies"], found["skipped"])
+    assert (summary["copies"], summary["skipped"]) == tuple(
+        as_json(value) for value in (found.copies, found.skipped)
+    )
 
 
 @pytest.mark.parametrize(

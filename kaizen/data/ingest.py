@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kaizen.data.found import Found
 from kaizen.data.labels import labelled
 from kaizen.data.names import TASKS_FILE, shard_file
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
@@ -25,6 +26,7 @@ from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
 from kaizen.params import DatasetParams, LabelsParams, SplitParams
+from kaizen.params.typed import to_dict
 
 Progress = Callable[[int, int], None]
 
@@ -45,7 +47,7 @@ def ingest(
     workers: int,
     out: Path,
     progress: Progress | None = None,
-    found: dict[str, Any] | None = None,
+    found: Found | None = None,
 ) -> dict[str, Any]:
     """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what
     tasks.json holds.
@@ -110,7 +112,7 @@ def ingest(
         "split": stream.by,
         "classes": names,
         "num_classes": len(names),
-        **(source.found(None) if found is None else found),
+        **to_dict(source.found(None) if found is None else found),
         "tasks": entries,
     }
     write_json(out / TASKS_FILE, summary)

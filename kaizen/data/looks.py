@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from kaizen.data.sources.base import PARTS, Looks, Source
+from kaizen.data.found import Found, LeftOut
+from kaizen.data.sources.base import Looks, Source
 from kaizen.errors import KaizenError
 from kaizen.params import InputParams
 
@@ -53,7 +53,7 @@ def refuse_several_sizes(source: Source, image: InputParams) -> None:
     )
 
 
-def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
+def describe(source: Source, image: InputParams, found: Found) -> list[str]:
     """Lines that tell what the images are, what the network will see, what was left out of them
     and what stands there twice (``found``: `Source.found`).
     """
@@ -66,13 +66,13 @@ def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> li
                 f"image.mean: {_list(image.mean)} is far from these images'; set image.mean: "
                 f"{_list(looks.mean)} and image.std: {_list(looks.std)}"
             )
-    for part in PARTS:
-        for entry in found.get("skipped", {}).get(part, []):
+    for part, findings in vars(found.skipped or LeftOut([], [])).items():
+        for finding in findings:
             lines.append(
-                f"left out of {part}: {entry['count']} {entry['what']}, the first {entry['first']}"
+                f"left out of {part}: {finding.count} {finding.what}, the first {finding.first}"
             )
-    for entry in found.get("copies", []):
-        lines.append(f"copies: {entry['count']} {entry['what']}, such as {entry['first']}")
+    for finding in found.copies or []:
+        lines.append(f"copies: {finding.count} {finding.what}, such as {finding.first}")
     return lines
 
 

@@ -12,9 +12,10 @@ from kaizen.data.names import REPLAY_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 from kaizen.plan import roles
+from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.job import Job
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec, SummarySpec
 from kaizen.store.locks import Watch
 from kaizen.store.made import Made
 from kaizen.store.node_id import Kind

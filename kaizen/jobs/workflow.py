@@ -27,6 +27,7 @@ from kaizen.jobs.raw_data import dataset_facts, open_data
 from kaizen.params import Params, merge
 from kaizen.params.reading import PARAMS, read_files
 from kaizen.params.scalars import resolved
+from kaizen.params.typed import as_json
 from kaizen.params.validation import load_params, validate
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint, installed_version
@@ -98,7 +99,7 @@ class Workflow:
         """What results depend on and DVC does not see, wherever it lies: a hash over the raw images
         and names of classes, and the versions of the packages that count for some node.
         """
-        facts = canonical_json(dataclasses.asdict(self.plan.facts))
+        facts = canonical_json(as_json(self.plan.facts))
         names = {name for node in self.plan.nodes.values() for name in node.local.code.packages}
         versions = {name: installed_version(name) for name in sorted(names)}
         return {"images": sha256_text(facts), "packages": versions}

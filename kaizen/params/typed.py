@@ -12,9 +12,22 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+
+
+class Unset(enum.Enum):
+    """The type of `UNSET`, the default of a field that JSON need not have; null is a value."""
+
+    UNSET = enum.auto()
+
+    def __bool__(self) -> Literal[False]:
+        """False, so that ``value or another`` takes another."""
+        return False
+
+
+UNSET = Unset.UNSET
 
 _hints = functools.cache(typing.get_type_hints)
 
@@ -40,20 +53,24 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 def to_dict(value: Any) -> dict[str, Any]:
     """The JSON of a dataclass as `from_dict` takes it, without the fields that are not set.
 
-    A field is not set where it is None and its class gives it that default. The fields of nested
-    classes, which hold parameters, are all there: a default that changes must change keys.
+    A field is not set where it is `UNSET`, or None and its class gives it that default. Of nested
+    classes, which hold parameters, a None is there: a default that changes must change keys.
     """
     return {
         field.name: as_json(getattr(value, field.name))
         for field in dataclasses.fields(value)
-        if field.default is not None or getattr(value, field.name) is not None
+        if getattr(value, field.name) is not UNSET
+        and (field.default is not None or getattr(value, field.name) is not None)
     }
 
 
 def as_json(value: Any) -> Any:
-    """Nested dataclasses, tuples and enumerations as JSON has them."""
+    """Nested dataclasses, tuples and enumerations as JSON has them; fields that are `UNSET` are
+    left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: as_json(item) for name, item in items.items() if item is not UNSET}
     if isinstance(value, Mapping):
         return {str(name): as_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -101,6 +118,10 @@ def _build(hint: Any, value: Any, path: str) -> Any:
 
 def _build_one_of(hints: tuple[Any, ...], value: Any, path: str) -> Any:
     """The value as the first of several types that takes it; one that it has exactly goes first."""
+    # No JSON is `UNSET`.
+    hints = tuple(hint for hint in hints if hint is not Unset)
+    if len(hints) == 1:
+        return _build(hints[0], value, path)
     problem: TypeError | None = None
     for hint in sorted(hints, key=lambda hint: hint is not type(value)):
         try:

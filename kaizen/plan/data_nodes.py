@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from kaizen.data.names import Part
-from kaizen.data.split import effective_split
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import registry
+from kaizen.params.typed import to_dict
 from kaizen.plan import roles
+from kaizen.plan.data_specs import DatasetSpec, LabelsSpec, ShardsSpec, SplitSpec
 from kaizen.plan.draft import (
     DATA_PACKAGES,
     TRAIN_PACKAGES,
@@ -21,7 +21,7 @@ from kaizen.plan.draft import (
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point, size_text
-from kaizen.plan.specs import ReplaySpec, ShardsSpec, Spec, StepSpec
+from kaizen.plan.specs import ReplaySpec, Spec, StepSpec
 from kaizen.store.node_id import KEY_LENGTH, Kind
 
 
@@ -42,9 +42,9 @@ class DataNodes:
         draft = self.draft
         dataset = draft.params.dataset
         spec = ShardsSpec(
-            dataset=self.dataset(),
-            split=effective_split(draft.params.split, dataset.unlabelled),
-            labels=self.labels(),
+            dataset=DatasetSpec.of(dataset),
+            split=SplitSpec.of(draft.params.split, dataset.unlabelled),
+            labels=LabelsSpec.of(draft.params.labels),
             classes=list(draft.facts.classes),
             found=draft.facts.found,
         )
@@ -63,23 +63,6 @@ class DataNodes:
         title = f"shards {dataset.source} · {len(draft.tasks)} tasks"
         return draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)
 
-    def dataset(self) -> dict[str, Any]:
-        """What decides the images' content: where they lie does not; chosen classes are known by
-        name.
-        """
-        dataset = self.draft.params.dataset
-        reads = registry.SOURCES[dataset.source].reads
-        left_out = {"path", "classes", *registry.SOURCE_PARAMETERS} - (set(reads) - {"classes"})
-        values = dataclasses.asdict(dataset)
-        return {name: value for name, value in values.items() if name not in left_out}
-
-    def labels(self) -> dict[str, Any]:
-        """What decides which labels are kept: the seed only where there is a choice."""
-        labels = dataclasses.asdict(self.draft.params.labels)
-        if labels["fraction"] in (0.0, 1.0):
-            labels.pop("seed")
-        return labels
-
     def identity(self, task: int, part: Part) -> str:
         """What the content of one task shard depends on: its own classes' or domain's raw data,
         not the other tasks'.
@@ -94,9 +77,11 @@ class DataNodes:
     def _identity(self, task: int, part: Part) -> str:
         draft = self.draft
         facts, stream, params = draft.facts, draft.stream, draft.params
-        dataset = self.dataset()
-        dataset.pop("compression")
-        depends: dict[str, Any] = {"dataset": dataset, "part": part, "code": self.shards.code_hash}
+        depends: dict[str, Any] = {
+            "dataset": to_dict(self.shards.spec.dataset.content()),
+            "part": part,
+            "code": self.shards.code_hash,
+        }
         if stream.by == "domain":
             domain = facts.domains[stream.domains[task]]
             checksum = self._checksums[f"{part}/domain/{domain}"]
@@ -114,7 +99,7 @@ class DataNodes:
                     "seed": params.split.seed,
                 }
         if part == "train":
-            depends["labels"] = self.labels()
+            depends["labels"] = to_dict(self.shards.spec.labels)
         return sha256_text(canonical_json(depends))[:KEY_LENGTH]
 
     def train_identities(self, tasks: Sequence[int]) -> dict[str, str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from kaizen.data.found import Found
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
+from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.job import Job, Local
 from kaizen.plan.point import Point
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, Spec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec, SummarySpec
 from kaizen.store.node_id import KEY_LENGTH, Kind, NodeId
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
@@ -34,7 +36,7 @@ class DatasetFacts:
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
     # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
-    found: dict[str, Any] = field(default_factory=dict)
+    found: Found = field(default_factory=Found)
     # Training images of each class; empty where the source does not know them without reading all.
     # In no key: what they are shows in the checksums.
     train_counts: tuple[int, ...] = ()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
+from kaizen.plan.data_specs import DataFacts
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft, compute_of, step_inputs
 from kaizen.plan.job import Code
 from kaizen.plan.nodes import Node, Run, SpecialistSet
 from kaizen.plan.specs import (
     Context,
-    DataFacts,
     EvaluationSpec,
     ReferenceEntry,
     RunEntry,
@@ -64,9 +64,7 @@ def plan_summary(
         inputs[role] = reference.evaluation
         reference_entries.append(ReferenceEntry(reference.method, reference.seed, role))
     inputs[roles.SHARDS] = data.shards
-    # How a shard is stored is no part of its identity, nor in which words its tasks were asked
-    # for.
-    dataset = {name: value for name, value in data.dataset().items() if name != "compression"}
+    shards = data.shards.spec
     spec = SummarySpec(
         report=params.report,
         runs=run_entries,
@@ -75,7 +73,8 @@ def plan_summary(
         classes=list(draft.facts.classes),
         tasks=draft.tasks,
         context=_context(draft),
-        data=DataFacts(dataset, data.labels()),
+        # In which words the tasks were asked for is no part of the shards' identity.
+        data=DataFacts(shards.dataset.content(), shards.labels),
         found=draft.facts.found,
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))

@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+
+from kaizen.data.found import Found
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
@@ -90,13 +92,12 @@ class Source(ABC):
         """
         return {}
 
-    def found(self, cache: Path | None) -> dict[str, Any]:
-        """What a person should know of the data, as JSON: "skipped", for each part what was left
-        out (what, count, the first's path), and "copies", what stands there more than once.
+    def found(self, cache: Path | None) -> Found:
+        """What a person should know of the data.
 
         ``cache`` as in `checksums`. Raises KaizenError where that cannot be meant.
         """
-        return {}
+        return Found()
 
     def looks(self, most: int, decoded: int) -> Looks | None:
         """What the images look like, from at most ``most`` of them, of which at most ``decoded``

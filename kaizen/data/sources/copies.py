@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from kaizen.data.found import Finding
 from kaizen.errors import KaizenError
 
 
@@ -21,8 +21,8 @@ class Files:
     paths: Sequence[str]
 
 
-def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """What stands more than once: entries of what, count, and the first pair of paths.
+def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> list[Finding]:
+    """What stands more than once; the first of it is a pair of paths.
 
     Raises KaizenError where it cannot be meant: half of the test images or more are training
     images, or all of a class's; half of the training images or more stand in several classes, or
@@ -53,11 +53,7 @@ def copies(root: Path, train: Files, test: Files, classes: Sequence[str]) -> lis
             _pair(train, train, repeated),
         ),
     ]
-    return [
-        {"what": what, "count": int(found.sum()), "first": first}
-        for what, found, first in told
-        if found.any()
-    ]
+    return [Finding(what, int(found.sum()), first) for what, found, first in told if found.any()]
 
 
 def _again(files: Files) -> np.ndarray:

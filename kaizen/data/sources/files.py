@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kaizen.data.found import Found, LeftOut
 from kaizen.data.image_files import has_colour, read_header, sample_pixels
 from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source, names_text
 from kaizen.data.sources.copies import Files, copies
@@ -117,17 +118,17 @@ class FileSource(Source):
         """The bytes of the row's file."""
         return (self.root / row.path).read_bytes()
 
-    def found(self, cache: Path | None) -> dict[str, Any]:
+    def found(self, cache: Path | None) -> Found:
         """What was left out of each part and why, and which images stand there twice.
 
         Raises KaizenError where test images are training images, or images of several classes, in
         numbers that cannot be meant.
         """
         parts = {part: self._files(part, cache) for part in PARTS}
-        return {
-            "skipped": {part: self._walks[part].summary() for part in PARTS},
-            "copies": copies(self.root, parts["train"], parts["test"], self.classes),
-        }
+        return Found(
+            skipped=LeftOut(self._walks["train"].summary(), self._walks["test"].summary()),
+            copies=copies(self.root, parts["train"], parts["test"], self.classes),
+        )
 
     def looks(self, most: int, decoded: int) -> Looks | None:
         """From the headers of evenly spaced files; None where none of them can be read."""
@@ -185,10 +186,10 @@ class FileSource(Source):
         unread = walk.unread()
         if unread:
             found = "; ".join(
-                f"{entry['count']} {entry['what']} (the first: {self.root / str(entry['first'])})"
-                for entry in unread
+                f"{finding.count} {finding.what} (the first: {self.root / finding.first})"
+                for finding in unread
             )
-            named = any(entry["what"] == UNNAMED for entry in unread)
+            named = any(finding.what == UNNAMED for finding in unread)
             raise KaizenError(
                 f"the {part} images of {self.root} have {found}; "
                 f"{'rename' if named else 'convert'} them{'' if named else ' to PNG or JPEG'}, "
@@ -251,5 +252,5 @@ def refuse_empty(root: Path, groups: list[Group], layout: str, walk: Walk) -> No
 
 
 def _instead(walk: Walk) -> str:
-    found = ", ".join(f"{entry['count']} {entry['what']}" for entry in walk.summary())
+    found = ", ".join(f"{finding.count} {finding.what}" for finding in walk.summary())
     return f" (left out: {found})" if found else ""
