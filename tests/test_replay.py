@@ -10,7 +10,7 @@ import pytest
 
 from kaizen.data.replay.base import ReplayStream, Size, Task, choose_by_group
 from kaizen.data.replay.shard import make_replay
-from kaizen.data.schema import SCHEMA, Record
+from kaizen.data.schema import SCHEMA, ShardRow
 from kaizen.data.shards import ShardWriter, shard_info, verify_shard
 from kaizen.data.split import seeded_keys
 from kaizen.errors import KaizenError
@@ -52,7 +52,7 @@ def write_shards(folder: Path, unlabelled: int) -> None:
                 for number in range(COUNTS[true]):
                     label = -1 if unlabelled and index % unlabelled == 0 else true
                     writer.write(
-                        Record(
+                        ShardRow(
                             bytes([true, number]), "raw", 1, 2, 1, label, index, f"{true}/{number}"
                         )
                     )
@@ -285,7 +285,7 @@ def test_a_class_of_several_tasks_is_named_once(tmp_path: Path) -> None:
         with ShardWriter(
             path, dataset="d", part="train", task=task, classes=classes, class_names=names
         ) as writer:
-            writer.write(Record(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
+            writer.write(ShardRow(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
     make_replay(tmp_path, 2, "first_n", Size("per_class", 2), 0, tmp_path / "r")
     info = verify_shard(tmp_path / "r")
     assert (info.classes, info.class_names, info.rows) == ((3, 1, 2), ("c3", "c1", "c2"), 2)

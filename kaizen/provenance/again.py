@@ -84,7 +84,7 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
             job: Job[Any] = Job(
                 record.id,
                 node.title,
-                record.code,
+                record.code_hash,
                 spec,
                 dict(record.inputs),
                 dict(record.identities),

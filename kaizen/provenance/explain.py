@@ -196,7 +196,7 @@ def _code_now(node: KnownNode, installed: bool) -> str | None:
 
 def _same_code(node: KnownNode) -> bool:
     """Whether the present code and packages are those that the node's key stands for."""
-    return _code_now(node, installed=True) == node.record.code
+    return _code_now(node, installed=True) == node.record.code_hash
 
 
 def _modules(line: Lineage) -> set[str]:
@@ -207,7 +207,7 @@ def _modules(line: Lineage) -> set[str]:
 
 def _code(node: KnownNode) -> dict[str, Any]:
     """The fingerprint, whether the present code has it, and what differs."""
-    fingerprint = node.record.code
+    fingerprint = node.record.code_hash
     now, with_old = _code_now(node, installed=True), _code_now(node, installed=False)
     gone = _modules_that_are_gone(node)
     versions = (node.local.versions if node.local else None) or {}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-REFERENCE_BATCH = 256
+# What learning rates are given for.
+_BASE_BATCH = 256
 
 
 def scaled_lr(lr: float, batch_size: int) -> float:
     """Scale a learning rate given for batches of 256 linearly to ``batch_size`` task images (replay
     not counted).
     """
-    return lr * batch_size / REFERENCE_BATCH
+    return lr * batch_size / _BASE_BATCH
 
 
 def learning_rate(
