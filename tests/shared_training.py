@@ -85,8 +85,8 @@ class Recorded(Objective):
 
     terms: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
-        total, terms = super().__call__(*arguments)
+    def __call__(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        total, terms = super().__call__(*arguments, **options)
         self.terms.append(terms)
         return total, terms
 

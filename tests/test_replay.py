@@ -99,7 +99,7 @@ def stream_of(tasks: Sequence[Sequence[int]], seed: int = 0) -> ReplayStream:
 
 def test_first_n_by_proportion(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "replay.parquet"
-    make_replay(shards, 2, "first_n", Size("proportion", 0.29), 0, out)
+    make_replay(shards, 2, "first_n", Size("proportion", 0.29), seed=0, out=out)
     # int(n * 0.29): 8 of 30, 6 of 21, 29 of 100, in the order of the shards.
     expected = [(label, i) for label, n in ((0, 8), (4, 6), (1, 29), (5, 29)) for i in range(n)]
     assert content(out) == expected
@@ -111,7 +111,7 @@ def test_first_n_by_proportion(shards: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_rows_are_copied_unchanged(shards: Path, tmp_path: Path, policy: str) -> None:
     out = tmp_path / "replay.parquet"
-    make_replay(shards, 3, policy, Size("proportion", 1.0), 1, out, features)
+    make_replay(shards, 3, policy, Size("proportion", 1.0), seed=1, out=out, features=features)
     table = pq.read_table(out)
     assert table.schema.remove_metadata() == SCHEMA
     originals = [
@@ -124,7 +124,9 @@ def test_rows_are_copied_unchanged(shards: Path, tmp_path: Path, policy: str) ->
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_shard_holds_what_the_policy_chooses(shards: Path, tmp_path: Path, policy: str) -> None:
-    make_replay(shards, 3, policy, Size("proportion", 0.2), 7, tmp_path / "r", features)
+    make_replay(
+        shards, 3, policy, Size("proportion", 0.2), seed=7, out=tmp_path / "r", features=features
+    )
     numbered = [[(c, i) for c in sorted(classes) for i in range(COUNTS[c])] for classes in TASKS]
     stream = ReplayStream(
         tuple(
@@ -147,7 +149,7 @@ def test_an_empty_replay_shard_is_valid(
     shards: Path, tmp_path: Path, policy: str, unit: str
 ) -> None:
     make_replay(
-        shards, 2, policy, Size(unit, 0), 0, tmp_path / "r"
+        shards, 2, policy, Size(unit, 0), seed=0, out=tmp_path / "r"
     )  # without features: none are asked for
     assert shard_info(tmp_path / "r").row_groups == () and verify_shard(tmp_path / "r").rows == 0
 
@@ -169,7 +171,7 @@ def test_what_cannot_be_is_refused(
     shards: Path, tmp_path: Path, task: int, policy: str, message: str
 ) -> None:
     with pytest.raises(KaizenError, match=message):
-        make_replay(shards, task, policy, Size("proportion", 0.1), 0, tmp_path / "r")
+        make_replay(shards, task, policy, Size("proportion", 0.1), seed=0, out=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
@@ -192,7 +194,15 @@ def test_a_damaged_source_is_named(shards: Path, tmp_path: Path, policy: str) ->
     path = shards / "task-00.train.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(KaizenError, match=r"task-00\.train\.parquet is not a readable shard"):
-        make_replay(shards, 2, policy, Size("proportion", 0.1), 0, tmp_path / "r", features)
+        make_replay(
+            shards,
+            2,
+            policy,
+            Size("proportion", 0.1),
+            seed=0,
+            out=tmp_path / "r",
+            features=features,
+        )
 
 
 def test_a_damaged_page_of_a_source_is_found(shards: Path, tmp_path: Path) -> None:
@@ -201,7 +211,7 @@ def test_a_damaged_page_of_a_source_is_found(shards: Path, tmp_path: Path) -> No
     data[images.data_page_offset + images.total_compressed_size - 1] ^= 0xFF
     path.write_bytes(data)
     with pytest.raises(KaizenError, match=r"task-00\.train\.parquet is not a readable shard"):
-        make_replay(shards, 1, "first_n", Size("proportion", 1.0), 0, tmp_path / "r")
+        make_replay(shards, 1, "first_n", Size("proportion", 1.0), seed=0, out=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
@@ -214,7 +224,7 @@ def test_a_damaged_page_of_a_source_is_found(shards: Path, tmp_path: Path) -> No
 def test_memory_is_divided_over_tasks_and_classes(
     shards: Path, tmp_path: Path, memory: int, task: int, each: int
 ) -> None:
-    make_replay(shards, task, "first_n", Size("memory", memory), 0, tmp_path / "r")
+    make_replay(shards, task, "first_n", Size("memory", memory), seed=0, out=tmp_path / "r")
     expected = [
         (label, i) for classes in TASKS[:task] for label in sorted(classes) for i in range(each)
     ]
@@ -224,14 +234,14 @@ def test_memory_is_divided_over_tasks_and_classes(
 
 def test_a_class_smaller_than_its_share_gives_all_it_has(shards: Path, tmp_path: Path) -> None:
     for size in (Size("memory", 120), Size("per_class", 20)):
-        make_replay(shards, 3, "first_n", size, 0, tmp_path / "r")
+        make_replay(shards, 3, "first_n", size, seed=0, out=tmp_path / "r")
         found = labels(tmp_path / "r")
         assert [found.count(label) for label in (4, 0, 1, 5, 2, 3)] == [20, 20, 20, 20, 10, 7]
 
 
 def test_unlabelled_rows_form_a_group_of_their_own(tmp_path: Path) -> None:
     write_shards(tmp_path, unlabelled=3)
-    make_replay(tmp_path, 2, "first_n", Size("proportion", 0.5), 0, tmp_path / "r")
+    make_replay(tmp_path, 2, "first_n", Size("proportion", 0.5), seed=0, out=tmp_path / "r")
     rows = [row for row in pq.read_table(tmp_path / "r").to_pylist() if row["image"][0] in TASKS[0]]
     # Task 0 holds 51 rows, rows 0, 3, … unlabelled: 17, of 30 rows of class 0 ten and of 21 of
     # class 4 seven.
@@ -248,11 +258,13 @@ def test_unlabelled_rows_form_a_group_of_their_own(tmp_path: Path) -> None:
 def test_unlabelled_rows_fill_the_memory_that_classes_leave(tmp_path: Path, policy: str) -> None:
     write_shards(tmp_path, unlabelled=3)
     for size in (Size("memory", 40), Size("per_class", 20)):
-        make_replay(tmp_path, 1, policy, size, 0, tmp_path / "r", features)
+        make_replay(tmp_path, 1, policy, size, seed=0, out=tmp_path / "r", features=features)
         found = labels(tmp_path / "r")
         assert [found.count(label) for label in (4, 0, -1)] == [14, 20, 6]
     write_shards(tmp_path, unlabelled=1)
-    make_replay(tmp_path, 1, policy, Size("memory", 41), 0, tmp_path / "r", features)
+    make_replay(
+        tmp_path, 1, policy, Size("memory", 41), seed=0, out=tmp_path / "r", features=features
+    )
     assert labels(tmp_path / "r") == [-1] * 40
 
 
@@ -286,7 +298,7 @@ def test_a_class_of_several_tasks_is_named_once(tmp_path: Path) -> None:
             path, dataset="d", part="train", task=task, classes=classes, class_names=names
         ) as writer:
             writer.write(ShardRow(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
-    make_replay(tmp_path, 2, "first_n", Size("per_class", 2), 0, tmp_path / "r")
+    make_replay(tmp_path, 2, "first_n", Size("per_class", 2), seed=0, out=tmp_path / "r")
     info = verify_shard(tmp_path / "r")
     assert (info.classes, info.class_names, info.rows) == ((3, 1, 2), ("c3", "c1", "c2"), 2)
 
@@ -324,7 +336,9 @@ def test_the_seed_counts_where_the_registry_says_so(policy: str) -> None:
 
 def test_random_choice_is_balanced_and_the_same_at_each_step(shards: Path, tmp_path: Path) -> None:
     def made(task: int, seed: int) -> list[tuple[int, int]]:
-        make_replay(shards, task, "balanced_random", Size("proportion", 0.3), seed, tmp_path / "r")
+        make_replay(
+            shards, task, "balanced_random", Size("proportion", 0.3), seed=seed, out=tmp_path / "r"
+        )
         return content(tmp_path / "r")
 
     first, second = made(1, 0), made(2, 0)

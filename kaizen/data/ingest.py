@@ -46,6 +46,7 @@ def ingest(
     labels: LabelsParams,
     workers: int,
     out: Path,
+    *,
     progress: Progress | None = None,
     found: Found | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def ingest(
     shards = [
         shard
         for part in PARTS
-        for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)
+        for shard in _shards(stream, names, part, source.rows(part), seed=split.seed, labels=labels)
     ]
     shards.sort(key=lambda shard: shard.task)
     total = sum(len(shard.rows) for shard in shards)
@@ -101,7 +102,7 @@ def ingest(
                 compression=dataset.compression,
                 row_group_mb=dataset.row_group_mb,
             )
-            counts = _write(shard, writer, chunks, names, dataset, advance)
+            counts = _write(shard, writer, chunks, names=names, dataset=dataset, advance=advance)
             entry[shard.part] = {
                 "rows": writer.rows,
                 "content_sha256": writer.content_sha256,
@@ -120,7 +121,13 @@ def ingest(
 
 
 def _shards(
-    stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int, labels: LabelsParams
+    stream: Stream,
+    names: list[str],
+    part: Part,
+    rows: list[Row],
+    *,
+    seed: int,
+    labels: LabelsParams,
 ) -> list[_Shard]:
     """A part's shards in task order; rows keep their dataset order."""
     tasks = _tasks_of(stream, names, part, rows, seed)
@@ -167,6 +174,7 @@ def _write(
     shard: _Shard,
     writer: ShardWriter,
     chunks: Iterator[list[Outcome]],
+    *,
     names: list[str],
     dataset: DatasetParams,
     advance: Callable[[int], None],

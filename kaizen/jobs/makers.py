@@ -39,8 +39,8 @@ def _shards(
         job.spec.labels_params(),
         job.local.workers,
         building,
-        lambda done, total: reporter.amount(done, total, "images ingested"),
-        job.spec.found,
+        progress=lambda done, total: reporter.amount(done, total, "images ingested"),
+        found=job.spec.found,
     )
     _check_unchanged(dataset, job)
     images = sum(task[part]["rows"] for task in summary["tasks"] for part in ("train", "test"))
@@ -86,7 +86,9 @@ def _replay(
     size = Size(spec.unit, spec.size)
     out = building / REPLAY_FILE
     seed = spec.seed or 0
-    make_replay(store.folder(shards), spec.task, spec.policy, size, seed, out, features)
+    make_replay(
+        store.folder(shards), spec.task, spec.policy, size, seed=seed, out=out, features=features
+    )
     if size.amount and not shard_info(out).rows:
         raise empty_replay(spec.unit, spec.size, spec.task)
     return Made(environment)

@@ -61,7 +61,15 @@ class DataNodes:
             workers=draft.params.runtime.ingest_workers,
         )
         title = f"shards {dataset.source} · {len(draft.tasks)} tasks"
-        return draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)
+        return draft.node(
+            Kind.SHARDS,
+            title,
+            spec=spec,
+            inputs={},
+            code=self._code,
+            identities=identities,
+            local=local,
+        )
 
     def identity(self, task: int, part: Part) -> str:
         """What the content of one task shard depends on: its own classes' or domain's raw data,
@@ -140,4 +148,6 @@ class DataNodes:
             title += f" · {point.label} · seed {point.seed}"
             code = Code((*code.modules, "kaizen.evaluation.step_features"), TRAIN_PACKAGES)
         identities = self.train_identities(range(task))
-        return draft.node(Kind.REPLAY, title, spec, inputs, code, identities)
+        return draft.node(
+            Kind.REPLAY, title, spec=spec, inputs=inputs, code=code, identities=identities
+        )

@@ -34,7 +34,9 @@ def plan_evaluation(
     )
     inputs: dict[str, Node[Spec]] = {roles.SHARDS: data.shards, **step_inputs(steps)}
     code = Code(("kaizen.evaluation.run",), TRAIN_PACKAGES)
-    return draft.node(kind, title, spec, inputs, code, data.identities())
+    return draft.node(
+        kind, title, spec=spec, inputs=inputs, code=code, identities=data.identities()
+    )
 
 
 def plan_summary(
@@ -79,7 +81,9 @@ def plan_summary(
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
     title = "summary: tables, figures and cards"
-    return draft.node(Kind.SUMMARY, title, spec, inputs, code, data.identities())
+    return draft.node(
+        Kind.SUMMARY, title, spec=spec, inputs=inputs, code=code, identities=data.identities()
+    )
 
 
 def _context(draft: Draft) -> Context:

@@ -197,7 +197,7 @@ class Step:
             self.augment(images, 1, generator, self.own),
         )
         total, terms = self.objective(
-            self.student, self.teacher, views, labels, self.compute, moment
+            self.student, self.teacher, views, labels, compute=self.compute, moment=moment
         )
         self.optimizer.zero_grad()
         total.backward()
@@ -248,7 +248,12 @@ class Step:
             warmup = train.warmup_epochs if self.static_warmup else 0
             return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
         return learning_rate(
-            epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
+            epoch,
+            group.lr,
+            train.epochs,
+            warmup_epochs=train.warmup_epochs,
+            warmup_start=train.warmup_start_lr,
+            minimum=train.min_lr,
         )
 
     def _save(self, progress: Progress) -> None:

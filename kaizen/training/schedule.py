@@ -16,7 +16,13 @@ def scaled_lr(lr: float, batch_size: int) -> float:
 
 
 def learning_rate(
-    epoch: int, base: float, epochs: int, warmup_epochs: int, warmup_start: float, minimum: float
+    epoch: int,
+    base: float,
+    epochs: int,
+    *,
+    warmup_epochs: int,
+    warmup_start: float,
+    minimum: float,
 ) -> float:
     """Return the learning rate of ``epoch`` (from 0) out of ``epochs``: linear warm-up, then half a
     cosine.

@@ -66,10 +66,10 @@ def run_step(
     facts = step_facts(
         files[roles.SHARDS],
         files.get(roles.REPLAY, []),
-        params.train.data_fraction,
-        (data.batch_size, data.replay_batch_size),
-        data.epoch_length(),
-        scaled_lr(params.train.lr, data.batch_size),
+        fraction=params.train.data_fraction,
+        batch_sizes=(data.batch_size, data.replay_batch_size),
+        batches=data.epoch_length(),
+        lr=scaled_lr(params.train.lr, data.batch_size),
     )
     reporter.note(facts.text())
     for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):
