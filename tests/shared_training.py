@@ -27,9 +27,10 @@ from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
-from kaizen.training.loop import Step, StepData
+from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
+from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import ResidentRows

@@ -25,8 +25,9 @@ from kaizen.store.garbage import collect, delete, find_garbage, parse_size
 from kaizen.store.locks import hold
 from kaizen.store.node_id import NodeId
 from kaizen.store.processes import record_workflow, started
+from kaizen.store.registrations import forget, register, registrations, users
 from kaizen.store.store import Store
-from kaizen.store.users import forget, register, registrations, user_of, users
+from kaizen.store.users import user_of
 
 PLAN = make_plan()
 NODE = PLAN.runs[0].steps[0]

@@ -23,8 +23,8 @@ from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
 from kaizen.ssl.simclr import SimCLR
-from kaizen.training.loop import StepData
 from kaizen.training.objective import Objective
+from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
 from kaizen.training.terms import TERMS
 from kaizen.views.batches import ResidentRows

@@ -7,11 +7,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kaizen.data.found import Found
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
+from kaizen.params.typed import to_dict
 from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.job import Job, Local
 from kaizen.plan.point import Point
@@ -40,6 +41,10 @@ class DatasetFacts:
     # Training images of each class; empty where the source does not know them without reading all.
     # In no key: what they are shows in the checksums.
     train_counts: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping, for JSON."""
+        return to_dict(self)
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3" and of domains as "train/domain/sketch"."""

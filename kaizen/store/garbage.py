@@ -1,7 +1,7 @@
 """Garbage collection: what no checkout that uses the store needs any more.
 
-The nodes of every checkout's last plan (`kaizen.store.users`) are kept unless the checkout is
-known to be gone. The rest may go: all of it, or the longest unused, until the store keeps to a
+The nodes of every checkout's last plan (`kaizen.store.registrations`) are kept unless the checkout
+is known to be gone. The rest may go: all of it, or the longest unused, until the store keeps to a
 size.
 """
 
@@ -21,8 +21,9 @@ from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors
 from kaizen.store.locks import remove_if_free
 from kaizen.store.node_id import Kind, NodeId, is_key
+from kaizen.store.registrations import registrations, store_gate
 from kaizen.store.store import Store
-from kaizen.store.users import User, registrations, store_gate
+from kaizen.store.users import User
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 

@@ -1,10 +1,9 @@
-"""The training loop of one step: batches, views, objective, optimiser, schedule, resume state."""
+"""The training loop of one step: views, objective, optimiser, schedule, resume state."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,52 +18,16 @@ from kaizen.models.shared import encoder_parameters
 from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
+from kaizen.training.groups import parameter_groups
 from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
+from kaizen.training.schedule import learning_rate, static_rate
+from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
 from kaizen.views.augment import TwoViewAugment
-from kaizen.views.batches import Batch, Rows, cycle
-
-
-@dataclass
-class StepData:
-    """The rows that a step trains on: b task rows and r replay rows a batch."""
-
-    task: Rows
-    batch_size: int
-    replay: Rows | None = None
-    replay_batch_size: int = 0
-    longest_loader: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Rows of every batch."""
-        return self.batch_size + self.replay_batch_size
-
-    def epoch_length(self) -> int:
-        """Batches per epoch: the task's, or under the reference's rule the longer of task's and
-        replay's.
-        """
-        length = self.task.count // self.batch_size
-        if self.replay is not None and self.longest_loader:
-            length = max(length, self.replay.count // self.replay_batch_size)
-        return length
-
-    def batches(self, seed: int, start: int, length: int) -> Iterator[Batch]:
-        """Batches from ``start`` on, replay rows after the task's (fidelity.md §7)."""
-        task = cycle(self.task, self.batch_size, derive_seed(seed, "task"), start, length)
-        if self.replay is None:
-            yield from task
-            return
-        replay = cycle(
-            self.replay, self.replay_batch_size, derive_seed(seed, "replay"), start, length
-        )
-        for (images, labels), (old_images, old_labels) in zip(task, replay, strict=True):
-            yield torch.cat([images, old_images]), torch.cat([labels, old_labels])
 
 
 @dataclass
@@ -331,34 +294,3 @@ class Step:
             )
             progress.processes.append(processes)
         return progress
-
-
-def parameter_groups(
-    student: ContinualModel, train: OptimisationParams, batch_size: int | None = None
-) -> list[ParameterGroup]:
-    """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
-    classifier has no decay.
-
-    The batch is the one that is trained with, ``batch_size``: of few images it is smaller than
-    train.batch_size, which counts where none is given.
-    """
-    lr = scaled_lr(train.lr, batch_size or train.batch_size)
-    groups = [
-        ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
-    ]
-    for name, parameters in student.ssl.parameter_groups().items():
-        groups.append(
-            ParameterGroup(
-                name, parameters, lr, train.weight_decay, name in student.ssl.static_heads
-            )
-        )
-    if student.distiller is not None:
-        parameters = list(student.distiller.named_parameters())
-        factor = student.distiller.lr_factor
-        groups.append(ParameterGroup("distiller", parameters, lr * factor, train.weight_decay))
-    groups.append(
-        ParameterGroup(
-            "classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0
-        )
-    )
-    return groups

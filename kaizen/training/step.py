@@ -29,11 +29,12 @@ from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.counted import step_facts
 from kaizen.training.facts import write_facts
-from kaizen.training.loop import Step, StepData
+from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
 from kaizen.training.schedule import scaled_lr
+from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
