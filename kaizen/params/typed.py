@@ -89,13 +89,28 @@ def _at(path: str, name: object) -> str:
 
 def _build(hint: Any, value: Any, path: str) -> Any:
     """Turn a JSON value into what its type hint names."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return _build(arguments[0], value, path)
+    origin = typing.get_origin(hint)
     if hint is Any:
         return value
+    if origin is typing.Annotated:
+        return _build(typing.get_args(hint)[0], value, path)
     if origin in (typing.Union, types.UnionType):
-        return _build_one_of(arguments, value, path)
+        return _build_one_of(typing.get_args(hint), value, path)
+    if origin is not None:
+        return _build_generic(hint, value, path)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return from_dict(typing.cast(type, hint), value, path)
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+    elif isinstance(hint, type):
+        return _build_plain(hint, value, path)
+    raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
+
+
+def _build_generic(hint: Any, value: Any, path: str) -> Any:
+    """A value of a choice of literals, a list, a tuple or a mapping."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         if value in arguments and type(value) in {type(argument) for argument in arguments}:
             return value
@@ -103,16 +118,8 @@ def _build(hint: Any, value: Any, path: str) -> Any:
         if isinstance(value, list | tuple):
             items = [_build(arguments[0], item, _at(path, i)) for i, item in enumerate(value)]
             return tuple(items) if origin is tuple else items
-    elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        if isinstance(value, Mapping):
-            return {k: _build(arguments[1], item, _at(path, k)) for k, item in value.items()}
-    elif dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return from_dict(typing.cast(type, hint), value, path)
-        if isinstance(value, typing.cast(type, hint)):
-            return value
-    elif isinstance(hint, type):
-        return _build_plain(hint, value, path)
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {k: _build(arguments[1], item, _at(path, k)) for k, item in value.items()}
     raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
 
 
