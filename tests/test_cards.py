@@ -286,3 +286,4 @@ def test_markdown_holds_any_text() -> None:
         "h": "\u00e9\n",
     }
     assert yaml.safe_load(nested_lines(values)) == values
+    assert nested_lines({"b": {"d": 1, "c": []}, "a": 2}) == "a: 2\nb:\n  c: []\n  d: 1\n"
