@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kaizen.data.reading import ReadImages
-from kaizen.data.schema import Record
+from kaizen.data.schema import ShardRow
 from kaizen.data.shards import ShardWriter
 from kaizen.data.sources import open_source
 from kaizen.params import DatasetParams, ImageParams
@@ -31,7 +31,7 @@ def main() -> None:
     source = open_source(dataset)
     rows = source.rows("train")[::25][:2000]
     records = [
-        record for record in ReadImages(source, "raw", 1)(rows) if isinstance(record, Record)
+        record for record in ReadImages(source, "raw", 1)(rows) if isinstance(record, ShardRow)
     ]
     image = ImageParams(size=32, load_size=32, channels=3)
     best: dict[Compression, list[float]] = {}

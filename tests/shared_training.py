@@ -27,9 +27,10 @@ from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
-from kaizen.training.loop import Step, StepData
+from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import PlainReporter
+from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import ResidentRows
@@ -85,8 +86,8 @@ class Recorded(Objective):
 
     terms: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor]:
-        total, terms = super().__call__(*arguments)
+    def __call__(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        total, terms = super().__call__(*arguments, **options)
         self.terms.append(terms)
         return total, terms
 

@@ -14,7 +14,7 @@ from kaizen.models.backbone import Backbone
 from kaizen.models.feature_classifier import Architecture
 from kaizen.params import ModelParams, SSLParams, TrainParams, registry
 from kaizen.ssl.base import Moment, SSLMethod, SSLOutput
-from kaizen.training.loop import parameter_groups
+from kaizen.training.groups import parameter_groups
 from kaizen.training.optim import SGD
 from kaizen.training.student import ContinualModel, build_model
 

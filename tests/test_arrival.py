@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from project import write_image
 
+from kaizen.data.found import Finding, Found, LeftOut, Share
 from kaizen.data.sources.arrival import Arrival
 from kaizen.data.sources.base import PARTS, Part
 from kaizen.data.sources.held_out import HeldOut
@@ -60,7 +61,7 @@ def test_parts_as_folders_with_images_without_a_class(tmp_path: Path) -> None:
     assert source.read(rows[-1]) == (tmp_path / rows[-1].path).read_bytes()
     sums = source.checksums(None)
     assert sums["test"][0] == "" and len({*sums["train"], sums["test"][1]}) == 3
-    assert source.found(None) == {"skipped": {"train": [], "test": []}, "copies": []}
+    assert source.found(None) == Found(skipped=LeftOut([], []), copies=[])
 
 
 def test_val_is_a_test_part(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_without_a_test_part_a_share_of_every_class_is_held_out(
     source = arrived(tmp_path, test_fraction=0.3, seed=4)
     assert source.counts("train") == {0: 7, 1: 1, 2: 1, -1: 10}
     assert source.counts("test") == {0: 3, 1: 1}
-    assert source.found(None)["held_out"] == {"fraction": 0.3, "seed": 4}
+    assert source.found(None).held_out == Share(0.3, 4)
     assert source.checksums(None)["test"][2] == ""
     both = paths(source, "train", 0) + paths(source, "test", 0)
     assert sorted(both) == [f"{folder}cat/{number}.png" for number in range(10)]
@@ -89,7 +90,7 @@ def test_images_without_a_class_alone(tmp_path: Path) -> None:
     source = arrived(fill(tmp_path, "unlabelled/deeper"))
     assert (source.classes, source.counts("train"), source.counts("test")) == ([], {-1: 5}, {})
     assert source.checksums(None) == {"train": [], "test": []}
-    assert source.unlabelled_checksum(None) and source.found(None)["copies"] == []
+    assert source.unlabelled_checksum(None) and source.found(None).copies == []
     with_train = tmp_path / "other"
     fill(with_train, "unlabelled")
     (with_train / "train").mkdir()
@@ -109,7 +110,7 @@ def test_a_list_of_labels(tmp_path: Path, text: str) -> None:
     both = [sorted(p for part in PARTS for p in paths(source, part, label)) for label in (0, 1, -1)]
     assert both == [["a.png", "b/d.png"], ["b/c.png", "f,g.png"], ["e.png"]]
     # labels.csv is no file that was left out.
-    assert source.found(None)["skipped"] == {"train": [], "test": []}
+    assert source.found(None).skipped == LeftOut([], [])
     before = source.checksums(None)
     moved = text.replace("a.png,cat", "a.png,dog")
     (tmp_path / "labels.csv").write_bytes(moved.encode())
@@ -310,9 +311,8 @@ def test_loose_images_are_told_to_need_a_list(tmp_path: Path) -> None:
     ):
         arrived(tmp_path).checksums(None)
     fill(tmp_path, "cat")
-    assert arrived(tmp_path).found(None)["skipped"]["train"] == [
-        {"what": "images outside class folders", "count": 3, "first": "0.png"}
-    ]
+    skipped = arrived(tmp_path).found(None).skipped
+    assert skipped and skipped.train == [Finding("images outside class folders", 3, "0.png")]
 
 
 def test_copies_among_images_without_a_class_are_told(tmp_path: Path) -> None:
@@ -320,8 +320,8 @@ def test_copies_among_images_without_a_class_are_told(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "train/cat/1.png", tmp_path / "unlabelled/9.png")
     shutil.copy(tmp_path / "unlabelled/0.png", tmp_path / "unlabelled/8.png")
     shutil.copy(tmp_path / "unlabelled/2.png", tmp_path / "test/cat/9.png")
-    found = arrived(tmp_path).found(None)["copies"]
-    assert [(entry["what"], entry["count"], entry["first"]) for entry in found] == [
+    found = arrived(tmp_path).found(None).copies or []
+    assert [(finding.what, finding.count, finding.first) for finding in found] == [
         ("test images that are training images too", 1, "test/cat/9.png = unlabelled/2.png"),
         (
             "images without a class that are training images already",
@@ -339,7 +339,8 @@ def test_images_that_cannot_be_read_are_left_out_where_that_is_asked_for(tmp_pat
         arrived(tmp_path).found(None)
     source = arrived(tmp_path, on_corrupt="skip")
     assert source.counts("train") == source.counts("test") == {0: 1}
-    assert [entry["count"] for entry in source.found(None)["skipped"]["train"]] == [1]
+    skipped = source.found(None).skipped
+    assert skipped and [finding.count for finding in skipped.train] == [1]
 
 
 @pytest.mark.parametrize(

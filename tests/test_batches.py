@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.schema import Record
+from kaizen.data.schema import ShardRow
 from kaizen.data.shards import ShardWriter
 from kaizen.params import ImageParams
 from kaizen.views.batches import Batch, ResidentRows, Rows, StreamedRows, cycle, open_rows
@@ -51,7 +51,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ShardWriter(path, row_group_mb=10 * SIZE * SIZE / 1e6, **settings) as writer:
         for index in range(ROWS):
             writer.write(
-                Record(
+                ShardRow(
                     image_of(index).tobytes(),
                     "raw",
                     SIZE,

@@ -16,12 +16,15 @@ from conftest import make_plan
 from PIL import Image
 from project import Project, make_project
 
+from kaizen.data.found import Found
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forgetting
 from kaizen.files import canonical_json, read_json, sha256_file
 from kaizen.models.trained import load_model, untrained_model
+from kaizen.params import DatasetParams
+from kaizen.plan.data_specs import DataFacts, DatasetSpec, LabelsSpec
 from kaizen.plan.job import read_job
-from kaizen.plan.specs import DataFacts, step_spec
+from kaizen.plan.specs import step_spec
 from kaizen.report.data_card import data_card
 from kaizen.report.markdown import nested_lines, plain, table
 from kaizen.report.node import run_summary
@@ -246,8 +249,8 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
         "tasks": tasks,
     }
     spec = make_plan({"grid.variants": ["no_distill"]}).summary.spec
-    data = DataFacts({"source": "domain_folder"}, {})
-    card = data_card(dataclasses.replace(spec, data=data), stream)
+    data = DataFacts(DatasetSpec.of(DatasetParams("domain_folder")).content(), LabelsSpec(1.0))
+    card = data_card(dataclasses.replace(spec, data=data), stream, Found())
     assert (
         "| 0 | a\\|b | 2 | 0 | 1 | 1 | 0 |" in card
         and "| 1 | \\<c\\>  | 4 | 0 | 0 | 1 | 2 |" in card
@@ -284,3 +287,4 @@ def test_markdown_holds_any_text() -> None:
         "h": "\u00e9\n",
     }
     assert yaml.safe_load(nested_lines(values)) == values
+    assert nested_lines({"b": {"d": 1, "c": []}, "a": 2}) == "a: 2\nb:\n  c: []\n  d: 1\n"

@@ -29,7 +29,7 @@ from kaizen.ssl.base import PrototypeMethod, SSLMethod
 from kaizen.ssl.dino import DINO
 from kaizen.ssl.simclr import SimCLR
 from kaizen.ssl.swav import SwAV
-from kaizen.training.loop import parameter_groups
+from kaizen.training.groups import parameter_groups
 from kaizen.training.student import build_model
 
 ROWS, DIM = 12, 6

@@ -17,8 +17,8 @@ from kaizen.plan.nodes import Node
 from kaizen.plan.specs import Spec
 from kaizen.store.garbage import collect, delete, find_garbage, parse_size
 from kaizen.store.node_id import NodeId
+from kaizen.store.registrations import register
 from kaizen.store.store import Store
-from kaizen.store.users import register
 
 
 def test_garbage_is_what_no_node_needs(store: Store) -> None:

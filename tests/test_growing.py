@@ -59,7 +59,9 @@ def objective(logits: list[int] | None, classifier_weight: float | None = None) 
 def test_a_label_is_trained_on_its_own_logit_and_unlabelled_rows_on_none() -> None:
     student = model_of(3).train()
     labels = torch.tensor([7, 2, -1, 5, 2, 7])
-    _, terms = objective([7, 2, 5])(student, None, views_of(), labels, COMPUTE, START)
+    _, terms = objective([7, 2, 5])(
+        student, None, views_of(), labels, compute=COMPUTE, moment=START
+    )
     student = model_of(3).train()
     places = torch.tensor([0, 1, -1, 2, 1, 0])
     expected = sum(
@@ -77,8 +79,8 @@ def test_a_label_without_a_logit_is_not_taken_for_another(stranger: int) -> None
             None,
             views_of(),
             torch.tensor([7, 2, stranger, 5, 2, 7]),
-            COMPUTE,
-            START,
+            compute=COMPUTE,
+            moment=START,
         )
 
 
@@ -136,7 +138,7 @@ def test_the_classifier_is_distilled_on_the_logits_that_the_teacher_knows() -> N
     )
     labels = torch.full((6,), -1)
     total, terms = objective([7, 2, 5, 1, 0], 2.0)(
-        student, teacher, views_of(), labels, COMPUTE, START
+        student, teacher, views_of(), labels, compute=COMPUTE, moment=START
     )
     total.backward()
     last = student.classifier[-1]

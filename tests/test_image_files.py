@@ -25,7 +25,7 @@ from kaizen.data.image_files import (
     to_pixels,
 )
 from kaizen.data.reading import ReadImages
-from kaizen.data.schema import Record
+from kaizen.data.schema import ShardRow
 from kaizen.data.sources.base import Row
 from kaizen.data.sources.synthetic import Synthetic
 from kaizen.params import DatasetParams, ImageParams
@@ -309,7 +309,7 @@ def test_what_a_depth_decided_is_stored_decoded() -> None:
 
     source = Files(DatasetParams(source="synthetic"))
     (record,) = ReadImages(source, "file", 1, None, 12)([Row(0, 0, "x.tif")])
-    assert isinstance(record, Record)
+    assert isinstance(record, ShardRow)
     found = decode_row(record.image, record.encoding, record.height, record.width, 1)
     np.testing.assert_array_equal(found[..., 0], GREY)
 

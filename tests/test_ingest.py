@@ -186,7 +186,7 @@ def test_progress_counts_every_image(root: Path, tmp_path: Path) -> None:
         LabelsParams(),
         1,
         tmp_path / "out",
-        lambda done, total: seen.append((done, total)),
+        progress=lambda done, total: seen.append((done, total)),
     )
     total = 4 * (TRAIN + TEST)
     assert seen[-1] == (total, total) and seen == sorted(seen) and len(seen) >= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kaizen.data.image_files import decode_file
 from kaizen.data.ingest import ingest
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams, LabelsParams, SplitParams
+from kaizen.params.typed import UNSET, as_json
 
 DOMAINS = ("sketch", "clipart", "real")
 
@@ -55,10 +57,11 @@ def cats_and_dogs(tmp_path: Path) -> Path:
 
 
 def _left_out(root: Path, **options: Any) -> dict[str, list[tuple[str, int, str]]]:
-    found = opened("image_folder", root, **options).found(None)["skipped"]
+    found = opened("image_folder", root, **options).found(None).skipped
+    assert found is not UNSET
     return {
-        part: [(entry["what"], entry["count"], entry["first"]) for entry in entries]
-        for part, entries in found.items()
+        part: [dataclasses.astuple(finding) for finding in findings]
+        for part, findings in vars(found).items()
     }
 
 
@@ -217,7 +220,7 @@ def test_few_copies_are_reported_with_counts(cats_and_dogs: Path, tmp_path: Path
     _copy(cats_and_dogs, "train/cat/2.png", "train/cat/8.png")
     source = opened("image_folder", cats_and_dogs)
     found = source.found(tmp_path / "cache")
-    assert [(entry["count"], entry["first"]) for entry in found["copies"]] == [
+    assert [(copies.count, copies.first) for copies in found.copies or []] == [
         (1, "test/cat/9.png = train/cat/0.png"),
         (2, "train/cat/1.png = train/dog/9.png"),
         (1, "train/cat/8.png = train/cat/2.png"),
@@ -226,7 +229,9 @@ def test_few_copies_are_reported_with_counts(cats_and_dogs: Path, tmp_path: Path
     assert opened("image_folder", cats_and_dogs).found(tmp_path / "cache") == found
     dataset = DatasetParams(source="image_folder", path=str(cats_and_dogs))
     summary = ingest(dataset, SplitParams(1), LabelsParams(), 1, tmp_path / "out")
-    assert (summary["copies"], summary["skipped"]) == (found["copies"], found["skipped"])
+    assert (summary["copies"], summary["skipped"]) == tuple(
+        as_json(value) for value in (found.copies, found.skipped)
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from project import make_project, write_image
 
+from kaizen.data.found import Found
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import Source
@@ -47,7 +48,7 @@ def test_grey_has_no_colour_to_lose_however_it_is_stored(tmp_path: Path, channel
     ramp = np.arange(600).reshape(20, 30, 1).repeat(channels, axis=2) % 256
     source = folder(tmp_path, pixels=ramp if channels == 3 else ramp[..., 0])
     refuse_loss_of_colour(source, InputParams())
-    assert ("grey in all that were decoded" in describe(source, InputParams(), {})[0]) == (
+    assert ("grey in all that were decoded" in describe(source, InputParams(), Found())[0]) == (
         channels == 3
     )
 
@@ -70,14 +71,16 @@ def test_check_tells_what_the_images_are_and_what_is_seen(tmp_path: Path) -> Non
     Image.new("L", (400, 40), 7).save(tmp_path / "train" / "cat" / "0.png")
     image = InputParams(size=32, load_size=36, **COLOUR)
     lines = describe(
-        open_source(DatasetParams(source="image_folder", path=str(tmp_path))), image, {}
+        open_source(DatasetParams(source="image_folder", path=str(tmp_path))), image, Found()
     )
     assert lines[0].startswith("30 images: 29 RGB and 1 greyscale, 20–40 x 30–400 px, mean [")
     assert lines[0].endswith(
         " -> 32 x 32 RGB, from 36 x 36, normalised by mean [0.5, 0.5, 0.5], std [0.25, 0.25, 0.25]"
     )
     assert lines[1].startswith("image.mean: [0.5, 0.5, 0.5] is far from these images'; set image")
-    assert "null takes images of one size only" in describe(source, InputParams(**COLOUR), {})[0]
+    assert (
+        "null takes images of one size only" in describe(source, InputParams(**COLOUR), Found())[0]
+    )
 
 
 def test_check_tells_what_was_left_out_and_what_stands_twice(tmp_path: Path) -> None:

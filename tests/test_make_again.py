@@ -135,13 +135,13 @@ def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
     committed: Project, tmp_path: Path
 ) -> None:
     project = committed.copy_with_links(tmp_path / "project")
-    source = project.root / "kaizen/report/cards.py"
+    source = project.root / "kaizen/report/model_card.py"
     text = source.read_text()
     source.write_text(text.replace("# Model card", "# Card"))
     project.run(sys.executable, "-m", "kaizen", "run")
     explain = (sys.executable, "-m", "kaizen", "explain", "results/metrics.json")
     printed = project.run(*explain)
-    assert "dirty: kaizen/report/cards.py had uncommitted changes" in in_one_line(printed)
+    assert "dirty: kaizen/report/model_card.py had uncommitted changes" in in_one_line(printed)
     assert "with the present code" in printed and "git checkout" not in printed
     # Committed later, it is found there.
     project.run("git", "add", "kaizen")
@@ -154,11 +154,11 @@ def test_code_that_was_not_committed_cannot_be_had_again_once_it_changed(
     printed = project.run(*explain)
     assert (
         "the present code is another" in in_one_line(printed)
-        and "changed since that commit: kaizen/report/cards.py" in printed
+        and "changed since that commit: kaizen/report/model_card.py" in printed
     )
     (last,) = printed_commands(printed)
     assert last.startswith(
-        "the code at the time was not committed (kaizen/report/cards.py differed"
+        "the code at the time was not committed (kaizen/report/model_card.py differed"
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import FACTS, make_params, make_plan
 from project import CLASSES, Project, make_project, write_image
 
+from kaizen.data.found import Found, Share
 from kaizen.data.ingest import ingest
 from kaizen.data.sources import open_source
 from kaizen.data.split import turns
@@ -25,7 +26,7 @@ from kaizen.params import DatasetParams, LabelsParams, SplitParams
 from kaizen.plan.nodes import Plan
 
 FOLDER = {"dataset.source": "image_folder", "dataset.path": "/a"}
-HELD_OUT = dataclasses.replace(FACTS, found={"held_out": {"fraction": 0.2, "seed": 0}})
+HELD_OUT = dataclasses.replace(FACTS, found=Found(held_out=Share(0.2, 0)))
 
 
 def keys(plan: Plan) -> list[str]:

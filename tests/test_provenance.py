@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -77,12 +78,12 @@ def test_the_snakemake_of_a_clusters_job_takes_over_what_the_first_found(
     )
     monkeypatch.delenv("KAIZEN_ORIGIN", raising=False)
     first = origin.Origin(tmp_path, None)
-    assert first.facts["command"] == "snakemake --cores all --configfile 'a b.yaml'"
-    first.facts["commit"] = "0" * 40
+    assert first.facts.command == "snakemake --cores all --configfile 'a b.yaml'"
+    first.facts = dataclasses.replace(first.facts, commit="0" * 40)
     monkeypatch.setenv("KAIZEN_ORIGIN", "")
     first.tell_jobs()
     again = origin.Origin(tmp_path, None)
-    assert again.facts["commit"] != "0" * 40, "a command of its own looks for itself"
+    assert again.facts.commit != "0" * 40, "a command of its own looks for itself"
     monkeypatch.setattr(sys, "argv", ["/x/snakemake/__main__.py", "--target-jobs", "step:key=1"])
     assert origin.Origin(tmp_path, None).facts == first.facts
 
@@ -94,7 +95,8 @@ def test_an_origin_too_long_for_an_environment_variable_goes_through_a_file(
     monkeypatch.setattr(sys, "argv", ["/bin/snakemake", "--cores", "all"])
     monkeypatch.setenv("KAIZEN_ORIGIN", "")
     first = origin.Origin(tmp_path, None)
-    first.facts["changed"] = [f"kaizen/{number:0100d}.py" for number in range(2000)]
+    changed = [f"kaizen/{number:0100d}.py" for number in range(2000)]
+    first.facts = dataclasses.replace(first.facts, changed=changed)
     first.tell_jobs()
     subprocess.run(["true"], check=True)
     monkeypatch.setattr(sys, "argv", ["/x/snakemake/__main__.py", "--target-jobs", "step:key=1"])

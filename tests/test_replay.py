@@ -3,16 +3,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from kaizen.data.names import shard_file
-from kaizen.data.replay.base import ReplayStream, Size, Task, choose_by_group
+from kaizen.data.replay.base import Features, ReplayStream, Size, Task, choose_by_group, no_features
 from kaizen.data.replay.shard import make_replay
-from kaizen.data.schema import SCHEMA, Record
+from kaizen.data.schema import SCHEMA, ShardRow
 from kaizen.data.shards import ShardWriter, shard_info, verify_shard
 from kaizen.data.split import seeded_keys
 from kaizen.errors import KaizenError
@@ -54,7 +53,7 @@ def write_shards(folder: Path, unlabelled: int) -> None:
                 for number in range(COUNTS[true]):
                     label = -1 if unlabelled and index % unlabelled == 0 else true
                     writer.write(
-                        Record(
+                        ShardRow(
                             bytes([true, number]), "raw", 1, 2, 1, label, index, f"{true}/{number}"
                         )
                     )
@@ -65,10 +64,18 @@ def content(path: Path) -> list[tuple[int, int]]:
     return [tuple(image) for image in pq.read_table(path).column("image").to_pylist()]
 
 
-def replay_shard(shards: Path, task: int, *choice: Any) -> None:
+def replay_shard(
+    shards: Path,
+    task: int,
+    policy: str,
+    size: Size,
+    seed: int,
+    out: Path,
+    features: Features = no_features,
+) -> None:
     """`make_replay` from the shards of a folder."""
     sources = [shards / shard_file(earlier, "train") for earlier in range(task)]
-    make_replay(sources, task, *choice)
+    make_replay(sources, task, policy, size, seed=seed, out=out, features=features)
 
 
 def labels(path: Path) -> list[int]:
@@ -155,7 +162,7 @@ def test_an_empty_replay_shard_is_valid(
     shards: Path, tmp_path: Path, policy: str, unit: str
 ) -> None:
     replay_shard(
-        shards, 2, policy, Size(unit, 0), 0, tmp_path / "r"
+        shards, 2, policy, Size(unit, 0), seed=0, out=tmp_path / "r"
     )  # without features: none are asked for
     assert shard_info(tmp_path / "r").row_groups == () and verify_shard(tmp_path / "r").rows == 0
 
@@ -293,7 +300,7 @@ def test_a_class_of_several_tasks_is_named_once(tmp_path: Path) -> None:
         with ShardWriter(
             path, dataset="d", part="train", task=task, classes=classes, class_names=names
         ) as writer:
-            writer.write(Record(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
+            writer.write(ShardRow(b"xy", "raw", 1, 2, 1, 1, task, f"1/{task}"))
     replay_shard(tmp_path, 2, "first_n", Size("per_class", 2), 0, tmp_path / "r")
     info = verify_shard(tmp_path / "r")
     assert (info.classes, info.class_names, info.rows) == ((3, 1, 2), ("c3", "c1", "c2"), 2)

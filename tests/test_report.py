@@ -70,7 +70,9 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
         out,
         runs,
         references,
-        write_summary(runs, references, report, context, out, histories(runs), CLASSES),
+        write_summary(
+            runs, references, report, context, out, histories=histories(runs), classes=CLASSES
+        ),
     )
 
 
@@ -279,7 +281,13 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
         )
         out = tmp_path / name
         write_summary(
-            ordered, references[::order], report, {"tasks": TASKS}, out, histories(ordered), CLASSES
+            ordered,
+            references[::order],
+            report,
+            {"tasks": TASKS},
+            out,
+            histories=histories(ordered),
+            classes=CLASSES,
         )
         files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
         contents.append(
@@ -387,7 +395,9 @@ def test_a_grid_with_holes_is_drawn(tmp_path: Path) -> None:
         if (run.point.method, run.point.variant) != ("byol", "cassle")
     ]
     report = ReportParams(formats=["png"])
-    metrics = write_summary(kept, references, report, {}, tmp_path, histories(kept), CLASSES)
+    metrics = write_summary(
+        kept, references, report, {}, tmp_path, histories=histories(kept), classes=CLASSES
+    )
     assert "cassle" not in metrics["byol"] and "cassle" in metrics["simclr"]
     assert "knn" not in metrics["simclr"]["cassle"]
     assert all((tmp_path / "figures" / f"{name}.png").is_file() for name in ALL_FIGURES)

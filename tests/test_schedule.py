@@ -11,7 +11,10 @@ from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
 def _rates(
     epochs: int, warmup: int, base: float = 1.0, start: float = 0.003, minimum: float = 0.0
 ) -> list[float]:
-    return [learning_rate(e, base, epochs, warmup, start, minimum) for e in range(epochs)]
+    return [
+        learning_rate(e, base, epochs, warmup_epochs=warmup, warmup_start=start, minimum=minimum)
+        for e in range(epochs)
+    ]
 
 
 def test_golden() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.data.image_files import decode_file
-from kaizen.data.schema import SCHEMA, Record
+from kaizen.data.schema import SCHEMA, ShardRow
 from kaizen.data.shards import ShardWriter, iter_row_groups, read_table, shard_info, verify_shard
 from kaizen.errors import KaizenError
 from kaizen.params import ImageParams
@@ -38,18 +38,18 @@ COLOUR = ImageParams(size=6, channels=3, mean=[0.5] * 3, std=[0.5] * 3)
 GREY = ImageParams(size=6)
 
 
-def record(pixels: np.ndarray, index: int, label: int = 0) -> Record:
+def record(pixels: np.ndarray, index: int, label: int = 0) -> ShardRow:
     height, width, channels = pixels.shape
-    return Record(
+    return ShardRow(
         pixels.tobytes(), "raw", height, width, channels, label, index, f"train/a/{index}.png"
     )
 
 
-def encoded(pixels: np.ndarray, index: int, label: int = 0, suffix: str = "png") -> Record:
+def encoded(pixels: np.ndarray, index: int, label: int = 0, suffix: str = "png") -> ShardRow:
     data = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(data, suffix)
     height, width, channels = pixels.shape
-    return Record(
+    return ShardRow(
         data.getvalue(), "file", height, width, channels, label, index, f"train/a/{index}.{suffix}"
     )
 
@@ -58,7 +58,7 @@ def random_pixels(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def write(path: Path, records: list[Record], **options: Any) -> ShardWriter:
+def write(path: Path, records: list[ShardRow], **options: Any) -> ShardWriter:
     settings: dict[str, Any] = {
         "dataset": "d",
         "part": "train",
@@ -119,10 +119,10 @@ def test_content_hash_ignores_layout_and_knows_every_column(tmp_path: Path) -> N
     for change in changes:
         values = {name: getattr(records[4], name) for name in SCHEMA.names} | change
         hashes.add(
-            write(tmp_path / "c", [*records[:4], Record(**values), *records[5:]]).content_sha256
+            write(tmp_path / "c", [*records[:4], ShardRow(**values), *records[5:]]).content_sha256
         )
-    swapped = [Record(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"ab", b"c")]
-    recut = [Record(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"a", b"bc")]
+    swapped = [ShardRow(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"ab", b"c")]
+    recut = [ShardRow(a, "raw", 1, 1, 1, 0, 0, "") for a in (b"a", b"bc")]
     hashes |= {
         write(tmp_path / "c", swapped).content_sha256,
         write(tmp_path / "c", recut).content_sha256,
@@ -353,11 +353,11 @@ def test_an_image_that_does_not_fit_its_columns_is_named(tmp_path: Path) -> None
     for bad in (b"junk", encoded(random_pixels(1, 5, 6, 1)[0], 0).image):
         write(
             tmp_path / "s",
-            [encoded(pixels, 0), Record(bad, "file", 6, 6, 1, 0, 1, "train/a/bad.png")],
+            [encoded(pixels, 0), ShardRow(bad, "file", 6, 6, 1, 0, 1, "train/a/bad.png")],
         )
         with pytest.raises(KaizenError, match=r"bad\.png"):
             load_shard(tmp_path / "s", GREY)
-    write(tmp_path / "s", [record(pixels, 0), Record(b"123", "raw", 6, 6, 1, 0, 1, "")])
+    write(tmp_path / "s", [record(pixels, 0), ShardRow(b"123", "raw", 6, 6, 1, 0, 1, "")])
     with pytest.raises(KaizenError, match="do not fit"):
         load_shard(tmp_path / "s", GREY)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kaizen.data.found import Finding, LeftOut, Share
 from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
@@ -93,7 +94,7 @@ def test_val_serves_as_the_test_part(root: Path) -> None:
 @pytest.mark.parametrize("folder", ["", "train/"])
 def test_without_a_test_part_a_share_of_every_class_is_held_out(root: Path, folder: str) -> None:
     own = open_source(folder_params := DatasetParams(source="image_folder", path=str(root)))
-    assert "held_out" not in own.found(None) and own.unlabelled_checksum(None) is None
+    assert not own.found(None).held_out and own.unlabelled_checksum(None) is None
     shutil.rmtree(root / "test")
     if not folder:
         (root / "test").mkdir()
@@ -109,7 +110,7 @@ def test_without_a_test_part_a_share_of_every_class_is_held_out(root: Path, fold
     names = sorted(row.path for row in (*train[:-2], *test))
     expected = [f"{folder}{name}/{n}.png" for name in source.classes for n in range(3)]
     assert names == sorted(expected)
-    assert source.found(None)["held_out"] == {"fraction": 0.2, "seed": 0}
+    assert source.found(None).held_out == Share(0.2, 0)
     # Images without a class have their own checksum, and change no other.
     before = source.checksums(None)
     image(root / "unlabelled" / "y.png", 203)
@@ -133,10 +134,8 @@ def test_images_beside_the_parts_are_counted(root: Path) -> None:
     image(root / "loose.png", 91)
     image(root / "unlabelled" / "0.png", 92)
     what = "images beside test and train and unlabelled"
-    assert open_source(folder(root)).found(None)["skipped"] == {
-        "train": [{"what": what, "count": 2, "first": "extra/gnu/0.png"}],
-        "test": [],
-    }
+    left_out = LeftOut([Finding(what, 2, "extra/gnu/0.png")], [])
+    assert open_source(folder(root)).found(None).skipped == left_out
 
 
 def test_checksum_knows_content_and_names_but_neither_times_nor_place(

@@ -125,7 +125,9 @@ def test_the_method_learns_on_digits(method: str) -> None:
     sgd = optimizer(model, lars=False, weight_decay=1e-5)
     losses: list[float] = []
     for epoch in range(EPOCHS):
-        lr = learning_rate(epoch, setting.lr, EPOCHS, 1, 0.003, 0.0)
+        lr = learning_rate(
+            epoch, setting.lr, EPOCHS, warmup_epochs=1, warmup_start=0.003, minimum=0.0
+        )
         for step, views in enumerate(batches(train, epoch)):
             losses.append(
                 update(

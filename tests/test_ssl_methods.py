@@ -29,7 +29,7 @@ from kaizen.ssl.dino import clip_each, self_distillation, teacher_temperature_in
 from kaizen.ssl.mocov2plus import info_nce
 from kaizen.ssl.nnclr import nearest, neighbour_info_nce
 from kaizen.ssl.swav import sinkhorn, swapped_prediction
-from kaizen.training.loop import parameter_groups
+from kaizen.training.groups import parameter_groups
 from kaizen.training.student import frozen_copy
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,9 @@ from kaizen.store.garbage import collect
 from kaizen.store.locks import hold
 from kaizen.store.node_id import NodeId
 from kaizen.store.processes import record_workflow, started
+from kaizen.store.registrations import forget, register, registrations, users
 from kaizen.store.store import Store
-from kaizen.store.users import forget, register, registrations, user_of, users
+from kaizen.store.users import user_of
 
 # -- users of a store --------------------------------------------------------------------------
 
@@ -291,7 +292,7 @@ def as_user(uid: int, gid: int, work: Callable[[], None]) -> int:
 
 
 @pytest.fixture
-def shared_store(tmp_path: Path) -> Iterator[tuple[Store, int]]:
+def shared_store(tmp_path: Path) -> tuple[Store, int]:
     """A store that a group of the machine may write, and the group's number."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as several users")
@@ -304,7 +305,7 @@ def shared_store(tmp_path: Path) -> Iterator[tuple[Store, int]]:
         if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & stat.S_IXOTH:
             folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
     tmp_path.chmod(0o755)
-    yield store, group
+    return store, group
 
 
 def test_users_of_a_group_share_a_store(shared_store: tuple[Store, int]) -> None:

@@ -23,8 +23,8 @@ from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams
 from kaizen.ssl.base import Moment
 from kaizen.ssl.simclr import SimCLR
-from kaizen.training.loop import StepData
 from kaizen.training.objective import Objective
+from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
 from kaizen.training.terms import TERMS
 from kaizen.views.batches import ResidentRows
@@ -69,7 +69,7 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_four_terms() -> None:
         classifier_temperature=1.0,
         classifier_gradient=False,
     )
-    total, terms = objective(student, teacher, views, labels, COMPUTE, START)
+    total, terms = objective(student, teacher, views, labels, compute=COMPUTE, moment=START)
     named = dict(zip(TERMS, terms.tolist(), strict=True))
 
     student, count = small_model(1).train(), 6
@@ -116,7 +116,7 @@ def gradients(objective: Objective, labels: torch.Tensor) -> dict[str, torch.Ten
     """The encoder's gradients of L."""
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode=False)
     views, _ = batch()
-    total, _ = objective(student, teacher, views, labels, COMPUTE, START)
+    total, _ = objective(student, teacher, views, labels, compute=COMPUTE, moment=START)
     total.backward()
     return {name: parameter.grad for name, parameter in student.encoder.named_parameters()}
 
@@ -140,7 +140,7 @@ def test_a_batch_without_labels_has_no_supervised_term_and_no_nan() -> None:
     student = small_model(1).train()
     views, labels = batch()
     total, terms = Objective(None, None, 1.0, True)(
-        student, None, views, torch.full_like(labels, -1), COMPUTE, START
+        student, None, views, torch.full_like(labels, -1), compute=COMPUTE, moment=START
     )
     total.backward()
     assert terms[TERMS.index("L_C_CT")] == 0 and torch.isfinite(total)
@@ -154,7 +154,9 @@ def test_the_teacher_keeps_its_weights_and_drifts_only_in_the_references_mode(
     student, teacher = small_model(1).train(), frozen_copy(small_model(2), train_mode)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     views, labels = batch()
-    Objective(1.0, 2.0, 1.0, False)(student, teacher, views, labels, COMPUTE, START)[0].backward()
+    Objective(1.0, 2.0, 1.0, False)(student, teacher, views, labels, compute=COMPUTE, moment=START)[
+        0
+    ].backward()
     changed = {
         name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -336,7 +338,10 @@ def test_the_schedule_is_applied_per_epoch(finished: Project) -> None:
 
     history = pq.read_table(published(finished, "*kaizen*/step-00/history.parquet")).to_pydict()
     base = scaled_lr(2.0, 8)
-    assert history["lr"] == [learning_rate(epoch, base, 2, 0, 0.003, 0.0) for epoch in (0, 1)]
+    assert history["lr"] == [
+        learning_rate(epoch, base, 2, warmup_epochs=0, warmup_start=0.003, minimum=0.0)
+        for epoch in (0, 1)
+    ]
 
 
 def test_cross_entropy_of_a_sum_of_views() -> None:
@@ -344,7 +349,7 @@ def test_cross_entropy_of_a_sum_of_views() -> None:
     student = small_model(3).train()
     views, labels = batch()
     _, terms = Objective(None, None, 1.0, False)(
-        student, None, (views[0], views[0]), labels, COMPUTE, START
+        student, None, (views[0], views[0]), labels, compute=COMPUTE, moment=START
     )
     student = small_model(3).train()
     one = F.cross_entropy(student.classifier(student.encoder(views[0])), labels, ignore_index=-1)

@@ -46,7 +46,8 @@ def add_commands(commands: Commands) -> None:
 def _gc(options: argparse.Namespace) -> None:
     from kaizen.files import counted, tell
     from kaizen.store.garbage import collect, parse_size
-    from kaizen.store.users import forget, registrations, user_of
+    from kaizen.store.registrations import forget, registrations
+    from kaizen.store.users import user_of
 
     keep = parse_size(options.keep) if options.keep is not None else None
     workflow = workflow_of(options)

@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     from kaizen.jobs.stop import StopRequest
     from kaizen.params.reading import PARAMS
     from kaizen.store.layout import check_places
-    from kaizen.store.users import register
+    from kaizen.store.registrations import register
     from kaizen.training.reporter import reporter
 
     workflow = None

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kaizen.data.found import Found
 from kaizen.data.labels import labelled
 from kaizen.data.names import TASKS_FILE, shard_file
 from kaizen.data.reading import ChunkReader, Corrupt, Outcome, ReadImages
@@ -25,6 +26,7 @@ from kaizen.data.split import Stream, deal, make_stream
 from kaizen.errors import KaizenError
 from kaizen.files import write_json
 from kaizen.params import DatasetParams, LabelsParams, SplitParams
+from kaizen.params.typed import to_dict
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +82,7 @@ def ingest_arrival(
         "split": "arrival",
         "classes": list(names),
         "num_classes": len(names),
-        **source.found(None),
+        **to_dict(source.found(None)),
         "tasks": [entry],
     }
     write_json(out / TASKS_FILE, summary)
@@ -93,8 +95,9 @@ def ingest(
     labels: LabelsParams,
     workers: int,
     out: Path,
+    *,
     progress: Progress | None = None,
-    found: dict[str, Any] | None = None,
+    found: Found | None = None,
 ) -> dict[str, Any]:
     """Write task-00.train.parquet, task-00.test.parquet, … and tasks.json into ``out``; return what
     tasks.json holds.
@@ -111,7 +114,7 @@ def ingest(
     shards = [
         shard
         for part in PARTS
-        for shard in _shards(stream, names, part, source.rows(part), split.seed, labels)
+        for shard in _shards(stream, names, part, source.rows(part), seed=split.seed, labels=labels)
     ]
     shards.sort(key=lambda shard: shard.task)
     entries: list[dict[str, Any]] = [
@@ -128,7 +131,7 @@ def ingest(
         "split": stream.by,
         "classes": names,
         "num_classes": len(names),
-        **(source.found(None) if found is None else found),
+        **to_dict(source.found(None) if found is None else found),
         "tasks": entries,
     }
     write_json(out / TASKS_FILE, summary)
@@ -175,7 +178,7 @@ def _write_shards(
                 compression=dataset.compression,
                 row_group_mb=dataset.row_group_mb,
             )
-            counts = _write(shard, writer, chunks, names, dataset, advance)
+            counts = _write(shard, writer, chunks, names=names, dataset=dataset, advance=advance)
             entry[shard.part] = {
                 "rows": writer.rows,
                 "content_sha256": writer.content_sha256,
@@ -184,7 +187,13 @@ def _write_shards(
 
 
 def _shards(
-    stream: Stream, names: list[str], part: Part, rows: list[Row], seed: int, labels: LabelsParams
+    stream: Stream,
+    names: list[str],
+    part: Part,
+    rows: list[Row],
+    *,
+    seed: int,
+    labels: LabelsParams,
 ) -> list[_Shard]:
     """A part's shards in task order; rows keep their dataset order."""
     tasks = _tasks_of(stream, names, part, rows, seed)
@@ -236,6 +245,7 @@ def _write(
     shard: _Shard,
     writer: ShardWriter,
     chunks: Iterator[list[Outcome]],
+    *,
     names: list[str],
     dataset: DatasetParams,
     advance: Callable[[int], None],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from kaizen.data.sources.base import ALL, PARTS, Looks, Source
-from kaizen.data.sources.held_out import held_out_text
+from kaizen.data.found import Found, LeftOut
+from kaizen.data.sources.base import ALL, Looks, Source
 from kaizen.errors import KaizenError
 from kaizen.params import InputParams
 
@@ -55,7 +54,7 @@ def refuse_several_sizes(source: Source, image: InputParams) -> None:
     )
 
 
-def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> list[str]:
+def describe(source: Source, image: InputParams, found: Found) -> list[str]:
     """Lines that say what the images are, what the network will see, what is held out or left out
     of them and what is there twice (``found``: `Source.found`).
     """
@@ -68,15 +67,15 @@ def describe(source: Source, image: InputParams, found: Mapping[str, Any]) -> li
                 f"image.mean: {_list(image.mean)} is far from these images'; set image.mean: "
                 f"{_list(looks.mean)} and image.std: {_list(looks.std)}"
             )
-    if held_out := found.get("held_out"):
-        lines.append(f"held out for testing: {held_out_text(held_out)}")
-    for part in PARTS:
-        for entry in found.get("skipped", {}).get(part, []):
+    if found.held_out:
+        lines.append(f"held out for testing: {found.held_out.text()}")
+    for part, findings in vars(found.skipped or LeftOut([], [])).items():
+        for finding in findings:
             lines.append(
-                f"left out of {part}: {entry['count']} {entry['what']}, the first {entry['first']}"
+                f"left out of {part}: {finding.count} {finding.what}, the first {finding.first}"
             )
-    for entry in found.get("copies", []):
-        lines.append(f"copies: {entry['count']} {entry['what']}, such as {entry['first']}")
+    for finding in found.copies or []:
+        lines.append(f"copies: {finding.count} {finding.what}, such as {finding.first}")
     return lines
 
 

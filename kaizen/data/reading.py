@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from kaizen.data.image_files import decode_file, encode_png, shrink
-from kaizen.data.schema import Record
+from kaizen.data.schema import ShardRow
 from kaizen.data.sources.base import Row, Source
 from kaizen.errors import NodeFailed
 
@@ -33,7 +33,7 @@ class Corrupt:
     reason: str
 
 
-Outcome = Record | Corrupt
+Outcome = ShardRow | Corrupt
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class ReadImages:
         # Pixels that come from no file have only themselves to be stored as.
         raw = self.encoding == "raw" or (self.encoding == "auto" and shrunk.size <= self.raw_limit)
         if raw or not isinstance(data, bytes):
-            return Record(
+            return ShardRow(
                 shrunk.tobytes(), "raw", height, width, channels, row.label, row.index, row.path
             )
         if shrunk is not pixels or self.bit_depth is not None:
             # PNG keeps what was computed; JPEG would lose a second time, and differently with every
             # libjpeg. Who decodes a file's own bytes again knows nothing of a depth.
             data = encode_png(shrunk)
-        return Record(data, "file", height, width, channels, row.label, row.index, row.path)
+        return ShardRow(data, "file", height, width, channels, row.label, row.index, row.path)
 
 
 class ChunkReader:
@@ -151,7 +151,7 @@ class ChunkReader:
 
 
 def _size(outcome: Outcome) -> int:
-    return len(outcome.image) if isinstance(outcome, Record) else 0
+    return len(outcome.image) if isinstance(outcome, ShardRow) else 0
 
 
 _worker_task: ReadImages | None = None

@@ -45,7 +45,7 @@ SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in COLUM
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ShardRow:
     """One row of a shard; fields as in the schema."""
 
     image: bytes

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kaizen.data.schema import COLUMNS, SCHEMA, SCHEMA_VERSION, ContentHash, Record
+from kaizen.data.schema import COLUMNS, SCHEMA, SCHEMA_VERSION, ContentHash, ShardRow
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path
 
@@ -79,7 +79,7 @@ class ShardWriter:
         }
         self._compression = compression
         self._group_bytes = int(row_group_mb * 1e6)
-        self._pending: list[Record] = []
+        self._pending: list[ShardRow] = []
         self._pending_bytes = 0
         self._hash = ContentHash()
         self._lifetime = self._open()
@@ -118,10 +118,10 @@ class ShardWriter:
             found = {"kaizen.rows": str(self.rows), "kaizen.content_sha256": self.content_sha256}
             self._writer.add_key_value_metadata(found)
 
-    def write(self, record: Record) -> None:
+    def write(self, row: ShardRow) -> None:
         """Append one row."""
-        self._pending.append(record)
-        self._pending_bytes += len(record.image)
+        self._pending.append(row)
+        self._pending_bytes += len(row.image)
         if self._pending_bytes >= self._group_bytes:
             self._flush()
 
@@ -130,7 +130,7 @@ class ShardWriter:
         for batch in table.to_batches():
             columns = [batch.column(name).to_pylist() for name in COLUMNS]
             for values in zip(*columns, strict=True):
-                self.write(Record(*values))
+                self.write(ShardRow(*values))
 
     def _flush(self) -> None:
         if self._pending:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -59,24 +59,6 @@ def make_stream(split: SplitParams, classes: Sequence[str], domains: Sequence[st
     return Stream(
         "class", [order[end - size : end] for end, size in zip(ends, split.sizes, strict=True)], []
     )
-
-
-def effective_split(split: SplitParams, unlabelled: bool) -> dict[str, Any]:
-    """The parameters that decide what the tasks hold; the others have no effect with these.
-
-    ``unlabelled``: the dataset has images without a class, which the seed spreads over the tasks.
-    """
-    if split.by == "data":
-        names = ["tasks", "seed"]
-    else:
-        listed = ("sizes", "classes") if split.by == "class" else ("domains",)
-        given = [name for name in listed if getattr(split, name) is not None]
-        names = given or (["tasks"] if split.by == "class" else [])
-        if given not in (["classes"], ["domains"]):
-            names = [*names, "order"]
-        if unlabelled or ("order" in names and split.order == "shuffled"):
-            names = [*names, "seed"]
-    return {name: getattr(split, name) for name in ("by", *names)}
 
 
 def class_tasks(

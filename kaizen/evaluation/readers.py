@@ -77,6 +77,7 @@ def nearest_neighbours(
     test: Tensor,
     num_classes: int,
     params: EvaluationParams,
+    *,
     chunk: int = 1024,
 ) -> Tensor:
     """Predict classes by the k nearest training features under cosine similarity, votes weighted by

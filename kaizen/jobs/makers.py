@@ -12,9 +12,10 @@ from kaizen.data.names import MEMORY_FILE, REPLAY_FILE, Part, shard_file
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
 from kaizen.plan import roles
+from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.job import Job
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec, SummarySpec
 from kaizen.store.locks import Watch
 from kaizen.store.made import Made
 from kaizen.store.node_id import Kind
@@ -39,7 +40,9 @@ def _shards(
 
     if job.spec.task is None:
         split = job.spec.split_params()
-        summary = ingest(dataset, split, labels, workers, building, progress, job.spec.found)
+        summary = ingest(
+            dataset, split, labels, workers, building, progress=progress, found=job.spec.found
+        )
         _check_unchanged(dataset, job)
     else:
         from kaizen.data.ingest import ingest_arrival
@@ -47,7 +50,9 @@ def _shards(
 
         parts: tuple[Part, ...] = ("test",) if job.spec.test_only else ("train", "test")
         names, task = job.spec.classes, job.spec.task
-        summary = ingest_arrival(dataset, task, names, labels, workers, building, parts, progress)
+        summary = ingest_arrival(
+            dataset, task, names, labels, workers, out=building, parts=parts, progress=progress
+        )
         found = arrival_checksums(dataset, names, Path.cwd())
         if any(found.get(name) != checksum for name, checksum in job.identities.items()):
             raise KaizenError(
@@ -112,12 +117,12 @@ def _replay(
         spec.task,
         spec.policy,
         size,
-        seed,
-        out,
-        features,
-        before,
-        growing,
-        spec.without or (),
+        seed=seed,
+        out=out,
+        features=features,
+        before=before,
+        growing=growing,
+        without=spec.without or (),
     )
     if growing:
         write_memory(chosen, building / MEMORY_FILE)

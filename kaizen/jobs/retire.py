@@ -32,7 +32,8 @@ from kaizen.plan.stream_nodes import lacks, reads_training
 from kaizen.provenance.origin import process_facts
 from kaizen.store.garbage import Garbage, delete
 from kaizen.store.node_id import Kind, NodeId
-from kaizen.store.users import registrations, store_gate, user_of
+from kaizen.store.registrations import registrations, store_gate
+from kaizen.store.users import user_of
 from kaizen.training.reporter import Reporter
 
 

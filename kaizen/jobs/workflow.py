@@ -41,9 +41,9 @@ from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.places import default_store
 from kaizen.store.publish import is_published
+from kaizen.store.registrations import register
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
-from kaizen.store.users import register
 
 # What every rule runs; in no key, so that a new option makes no result again.
 JOB_COMMAND = (
@@ -112,7 +112,7 @@ class Workflow:
         """What results depend on and DVC does not see, wherever it lies: a hash over the raw images
         and names of classes, and the versions of the packages that count for some node.
         """
-        facts = canonical_json(dataclasses.asdict(self.plan.facts))
+        facts = canonical_json(self.plan.facts.to_json())
         names = {name for node in self.plan.nodes.values() for name in node.local.code.packages}
         versions = {name: installed_version(name) for name in sorted(names)}
         return {"images": sha256_text(facts), "packages": versions}
@@ -158,7 +158,7 @@ class Workflow:
 
     def register(self, firm: bool = True) -> None:
         """Record in the store that this checkout needs the plan's nodes, so that no one collects
-        them; ``firm`` where they are to be made, see `kaizen.store.users`.
+        them; ``firm`` where they are to be made, see `kaizen.store.registrations`.
         """
         register(self.store, self.root.absolute(), self.plan.key, self.layout.nodes, firm)
 

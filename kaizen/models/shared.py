@@ -7,7 +7,7 @@ of the whole batch in every process, and are the same in every process.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,20 +90,21 @@ class SharedBatchNorm(_BatchNorm):
                 training=False,
                 eps=self.eps,
             )
-        mean, variance, count = _shared_statistics(input)
+        statistics = _shared_statistics(input)
+        mean, variance, number = statistics
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             share = (
                 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             )
-            unbiased = variance * (count / (count - 1))
+            unbiased = variance * (number / (number - 1))
             for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
                 if running is not None:
                     running.lerp_(now.to(running.dtype), share)
         weight = mean.new_ones(len(mean)) if self.weight is None else self.weight
         bias = mean.new_zeros(len(mean)) if self.bias is None else self.bias
         normalised: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]  # torch's
-            input, weight, bias, mean, variance, count, self.eps
+            input, weight, bias, statistics, self.eps
         )
         return normalised
 
@@ -125,10 +126,17 @@ class SharedBatchNormAct(SharedBatchNorm):
         return normalised
 
 
+class _Statistics(NamedTuple):
+    """Of each channel: mean [C], biased variance [C] and number of values []."""
+
+    mean: Tensor
+    variance: Tensor
+    number: Tensor
+
+
 @torch.no_grad()
-def _shared_statistics(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C], biased variance [C] and number of values [] of each channel, over all processes'
-    [N, C, …].
+def _shared_statistics(own: Tensor) -> _Statistics:
+    """The statistics of all processes' [N, C, …].
 
     Each process's variance is of the deviations from its own mean, and they are combined by those
     (Chan et al. 1979): sums of squares would cancel where a mean is large.
@@ -142,7 +150,8 @@ def _shared_statistics(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         total = numbers.sum()
         shares = numbers / total
         mean = (shares * means).sum(dim=0)
-        return mean, (shares * (variances + (means - mean).square())).sum(dim=0), total
+        variance = (shares * (variances + (means - mean).square())).sum(dim=0)
+        return _Statistics(mean, variance, total)
 
 
 class _Normalise(torch.autograd.Function):
@@ -158,18 +167,17 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        count: Tensor,
+        statistics: _Statistics,
         eps: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, variance, count)
+        mean, variance, number = statistics
+        ctx.save_for_backward(x, weight, mean, variance, number)
         ctx.eps = eps
         return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, variance, count = ctx.saved_tensors
+        x, weight, mean, variance, number = ctx.saved_tensors
         # With constant statistics, by the fused kernel; what they owe to x is then taken off,
         # channel by channel.
         direct, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
@@ -178,7 +186,7 @@ class _Normalise(torch.autograd.Function):
         total_weight, total_bias = distributed.sum_up(torch.stack([for_weight, for_bias])).unbind()
         inverse = (variance + ctx.eps).rsqrt()
         shape = (1, -1, *[1] * (x.ndim - 2))
-        by_mean = (weight * inverse * total_bias / count).view(shape)
-        by_variance = (weight * inverse.square() * total_weight / count).view(shape)
+        by_mean = (weight * inverse * total_bias / number).view(shape)
+        by_variance = (weight * inverse.square() * total_weight / number).view(shape)
         owed = torch.addcmul(by_mean, by_variance, widened(x) - mean.view(shape))
-        return (widened(direct) - owed).to(x.dtype), for_weight, for_bias, None, None, None, None
+        return (widened(direct) - owed).to(x.dtype), for_weight, for_bias, None, None

@@ -12,11 +12,24 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kaizen.files import shortened
 
 T = TypeVar("T")
+
+
+class Unset(enum.Enum):
+    """The type of `UNSET`, the default of a field that JSON need not have; null is a value."""
+
+    UNSET = enum.auto()
+
+    def __bool__(self) -> Literal[False]:
+        """False, so that ``value or another`` takes another."""
+        return False
+
+
+UNSET = Unset.UNSET
 
 _hints = functools.cache(typing.get_type_hints)
 
@@ -42,20 +55,24 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 def to_dict(value: Any) -> dict[str, Any]:
     """The JSON of a dataclass as `from_dict` takes it, without the fields that are not set.
 
-    A field is not set where it is None and its class gives it that default. The fields of nested
-    classes, which hold parameters, are all there: a default that changes must change keys.
+    A field is not set where it is `UNSET`, or None and its class gives it that default. Of nested
+    classes, which hold parameters, a None is there: a default that changes must change keys.
     """
     return {
         field.name: as_json(getattr(value, field.name))
         for field in dataclasses.fields(value)
-        if field.default is not None or getattr(value, field.name) is not None
+        if getattr(value, field.name) is not UNSET
+        and (field.default is not None or getattr(value, field.name) is not None)
     }
 
 
 def as_json(value: Any) -> Any:
-    """Nested dataclasses, tuples and enumerations as JSON has them."""
+    """Nested dataclasses, tuples and enumerations as JSON has them; fields that are `UNSET` are
+    left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: as_json(item) for name, item in items.items() if item is not UNSET}
     if isinstance(value, Mapping):
         return {str(name): as_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -74,24 +91,16 @@ def _at(path: str, name: object) -> str:
 
 def _build(hint: Any, value: Any, path: str) -> Any:
     """Turn a JSON value into what its type hint names."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return _build(arguments[0], value, path)
+    origin = typing.get_origin(hint)
     if hint is Any:
         return value
+    if origin is typing.Annotated:
+        return _build(typing.get_args(hint)[0], value, path)
     if origin in (typing.Union, types.UnionType):
-        return _build_one_of(arguments, value, path)
-    if origin is typing.Literal:
-        if value in arguments and type(value) in {type(argument) for argument in arguments}:
-            return value
-    elif origin in (list, tuple):
-        if isinstance(value, list | tuple):
-            items = [_build(arguments[0], item, _at(path, i)) for i, item in enumerate(value)]
-            return tuple(items) if origin is tuple else items
-    elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        if isinstance(value, Mapping):
-            return {k: _build(arguments[1], item, _at(path, k)) for k, item in value.items()}
-    elif dataclasses.is_dataclass(hint):
+        return _build_one_of(typing.get_args(hint), value, path)
+    if origin is not None:
+        return _build_generic(hint, value, path)
+    if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):
             return from_dict(typing.cast(type, hint), value, path)
         if isinstance(value, typing.cast(type, hint)):
@@ -101,8 +110,27 @@ def _build(hint: Any, value: Any, path: str) -> Any:
     raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
 
 
+def _build_generic(hint: Any, value: Any, path: str) -> Any:
+    """A value of a choice of literals, a list, a tuple or a mapping."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
+            return value
+    elif origin in (list, tuple):
+        if isinstance(value, list | tuple):
+            items = [_build(arguments[0], item, _at(path, i)) for i, item in enumerate(value)]
+            return tuple(items) if origin is tuple else items
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {k: _build(arguments[1], item, _at(path, k)) for k, item in value.items()}
+    raise TypeError(f"{path} must be {_name(hint)}, not {_shown(value)}")
+
+
 def _build_one_of(hints: tuple[Any, ...], value: Any, path: str) -> Any:
     """The value as the first of several types that takes it; one that it has exactly goes first."""
+    # No JSON is `UNSET`.
+    hints = tuple(hint for hint in hints if hint is not Unset)
+    if len(hints) == 1:
+        return _build(hints[0], value, path)
     problem: TypeError | None = None
     for hint in sorted(hints, key=lambda hint: hint is not type(value)):
         try:

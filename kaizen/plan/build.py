@@ -73,14 +73,34 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
     replays: list[Node[ReplaySpec]] = []
     if switches.joint:
         tasks = range(len(draft.tasks))
-        steps.append(plan_step(draft, data, f"all tasks · {name}", method, seed, tasks, switches))
+        steps.append(
+            plan_step(
+                draft,
+                data,
+                f"all tasks · {name}",
+                method=method,
+                seed=seed,
+                tasks=tasks,
+                switches=switches,
+            )
+        )
     else:
         for task in range(len(draft.tasks)):
             replay = data.replay(point, steps, replays) if task > 0 and point.replay_size else None
             title = f"step {task} · {name}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
             steps.append(
-                plan_step(draft, data, title, method, seed, (task,), switches, prior, replay)
+                plan_step(
+                    draft,
+                    data,
+                    title,
+                    method=method,
+                    seed=seed,
+                    tasks=(task,),
+                    switches=switches,
+                    prior=prior,
+                    replay=replay,
+                )
             )
             replays += [replay] if replay else []
         if ahead and point.replay_size:
@@ -105,9 +125,9 @@ def _specialists(draft: Draft, data: DataNodes, method: str, seed: int) -> Speci
             draft,
             data,
             f"specialist {task} · {name}" if task else f"step 0 · {name}",
-            method,
-            seed,
-            (task,),
+            method=method,
+            seed=seed,
+            tasks=(task,),
         )
         for task in tasks
     )

@@ -8,10 +8,12 @@ from typing import Any
 
 from kaizen.data.names import Part
 from kaizen.data.schema import UNLABELLED
-from kaizen.data.split import effective_split, turns
+from kaizen.data.split import turns
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import registry
+from kaizen.params.typed import to_dict
 from kaizen.plan import roles
+from kaizen.plan.data_specs import DatasetSpec, LabelsSpec, ShardsSpec, SplitSpec
 from kaizen.plan.draft import (
     DATA_PACKAGES,
     TRAIN_PACKAGES,
@@ -22,7 +24,7 @@ from kaizen.plan.draft import (
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point, size_text
-from kaizen.plan.specs import ReplaySpec, ShardsSpec, Spec, StepSpec
+from kaizen.plan.specs import ReplaySpec, Spec, StepSpec
 from kaizen.store.node_id import KEY_LENGTH, Kind
 
 
@@ -48,11 +50,11 @@ class DataNodes:
         self._checksums = draft.facts.identities()
         dataset = draft.params.dataset
         spec = ShardsSpec(
-            dataset=self.dataset(),
-            split=effective_split(
+            dataset=DatasetSpec.of(dataset, draft.facts.held_out),
+            split=SplitSpec.of(
                 draft.params.split, dataset.unlabelled or bool(draft.facts.unlabelled)
             ),
-            labels=self.labels(),
+            labels=LabelsSpec.of(draft.params.labels),
             classes=list(draft.facts.classes),
             found=draft.facts.found,
         )
@@ -70,29 +72,20 @@ class DataNodes:
             workers=draft.params.runtime.ingest_workers,
         )
         title = f"shards {dataset.source} · {len(draft.tasks)} tasks"
-        return [draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)]
+        node = draft.node(
+            Kind.SHARDS,
+            title,
+            spec=spec,
+            inputs={},
+            code=self._code,
+            identities=identities,
+            local=local,
+        )
+        return [node]
 
     def inputs(self, tasks: Iterable[int]) -> dict[str, Node[Spec]]:
         """The nodes that hold the shards of ``tasks``, by their roles."""
         return {roles.SHARDS: self.shards[0]}
-
-    def dataset(self) -> dict[str, Any]:
-        """What decides the images' content: where they lie does not; chosen classes are known by
-        name.
-        """
-        dataset = self.draft.params.dataset
-        source = registry.SOURCES[dataset.source]
-        reads = source.reads + (source.reads_to_hold_out if self.draft.facts.held_out else ())
-        left_out = {"path", "classes", *registry.SOURCE_PARAMETERS} - (set(reads) - {"classes"})
-        values = dataclasses.asdict(dataset)
-        return {name: value for name, value in values.items() if name not in left_out}
-
-    def labels(self) -> dict[str, Any]:
-        """What decides which labels are kept: the seed only where there is a choice."""
-        labels = dataclasses.asdict(self.draft.params.labels)
-        if labels["fraction"] in (0.0, 1.0):
-            labels.pop("seed")
-        return labels
 
     def identity(self, task: int, part: Part) -> str:
         """What the content of one task shard depends on: its own classes' or domain's raw data,
@@ -108,16 +101,14 @@ class DataNodes:
     def _identity(self, task: int, part: Part) -> str:
         depends = {"part": part, "code": self.shards[0].code_hash} | self.content(task, part)
         if part == "train":
-            depends["labels"] = self.labels()
+            depends["labels"] = to_dict(self.shards[0].spec.labels)
         return sha256_text(canonical_json(depends))[:KEY_LENGTH]
 
     def content(self, task: int, part: Part) -> dict[str, Any]:
         """What decides a shard's content: the raw data of its classes or domain."""
         draft = self.draft
         facts, stream, params = draft.facts, draft.stream, draft.params
-        dataset = self.dataset()
-        dataset.pop("compression")
-        depends: dict[str, Any] = {"dataset": dataset}
+        depends: dict[str, Any] = {"dataset": to_dict(self.shards[0].spec.dataset.content())}
         if stream.by == "domain":
             domain = facts.domains[stream.domains[task]]
             checksum = self._checksums[f"{part}/domain/{domain}"]
@@ -209,7 +200,9 @@ class DataNodes:
             title += f" · {point.label} · seed {point.seed}"
             code = Code((*code.modules, "kaizen.evaluation.step_features"), TRAIN_PACKAGES)
         identities = self.train_identities(range(task))
-        node = draft.node(Kind.REPLAY, title, spec, inputs, code, identities)
+        node = draft.node(
+            Kind.REPLAY, title, spec=spec, inputs=inputs, code=code, identities=identities
+        )
         if not self.replay_given_up(task):
             return node
         draft.nodes.pop(node.key, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from kaizen.data.split import Stream, make_stream
@@ -51,6 +52,7 @@ class Draft:
         self,
         kind: Kind,
         title: str,
+        *,
         spec: S,
         inputs: Mapping[str, Node[Spec]],
         code: Code,
@@ -68,17 +70,12 @@ class Draft:
         code_hash = self.fingerprint(code.modules, code.packages)
         key = node_key(kind, spec_json(spec), code_hash, identities)
         if key not in self.nodes:
-            local = with_code(local or Local(), code)
+            local = replace(local or Local(), code=code)
             node_id = NodeId(kind, key)
             self.nodes[key] = Node(node_id, title, code_hash, spec, inputs, identities, local)
         # Of one key, so of one kind and specification.
         found: Node[S] = self.nodes[key]  # type: ignore[assignment]
         return found
-
-
-def with_code(local: Local, code: Code) -> Local:
-    """``local`` with the code that the node depends on."""
-    return Local(**{**vars(local), "code": code})
 
 
 def step_inputs(steps: Sequence[Node[StepSpec]]) -> dict[str, Node[Spec]]:

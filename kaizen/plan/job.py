@@ -14,6 +14,7 @@ from typing import Any, Generic
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, printable, shortened
 from kaizen.params.typed import from_dict, to_dict, type_name
+from kaizen.plan.origin import OriginFacts, read_origin
 from kaizen.plan.specs import S, read_spec, spec_json
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.records import inputs_agree, record_key
@@ -24,7 +25,6 @@ _MOST = 1_000_000
 # An entry of `kaizen.plan.fingerprint`: a module, a target in it, or a function alone.
 _MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*([:#][A-Za-z_][A-Za-z0-9_]*)?")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # What a specification has, and of which type.
 FIELDS = {
     "kind": str,
@@ -65,7 +65,7 @@ class Local:
     processes: int = 1
     hosts: int = 1
     versions: dict[str, str] | None = None
-    origin: dict[str, Any] | None = None
+    origin: OriginFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,7 @@ def read_job(value: Any, source: str) -> Job[Any]:
 
     Raises KaizenError naming ``source`` and what is wrong.
     """
-    if not isinstance(value, Mapping):
-        raise KaizenError(f"{source} is not a node's specification but {type_name(value)}; {_FIX}")
-    for name, kind in FIELDS.items():
-        if not isinstance(value.get(name), kind):
-            if name not in value:
-                raise KaizenError(f"{source} lacks {name!r}; {_FIX}")
-            expected = "a text" if kind is str else "a mapping"
-            raise KaizenError(
-                f"{source}: {name!r} must be {expected}, not {type_name(value[name])}; {_FIX}"
-            )
+    _check_fields(value, source)
     try:
         node = NodeId.read(value["kind"], value["key"])
     except KaizenError as error:
@@ -145,6 +136,20 @@ def read_job(value: Any, source: str) -> Job[Any]:
     return Job(node, title, value["code"], spec, inputs, identities, local)
 
 
+def _check_fields(value: Any, source: str) -> None:
+    """Raise KaizenError where a specification lacks something, or it is of another type."""
+    if not isinstance(value, Mapping):
+        raise KaizenError(f"{source} is not a node's specification but {type_name(value)}; {_FIX}")
+    for name, kind in FIELDS.items():
+        if name not in value:
+            raise KaizenError(f"{source} lacks {name!r}; {_FIX}")
+        if not isinstance(value[name], kind):
+            expected = "a text" if kind is str else "a mapping"
+            raise KaizenError(
+                f"{source}: {name!r} must be {expected}, not {type_name(value[name])}; {_FIX}"
+            )
+
+
 def read_local(value: Any) -> Local:
     """What a job gets besides its node, from JSON; raises TypeError where it is none.
 
@@ -153,7 +158,12 @@ def read_local(value: Any) -> Local:
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"local must be a mapping, not {type_name(value)}")
-    local = from_dict(Local, value, "local")
+    # It is a note to people: what is wrong in it does not stop the job.
+    origin = value.get("origin")
+    if not isinstance(origin, Mapping | None):
+        raise TypeError(f"local.origin must be a mapping or null, not {type_name(origin)}")
+    others = {name: item for name, item in value.items() if name != "origin"}
+    local = from_dict(Local, others, "local")
     for name in ("workers", "save_every_epochs", "processes", "hosts"):
         if not 1 <= getattr(local, name) <= _MOST:
             raise TypeError(f"local.{name} must be from 1 to {_MOST}")
@@ -167,34 +177,7 @@ def read_local(value: Any) -> Local:
             raise TypeError(f"local.code.packages: {shortened(repr(package))} is not a package")
     if local.path is not None and "\0" in local.path:
         raise TypeError("local.path holds a zero byte")
-    if local.origin is None:
-        return local
-    return dataclasses.replace(local, origin=read_origin(local.origin))
-
-
-def read_origin(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Where something was planned (`kaizen.provenance.origin`), as far as what is said is
-    well-formed; a commit is a hash and nothing else.
-    """
-    found: dict[str, Any] = {}
-    for name, known in value.items():
-        texts = known if isinstance(known, list) else [known]
-        lists = name in ("changed", "depends")
-        right = {
-            "commit": isinstance(known, str) and _COMMIT.fullmatch(known) is not None,
-            "changed": isinstance(known, list),
-            "depends": isinstance(known, list),
-            "params_committed": isinstance(known, bool),
-            "command": isinstance(known, str),
-            "experiment": isinstance(known, str),
-        }
-        if known is None and name in right:
-            found[name] = None
-        elif right.get(name) and (not lists or all(isinstance(text, str) for text in texts)):
-            found[name] = known
-        elif lists:
-            found[name] = None
-    return found
+    return local if origin is None else dataclasses.replace(local, origin=read_origin(origin))
 
 
 def _input(role: str, value: Any, source: str) -> NodeId:

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from kaizen.data.arrivals import Arrival
+from kaizen.data.found import Found
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params import Params
+from kaizen.params.typed import to_dict
+from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.job import Job, Local
 from kaizen.plan.point import Point
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, Spec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec, SummarySpec
 from kaizen.store.node_id import KEY_LENGTH, Kind, NodeId
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
@@ -35,7 +38,7 @@ class DatasetFacts:
     train_domains: tuple[str, ...] = ()
     test_domains: tuple[str, ...] = ()
     # As `kaizen.data.sources.base.Source.found` gives it: for tasks.json and the data card.
-    found: dict[str, Any] = field(default_factory=dict)
+    found: Found = field(default_factory=Found)
     # Of the training images without a class that lie beside the others, which are dealt over the
     # tasks: a checksum, and how many; "" and 0 where there are none.
     unlabelled: str = ""
@@ -49,7 +52,11 @@ class DatasetFacts:
     @property
     def held_out(self) -> bool:
         """Whether the data have no test part, so that a share of every class is held out."""
-        return "held_out" in self.found
+        return bool(self.found.held_out)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping, for JSON."""
+        return to_dict(self)
 
     def identities(self) -> dict[str, str]:
         """All checksums, of classes as "train/3", of domains as "train/domain/sketch", and of

@@ -10,9 +10,10 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
-from kaizen.params.typed import type_name
-from kaizen.plan.job import FIELDS, Job, read_job, read_origin
+from kaizen.params.typed import as_json, type_name
+from kaizen.plan.job import FIELDS, Job, read_job
 from kaizen.plan.nodes import plan_key
+from kaizen.plan.origin import read_origin
 from kaizen.store.node_id import NodeId
 
 _FIX = "write one with `kaizen plan --json > FILE`"
@@ -61,7 +62,7 @@ def _job(value: Any, source: str) -> Job[Any]:
     if not job.local.code.modules:
         raise KaizenError(f"{source}: local.code does not say which code it needs; {fix}")
     origin = value["local"].get("origin")
-    if origin is not None and read_origin(origin) != origin:
+    if origin is not None and as_json(read_origin(origin)) != origin:
         raise KaizenError(f"{source}: local.origin is not what a plan says of its commit; {fix}")
     return job
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from kaizen.data.arrivals import class_names
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
+from kaizen.plan.data_specs import DataFacts
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft, compute_of, step_inputs
 from kaizen.plan.job import Code
 from kaizen.plan.nodes import Node, Run, SpecialistSet
 from kaizen.plan.specs import (
     Context,
-    DataFacts,
     EvaluationSpec,
     ReferenceEntry,
     ReplaySpec,
@@ -38,7 +38,9 @@ def plan_evaluation(
     )
     inputs = data.inputs(range(len(draft.tasks))) | step_inputs(steps)
     code = Code(("kaizen.evaluation.run",), TRAIN_PACKAGES)
-    return draft.node(kind, title, spec, inputs, code, data.identities())
+    return draft.node(
+        kind, title, spec=spec, inputs=inputs, code=code, identities=data.identities()
+    )
 
 
 def plan_rows(
@@ -74,7 +76,11 @@ def plan_rows(
         identities |= {f"train-{old:02d}": data.identity(old, "train") for old in kept}
         title = f"evaluation after step {task} · {name}"
         code = Code(("kaizen.evaluation.row",), TRAIN_PACKAGES)
-        rows.append(draft.node(Kind.EVALUATION, title, spec, inputs, code, identities))
+        rows.append(
+            draft.node(
+                Kind.EVALUATION, title, spec=spec, inputs=inputs, code=code, identities=identities
+            )
+        )
     return rows
 
 
@@ -109,9 +115,7 @@ def plan_summary(
         inputs[role] = reference.evaluation
         reference_entries.append(ReferenceEntry(reference.method, reference.seed, role))
     inputs |= data.inputs(range(len(draft.tasks)))
-    # How a shard is stored is no part of its identity, nor in which words its tasks were asked
-    # for.
-    dataset = {name: value for name, value in data.dataset().items() if name != "compression"}
+    shards = data.shards[-1].spec
     spec = SummarySpec(
         report=params.report,
         runs=run_entries,
@@ -120,7 +124,8 @@ def plan_summary(
         classes=list(draft.facts.classes),
         tasks=draft.tasks,
         context=_context(draft),
-        data=DataFacts(dataset, data.labels()),
+        # In which words the tasks were asked for is no part of the shards' identity.
+        data=DataFacts(shards.dataset.content(), shards.labels),
         found=draft.facts.found,
         retired=[
             task for task, arrival in enumerate(draft.facts.arrivals) if arrival.retired is not None
@@ -129,7 +134,9 @@ def plan_summary(
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
     title = "summary: tables, figures and cards"
-    return draft.node(Kind.SUMMARY, title, spec, inputs, code, data.identities())
+    return draft.node(
+        Kind.SUMMARY, title, spec=spec, inputs=inputs, code=code, identities=data.identities()
+    )
 
 
 def _context(draft: Draft) -> Context:

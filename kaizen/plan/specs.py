@@ -11,63 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from kaizen.data.found import Found
 from kaizen.errors import KaizenError
 from kaizen.params import (
     AugmentParams,
     ClassifierDistillParams,
-    DatasetParams,
     EvaluationParams,
     FeatureDistillParams,
     ImageParams,
-    LabelsParams,
     NetworkParams,
     OptimisationParams,
     ReportParams,
-    SplitParams,
     SSLParams,
 )
 from kaizen.params.registry import FEATURE_DISTILLERS
 from kaizen.params.typed import from_dict, to_dict
+from kaizen.plan.data_specs import DataFacts, ShardsSpec
 from kaizen.plan.point import Point
 from kaizen.store.node_id import Kind
 from kaizen.store.records import Record
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class ShardsSpec:
-    """The task shards of a stream.
-
-    ``dataset`` and ``labels`` lack what does not decide the shards' content; see
-    `ShardsSpec.dataset_params`. ``classes`` are the names of all classes in label order.
-    ``found`` is what the source left out (`kaizen.data.sources.base.Source.found`): tasks.json
-    holds it, and steps do not depend on it. ``task`` is the one task that they are of, where each
-    has shards of its own; ``test_only``: its training images were given up.
-    """
-
-    dataset: dict[str, Any]
-    split: dict[str, Any]
-    labels: dict[str, Any]
-    classes: list[str]
-    found: dict[str, Any]
-    task: int | None = None
-    test_only: bool | None = None
-
-    def dataset_params(self, path: str | None, classes: list[str] | str | None) -> DatasetParams:
-        """The dataset, which lies at ``path``; parameters that its source does not read have their
-        defaults.
-        """
-        return from_dict(DatasetParams, self.dataset | {"path": path, "classes": classes})
-
-    def split_params(self) -> SplitParams:
-        """How the stream is split, see `kaizen.data.split.effective_split`."""
-        return from_dict(SplitParams, self.split)
-
-    def labels_params(self) -> LabelsParams:
-        """Which labels are kept."""
-        return from_dict(LabelsParams, self.labels)
 
 
 @dataclass(frozen=True)
@@ -199,14 +164,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """How the images were read and labelled, for the data card."""
-
-    dataset: dict[str, Any]
-    labels: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class SummarySpec:
     """Metrics, tables, figures and cards of a grid. ``classes`` are names in label order,
     ``tasks[t]`` the labels of task t.
@@ -220,7 +177,7 @@ class SummarySpec:
     tasks: list[list[int]]
     context: Context
     data: DataFacts
-    found: dict[str, Any]
+    found: Found
     # Tasks of which the training images were given up.
     retired: list[int] | None = None
 

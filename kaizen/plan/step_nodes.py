@@ -32,6 +32,7 @@ def plan_step(
     draft: Draft,
     data: DataNodes,
     title: str,
+    *,
     method: str,
     seed: int,
     tasks: Sequence[int],
@@ -84,7 +85,15 @@ def plan_step(
         hosts=runtime.hosts,
     )
     code = Code(tuple(modules), packages)
-    return draft.node(Kind.STEP, title, spec, inputs, code, data.train_identities(tasks), local)
+    return draft.node(
+        Kind.STEP,
+        title,
+        spec=spec,
+        inputs=inputs,
+        code=code,
+        identities=data.train_identities(tasks),
+        local=local,
+    )
 
 
 def variant_switches(params: Params, name: str) -> VariantParams:

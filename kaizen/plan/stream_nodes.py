@@ -6,17 +6,21 @@ Whatever is planned for a task depends on the arrivals up to it, never on those 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kaizen.data.arrivals import Arrival, class_names
+from kaizen.data.found import Found
 from kaizen.data.names import Part
+from kaizen.params.typed import UNSET, to_dict
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
+from kaizen.plan.data_specs import DatasetSpec, LabelsSpec, ShardsSpec, SplitSpec
 from kaizen.plan.draft import Draft
 from kaizen.plan.job import Local
 from kaizen.plan.nodes import Node
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, ShardsSpec, Spec, StepSpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec
 from kaizen.store.node_id import Kind
 
 
@@ -62,10 +66,10 @@ class StreamNodes(DataNodes):
         names = class_names(self.arrivals[: task + 1])
         spec = ShardsSpec(
             dataset=self.dataset_of(arrival),
-            split={"by": "arrival"},
-            labels=self.labels(),
+            split=SplitSpec("arrival"),
+            labels=LabelsSpec.of(draft.params.labels),
             classes=list(names),
-            found={},
+            found=Found(),
             task=task,
             test_only=True if arrival.retired is not None else None,
         )
@@ -76,28 +80,34 @@ class StreamNodes(DataNodes):
         }
         local = Local(path=arrival.path, workers=draft.params.runtime.ingest_workers)
         title = f"shards of arrival {task}, {arrival.name}"
-        return draft.node(Kind.SHARDS, title, spec, {}, self._code, identities, local)
+        return draft.node(
+            Kind.SHARDS,
+            title,
+            spec=spec,
+            inputs={},
+            code=self._code,
+            identities=identities,
+            local=local,
+        )
 
     def parts(self, task: int) -> tuple[Part, ...]:
         """The parts that a task's node holds: of a retired one, the test part."""
         return ("test",) if self.arrivals[task].retired is not None else ("train", "test")
 
-    def dataset_of(self, arrival: Arrival) -> dict[str, Any]:
-        """What decides the content of an arrival's images; how it was divided stands in the
-        stream's file.
+    def dataset_of(self, arrival: Arrival) -> DatasetSpec:
+        """What decides the content of an arrival's images; how it was divided is in the stream's
+        file.
         """
-        dataset = self.dataset()
-        for name in ("test_fraction", "seed"):
-            dataset.pop(name, None)
-        if arrival.test_fraction is not None:
-            dataset |= {"test_fraction": arrival.test_fraction, "seed": arrival.seed}
-        return dataset
+        return dataclasses.replace(
+            DatasetSpec.of(self.draft.params.dataset),
+            test_fraction=UNSET if arrival.test_fraction is None else arrival.test_fraction,
+            seed=UNSET if arrival.seed is None else arrival.seed,
+        )
 
     def content(self, task: int, part: Part) -> dict[str, Any]:
         """What decides a shard's content: names, labels and checksums of its classes."""
         arrival = self.arrivals[task]
-        dataset = self.dataset_of(arrival)
-        dataset.pop("compression")
+        dataset = to_dict(self.dataset_of(arrival).content())
         names = class_names(self.arrivals[: task + 1])
         classes = {
             label: [names[int(label)] if int(label) >= 0 else None, checksum]

@@ -8,6 +8,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.plan.job import Job
+from kaizen.plan.origin import OriginFacts
 from kaizen.plan.specs import read_spec
 from kaizen.provenance.known import KnownNode
 from kaizen.store.node_id import Kind
@@ -19,7 +20,7 @@ def how_to_make_again(
     node: KnownNode,
     lineage: Mapping[str, KnownNode],
     lost: Sequence[str],
-    present: Mapping[str, Any] | None,
+    present: OriginFacts | None,
 ) -> dict[str, Any]:
     """``commands``, one after the other, and a ``note`` for people.
 
@@ -31,12 +32,12 @@ def how_to_make_again(
     the time cannot be had again: it was not committed, and the present code is another.
     """
     name = str(node.id)
-    origins = [origin for origin in (node.origin, present or {}) if _has_code(origin)]
+    origins = [origin for origin in (node.origin, present) if origin and origin.has_code()]
     for origin in origins:
-        if origin.get("params_committed") and not origin.get("changed"):
+        if origin.params_committed and not origin.changed:
             one = "" if node.id.kind is Kind.SUMMARY else f" --config node={name}"
             return {
-                "commands": [f"git checkout {origin['commit']} && snakemake --cores all{one}"],
+                "commands": [f"git checkout {origin.commit} && snakemake --cores all{one}"],
                 "note": None,
             }
     if lost or not all(_can_plan(each) for each in lineage.values()):
@@ -48,26 +49,21 @@ def how_to_make_again(
     run = f"kaizen run --plan {PLAN_FILE}"
     if origins:
         note = f"{PLAN_FILE} holds its parameters, as no params.yaml of that commit does"
-        return {"commands": [write, f"git checkout {origins[0]['commit']} && {run}"], "note": note}
-    depends = node.origin.get("depends")
+        return {"commands": [write, f"git checkout {origins[0].commit} && {run}"], "note": note}
+    depends = node.origin.depends if node.origin else None
     if present is not None:
         why = "is not committed" if depends else "is in no commit that is known"
         return {
             "commands": [write, run],
             "note": f"with the present code, which is that of the time but {why}",
         }
-    changed = (
-        f" ({', '.join(depends)} differed from commit {node.origin['commit']})" if depends else ""
-    )
+    changed = ""
+    if node.origin and depends:
+        changed = f" ({', '.join(depends)} differed from commit {node.origin.commit})"
     return {
         "commands": [],
         "note": f"the code at the time was not committed{changed}, and the present code is another",
     }
-
-
-def _has_code(origin: Mapping[str, Any]) -> bool:
-    """Whether a commit is known that has all the code that was used."""
-    return bool(origin.get("commit")) and origin.get("depends") == []
 
 
 def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
             job: Job[Any] = Job(
                 record.id,
                 node.title,
-                record.code,
+                record.code_hash,
                 spec,
                 dict(record.inputs),
                 dict(record.identities),

@@ -4,6 +4,7 @@ values for JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +14,7 @@ from kaizen.compute.cpu import other_cpu
 from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, TASKS_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
+from kaizen.params.typed import as_json
 from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.provenance.again import how_to_make_again
 from kaizen.provenance.git import changed_files, top_of
@@ -64,7 +66,7 @@ def explain(
         here.of(_modules(line)) if all(_same_code(each) for each in line.nodes.values()) else None
     )
     if present and not in_plan:
-        present["params_committed"] = False
+        present = dataclasses.replace(present, params_committed=False)
     return {
         "asked": asked,
         "what": _what(subject),
@@ -74,7 +76,7 @@ def explain(
         "published": known.places(node.id.key),
         "files": _files(subject, node, known),
         "number": explain_number(subject, node, known),
-        "origin": node.origin or None,
+        "origin": as_json(node.origin),
         "made": _made(node),
         "parameters": dict(node.record.params),
         "data": _data(line),
@@ -194,7 +196,7 @@ def _code_now(node: KnownNode, installed: bool) -> str | None:
 
 def _same_code(node: KnownNode) -> bool:
     """Whether the present code and packages are those that the node's key stands for."""
-    return _code_now(node, installed=True) == node.record.code
+    return _code_now(node, installed=True) == node.record.code_hash
 
 
 def _modules(line: Lineage) -> set[str]:
@@ -205,7 +207,7 @@ def _modules(line: Lineage) -> set[str]:
 
 def _code(node: KnownNode) -> dict[str, Any]:
     """The fingerprint, whether the present code has it, and what differs."""
-    fingerprint = node.record.code
+    fingerprint = node.record.code_hash
     now, with_old = _code_now(node, installed=True), _code_now(node, installed=False)
     gone = _modules_that_are_gone(node)
     versions = (node.local.versions if node.local else None) or {}
@@ -241,8 +243,8 @@ def _modules_that_are_gone(node: KnownNode) -> bool:
 
 def _changed_since(node: KnownNode) -> list[str] | None:
     """The sources of a node that differ from its commit; None where git does not know."""
-    commit, top = node.origin.get("commit"), top_of(ROOT.parent)
-    if not isinstance(commit, str) or top is None:
+    commit, top = node.origin.commit if node.origin else None, top_of(ROOT.parent)
+    if commit is None or top is None:
         return None
     folder = ROOT.parent.resolve().relative_to(top.resolve())
     names = changed_files(top, [str(folder / "kaizen")], commit)

@@ -32,9 +32,8 @@ def head_commit(top: Path) -> str | None:
     """The commit that is checked out in ``top``; None before the first commit and where .git cannot
     be read.
 
-    Reads HEAD, the reference that it names and packed-refs, of a worktree also those that it shares
-    with the main checkout. Git itself is asked for what they do not say (another format of
-    references).
+    Reads HEAD, the ref that it names and packed-refs, of a worktree also those that it shares
+    with the main checkout. Git itself is asked for what they do not say (another format of refs).
     """
     try:
         folder = top / ".git"
@@ -49,7 +48,7 @@ def head_commit(top: Path) -> str | None:
         for _ in range(5):
             if not found.startswith("ref:"):
                 break
-            found = _reference((folder, shared), found.removeprefix("ref:").strip())
+            found = _ref((folder, shared), found.removeprefix("ref:").strip())
     except (OSError, UnicodeDecodeError):
         return None
     if _HASH.fullmatch(found):
@@ -58,8 +57,8 @@ def head_commit(top: Path) -> str | None:
     return asked.strip() if asked and _HASH.fullmatch(asked.strip()) else None
 
 
-def _reference(folders: Sequence[Path], name: str) -> str:
-    """What a reference holds: a hash, another reference, or nothing."""
+def _ref(folders: Sequence[Path], name: str) -> str:
+    """What a ref holds: a hash, another ref, or nothing."""
     for folder in folders:
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8").strip()

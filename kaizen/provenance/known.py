@@ -16,6 +16,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import printable, read_json
 from kaizen.plan import roles
 from kaizen.plan.job import Local, read_local
+from kaizen.plan.origin import OriginFacts
 from kaizen.store.layout import MANIFEST, PROVENANCE
 from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
 from kaizen.store.node_id import Kind, NodeId, is_key
@@ -44,9 +45,9 @@ class KnownNode:
             return None
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """See `kaizen.provenance.origin.Origin.of`."""
-        return (self.local.origin if self.local else None) or {}
+    def origin(self) -> OriginFacts | None:
+        """Where it was planned; None where that is not known."""
+        return self.local.origin if self.local else None
 
     @property
     def title(self) -> str:

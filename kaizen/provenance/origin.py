@@ -9,13 +9,14 @@ run.json.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import sha256_text
 from kaizen.params import Params
 from kaizen.params.reading import PARAMS
+from kaizen.params.typed import UNSET, to_dict
 from kaizen.plan.fingerprint import (
     ROOT,
     files_of,
@@ -32,6 +34,7 @@ from kaizen.plan.fingerprint import (
 )
 from kaizen.plan.job import Job
 from kaizen.plan.nodes import Node
+from kaizen.plan.origin import OriginFacts, read_origin
 from kaizen.plan.specs import S, Spec
 from kaizen.provenance.git import changed_files, head_commit, is_in_commit, top_of
 from kaizen.store.arguments import as_argument, read_argument
@@ -55,11 +58,11 @@ class Origin:
         self._root = root
         self._version = functools.cache(installed_version)
         self._modules: dict[str, frozenset[str]] = {}
-        self._found: dict[frozenset[str], dict[str, Any]] = {}
+        self._found: dict[frozenset[str], OriginFacts] = {}
 
     def tell_jobs(self) -> None:
         """Let the Snakemake that a cluster's job starts find it in its environment."""
-        text = json.dumps(self.facts)
+        text = json.dumps(to_dict(self.facts))
         path = self._root / ".kaizen" / "origins" / f"{sha256_text(text)}.json"
         os.environ[_VARIABLE] = as_argument(text, path)
 
@@ -70,19 +73,13 @@ class Origin:
             origin=self._of(self._modules_up_to(node)),
         )
 
-    def of(self, modules: Iterable[str]) -> dict[str, Any]:
-        """The origin of something made by the code of ``modules``.
+    def of(self, modules: Iterable[str]) -> OriginFacts:
+        """The origin of something made by the code of ``modules``."""
+        changed = self.facts.changed
+        depends = None if changed is None else sorted(set(changed) & files_of(modules))
+        return dataclasses.replace(self.facts, depends=depends)
 
-        ``commit``; ``changed``, the sources that differed from it, and ``depends``, those of them
-        that the modules need (both None where unknown); ``params_committed``, whether the commit's
-        params.yaml asks for this plan; ``command``; ``experiment``, DVC's name for it.
-        """
-        changed = self.facts["changed"]
-        return self.facts | {
-            "depends": None if changed is None else sorted(set(changed) & files_of(modules))
-        }
-
-    def _of(self, modules: frozenset[str]) -> dict[str, Any]:
+    def _of(self, modules: frozenset[str]) -> OriginFacts:
         """As `of`; the nodes of a plan have few sets of modules between them."""
         if modules not in self._found:
             self._found[modules] = self.of(modules)
@@ -96,15 +93,17 @@ class Origin:
         return self._modules[node.key]
 
 
-def _given() -> dict[str, Any] | None:
+def _given() -> OriginFacts | None:
     """What the Snakemake that started this one found; None where this is the first."""
     if "--target-jobs" not in sys.argv or _VARIABLE not in os.environ:
         return None
-    facts: dict[str, Any] = read_argument(_VARIABLE, os.environ[_VARIABLE])
-    return facts
+    facts = read_argument(_VARIABLE, os.environ[_VARIABLE])
+    if not isinstance(facts, Mapping):
+        raise KaizenError(f"{_VARIABLE} is no mapping; unset it, it is Kaizen's own")
+    return read_origin(facts)
 
 
-def _facts(root: Path, params: Params | None) -> dict[str, Any]:
+def _facts(root: Path, params: Params | None) -> OriginFacts:
     code = ROOT.parent.resolve()
     # An installed package lies in no checkout of its own, also where its environment is a folder of
     # one.
@@ -129,15 +128,13 @@ def _facts(root: Path, params: Params | None) -> dict[str, Any]:
                 and is_in_commit(top, commit, (folder / PARAMS).as_posix())
                 and _asks_for(root / PARAMS, params)
             )
-    facts = {
-        "commit": commit,
-        "changed": changed,
-        "params_committed": committed,
-        "command": _command(sys.argv),
-    }
-    if name := os.environ.get("DVC_EXP_NAME"):
-        facts["experiment"] = name
-    return facts
+    return OriginFacts(
+        commit=commit,
+        changed=changed,
+        params_committed=committed,
+        command=_command(sys.argv),
+        experiment=os.environ.get("DVC_EXP_NAME") or UNSET,
+    )
 
 
 def _asks_for(path: Path, params: Params | None) -> bool:
@@ -238,7 +235,7 @@ def check_code(job: Job[Any]) -> None:
             f"the code in {ROOT} with those installed here ({packages}) is not the plan's; take it "
             "from this version's `kaizen plan --json`"
         )
-    commit = (job.local.origin or {}).get("commit")
+    commit = job.local.origin.commit if job.local.origin else None
     other = f"; or check out commit {commit[:12]}, which the plan was made with" if commit else ""
     raise KaizenError(
         f"{job.title}: the code in {ROOT}, with the packages' versions that the plan names, is not "

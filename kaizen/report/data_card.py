@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaizen.data.sources.held_out import held_out_text
-from kaizen.params.typed import as_json
+from kaizen.data.found import Finding, Found
+from kaizen.params.typed import UNSET, as_json
 from kaizen.plan.point import size_text
 from kaizen.plan.specs import SummarySpec
 from kaizen.report.markdown import bullets, nested_lines, plain, table
@@ -48,8 +48,10 @@ else:
 """
 
 
-def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
-    """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds."""
+def data_card(spec: SummarySpec, stream: Mapping[str, Any], found: Found) -> str:
+    """The Markdown page; ``spec`` is the summary's, ``stream`` what tasks.json holds, ``found``
+    what the source found in the raw data.
+    """
     tasks = stream["tasks"]
     by = {
         "class": "some of the classes",
@@ -79,7 +81,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any]) -> str:
         ),
         *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
-        *_found(stream),
+        *_found(found),
         *_retired(spec),
         ("Replay", _replay(spec)),
     ]
@@ -124,31 +126,28 @@ def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
     return [("In colour", f"{counts['train']} for training, {counts['test']} for testing")]
 
 
-def _found(stream: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _found(found: Found) -> list[tuple[str, str]]:
     """What was held out or left out before ingestion, and which images are there more than
     once.
     """
-    if "skipped" not in stream:
-        return []
-    left_out = {
-        part: "; ".join(
-            f"{entry['count']} {plain(entry['what'])} (the first: {plain(entry['first'])})"
-            for entry in stream["skipped"][part]
-        )
-        for part in _PARTS
-    }
-    copies = "; ".join(
-        f"{entry['count']} {plain(entry['what'])} (such as {plain(entry['first'])})"
-        for entry in stream["copies"]
+    facts = []
+    if found.held_out:
+        facts.append(("Held out for testing", found.held_out.text()))
+    if found.skipped:
+        train, test = (_findings(part, "the first:") for part in vars(found.skipped).values())
+        facts.append(("Left out of the training part", train or "nothing"))
+        facts.append(("Left out of the test part", test or "nothing"))
+    if found.copies is not UNSET:
+        copies = _findings(found.copies, "such as")
+        facts.append(("Images that are there more than once", copies or "none"))
+    return facts
+
+
+def _findings(findings: Sequence[Finding], example: str) -> str:
+    return "; ".join(
+        f"{finding.count} {plain(finding.what)} ({example} {plain(finding.first)})"
+        for finding in findings
     )
-    held_out = stream.get("held_out")
-    share = [("Held out for testing", held_out_text(held_out))] if held_out else []
-    return [
-        *share,
-        ("Left out of the training part", left_out["train"] or "nothing"),
-        ("Left out of the test part", left_out["test"] or "nothing"),
-        ("Images that are there more than once", copies or "none"),
-    ]
 
 
 def _retired(spec: SummarySpec) -> list[tuple[str, str]]:

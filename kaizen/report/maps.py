@@ -43,7 +43,12 @@ def per_task_heatmap(series: Sequence[Series], reader: str, title: str) -> Drawn
     size = 8.0 if tasks <= 7 else 7.0
     side = max(1.6, (0.37 if tasks <= 7 else 0.255) * tasks)
     figure, panels = _grid(
-        series, side, 0.0, f"{title}: accuracy on each task after each step", "Task", "after step"
+        series,
+        side,
+        0.0,
+        title=f"{title}: accuracy on each task after each step",
+        x_label="Task",
+        y_label="after step",
     )
     image = None
     for one, axes in panels:
@@ -98,13 +103,18 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
     ]
     named = len(order) <= _MAX_NAMED
     margin = 0.075 * max(map(len, names)) if named else 0.0
-    words = (
+    x_label, y_label = (
         ("Predicted class", "true class")
         if named
         else ("Task of the predicted class", "task of the true class")
     )
     figure, panels = _grid(
-        series, side, margin, f"{title}: what each class is taken for after the last step", *words
+        series,
+        side,
+        margin,
+        title=f"{title}: what each class is taken for after the last step",
+        x_label=x_label,
+        y_label=y_label,
     )
     starts = [
         rank
@@ -148,7 +158,7 @@ def confusion_matrix(series: Sequence[Series], classes: Classes | None, title: s
 
 
 def _grid(
-    series: Sequence[Series], side: float, margin: float, title: str, x_label: str, y_label: str
+    series: Sequence[Series], side: float, margin: float, *, title: str, x_label: str, y_label: str
 ) -> tuple[Figure, list[tuple[Series, Axes]]]:
     """A figure with a square panel of ``side`` inches per series, all equally labelled; ``margin``
     for tick labels.

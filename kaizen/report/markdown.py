@@ -35,14 +35,14 @@ def bullets(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def nested_lines(values: Mapping[str, Any]) -> str:
-    """Nested values as YAML that is easy to read: a line per section, lists and texts as JSON,
-    which YAML includes.
+    """Nested values by name, as YAML that is easy to read: a line per section, lists and texts as
+    JSON, which YAML includes.
     """
     return "".join(f"{line}\n" for line in _lines(values, ""))
 
 
 def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
-    for name, value in values.items():
+    for name, value in sorted(values.items()):
         if isinstance(value, dict) and value:
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")

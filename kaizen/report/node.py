@@ -49,7 +49,16 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     context = dict(sorted(as_json(spec.context).items()))
     steps = [[_facts(store, job.inputs[role]) for role in run.steps] for run in spec.runs]
     trained = trained_on([run.point for run in spec.runs], steps)
-    write_summary(runs, references, spec.report, context, building, histories, classes, trained)
+    write_summary(
+        runs,
+        references,
+        spec.report,
+        context,
+        building,
+        histories=histories,
+        classes=classes,
+        trained=trained,
+    )
     write_cards(job, store, runs, references, building / "cards")
 
 

@@ -92,6 +92,7 @@ def write_summary(
     report: ReportParams,
     context: dict[str, Any],
     out: Path,
+    *,
     histories: Sequence[History] = (),
     classes: Classes | None = None,
     trained: str = "",

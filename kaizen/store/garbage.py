@@ -1,7 +1,7 @@
 """Garbage collection: what no checkout that uses the store needs any more.
 
-The nodes of every checkout's last plan (`kaizen.store.users`) are kept unless the checkout is
-known to be gone. The rest may go: all of it, or the longest unused, until the store keeps to a
+The nodes of every checkout's last plan (`kaizen.store.registrations`) are kept unless the checkout
+is known to be gone. The rest may go: all of it, or the longest unused, until the store keeps to a
 size.
 """
 
@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors
 from kaizen.store.locks import remove_if_free
 from kaizen.store.node_id import Kind, NodeId, is_key
+from kaizen.store.registrations import registrations, store_gate
 from kaizen.store.store import Store
-from kaizen.store.users import User, registrations, store_gate
+from kaizen.store.users import User
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -69,7 +70,17 @@ def find_garbage(store: Store, needed: set[NodeId]) -> list[Garbage]:
     """Entries, resume states and leftovers that ``needed`` does not name; what is being made is
     kept, and so is what has no node's name.
     """
-    garbage: list[Garbage] = []
+    damaged = sorted((store.root / ".damaged").glob("*"))
+    return [
+        *_unneeded_nodes(store, needed),
+        *_unneeded_work(store, needed),
+        *_unneeded_specs(store, needed),
+        *(_garbage(folder, usable=False) for folder in damaged),
+    ]
+
+
+def _unneeded_nodes(store: Store, needed: set[NodeId]) -> Iterator[Garbage]:
+    """Finished nodes, and folders of builds and of removals that were killed."""
     for kind in Kind:
         for folder in sorted((store.root / kind).glob("*")):
             temporary = folder.name.startswith(".")
@@ -78,23 +89,27 @@ def find_garbage(store: Store, needed: set[NodeId]) -> list[Garbage]:
                 continue
             node = NodeId(kind, key)
             if (node not in needed or temporary) and not store.is_locked(node):
-                garbage.append(_garbage(folder, usable=not temporary))
+                yield _garbage(folder, usable=not temporary)
+
+
+def _unneeded_work(store: Store, needed: set[NodeId]) -> Iterator[Garbage]:
+    """Resume states, also those of nodes that are finished."""
     for folder in sorted((store.root / ".work").glob("*")):
         if folder.name.startswith("."):
             if folder.suffix == ".gone":
-                garbage.append(_garbage(folder, usable=False))
+                yield _garbage(folder, usable=False)
         elif (work := NodeId.from_file_name(folder.name)) is not None:
             finished = store.has(work)
             if (work not in needed or finished) and not store.is_locked(work):
-                garbage.append(_garbage(folder, usable=not finished))
+                yield _garbage(folder, usable=not finished)
+
+
+def _unneeded_specs(store: Store, needed: set[NodeId]) -> Iterator[Garbage]:
+    """Specifications of jobs that are done, or that nobody asks for."""
     for path in sorted((store.root / ".specs").glob("*.json")):
         job = NodeId.from_file_name(path.stem)
         if job is not None and (job not in needed or store.has(job)):
-            garbage.append(_garbage(path, usable=False))
-    garbage.extend(
-        _garbage(folder, usable=False) for folder in sorted((store.root / ".damaged").glob("*"))
-    )
-    return garbage
+            yield _garbage(path, usable=False)
 
 
 def delete(garbage: Sequence[Garbage]) -> None:

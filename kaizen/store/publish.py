@@ -171,21 +171,26 @@ def _remove_former(root: Path, earlier: set[str], wanted: set[str]) -> None:
         with explain_write_errors(place):
             if place.is_symlink() or place.is_file():
                 place.unlink()
-            for folder in place.parents:
-                inside = folder.relative_to(root).as_posix()
-                if inside in MANAGED or not is_published_path(inside):
-                    break
-                _remove_leftovers(folder, {place.name})
-                if not folder.is_dir():
-                    continue
-                if any(folder.iterdir()):
-                    break
-                folder.rmdir()
+            _remove_empty_folders(root, place)
     names: dict[Path, set[str]] = {}
     for path in (*wanted, MANIFEST, PROVENANCE):
         names.setdefault((root / path).parent, set()).add(Path(path).name)
     for folder, files in names.items():
         _remove_leftovers(folder, files)
+
+
+def _remove_empty_folders(root: Path, place: Path) -> None:
+    """Remove the folders above a file that was removed, as far as nothing is left in them."""
+    for folder in place.parents:
+        inside = folder.relative_to(root).as_posix()
+        if inside in MANAGED or not is_published_path(inside):
+            break
+        _remove_leftovers(folder, {place.name})
+        if not folder.is_dir():
+            continue
+        if any(folder.iterdir()):
+            break
+        folder.rmdir()
 
 
 def _leads_through_a_link(root: Path, path: str) -> bool:

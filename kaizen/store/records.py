@@ -77,12 +77,12 @@ class FileEntry:
 class Record:
     """What `Store.commit` wrote of a node.
 
-    ``params`` are those of the job (`kaizen.plan.specs`) as JSON, ``code`` the hash of its code;
+    ``params`` are those of the job (`kaizen.plan.specs`) as JSON, ``code_hash`` that of its code;
     ``inputs``, role -> node, are what it was made from; ``files`` are named relative to its folder.
     """
 
     id: NodeId
-    code: str
+    code_hash: str
     params: Mapping[str, Any]
     identities: Mapping[str, str]
     inputs: Mapping[str, NodeId]
@@ -93,7 +93,7 @@ class Record:
         """As a mapping, for JSON."""
         return {
             **self.id.to_json(),
-            "code": self.code,
+            "code": self.code_hash,
             "params": dict(self.params),
             "identities": dict(self.identities),
             "inputs": {role: node.to_json() for role, node in self.inputs.items()},

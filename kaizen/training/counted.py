@@ -15,6 +15,7 @@ from kaizen.views.decode import selected_labels
 def step_facts(
     tasks: Sequence[Path],
     replay: Sequence[Path],
+    *,
     fraction: float,
     batch_sizes: tuple[int, int],
     batches: int,

@@ -1,10 +1,9 @@
-"""The training loop of one step: batches, views, objective, optimiser, schedule, resume state."""
+"""The training loop of one step: views, objective, optimiser, schedule, resume state."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,52 +18,16 @@ from kaizen.models.shared import encoder_parameters
 from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
+from kaizen.training.groups import parameter_groups
 from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
+from kaizen.training.schedule import learning_rate, static_rate
+from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
 from kaizen.views.augment import TwoViewAugment
-from kaizen.views.batches import Batch, Rows, cycle
-
-
-@dataclass
-class StepData:
-    """The rows that a step trains on: b task rows and r replay rows a batch."""
-
-    task: Rows
-    batch_size: int
-    replay: Rows | None = None
-    replay_batch_size: int = 0
-    longest_loader: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Rows of every batch."""
-        return self.batch_size + self.replay_batch_size
-
-    def epoch_length(self) -> int:
-        """Batches per epoch: the task's, or under the reference's rule the longer of task's and
-        replay's.
-        """
-        length = self.task.count // self.batch_size
-        if self.replay is not None and self.longest_loader:
-            length = max(length, self.replay.count // self.replay_batch_size)
-        return length
-
-    def batches(self, seed: int, start: int, length: int) -> Iterator[Batch]:
-        """Batches from ``start`` on, replay rows after the task's (fidelity.md §7)."""
-        task = cycle(self.task, self.batch_size, derive_seed(seed, "task"), start, length)
-        if self.replay is None:
-            yield from task
-            return
-        replay = cycle(
-            self.replay, self.replay_batch_size, derive_seed(seed, "replay"), start, length
-        )
-        for (images, labels), (old_images, old_labels) in zip(task, replay, strict=True):
-            yield torch.cat([images, old_images]), torch.cat([labels, old_labels])
 
 
 @dataclass
@@ -197,7 +160,7 @@ class Step:
             self.augment(images, 1, generator, self.own),
         )
         total, terms = self.objective(
-            self.student, self.teacher, views, labels, self.compute, moment
+            self.student, self.teacher, views, labels, compute=self.compute, moment=moment
         )
         self.optimizer.zero_grad()
         total.backward()
@@ -248,7 +211,12 @@ class Step:
             warmup = train.warmup_epochs if self.static_warmup else 0
             return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
         return learning_rate(
-            epoch, group.lr, train.epochs, train.warmup_epochs, train.warmup_start_lr, train.min_lr
+            epoch,
+            group.lr,
+            train.epochs,
+            warmup_epochs=train.warmup_epochs,
+            warmup_start=train.warmup_start_lr,
+            minimum=train.min_lr,
         )
 
     def _save(self, progress: Progress) -> None:
@@ -326,34 +294,3 @@ class Step:
             )
             progress.processes.append(processes)
         return progress
-
-
-def parameter_groups(
-    student: ContinualModel, train: OptimisationParams, batch_size: int | None = None
-) -> list[ParameterGroup]:
-    """The optimiser's groups (fidelity.md §3): only ``lr`` scales with the batch, and the
-    classifier has no decay.
-
-    The batch is the one that is trained with, ``batch_size``: of few images it is smaller than
-    train.batch_size, which counts where none is given.
-    """
-    lr = scaled_lr(train.lr, batch_size or train.batch_size)
-    groups = [
-        ParameterGroup("encoder", list(student.encoder.named_parameters()), lr, train.weight_decay)
-    ]
-    for name, parameters in student.ssl.parameter_groups().items():
-        groups.append(
-            ParameterGroup(
-                name, parameters, lr, train.weight_decay, name in student.ssl.static_heads
-            )
-        )
-    if student.distiller is not None:
-        parameters = list(student.distiller.named_parameters())
-        factor = student.distiller.lr_factor
-        groups.append(ParameterGroup("distiller", parameters, lr * factor, train.weight_decay))
-    groups.append(
-        ParameterGroup(
-            "classifier", list(student.classifier.named_parameters()), train.classifier_lr, 0.0
-        )
-    )
-    return groups

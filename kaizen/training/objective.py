@@ -62,6 +62,7 @@ class Objective:
         teacher: ContinualModel | None,
         views: tuple[Tensor, Tensor],
         labels: Tensor,
+        *,
         compute: Compute,
         moment: Moment,
     ) -> tuple[Tensor, Tensor]:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 
-REFERENCE_BATCH = 256
+# What learning rates are given for.
+_BASE_BATCH = 256
 
 
 def scaled_lr(lr: float, batch_size: int) -> float:
     """Scale a learning rate given for batches of 256 linearly to ``batch_size`` task images (replay
     not counted).
     """
-    return lr * batch_size / REFERENCE_BATCH
+    return lr * batch_size / _BASE_BATCH
 
 
 def learning_rate(
-    epoch: int, base: float, epochs: int, warmup_epochs: int, warmup_start: float, minimum: float
+    epoch: int,
+    base: float,
+    epochs: int,
+    *,
+    warmup_epochs: int,
+    warmup_start: float,
+    minimum: float,
 ) -> float:
     """Return the learning rate of ``epoch`` (from 0) out of ``epochs``: linear warm-up, then half a
     cosine.

@@ -29,11 +29,12 @@ from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.counted import step_facts
 from kaizen.training.facts import read_facts, write_facts
-from kaizen.training.loop import Step, StepData
+from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, save_tensors
 from kaizen.training.schedule import scaled_lr
+from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
@@ -71,11 +72,11 @@ def run_step(
     facts = step_facts(
         files[roles.SHARDS],
         files.get(roles.REPLAY, []),
-        params.train.data_fraction,
-        (data.batch_size, data.replay_batch_size),
-        data.epoch_length(),
-        scaled_lr(params.train.lr, data.batch_size),
-        learnt,
+        fraction=params.train.data_fraction,
+        batch_sizes=(data.batch_size, data.replay_batch_size),
+        batches=data.epoch_length(),
+        lr=scaled_lr(params.train.lr, data.batch_size),
+        learnt=learnt,
     )
     reporter.note(facts.text())
     for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):

@@ -30,6 +30,7 @@ def make_replay(
     task: int,
     policy: str,
     size: Size,
+    *,
     seed: int,
     out: Path,
     features: Features = no_features,

@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+
+from kaizen.data.found import Found
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
@@ -99,15 +101,12 @@ class Source(ABC):
         """
         return {}
 
-    def found(self, cache: Path | None) -> dict[str, Any]:
-        """What a person should know of the data, as JSON: "skipped", for each part what was left
-        out (what, count, the first's path), "copies", what is there more than once, and
-        "held_out", the share of every class (fraction, seed) that is taken out for testing where
-        the dataset has no test part.
+    def found(self, cache: Path | None) -> Found:
+        """What a person should know of the data.
 
         ``cache`` as in `checksums`. Raises KaizenError where that cannot be meant.
         """
-        return {}
+        return Found()
 
     def looks(self, most: int, decoded: int) -> Looks | None:
         """What the images look like, from at most ``most`` of them, of which at most ``decoded``

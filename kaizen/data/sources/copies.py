@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from kaizen.data.found import Finding
 from kaizen.errors import KaizenError
 
 
@@ -27,8 +27,8 @@ def copies(
     test: Files,
     classes: Sequence[str],
     mend: str = "remove them from one part",
-) -> list[dict[str, Any]]:
-    """What is there more than once: entries of what, count, and the first pair of paths.
+) -> list[Finding]:
+    """What is there more than once; the first of it is a pair of paths.
 
     Images without a class (label -1) are training images, but in no class. ``mend`` says what to do
     where test images are training images.
@@ -69,9 +69,7 @@ def copies(
         ),
     ]
     return [
-        {"what": what, "count": int(found.sum()), "first": first}
-        for what, found, first in reported
-        if found.any()
+        Finding(what, int(found.sum()), first) for what, found, first in reported if found.any()
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kaizen.data.found import Found, LeftOut
 from kaizen.data.image_files import has_colour, read_header, sample_pixels
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.base import PARTS, Looks, Part, Row, Source, names_text
@@ -22,6 +23,7 @@ from kaizen.data.sources.walk import SUFFIXES, UNNAMED, File, Walk
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_file, sha256_text
 from kaizen.params import DatasetParams
+from kaizen.params.typed import UNSET
 
 
 class Group(NamedTuple):
@@ -129,7 +131,7 @@ class FileSource(Source):
         """The bytes of the row's file."""
         return (self.root / row.path).read_bytes()
 
-    def found(self, cache: Path | None) -> dict[str, Any]:
+    def found(self, cache: Path | None) -> Found:
         """What was left out of each part and why, and which images are there twice.
 
         Raises KaizenError where test images are training images, or images of several classes, in
@@ -137,11 +139,11 @@ class FileSource(Source):
         """
         parts = {part: self._files(part, cache) for part in PARTS}
         mend = "remove them from one part" if self.held_out is None else "remove the copies"
-        found = {
-            "skipped": {part: self._walks[part].summary() for part in PARTS},
-            "copies": copies(self.root, parts["train"], parts["test"], self.classes, mend),
-        }
-        return found if self.held_out is None else found | {"held_out": self.held_out.as_json()}
+        return Found(
+            skipped=LeftOut(self._walks["train"].summary(), self._walks["test"].summary()),
+            copies=copies(self.root, parts["train"], parts["test"], self.classes, mend),
+            held_out=UNSET if self.held_out is None else self.held_out.share(),
+        )
 
     def looks(self, most: int, decoded: int) -> Looks | None:
         """From the headers of evenly spaced files; None where none of them can be read."""
@@ -223,10 +225,10 @@ class FileSource(Source):
         unread = walk.unread()
         if unread:
             found = "; ".join(
-                f"{entry['count']} {entry['what']} (the first: {self.root / str(entry['first'])})"
-                for entry in unread
+                f"{finding.count} {finding.what} (the first: {self.root / finding.first})"
+                for finding in unread
             )
-            named = any(entry["what"] == UNNAMED for entry in unread)
+            named = any(finding.what == UNNAMED for finding in unread)
             raise KaizenError(
                 f"the {part} images of {self.root} have {found}; "
                 f"{'rename' if named else 'convert'} them{'' if named else ' to PNG or JPEG'}, "
@@ -292,5 +294,5 @@ def refuse_empty(root: Path, groups: list[Group], layout: str, walk: Walk) -> No
 
 def instead(walk: Walk) -> str:
     """What a walk left out, for a message that there is too little; "" where it was nothing."""
-    found = ", ".join(f"{entry['count']} {entry['what']}" for entry in walk.summary())
+    found = ", ".join(f"{finding.count} {finding.what}" for finding in walk.summary())
     return f" (left out: {found})" if found else ""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from kaizen.compute.seeds import derive_seed
+from kaizen.data.found import Share
 from kaizen.data.sources.walk import File
-
-
-def held_out_text(told: Mapping[str, Any]) -> str:
-    """What `HeldOut.as_json` says, for people."""
-    return f"{100 * told['fraction']:g} % of every class, seed {told['seed']}"
 
 
 class HeldOut(NamedTuple):
@@ -37,9 +33,9 @@ class HeldOut(NamedTuple):
             [file for file in files if file.path in chosen],
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """As `Source.found` tells it."""
-        return {"fraction": self.fraction, "seed": self.seed}
+    def share(self) -> Share:
+        """As `Source.found` has it."""
+        return Share(self.fraction, self.seed)
 
     def _place(self, name: str, path: str) -> tuple[int, str]:
         return derive_seed(self.seed, "held out", name, path), path

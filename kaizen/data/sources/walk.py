@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import features
 
+from kaizen.data.found import Finding
 from kaizen.errors import KaizenError
 
 _AVIF = {".avif", ".avifs"}
@@ -99,24 +100,21 @@ class Walk:
         """Note that a file or folder is left out."""
         self.skipped.setdefault(why, []).append(path)
 
-    def summary(self) -> list[dict[str, str | int]]:
-        """What was left out, by reason: how many, and the first by name. JSON."""
-        return [
-            {"what": why, "count": len(paths), "first": min(paths)}
-            for why, paths in sorted(self.skipped.items())
-        ]
+    def summary(self) -> list[Finding]:
+        """What was left out, by reason: how many, and the first by name."""
+        return [Finding(why, len(paths), min(paths)) for why, paths in sorted(self.skipped.items())]
 
-    def unread(self) -> list[dict[str, str | int]]:
+    def unread(self) -> list[Finding]:
         """Of the summary, the images that this Pillow or their names keep from being trained on."""
         return [
-            entry
-            for entry in self.summary()
-            if entry["what"] == UNNAMED or str(entry["what"]).partition(" ")[0] in _UNREAD
+            finding
+            for finding in self.summary()
+            if finding.what == UNNAMED or finding.what.partition(" ")[0] in _UNREAD
         ]
 
     def unread_paths(self) -> list[str]:
         """All paths that `unread` counts."""
-        return [path for entry in self.unread() for path in self.skipped[str(entry["what"])]]
+        return [path for finding in self.unread() for path in self.skipped[finding.what]]
 
     def images(self, folder: str) -> list[File]:
         """All images under ``root/folder``, sorted by path; ``folder`` is a class's, or "" for
