@@ -83,7 +83,7 @@ def test_what_a_source_found_comes_back_from_its_json() -> None:
 
 
 def test_null_is_no_way_not_to_set_a_value() -> None:
-    with pytest.raises(TypeError, match=r"labels\.seed must be an integer, not None"):
+    with pytest.raises(TypeError, match=r"labels\.seed must be an integer, not null"):
         from_dict(LabelsSpec, {"fraction": 1.0, "seed": None}, "labels")
     nested = {"dataset": {}, "labels": {"fraction": 1.0, "seed": "UNSET"}}
     with pytest.raises(TypeError):
@@ -111,5 +111,5 @@ def test_a_job_reads_its_origin_and_refuses_what_is_none() -> None:
     local = read_local({"origin": {"commit": "1" * 40}})
     assert local.origin == OriginFacts(commit="1" * 40)
     assert read_local({}).origin is None and read_local({"origin": None}).origin is None
-    with pytest.raises(TypeError, match=r"local\.origin must be a mapping or null, not 'main'"):
+    with pytest.raises(TypeError, match=r"local\.origin must be a mapping or null, not a text"):
         read_local({"origin": "main"})
