@@ -10,6 +10,7 @@ BASE = {"grid.variants": VARIANTS}
 
 # Names of places in the plan, as `places` makes them, that a change of a parameter reaches.
 TRAINED = ["step/*", "specialist/*", "evaluation/*", "reference", "summary"]
+EVALUATED = ["evaluation/*", "reference", "summary"]
 DISTILLED = [
     f"{kind}/{name}{tail}"
     for kind, tail in (("step", "/[1-4]"), ("evaluation", ""))
@@ -38,6 +39,7 @@ REACH: dict[str, list[str]] = {
     "grid.seeds": [],
     "grid.specialists": ["specialist/[1-4]", "reference", "summary"],
     "image": TRAINED,
+    "image.test_crop": EVALUATED,
     "augment": TRAINED,
     "model": TRAINED,
     "ssl": TRAINED,
@@ -46,7 +48,7 @@ REACH: dict[str, list[str]] = {
     "distill.classifier": [*SOFT_LABELLED, "summary"],
     "train": TRAINED,
     "train.replay_batch_size": REHEARSED,
-    "evaluation": ["evaluation/*", "reference", "summary"],
+    "evaluation": EVALUATED,
     "report": ["summary"],
     "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
     "reference_compat.stem_padding_2": TRAINED,
@@ -135,7 +137,7 @@ ROWS = [
     Row("image.mean", "image", [0.1525]),
     Row("image.size", "image", 17),
     Row("image.std", "image", [0.188]),
-    Row("image.test_crop", "image", 0.5),
+    Row("image.test_crop", "image.test_crop", 0.5),
     Row("labels.fraction", "labels", 0.5),
     Row("labels.seed", "labels.seed", 1),
     Row("model.backbone", "model", "resnet18"),

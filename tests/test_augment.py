@@ -212,6 +212,12 @@ def test_evaluation_transform_equals_pillow(side: int, image: ImageParams) -> No
     assert (difference < 1e-3).float().mean() >= (0.999 if side != image.size else 1.0)
 
 
+def test_evaluation_shows_the_centre() -> None:
+    images = noise(3, 3, 64, 64)
+    view = evaluation_transform(images, COLOUR, 0.5)
+    assert torch.equal(view, evaluation_transform(images[:, :, 16:48, 16:48], COLOUR))
+
+
 @pytest.mark.parametrize(("mean", "std"), [(1.0, 1e-5), (0.0, 1e-5), (1.0, 1e5)])
 def test_pixels_stay_numbers_at_the_bounds_of_mean_and_deviation(mean: float, std: float) -> None:
     """What the bounds of image.mean and image.std in kaizen/params/data.py are for."""

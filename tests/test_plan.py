@@ -679,11 +679,11 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
     assert found == {
         "shards": "bbf2a32797c25b0a3b168bde8766e5ef",
         "replay": "6d62e0ee268e645b58e2aa123f03433e",
-        "step 0": "2c2ef1c225258eb2dc3ec9bd8d204ab0",
-        "step 1": "d2ef69b282cc898d74bf460be648f311",
-        "evaluation": "d6a08daa394d15045f268edce5cad07e",
-        "reference": "4e1484705abc7cdfd5bbe2a4f8ff7e96",
-        "summary": "539af4fbd46c70816c5c6eb8649bec6c",
+        "step 0": "60314720c428939b2967befff09a82cf",
+        "step 1": "3816e0814b64ee762fb915a4fc97b8cb",
+        "evaluation": "111b1d8204527bb16879a24c5ace520c",
+        "reference": "a5fca0b2f2812f00a36744cd8df8325c",
+        "summary": "e401314b51dc745cf3ca8a592da1d999",
     }
 
 

@@ -180,11 +180,6 @@ class ImageParams:
         "shorter side resized and centre cropped to this when an image is decoded; null: as "
         "stored, all of one size",
     )
-    test_crop: Fraction = doc(
-        1.0,
-        "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: "
-        "0.875 of 256 pixels)",
-    )
     channels: Literal[1, 3] = doc(1, "1 greyscale, 3 colour; images are converted")
     mean: list[Probability] = doc([0.305], "mean per channel, of pixels in 0..1")
     std: list[Deviation] = doc([0.376], "standard deviation per channel, of pixels in 0..1")
@@ -192,8 +187,13 @@ class ImageParams:
 
 @parameters
 class InputParams(ImageParams):
-    """What the network sees, and what may be lost on the way."""
+    """What the network sees, in evaluation too, and what may be lost on the way."""
 
+    test_crop: Fraction = doc(
+        1.0,
+        "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: "
+        "0.875 of 256 pixels)",
+    )
     drop_colour: bool = doc(
         False, "channels 1: train on colour images in grey; false: they are refused"
     )

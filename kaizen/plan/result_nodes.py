@@ -28,6 +28,7 @@ def plan_evaluation(
     """The evaluation of the models of ``steps``: a run's, or specialists' (``kind`` reference)."""
     spec = EvaluationSpec(
         evaluation=draft.params.evaluation,
+        test_crop=draft.of_method[steps[0].spec.method].image.test_crop,
         tasks=draft.tasks,
         num_classes=len(draft.facts.classes),
         compute=compute_of(steps),

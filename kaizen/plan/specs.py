@@ -141,10 +141,12 @@ class StepSpec:
 class EvaluationSpec:
     """A run's accuracy matrices, or the specialists' and a random network's accuracies.
 
-    ``tasks[t]`` are the labels of task t.
+    ``tasks[t]`` are the labels of task t. ``test_crop`` is the share of each side whose centre the
+    networks see; steps know nothing of it.
     """
 
     evaluation: EvaluationParams
+    test_crop: float
     tasks: list[list[int]]
     num_classes: int
     compute: ComputeSpec
