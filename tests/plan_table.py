@@ -61,7 +61,8 @@ REACH: dict[str, list[str]] = {
 @dataclass(frozen=True)
 class Row:
     """A parameter, the name in `REACH` of what it reaches, a value that is not its default, what
-    has to change with it, and the method of the experiment in which it has an effect.
+    has to change with it, and the experiment in which it has an effect: its method, and what else
+    is not as in `BASE`.
     """
 
     parameter: str
@@ -69,6 +70,7 @@ class Row:
     value: Any
     also: dict[str, Any] = field(default_factory=dict)
     method: str = "simclr"
+    base: dict[str, Any] = field(default_factory=dict)
 
     @property
     def change(self) -> dict[str, Any]:
@@ -76,25 +78,30 @@ class Row:
         return {self.parameter: self.value} | self.also
 
 
+COLOUR = {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3}
+JITTERED = {"augment.jitter.probability": 0.5}
+RESNET = {"model.backbone": "resnet18"}
+FILES = {"dataset.source": "image_folder", "dataset.path": "/data"}
+
 # One row for every parameter but those of `ELSEWHERE`.
 ROWS = [
     Row("augment.blur", "augment", [0.5, 0.0]),
-    Row("augment.blur_sigma", "augment", [0.05, 2.0]),
+    Row("augment.blur_sigma", "augment", [0.05, 2.0], base={"augment.blur": [0.5, 0.0]}),
     Row("augment.crop_ratio", "augment", [0.375, 1.3333]),
     Row("augment.crop_scale", "augment", [0.15, 1.0]),
     Row("augment.flip", "augment", 0.5),
-    Row("augment.greyscale", "augment", 0.5),
-    Row("augment.jitter.brightness", "augment", 0.2),
-    Row("augment.jitter.contrast", "augment", 0.2),
-    Row("augment.jitter.hue", "augment", 0.05),
+    Row("augment.greyscale", "augment", 0.5, base=COLOUR),
+    Row("augment.jitter.brightness", "augment", 0.2, base=JITTERED),
+    Row("augment.jitter.contrast", "augment", 0.2, base=JITTERED),
+    Row("augment.jitter.hue", "augment", 0.05, base=JITTERED | COLOUR),
     Row("augment.jitter.probability", "augment", 0.5),
-    Row("augment.jitter.saturation", "augment", 0.1),
+    Row("augment.jitter.saturation", "augment", 0.1, base=JITTERED | COLOUR),
     Row("augment.solarize", "augment", [0.5, 0.0]),
-    Row("dataset.bit_depth", "dataset", 12),
+    Row("dataset.bit_depth", "dataset", 12, base=FILES),
     Row("dataset.compression", "dataset.compression", "zstd"),
-    Row("dataset.encoding", "dataset", "raw"),
+    Row("dataset.encoding", "dataset", "raw", base=FILES),
     Row("dataset.on_corrupt", "dataset", "skip"),
-    Row("dataset.raw_limit", "dataset", 16385),
+    Row("dataset.raw_limit", "dataset", 16385, base=FILES),
     Row("dataset.resize", "dataset", 4),
     Row("dataset.row_group_mb", "dataset", 8.0),
     Row("dataset.seed", "dataset", 1),
@@ -143,7 +150,7 @@ ROWS = [
     Row("model.backbone", "model", "resnet18"),
     Row("model.classifier_head", "model", "growing"),
     Row("model.classifier_hidden", "model", [129]),
-    Row("model.stem", "model", "imagenet"),
+    Row("model.stem", "model", "imagenet", base=RESNET),
     Row("model.width", "model", 17),
     Row("per_method", "per_method", {"simclr": {"train": {"lr": 0.5}}}),
     Row("reference_compat.epoch_length", "reference_compat.epoch_length", True),
@@ -153,7 +160,7 @@ ROWS = [
         True,
         method="simsiam",
     ),
-    Row("reference_compat.stem_padding_2", "reference_compat.stem_padding_2", True),
+    Row("reference_compat.stem_padding_2", "reference_compat.stem_padding_2", True, base=RESNET),
     Row("reference_compat.teacher_train_mode", "reference_compat.teacher_train_mode", True),
     Row("replay.memory", "replay", [50], also={"replay.proportion": None}),
     Row("replay.per_class", "replay", [5], also={"replay.proportion": None}),

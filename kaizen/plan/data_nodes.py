@@ -70,6 +70,8 @@ class DataNodes:
         dataset = self.draft.params.dataset
         reads = registry.SOURCES[dataset.source].reads
         left_out = {"path", "classes", *registry.SOURCE_PARAMETERS} - (set(reads) - {"classes"})
+        if dataset.encoding != "auto":
+            left_out = left_out | {"raw_limit"}
         values = dataclasses.asdict(dataset)
         return {name: value for name, value in values.items() if name not in left_out}
 

@@ -115,7 +115,7 @@ class StepSpec:
     image: ImageParams
     augment: AugmentParams
     train: OptimisationParams
-    stem_padding_2: bool
+    stem_padding_2: bool = False
     logits: list[int] | None = None
     new_logits: int | None = None
     feature_distill: FeatureDistillParams | None = None

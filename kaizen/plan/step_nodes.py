@@ -19,6 +19,7 @@ from kaizen.params import (
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft
+from kaizen.plan.effective import effective
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import ReplaySpec, Spec, StepSpec, narrowed
@@ -83,7 +84,8 @@ def plan_step(
         hosts=runtime.hosts,
     )
     code = Code(tuple(modules), packages)
-    return draft.node(Kind.STEP, title, spec, inputs, code, data.train_identities(tasks), local)
+    identities = data.train_identities(tasks)
+    return draft.node(Kind.STEP, title, effective(spec), inputs, code, identities, local)
 
 
 def variant_switches(params: Params, name: str) -> VariantParams:
