@@ -153,7 +153,11 @@ def accuracy_from_the_original_images(project: Project, checkpoint: Path, task: 
 def evaluation_job(project: Project, variant: str) -> Job[EvaluationSpec]:
     """The job of a run's evaluation, from its record."""
     (record,) = project.root.glob(f"results/evaluations/*{variant}*/node.json")
-    return read_job(json.loads(record.read_text()) | {"title": variant, "local": {}}, str(record))
+    value = json.loads(record.read_text()) | {"title": variant, "local": {}}
+    # Its record leaves out which shards it read.
+    (shards,) = project.keys("shards")
+    value["inputs"]["shards"] = {"kind": "shards", "key": shards}
+    return read_job(value, str(record))
 
 
 def reading(project: Project, variant: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ of workers.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class _Shard(NamedTuple):
     part: Part
     rows: list[Row]
     keep: np.ndarray  # bool [N]: which rows keep their label
+    places: np.ndarray  # int64 [N]: the column `index`
 
 
 def ingest(
@@ -122,9 +124,11 @@ def _shards(
 ) -> list[_Shard]:
     """A part's shards in task order; rows keep their dataset order."""
     tasks = _tasks_of(stream, names, part, rows, seed)
+    places = _places(rows)
     shards = []
     for task in range(len(stream)):
-        chosen = [rows[position] for position in np.flatnonzero(tasks == task)]
+        positions = np.flatnonzero(tasks == task)
+        chosen = [rows[position] for position in positions]
         if not chosen:
             raise KaizenError(
                 f"split: task {task} has no {part} images; leave its domain out with split.domains"
@@ -133,8 +137,22 @@ def _shards(
         keep = true != UNLABELLED
         if part == "train":
             keep &= labelled(true, labels.fraction, labels.seed)
-        shards.append(_Shard(task, part, chosen, keep))
+        shards.append(_Shard(task, part, chosen, keep, places[positions]))
     return shards
+
+
+def _places(rows: list[Row]) -> np.ndarray:
+    """The position of each row among those of its class and domain: int64 [N].
+
+    Not in the whole part, where it would depend on the files of classes that a shard has none of:
+    a step that reads the shard has one key whatever these hold.
+    """
+    places = np.empty(len(rows), dtype=np.int64)
+    seen = Counter[tuple[int, int]]()
+    for position, row in enumerate(rows):
+        places[position] = seen[row.label, row.domain]
+        seen[row.label, row.domain] += 1
+    return places
 
 
 def _tasks_of(
@@ -180,7 +198,7 @@ def _write(
     heights, widths = set[int](), set[int]()
     colour = 0
     with writer:
-        for keep, outcome in _outcomes(shard, chunks, advance):
+        for keep, place, outcome in _outcomes(shard, chunks, advance):
             if isinstance(outcome, Corrupt):
                 skipped.append(outcome)
                 if dataset.on_corrupt == "stop":
@@ -195,7 +213,8 @@ def _write(
             heights.add(outcome.height)
             widths.add(outcome.width)
             colour += outcome.channels == 3
-            writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
+            label = outcome.label if keep else UNLABELLED
+            writer.write(dataclasses.replace(outcome, label=label, index=int(place)))
         for label, count in kept.items():
             if not count:
                 first = next(corrupt for corrupt in skipped if corrupt.row.label == label)
@@ -214,15 +233,16 @@ def _write(
 
 def _outcomes(
     shard: _Shard, chunks: Iterator[list[Outcome]], advance: Callable[[int], None]
-) -> Iterator[tuple[np.bool, Outcome]]:
-    """For each row of a shard whether it keeps its label, and what reading it came to, from the
-    chunks that hold the rows; each chunk counts as done after its last row.
+) -> Iterator[tuple[np.bool, np.int64, Outcome]]:
+    """For each row of a shard whether it keeps its label, its index, and what reading it came to,
+    from the chunks that hold the rows; each chunk counts as done after its last row.
     """
     position = 0
     while position < len(shard.rows):
         outcomes = next(chunks)
         end = position + len(outcomes)
-        yield from zip(shard.keep[position:end], outcomes, strict=True)
+        keep, places = shard.keep[position:end], shard.places[position:end]
+        yield from zip(keep, places, outcomes, strict=True)
         position = end
         advance(len(outcomes))
 

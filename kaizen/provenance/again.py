@@ -90,7 +90,7 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
                 node.title,
                 record.code,
                 spec,
-                dict(record.inputs),
+                node.inputs,
                 dict(record.identities),
                 dataclasses.replace(local, origin=None),
             )
@@ -101,4 +101,5 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
 def _can_plan(node: KnownNode) -> bool:
     """Whether all is known that its job needs."""
     local = node.local
-    return local is not None and local.versions is not None and bool(local.code.modules)
+    right = local is not None and local.versions is not None and bool(local.code.modules)
+    return right and (node.shards is not None or node.id.kind is Kind.SHARDS)

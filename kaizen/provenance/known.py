@@ -19,7 +19,7 @@ from kaizen.plan.job import Local, read_local
 from kaizen.store.layout import MANIFEST, PROVENANCE
 from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
 from kaizen.store.node_id import Kind, NodeId, is_key
-from kaizen.store.records import RECORD, Record, parse_record
+from kaizen.store.records import RECORD, SHARDS_OF_RUN, Record, parse_record
 from kaizen.store.store import Store
 
 
@@ -34,6 +34,21 @@ class KnownNode:
     def id(self) -> NodeId:
         """Its name."""
         return self.record.id
+
+    @property
+    def shards(self) -> NodeId | None:
+        """The shards that its job read; None where it read none, or that is not known."""
+        key = self.run_record.get(SHARDS_OF_RUN)
+        return NodeId(Kind.SHARDS, key) if key else None
+
+    @property
+    def inputs(self) -> dict[str, NodeId]:
+        """What it was made from by role, the shards among it where they are known."""
+        return {**self.record.inputs, **({roles.SHARDS: self.shards} if self.shards else {})}
+
+    def with_shards(self, shards: NodeId) -> KnownNode:
+        """The same made from other shards, which have the same content in all that it read."""
+        return KnownNode(self.record, {**self.run_record, SHARDS_OF_RUN: shards.key})
 
     @functools.cached_property
     def local(self) -> Local | None:
@@ -121,20 +136,20 @@ class Known:
         published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
         return sorted(node for node in stored | published if wanted in ("", node.kind))
 
-    def same_shards(self, record: Record) -> NodeId | None:
-        """Shards, not those that a record names, with the same content in all that its node read of
-        them; None where no such are known.
+    def same_shards(self, node: KnownNode) -> NodeId | None:
+        """Shards, not those that a node names, with the same content in all that it read of them;
+        None where no such are known.
 
         A node's key holds what its tasks' shards depend on (`kaizen.plan.data_nodes`), not the key
         of all shards. So whatever was made from other shards and has the same of it tells.
         """
-        wanted = read_of_shards(record)
+        wanted = read_of_shards(node.record)
         if not wanted:
             return None
         for other in self.named(""):
             found = self.node(other)
-            shards = found.record.inputs.get(roles.SHARDS) if found is not None else None
-            if found is None or shards is None or shards == record.inputs.get(roles.SHARDS):
+            shards = found.shards if found is not None else None
+            if found is None or shards is None or shards == node.shards:
                 continue
             if wanted.items() <= read_of_shards(found.record).items() and self.node(shards):
                 return shards
