@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.shards import shard_info
 from kaizen.training.facts import StepFacts
 from kaizen.views.decode import selected_labels
 
@@ -20,9 +21,16 @@ def step_facts(
     lr: float,
 ) -> StepFacts:
     """The facts of a step on the shards ``tasks`` and ``replay``; reads their labels only."""
+    infos = [shard_info(path) for path in replay]
     whole = [len(selected_labels(path)) for path in tasks]
     labels = np.concatenate([selected_labels(path, fraction) for path in tasks])
     old = np.concatenate([np.empty(0, np.int64), *(selected_labels(path) for path in replay)])
+    lacks = [
+        name
+        for info in infos
+        for label, name in zip(info.classes, info.class_names, strict=True)
+        if label not in old
+    ]
     return StepFacts(
         len(labels),
         sum(whole),
@@ -32,4 +40,5 @@ def step_facts(
         *batch_sizes,
         batches,
         lr,
+        lacks,
     )

@@ -6,10 +6,11 @@ Imports no torch, so that reports can read it.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaizen.data.names import FACTS_FILE
+from kaizen.data.sources.base import names_text
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
 from kaizen.params.typed import from_dict
@@ -18,7 +19,8 @@ from kaizen.params.typed import from_dict
 @dataclass(frozen=True)
 class StepFacts:
     """Task images that are trained on, of how many, and how many of them have a label; the same of
-    replay; images per batch; batches per epoch; and the base learning rate after scaling.
+    replay; images per batch; batches per epoch; the base learning rate after scaling; and the names
+    of the earlier tasks' classes of which no labelled image is replayed.
     """
 
     rows: int
@@ -30,6 +32,7 @@ class StepFacts:
     replay_batch_size: int
     batches: int
     lr: float
+    replay_lacks: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """One line for log and card."""
@@ -64,6 +67,11 @@ class StepFacts:
             found.append("no image that is trained on has a label: the classifier learns none")
         elif self.replay_rows and not self.replay_labelled:
             found.append("no replay image has a label: the classifier learns from the task's only")
+        elif self.replay_lacks:
+            found.append(
+                f"no labelled image of {names_text(self.replay_lacks)} is replayed: the replay "
+                "size comes to none of them"
+            )
         return found
 
 
