@@ -70,8 +70,8 @@ class Row:
 
     def changes(self, experiment: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """The parameters of one of the experiments, with a value of this one."""
-        base = TINY | {"grid.methods": [self.method]} | self.both
-        return base | experiment | {self.parameter: value}
+        base: dict[str, Any] = TINY | {"grid.methods": [self.method]} | self.both
+        return {**base, **experiment, self.parameter: value}
 
 
 def same(parameter: str, *rest: Any, **more: Any) -> Row:
@@ -204,7 +204,7 @@ def shards(dataset: DatasetParams, out: Path) -> list[str]:
     return [sha256_file(path) for path in sorted(out.iterdir())]
 
 
-CHANGED = {"encoding": "file", "raw_limit": 1, "bit_depth": 12}
+CHANGED: dict[str, Any] = {"encoding": "file", "raw_limit": 1, "bit_depth": 12}
 
 
 def test_the_sources_of_files_are_those_that_read_the_parameters_of_files() -> None:

@@ -68,7 +68,7 @@ def _has_queue(step: StepSpec) -> bool:
 
 
 def _warms_temperature(step: StepSpec) -> bool:
-    return step.ssl.teacher_temperature_warmup_epochs > 0
+    return bool(step.ssl.teacher_temperature_warmup_epochs)
 
 
 # A parameter's place in the specification, under `ssl` with its method's name -> when it has an
