@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from kaizen.data.replay.base import Size
 from kaizen.data.replay.counts import classes_without_replay, replay_count, task_counts
-from kaizen.data.sources.base import names_text
 from kaizen.data.split import Stream, make_stream
-from kaizen.errors import KaizenError
+from kaizen.errors import KaizenError, names_text
 from kaizen.params import Params, ReplayUnit
 from kaizen.plan.draft import Draft
 from kaizen.plan.nodes import DatasetFacts

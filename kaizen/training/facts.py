@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaizen.data.names import FACTS_FILE
-from kaizen.data.sources.base import names_text
-from kaizen.errors import KaizenError
+from kaizen.errors import KaizenError, names_text
 from kaizen.files import read_json, write_json
 from kaizen.params.typed import from_dict
 
