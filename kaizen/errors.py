@@ -1,4 +1,8 @@
-"""The two ways a command ends badly, each with one message and no traceback."""
+"""The two ways a command ends badly, each with one message and no traceback; and names in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class KaizenError(Exception):
@@ -30,3 +34,9 @@ class Superseded(Interrupted):
     """Another process has taken over the node that this one was making; nothing more is written;
     exit code 143.
     """
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Names for a message, at most ten of them."""
+    shown = ", ".join(repr(name) for name in names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

@@ -241,7 +241,9 @@ BAD = {
         "image: {std: [1.0, 1.0]}",
         ["image.std", "2 values", "one per channel"],
     ),
-    "a deviation of zero": ("image: {std: [0.0]}", ["image.std.0", "greater than 0"]),
+    "a deviation of zero": ("image: {std: [0.0]}", ["image.std.0", "0.00001"]),
+    "a deviation that leaves no number": ("image: {std: [1.0e-30]}", ["image.std.0", "0.00001"]),
+    "a mean of levels": ("image: {mean: [77.8]}", ["image.mean.0", "less than or equal to 1"]),
     "a folder of images without the folder": (
         "dataset: {source: image_folder}",
         ["dataset.path", "name it"],

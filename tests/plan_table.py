@@ -10,6 +10,7 @@ BASE = {"grid.variants": VARIANTS}
 
 # Names of places in the plan, as `places` makes them, that a change of a parameter reaches.
 TRAINED = ["step/*", "specialist/*", "evaluation/*", "reference", "summary"]
+EVALUATED = ["evaluation/*", "reference", "summary"]
 DISTILLED = [
     f"{kind}/{name}{tail}"
     for kind, tail in (("step", "/[1-4]"), ("evaluation", ""))
@@ -38,6 +39,7 @@ REACH: dict[str, list[str]] = {
     "grid.seeds": [],
     "grid.specialists": ["specialist/[1-4]", "reference", "summary"],
     "image": TRAINED,
+    "image.test_crop": EVALUATED,
     "augment": TRAINED,
     "model": TRAINED,
     "ssl": TRAINED,
@@ -46,7 +48,7 @@ REACH: dict[str, list[str]] = {
     "distill.classifier": [*SOFT_LABELLED, "summary"],
     "train": TRAINED,
     "train.replay_batch_size": REHEARSED,
-    "evaluation": ["evaluation/*", "reference", "summary"],
+    "evaluation": EVALUATED,
     "report": ["summary"],
     "reference_compat.teacher_train_mode": [*DISTILLED, "summary"],
     "reference_compat.stem_padding_2": TRAINED,
@@ -59,7 +61,8 @@ REACH: dict[str, list[str]] = {
 @dataclass(frozen=True)
 class Row:
     """A parameter, the name in `REACH` of what it reaches, a value that is not its default, what
-    has to change with it, and the method of the experiment in which it has an effect.
+    has to change with it, and the experiment in which it has an effect: its method, and what else
+    is not as in `BASE`.
     """
 
     parameter: str
@@ -67,6 +70,7 @@ class Row:
     value: Any
     also: dict[str, Any] = field(default_factory=dict)
     method: str = "simclr"
+    base: dict[str, Any] = field(default_factory=dict)
 
     @property
     def change(self) -> dict[str, Any]:
@@ -74,25 +78,30 @@ class Row:
         return {self.parameter: self.value} | self.also
 
 
+COLOUR = {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3}
+JITTERED = {"augment.jitter.probability": 0.5}
+RESNET = {"model.backbone": "resnet18"}
+FILES = {"dataset.source": "image_folder", "dataset.path": "/data"}
+
 # One row for every parameter but those of `ELSEWHERE`.
 ROWS = [
     Row("augment.blur", "augment", [0.5, 0.0]),
-    Row("augment.blur_sigma", "augment", [0.05, 2.0]),
+    Row("augment.blur_sigma", "augment", [0.05, 2.0], base={"augment.blur": [0.5, 0.0]}),
     Row("augment.crop_ratio", "augment", [0.375, 1.3333]),
     Row("augment.crop_scale", "augment", [0.15, 1.0]),
     Row("augment.flip", "augment", 0.5),
-    Row("augment.greyscale", "augment", 0.5),
-    Row("augment.jitter.brightness", "augment", 0.2),
-    Row("augment.jitter.contrast", "augment", 0.2),
-    Row("augment.jitter.hue", "augment", 0.05),
+    Row("augment.greyscale", "augment", 0.5, base=COLOUR),
+    Row("augment.jitter.brightness", "augment", 0.2, base=JITTERED),
+    Row("augment.jitter.contrast", "augment", 0.2, base=JITTERED),
+    Row("augment.jitter.hue", "augment", 0.05, base=JITTERED | COLOUR),
     Row("augment.jitter.probability", "augment", 0.5),
-    Row("augment.jitter.saturation", "augment", 0.1),
+    Row("augment.jitter.saturation", "augment", 0.1, base=JITTERED | COLOUR),
     Row("augment.solarize", "augment", [0.5, 0.0]),
-    Row("dataset.bit_depth", "dataset", 12),
+    Row("dataset.bit_depth", "dataset", 12, base=FILES),
     Row("dataset.compression", "dataset.compression", "zstd"),
-    Row("dataset.encoding", "dataset", "raw"),
+    Row("dataset.encoding", "dataset", "raw", base=FILES),
     Row("dataset.on_corrupt", "dataset", "skip"),
-    Row("dataset.raw_limit", "dataset", 16385),
+    Row("dataset.raw_limit", "dataset", 16385, base=FILES),
     Row("dataset.resize", "dataset", 4),
     Row("dataset.row_group_mb", "dataset", 8.0),
     Row("dataset.seed", "dataset", 1),
@@ -135,13 +144,13 @@ ROWS = [
     Row("image.mean", "image", [0.1525]),
     Row("image.size", "image", 17),
     Row("image.std", "image", [0.188]),
-    Row("image.test_crop", "image", 0.5),
+    Row("image.test_crop", "image.test_crop", 0.5),
     Row("labels.fraction", "labels", 0.5),
     Row("labels.seed", "labels.seed", 1),
     Row("model.backbone", "model", "resnet18"),
     Row("model.classifier_head", "model", "growing"),
     Row("model.classifier_hidden", "model", [129]),
-    Row("model.stem", "model", "imagenet"),
+    Row("model.stem", "model", "imagenet", base=RESNET),
     Row("model.width", "model", 17),
     Row("per_method", "per_method", {"simclr": {"train": {"lr": 0.5}}}),
     Row("reference_compat.epoch_length", "reference_compat.epoch_length", True),
@@ -151,7 +160,7 @@ ROWS = [
         True,
         method="simsiam",
     ),
-    Row("reference_compat.stem_padding_2", "reference_compat.stem_padding_2", True),
+    Row("reference_compat.stem_padding_2", "reference_compat.stem_padding_2", True, base=RESNET),
     Row("reference_compat.teacher_train_mode", "reference_compat.teacher_train_mode", True),
     Row("replay.memory", "replay", [50], also={"replay.proportion": None}),
     Row("replay.per_class", "replay", [5], also={"replay.proportion": None}),

@@ -210,3 +210,20 @@ def test_evaluation_transform_equals_pillow(side: int, image: ImageParams) -> No
     difference = (levels(view, image) - expected).abs()
     assert difference.max() <= 1.001
     assert (difference < 1e-3).float().mean() >= (0.999 if side != image.size else 1.0)
+
+
+def test_evaluation_shows_the_centre() -> None:
+    images = noise(3, 3, 64, 64)
+    view = evaluation_transform(images, COLOUR, 0.5)
+    assert torch.equal(view, evaluation_transform(images[:, :, 16:48, 16:48], COLOUR))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1.0, 1e-5), (0.0, 1e-5), (1.0, 1e5)])
+def test_pixels_stay_numbers_at_the_bounds_of_mean_and_deviation(mean: float, std: float) -> None:
+    """What the bounds of image.mean and image.std in kaizen/params/data.py are for."""
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    view = evaluation_transform(levels, ImageParams(size=16, mean=[mean], std=[std]))
+    assert view.isfinite().all()
+    torch.testing.assert_close(
+        view.double(), (levels.double() / 255 - mean) / std, rtol=1e-6, atol=1e-6 / std
+    )

@@ -12,7 +12,7 @@ from conftest import FACTS, make_params
 from project import make_project
 
 from kaizen.data.replay.base import ReplayStream, Size, Task, choose_by_group
-from kaizen.data.replay.counts import replay_count, task_counts
+from kaizen.data.replay.counts import classes_without_replay, replay_count, task_counts
 from kaizen.data.replay.reservoir import choose as reservoir
 from kaizen.data.sources import open_source
 from kaizen.errors import KaizenError
@@ -118,6 +118,9 @@ def test_the_counts_are_those_that_the_policies_choose() -> None:
         )
         by_group = choose_by_group(ReplayStream(tasks), size, lambda g, count: g.rows[:count])
         assert replay_count("first_n", size, counts) == sum(map(len, by_group)), (size, by)
+        held = [task.labels[rows] for task, rows in zip(tasks, by_group, strict=True)]
+        lost = set(range(6)) - set(np.concatenate(held).tolist())
+        assert classes_without_replay("first_n", size, counts) == sorted(lost), (size, by)
         chosen = reservoir(ReplayStream(tasks), size)
         assert replay_count("reservoir", size, counts) == sum(map(len, chosen)), (size, by)
 
@@ -149,3 +152,38 @@ def test_where_the_plan_cannot_know_the_job_refuses_before_the_step(tmp_path: Pa
     outcome = project.kaizen("run")
     assert outcome.code == 2 and "replay.proportion: 9 %" in outcome.output, outcome.output
     assert "comes to no image at step 1" in outcome.output
+
+
+def test_classes_that_lose_all_of_their_replay_are_named(tmp_path: Path) -> None:
+    """By `kaizen check`, and by the log, card and report of what was trained."""
+    changes = {
+        "split": {"classes": [["ant", "bee"], ["cat"], ["dog"]]},
+        "grid.variants": ["kaizen"],
+        "replay.proportion": [0.1],
+    }
+    project = make_project(tmp_path / "project", changes)
+    for path in sorted((project.images / "train" / "bee").iterdir())[9:]:
+        path.unlink()
+    lines = project.kaizen("check").good().splitlines()
+    assert lines[1:] == [
+        "replay.proportion: 10 % comes to no image of 'bee' from step 1 on (a share of each class "
+        "is rounded down); raise it if they are to be replayed"
+    ]
+    output = project.kaizen("run").good()
+    said = "no labelled image of 'bee' is replayed: the replay size comes to none of them"
+    assert said in " ".join(output.split())
+    (card,) = project.root.glob("results/summary/cards/*kaizen*.md")
+    notes = [line for line in card.read_text().splitlines() if "'bee' is replayed" in line]
+    assert [note.partition(",")[0] for note in notes] == ["- **Step 1", "- **Step 2"], notes
+    project.set(
+        {"replay.proportion": None, "replay.memory": [7], "replay.policy": "balanced_random"}
+    )
+    # 7 // 2 tasks // 2 classes.
+    assert len(project.kaizen("check").good().splitlines()) == 1
+    project.set({"replay.memory": [3]})
+    assert project.kaizen("check").good().splitlines()[1:] == [
+        "replay.memory: 3 images comes to no image of 'ant', 'bee' from step 2 on (it is divided "
+        "over tasks and classes and rounded down); raise it if they are to be replayed"
+    ]
+    project.set({"labels.fraction": 0.5})
+    assert "no labelled image of 'ant', 'bee'" in project.kaizen("check").good()

@@ -28,10 +28,12 @@ from kaizen.models.feature_classifier import (
     build_feature_classifier,
     load_weights,
 )
+from kaizen.models.trained import load_model
 from kaizen.params import EvaluationParams, ModelParams
 from kaizen.plan.job import Job, read_job
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.training.reporter import PlainReporter
+from kaizen.views.augment import evaluation_transform
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,11 @@ def accuracy_from_the_original_images(project: Project, checkpoint: Path, task: 
 def evaluation_job(project: Project, variant: str) -> Job[EvaluationSpec]:
     """The job of a run's evaluation, from its record."""
     (record,) = project.root.glob(f"results/evaluations/*{variant}*/node.json")
-    return read_job(json.loads(record.read_text()) | {"title": variant, "local": {}}, str(record))
+    value = json.loads(record.read_text()) | {"title": variant, "local": {}}
+    # Its record leaves out which shards it read.
+    (shards,) = project.keys("shards")
+    value["inputs"]["shards"] = {"kind": "shards", "key": shards}
+    return read_job(value, str(record))
 
 
 def reading(project: Project, variant: str) -> dict[str, Any]:
@@ -290,3 +296,34 @@ def test_without_any_label_probe_and_knn_are_left_out(tmp_path: Path) -> None:
     assert project.kaizen("run").code == 0
     full = json.loads((project.root / "results/summary/metrics_full.json").read_text())
     assert [reader for reader in READERS if reader in full["simclr"]["kaizen"]] == ["classifier"]
+
+
+def test_another_test_crop_evaluates_again_and_trains_nothing(tmp_path: Path) -> None:
+    """The models of the first run, loaded as their card says, come to the accuracies."""
+    project = make_project(tmp_path / "project", {"grid.variants": ["no_distill"]})
+    project.kaizen("run").good()
+    whole = reading(project, "no_distill")
+    project.set({"image.test_crop": 0.5})
+    project.start_counting()
+    project.kaizen("run").good()
+    assert project.jobs() == {"evaluation": 1, "reference": 1, "summary": 1}
+    content = reading(project, "no_distill")
+    assert content != whole
+    (folder,) = project.root.glob("results/models/*no_distill*/step-01")
+    model, image = load_model(folder)
+    (card,) = project.root.glob("results/summary/cards/*no_distill*.md")
+    assert "model.encoder(evaluation_transform(images, image, 0.5))" in card.read_text()
+    for task, labels in enumerate(TASKS):
+        paths = [
+            (path, label)
+            for label in labels
+            for path in sorted((project.images / "test" / CLASSES[label]).iterdir())
+        ]
+        images = torch.stack(
+            [torch.from_numpy(np.asarray(Image.open(path)).copy()) for path, _ in paths]
+        ).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            features = model.encoder(evaluation_transform(images, image, 0.5))
+            predicted = model.predicted(model.classifier(features)).tolist()
+        accuracy = np.mean(np.equal(predicted, [label for _, label in paths]))
+        assert content["matrices"]["classifier"][1][task] == pytest.approx(accuracy)

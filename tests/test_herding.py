@@ -151,7 +151,7 @@ def test_the_record_tells_where_the_features_were_computed(project: Project) -> 
     assert (
         record["environment"]["device"] == "cpu" and record["environment"]["precision"] == "float32"
     )
-    assert record["inputs"].keys() == {"shards", "step-00", "step-01"}
+    assert record["inputs"].keys() == {"step-00", "step-01"}
 
 
 def test_a_damaged_model_is_named_and_set_aside(project: Project, tmp_path: Path) -> None:

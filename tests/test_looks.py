@@ -100,3 +100,14 @@ def test_check_tells_what_was_left_out_and_what_stands_twice(tmp_path: Path) -> 
     project.set({"image.channels": 1, "image.mean": [0.5], "image.std": [0.5]})
     outcome = project.kaizen("check")
     assert outcome.code == 2 and "image.drop_colour: true" in outcome.output
+
+
+def test_images_of_one_grey_are_not_to_be_divided_by_their_deviation_of_zero(
+    tmp_path: Path,
+) -> None:
+    for path in ("train/cat/0.png", "train/dog/0.png", "test/cat/0.png", "test/dog/0.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(tmp_path / path)
+    source = open_source(DatasetParams(source="image_folder", path=str(tmp_path)))
+    line = describe(source, InputParams(), Found())[1]
+    assert line.endswith("set image.mean: [1] and image.std: [1]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,13 +43,17 @@ HERDING = BASE | {"replay.policy": "herding"}
 
 def base_of(row: Row, policy: str) -> dict[str, Any]:
     """An experiment in which the row's parameter has an effect."""
-    return BASE | {"grid.methods": [row.method], "replay.policy": policy}
+    return BASE | {"grid.methods": [row.method], "replay.policy": policy} | row.base
 
 
 @functools.cache
-def plan_before(method: str, policy: str) -> Plan:
+def _plan(changes: str) -> Plan:
+    return make_plan(json.loads(changes))
+
+
+def plan_before(changes: dict[str, Any]) -> Plan:
     """The plan that no row has changed yet; made once."""
-    return make_plan(BASE | {"grid.methods": [method], "replay.policy": policy})
+    return _plan(json.dumps(changes))
 
 
 def by_name(row: Row) -> str:
@@ -57,14 +62,15 @@ def by_name(row: Row) -> str:
 
 @pytest.mark.parametrize("row", ROWS, ids=by_name)
 def test_a_parameter_changes_the_nodes_that_depend_on_it_and_no_others(row: Row) -> None:
-    base, before = base_of(row, "first_n"), plan_before(row.method, "first_n")
+    base = base_of(row, "first_n")
+    before = plan_before(base)
     assert make_params(base | row.change) != make_params(base)
     assert changed(before, make_plan(base | row.change)) == matching(before, REACH[row.reach])
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.method != "simclr"], ids=by_name)
 def test_a_parameter_of_a_method_or_distiller_reaches_no_other_methods_nodes(row: Row) -> None:
-    assert not changed(plan_before("simclr", "first_n"), make_plan(BASE | row.change))
+    assert not changed(plan_before(BASE), make_plan(BASE | row.change))
 
 
 def test_what_one_method_has_otherwise_leaves_the_others_alone() -> None:
@@ -139,7 +145,7 @@ def test_the_seed_of_random_replay_reaches_what_uses_it(policy: str) -> None:
     "row", [row for row in ROWS if row.parameter != "replay.policy"], ids=by_name
 )
 def test_what_reaches_a_runs_steps_reaches_its_herding_too(row: Row) -> None:
-    before = plan_before(row.method, "herding")
+    before = plan_before(base_of(row, "herding"))
     expected = [*REACH[row.reach], *([HERDED[row.reach]] if row.reach in HERDED else [])]
     after = make_plan(base_of(row, "herding") | row.change)
     assert changed(before, after) == matching(before, expected)

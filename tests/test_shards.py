@@ -222,7 +222,7 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KaizenError, match="content hash differs"):
         verify_shard(path)
     pq.write_table(table.cast(SCHEMA.with_metadata(kept | {b"kaizen.schema_version": b"0"})), path)
-    with pytest.raises(KaizenError, match="schema 0, not 1"):
+    with pytest.raises(KaizenError, match="schema 0, not 2"):
         shard_info(path)
 
 

@@ -51,11 +51,14 @@ def test_the_step_counts_what_it_trained_with(project: Project) -> None:
         "replay_batch_size": 0,
         "batches": 1,
         "lr": 13 / 256,
+        "replay_lacks": [],
         "classes": {"1": "bee", "3": "dog"},
     }
     assert read_json(folder(project, "kaizen-replay25pct", 0) / "step.json") == first
+    tasks = read_json(project.root / "data/shards/tasks.json")["tasks"]
     every = dict(zip("0123", CLASSES, strict=True))
     second = first | {"replay_rows": 4, "replay_batch_size": 4, "classes": every}
+    second["replay_lacks"] = tasks[0]["class_names"]
     assert read_json(folder(project, "kaizen-replay25pct", 1) / "step.json") == second
     third = first | {"classes": every}
     assert read_json(folder(project, "no_distill", 1) / "step.json") == third
@@ -98,6 +101,10 @@ def test_where_all_is_as_asked_nothing_is_noted(tmp_path: Path) -> None:
         "24 images (24 labelled), 6 of replay (6 labelled); batches of 8 + 4, 3 per epoch; "
         "learning rate 0.0625"
     )
+    lacking = StepFacts(24, 24, 24, 6, 6, 8, 4, 3, 0.0625, ["bee", "a|b"])
+    assert lacking.warnings(8, 4) == [
+        "no labelled image of 'bee', 'a|b' is replayed: the replay size comes to none of them"
+    ]
     none = StepFacts(24, 24, 0, 0, 0, 8, 0, 3, 0.0625)
     assert none.warnings(8, 0) == [
         "no image that is trained on has a label: the classifier learns none"

@@ -69,7 +69,10 @@ def test_a_split_by_data_deals_every_class_out_to_all_tasks(tmp_path: Path) -> N
                 count // 4,
                 count // 4 + 1,
             }
-            assert [row["index"] for row in of_task] == sorted(row["index"] for row in of_task)
+            places = [(row["label"], row["index"]) for row in of_task]
+            assert places == sorted(places)
+            # The position among all of its class, whichever task has them; paths end in it.
+            assert all(int(row["path"].rpartition("/")[2]) == row["index"] for row in of_task)
             assert shard_info(tmp_path / f"task-{task:02d}.{part}.parquet").classes == tuple(
                 range(6)
             )
@@ -130,11 +133,11 @@ def test_kept_labels_are_stratified_and_nested_in_every_split(
     if by == "domain":
         dataset = DatasetParams(source="domain_folder", path=str(write_domains(tmp_path / "data")))
     split = SplitParams(3, by=by)
-    kept: list[list[set[int]]] = []
+    kept: list[list[set[str]]] = []
     for fraction in (1.0, 0.5, 0.2):
         ingest(dataset, split, LabelsParams(fraction), 1, tmp_path / str(fraction))
         found = rows(tmp_path / str(fraction), 3, "train")
-        kept.append([{row["index"] for row in task if row["label"] >= 0} for task in found])
+        kept.append([{row["path"] for row in task if row["label"] >= 0} for task in found])
         for task, all_rows in zip(found, rows(tmp_path / "1.0", 3, "train"), strict=True):
             sizes = Counter(row["label"] for row in all_rows)
             expected = {label: math.ceil(fraction * count - 1e-9) for label, count in sizes.items()}

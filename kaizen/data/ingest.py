@@ -8,6 +8,7 @@ of workers.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ class _Shard(NamedTuple):
     part: Part
     rows: list[Row]
     keep: np.ndarray  # bool [N]: which rows keep their label
+    places: np.ndarray  # int64 [N]: the column `index`
 
 
 def ingest_arrival(
@@ -69,7 +71,7 @@ def ingest_arrival(
             else row
             for row in source.rows(part)
         ]
-        shards.append(_Shard(task, part, rows, _kept(part, rows, labels)))
+        shards.append(_Shard(task, part, rows, _kept(part, rows, labels), _places(rows)))
     classes = sorted(label_of[name] for name in source.classes)
     entry: dict[str, Any] = {
         "task": task,
@@ -197,14 +199,16 @@ def _shards(
 ) -> list[_Shard]:
     """A part's shards in task order; rows keep their dataset order."""
     tasks = _tasks_of(stream, names, part, rows, seed)
+    places = _places(rows)
     shards = []
     for task in range(len(stream)):
-        chosen = [rows[position] for position in np.flatnonzero(tasks == task)]
+        positions = np.flatnonzero(tasks == task)
+        chosen = [rows[position] for position in positions]
         if not chosen:
             raise KaizenError(
                 f"split: task {task} has no {part} images; leave its domain out with split.domains"
             )
-        shards.append(_Shard(task, part, chosen, _kept(part, chosen, labels)))
+        shards.append(_Shard(task, part, chosen, _kept(part, chosen, labels), places[positions]))
     return shards
 
 
@@ -215,6 +219,20 @@ def _kept(part: Part, rows: Sequence[Row], labels: LabelsParams) -> np.ndarray:
     if part == "train":
         keep &= labelled(true, labels.fraction, labels.seed)
     return keep
+
+
+def _places(rows: list[Row]) -> np.ndarray:
+    """The position of each row among those of its class and domain: int64 [N].
+
+    Not in the whole part, where it would depend on the files of classes that a shard has none of:
+    a step that reads the shard has one key whatever these hold.
+    """
+    places = np.empty(len(rows), dtype=np.int64)
+    seen = Counter[tuple[int, int]]()
+    for position, row in enumerate(rows):
+        places[position] = seen[row.label, row.domain]
+        seen[row.label, row.domain] += 1
+    return places
 
 
 def _tasks_of(
@@ -261,7 +279,7 @@ def _write(
     heights, widths = set[int](), set[int]()
     colour = 0
     with writer:
-        for keep, outcome in _outcomes(shard, chunks, advance):
+        for keep, place, outcome in _outcomes(shard, chunks, advance):
             if isinstance(outcome, Corrupt):
                 skipped.append(outcome)
                 if dataset.on_corrupt == "stop":
@@ -276,7 +294,8 @@ def _write(
             heights.add(outcome.height)
             widths.add(outcome.width)
             colour += outcome.channels == 3
-            writer.write(outcome if keep else dataclasses.replace(outcome, label=UNLABELLED))
+            label = outcome.label if keep else UNLABELLED
+            writer.write(dataclasses.replace(outcome, label=label, index=int(place)))
         for label, count in kept.items():
             if not count:
                 first = next(corrupt for corrupt in skipped if corrupt.row.label == label)
@@ -295,15 +314,16 @@ def _write(
 
 def _outcomes(
     shard: _Shard, chunks: Iterator[list[Outcome]], advance: Callable[[int], None]
-) -> Iterator[tuple[np.bool, Outcome]]:
-    """For each row of a shard whether it keeps its label, and what reading it came to, from the
-    chunks that hold the rows; each chunk counts as done after its last row.
+) -> Iterator[tuple[np.bool, np.int64, Outcome]]:
+    """For each row of a shard whether it keeps its label, its index, and what reading it came to,
+    from the chunks that hold the rows; each chunk counts as done after its last row.
     """
     position = 0
     while position < len(shard.rows):
         outcomes = next(chunks)
         end = position + len(outcomes)
-        yield from zip(shard.keep[position:end], outcomes, strict=True)
+        keep, places = shard.keep[position:end], shard.places[position:end]
+        yield from zip(keep, places, outcomes, strict=True)
         position = end
         advance(len(outcomes))
 

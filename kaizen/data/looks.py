@@ -8,6 +8,7 @@ from kaizen.data.found import Found, LeftOut
 from kaizen.data.sources.base import ALL, Looks, Source
 from kaizen.errors import KaizenError
 from kaizen.params import InputParams
+from kaizen.params.data import LEAST_DEVIATION
 
 # So many images, evenly spaced, are looked at: headers, and of fewer the pixels.
 SEEN, DECODED = 200, 16
@@ -26,7 +27,7 @@ def refuse_loss_of_colour(source: Source, image: InputParams) -> None:
         return
     values = ""
     if looks.mean:
-        values = f" (here about {_list(looks.mean)} and {_list(looks.std)})"
+        values = f" (here about {_list(looks.mean)} and {_deviations(looks.std)})"
     which = looks.coloured if looks.coloured == ALL else f"such as {looks.coloured}"
     raise KaizenError(
         f"image.channels: 1, but images are in colour ({which}), and the network would see them "
@@ -65,7 +66,7 @@ def describe(source: Source, image: InputParams, found: Found) -> list[str]:
         if any(far):
             lines.append(
                 f"image.mean: {_list(image.mean)} is far from these images'; set image.mean: "
-                f"{_list(looks.mean)} and image.std: {_list(looks.std)}"
+                f"{_list(looks.mean)} and image.std: {_deviations(looks.std)}"
             )
     if found.held_out:
         lines.append(f"held out for testing: {found.held_out.text()}")
@@ -110,3 +111,8 @@ def _range(side: Sequence[int]) -> str:
 
 def _list(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{value:.3g}' for value in values)}]"
+
+
+def _deviations(values: Sequence[float]) -> str:
+    """Values for image.std, which takes none of 0: images of one grey are not scaled."""
+    return _list([value if value >= LEAST_DEVIATION else 1.0 for value in values])

@@ -10,7 +10,7 @@ One row is one image; no column holds nulls:
     channels  int8     1 greyscale, 3 RGB
     label     int32    position of the class in the dataset's list of classes; -1: the label is
         absent
-    index     int64    position in the dataset's part
+    index     int64    position among the images of its class (and domain) in the dataset's part
     path      string   the file, relative to the dataset's folder
 
 The file's metadata holds kaizen.schema_version, .dataset, .part (train, test, replay), .task,
@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from kaizen.files import canonical_json
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 # The label of an image whose class is not known, or withheld.
 UNLABELLED = -1
 COLUMNS = {

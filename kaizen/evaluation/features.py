@@ -24,12 +24,18 @@ class StepModels:
     """
 
     def __init__(
-        self, inputs: Mapping[str, NodeId], store: Store, compute: Compute, batch_size: int
+        self,
+        inputs: Mapping[str, NodeId],
+        store: Store,
+        compute: Compute,
+        batch_size: int,
+        test_crop: float = 1.0,
     ) -> None:
         """Read the parameters from the first step's record; ``batch_size`` is that of a forward
-        pass.
+        pass, ``test_crop`` the share of each side of an image whose centre is shown.
         """
         self.inputs, self.store, self.compute, self.batch_size = inputs, store, compute, batch_size
+        self.test_crop = test_crop
         self.first = step_roles(inputs)[0]
         self.image = self._spec(self.first).image
 
@@ -54,7 +60,8 @@ class StepModels:
         """
         features, logits = [], []
         for batch in images.split(self.batch_size):
-            inputs = evaluation_transform(batch.to(self.compute.device), self.image)
+            batch = batch.to(self.compute.device)
+            inputs = evaluation_transform(batch, self.image, self.test_crop)
             with self.compute.autocast():
                 output = model.encoder(inputs.contiguous(memory_format=torch.channels_last))
                 logits.append(model.classifier(output).float())

@@ -72,7 +72,8 @@ class _Row:
         wanted = job.spec.compute
         self.compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
         batch = job.spec.evaluation.batch_size
-        self.models = StepModels(job.inputs, store, self.compute, batch)
+        crop = job.spec.test_crop
+        self.models = StepModels(job.inputs, store, self.compute, batch, crop)
         self.model: FeatureClassifier = self.models.load(step_role(job.spec.step))
 
     def readers(self) -> dict[str, Reader]:

@@ -107,7 +107,9 @@ class Evaluator:
         self.inputs = job.inputs
         self.params = job.spec.evaluation
         self.classes = job.spec.num_classes
-        self.models = StepModels(job.inputs, store, compute, self.params.batch_size)
+        self.models = StepModels(
+            job.inputs, store, compute, self.params.batch_size, job.spec.test_crop
+        )
         tasks = range(len(job.spec.tasks))
         train = [self._shard(task, "train", self.params.probe_fraction) for task in tasks]
         self.tests = [self._shard(task, "test", 1.0) for task in tasks]

@@ -38,8 +38,9 @@ class StepFeatures:
         self.models = StepModels(self.inputs, store, self.compute, _BATCH_SIZE)
 
     def __call__(self, task: int) -> np.ndarray:
-        """Features float32 [N, F] of all rows, in the evaluation's transform; decodes one row group
-        at a time.
+        """Features float32 [N, F] of all rows, whole images in the evaluation's transform: what
+        only evaluation shows (`image.test_crop`) reaches no training. Decodes one row group at a
+        time.
         """
         path = self.store.open_file(roles.shards_of(self.inputs, task), shard_file(task, "train"))
         model = self.models.load(roles.step_role(task))

@@ -33,6 +33,7 @@ from kaizen.plan.fingerprint import code_fingerprint, installed_version
 from kaizen.plan.job import Job
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
+from kaizen.plan.replay_check import lost_classes
 from kaizen.plan.specs import Spec
 from kaizen.plan.stream_nodes import lacks
 from kaizen.provenance.origin import Origin
@@ -118,14 +119,12 @@ class Workflow:
         return {"images": sha256_text(facts), "packages": versions}
 
     def describe(self) -> list[str]:
-        """What the images are, what the network will see, and what was left out: lines for
-        `kaizen check`.
-        """
+        """For `kaizen check`: what is in the images, seen, left out and not replayed, as lines."""
         if self.source is None:
             return []
         lines = describe(self.source, self.params.image, self.plan.facts.found)
-        note = no_gpu_note(self.params.train.device)
-        return [*lines, note] if note else lines
+        notes = [*lost_classes(self.params, self.plan.facts), no_gpu_note(self.params.train.device)]
+        return lines + [note for note in notes if note]
 
     def refuse_absent_gpu(self) -> None:
         """End the program, with exit code 2, where jobs are to compute on a GPU that this machine

@@ -28,6 +28,11 @@ PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIE
 # Replay sizes are shares of each class, images of each class, or images in all.
 ReplayUnit = Literal["proportion", "per_class", "memory"]
 
+# Beyond these a pixel divided by it, or what it is in the network, is no float32 any more; one
+# level in one pixel of 100,000 has a larger one.
+LEAST_DEVIATION = 1e-5
+Deviation = Annotated[float, Field(ge=LEAST_DEVIATION, le=1e5)]
+
 
 @parameters
 class SyntheticParams:
@@ -177,20 +182,20 @@ class ImageParams:
         "shorter side resized and centre cropped to this when an image is decoded; null: as "
         "stored, all of one size",
     )
+    channels: Literal[1, 3] = doc(1, "1 greyscale, 3 colour; images are converted")
+    mean: list[Probability] = doc([0.305], "mean per channel, of pixels in 0..1")
+    std: list[Deviation] = doc([0.376], "standard deviation per channel, of pixels in 0..1")
+
+
+@parameters
+class InputParams(ImageParams):
+    """What the network sees, in evaluation too, and what may be lost on the way."""
+
     test_crop: Fraction = doc(
         1.0,
         "side of the centre that is shown in evaluation, as a share of the image's (ImageNet: "
         "0.875 of 256 pixels)",
     )
-    channels: Literal[1, 3] = doc(1, "1 greyscale, 3 colour; images are converted")
-    mean: list[float] = doc([0.305], "mean per channel, of pixels in 0..1")
-    std: list[Positive] = doc([0.376], "standard deviation per channel")
-
-
-@parameters
-class InputParams(ImageParams):
-    """What the network sees, and what may be lost on the way."""
-
     drop_colour: bool = doc(
         False, "channels 1: train on colour images in grey; false: they are refused"
     )

@@ -37,7 +37,9 @@ class ReplayPolicy(NamedTuple):
 
 
 # The parameters of `dataset` that have an effect for some sources only.
-SOURCE_PARAMETERS = ("test_fraction", "seed", "classes", "unlabelled", "synthetic")
+# Those of the files of images; sources whose images are pixels have no use for them.
+FILE_PARAMETERS = ("classes", "encoding", "raw_limit", "bit_depth")
+SOURCE_PARAMETERS = ("test_fraction", "seed", "unlabelled", "synthetic", *FILE_PARAMETERS)
 
 
 class DataSource(NamedTuple):
@@ -101,22 +103,27 @@ SOURCES = {
     "cifar100": DataSource("kaizen.data.sources.cifar:Cifar", "optional"),
     "digits": DataSource("kaizen.data.sources.digits:Digits", "none", ("test_fraction", "seed")),
     "domain_folder": DataSource(
-        "kaizen.data.sources.domain_folder:DomainFolder", "needed", ("classes",)
+        "kaizen.data.sources.domain_folder:DomainFolder", "needed", FILE_PARAMETERS
     ),
     "image_folder": DataSource(
         "kaizen.data.sources.image_folder:ImageFolder",
         "needed",
-        ("classes",),
+        FILE_PARAMETERS,
         ("test_fraction", "seed"),
     ),
-    "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", ("classes",)),
+    "imagenet": DataSource("kaizen.data.sources.imagenet:ImageNet", "needed", FILE_PARAMETERS),
     "stl10": DataSource("kaizen.data.sources.stl10:STL10", "optional", ("unlabelled",)),
-    STREAM: DataSource("kaizen.data.sources.arrival:Arrival", "needed", ("test_fraction", "seed")),
+    STREAM: DataSource(
+        "kaizen.data.sources.arrival:Arrival",
+        "needed",
+        FILE_PARAMETERS,
+        ("test_fraction", "seed"),
+    ),
     "synthetic": DataSource(
         "kaizen.data.sources.synthetic:Synthetic", "none", ("seed", "synthetic")
     ),
     "tiny_imagenet": DataSource(
-        "kaizen.data.sources.tiny_imagenet:TinyImageNet", "needed", ("classes",)
+        "kaizen.data.sources.tiny_imagenet:TinyImageNet", "needed", FILE_PARAMETERS
     ),
 }
 

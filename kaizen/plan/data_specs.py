@@ -22,16 +22,16 @@ from kaizen.params.typed import UNSET, Unset, to_dict
 @dataclass(frozen=True)
 class DatasetSpec:
     """What decides the images' content. Where they lie does not, and chosen classes are known by
-    name; the last four are set where the source reads them.
+    name. What is not set the source does not read, or has no effect with the others.
     """
 
     source: str
     on_corrupt: Literal["stop", "skip"]
-    encoding: Literal["auto", "raw", "file"]
-    raw_limit: int
-    bit_depth: int | None
     resize: int | None
     row_group_mb: float
+    encoding: Literal["auto", "raw", "file"] | Unset = UNSET
+    raw_limit: int | Unset = UNSET
+    bit_depth: int | Unset | None = UNSET
     compression: Literal["none", "zstd"] | Unset = UNSET
     unlabelled: bool | Unset = UNSET
     synthetic: SyntheticParams | Unset = UNSET
@@ -44,6 +44,8 @@ class DatasetSpec:
         source = registry.SOURCES[dataset.source]
         reads = source.reads + (source.reads_to_hold_out if held_out else ())
         left_out = {"path", "classes", *registry.SOURCE_PARAMETERS} - (set(reads) - {"classes"})
+        if dataset.encoding != "auto":
+            left_out = left_out | {"raw_limit"}
         return cls(**{name: value for name, value in vars(dataset).items() if name not in left_out})
 
     def content(self) -> DatasetSpec:

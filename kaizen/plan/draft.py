@@ -27,6 +27,15 @@ MAKER = "kaizen.jobs.makers#_{}"
 S = TypeVar("S", bound=Spec)
 
 
+def stream_of(params: Params, facts: DatasetFacts) -> Stream:
+    """The tasks: those that arrived, or what the dataset is divided into; raises KaizenError where
+    the split does not fit its classes.
+    """
+    if facts.arrivals:
+        return Stream("arrival", [arrival.labels for arrival in facts.arrivals], [])
+    return make_stream(params.split, facts.classes, facts.domains)
+
+
 class Draft:
     """Parameters, facts and stream of a plan, and its nodes, each key once: runs share them."""
 
@@ -37,11 +46,7 @@ class Draft:
         # A grid asks for the same few again and again, and each reads sources and packages'
         # metadata.
         self.fingerprint = functools.cache(fingerprint)
-        self.stream = (
-            Stream("arrival", [arrival.labels for arrival in facts.arrivals], [])
-            if facts.arrivals
-            else make_stream(params.split, facts.classes, facts.domains)
-        )
+        self.stream = stream_of(params, facts)
         self.tasks = self.stream.classes
         self.of_method = {method: for_method(params, method) for method in params.grid.methods}
         self.nodes: dict[str, Node[Spec]] = {}

@@ -32,6 +32,7 @@ def plan_evaluation(
     """The evaluation of the models of ``steps``: a run's, or specialists' (``kind`` reference)."""
     spec = EvaluationSpec(
         evaluation=draft.params.evaluation,
+        test_crop=draft.of_method[steps[0].spec.method].image.test_crop,
         tasks=draft.tasks,
         num_classes=len(draft.facts.classes),
         compute=compute_of(steps),
@@ -62,6 +63,7 @@ def plan_rows(
         kept = [old for old in seen if data.has_training_images(old, task)]
         spec = EvaluationSpec(
             evaluation=draft.params.evaluation,
+            test_crop=draft.of_method[step.spec.method].image.test_crop,
             tasks=draft.tasks[: task + 1],
             num_classes=len(class_names(draft.facts.arrivals[: task + 1])),
             compute=compute_of(steps),

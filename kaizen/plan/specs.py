@@ -84,7 +84,7 @@ class StepSpec:
     image: ImageParams
     augment: AugmentParams
     train: OptimisationParams
-    stem_padding_2: bool
+    stem_padding_2: bool = False
     logits: list[int] | None = None
     new_logits: int | None = None
     feature_distill: FeatureDistillParams | None = None
@@ -110,12 +110,14 @@ class StepSpec:
 class EvaluationSpec:
     """A run's accuracy matrices, or the specialists' and a random network's accuracies.
 
-    ``tasks[t]`` are the labels of task t. On a stream that grows it is one row of the matrices,
+    ``tasks[t]`` are the labels of task t. ``test_crop`` is the share of each side whose centre the
+    networks see; steps know nothing of it. On a stream that grows it is one row of the matrices,
     that of ``step``; probe and kNN learn from the training images of the tasks ``bank``, and from
     the replay shard where that is an input.
     """
 
     evaluation: EvaluationParams
+    test_crop: float
     tasks: list[list[int]]
     num_classes: int
     compute: ComputeSpec

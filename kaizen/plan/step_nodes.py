@@ -19,6 +19,7 @@ from kaizen.params import (
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft
+from kaizen.plan.effective import effective
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import ReplaySpec, StepSpec, narrowed
@@ -88,7 +89,7 @@ def plan_step(
     return draft.node(
         Kind.STEP,
         title,
-        spec=spec,
+        spec=effective(spec),
         inputs=inputs,
         code=code,
         identities=data.train_identities(tasks),

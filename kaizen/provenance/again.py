@@ -87,7 +87,7 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
                 node.title,
                 record.code_hash,
                 spec,
-                dict(record.inputs),
+                node.inputs,
                 dict(record.identities),
                 dataclasses.replace(local, origin=None),
             )
@@ -98,4 +98,5 @@ def make_plan(lineage: Mapping[str, KnownNode], lost: Sequence[str]) -> dict[str
 def _can_plan(node: KnownNode) -> bool:
     """Whether all is known that its job needs."""
     local = node.local
-    return local is not None and local.versions is not None and bool(local.code.modules)
+    right = local is not None and local.versions is not None and bool(local.code.modules)
+    return right and (bool(node.shards) or node.id.kind is Kind.SHARDS)

@@ -152,7 +152,7 @@ def _data(line: Lineage) -> list[dict[str, Any]]:
     for lost, identities in line.gone.items():
         known = {"sha256": sha256_text(canonical_json(identities)), "checksums": identities}
         unknown: dict[str, Any] = {"source": None, "path": None, "dvc": None, "instead_of": []}
-        found.append({**unknown, **known, "shards": str(lost)})
+        found.append({**unknown, **known, "shards": None if lost is None else str(lost)})
     return found
 
 

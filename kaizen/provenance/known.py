@@ -7,7 +7,7 @@ Reads only: a record that is torn or was altered counts as not there.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from kaizen.plan.origin import OriginFacts
 from kaizen.store.layout import MANIFEST, PROVENANCE
 from kaizen.store.manifest import PublishedEntry, manifest_entries, published_run_records
 from kaizen.store.node_id import Kind, NodeId, is_key
-from kaizen.store.records import RECORD, Record, parse_record
+from kaizen.store.records import RECORD, SHARDS_OF_RUN, Record, parse_record
 from kaizen.store.store import Store
 
 
@@ -35,6 +35,22 @@ class KnownNode:
     def id(self) -> NodeId:
         """Its name."""
         return self.record.id
+
+    @property
+    def shards(self) -> dict[str, NodeId]:
+        """The shards that its job read, by role; none where it read none, or that is not known."""
+        found = self.run_record.get(SHARDS_OF_RUN) or {}
+        return {role: NodeId(Kind.SHARDS, key) for role, key in found.items()}
+
+    @property
+    def inputs(self) -> dict[str, NodeId]:
+        """What it was made from by role, the shards among it where they are known."""
+        return {**self.record.inputs, **self.shards}
+
+    def with_shards(self, shards: Mapping[str, NodeId]) -> KnownNode:
+        """The same made from other shards, which have the same content in all that it read."""
+        keys = {role: node.key for role, node in shards.items()}
+        return KnownNode(self.record, {**self.run_record, SHARDS_OF_RUN: keys})
 
     @functools.cached_property
     def local(self) -> Local | None:
@@ -122,20 +138,20 @@ class Known:
         published = {e.node for e in self.files.values() if e.node.key.startswith(start)}
         return sorted(node for node in stored | published if wanted in ("", node.kind))
 
-    def same_shards(self, record: Record, role: str) -> NodeId | None:
-        """Shards, not those that a record names as ``role``, with the same content in all that its
-        node read of them; None where no such are known.
+    def same_shards(self, node: KnownNode, role: str) -> NodeId | None:
+        """Shards, not those that a node names as ``role``, with the same content in all that it
+        read of them; None where no such are known.
 
         A node's key holds what its tasks' shards depend on (`kaizen.plan.data_nodes`), not the key
         of all shards. So whatever was made from other shards and has the same of it will do.
         """
-        wanted = read_of_shards(record, role)
+        wanted = read_of_shards(node.record, role)
         if not wanted:
             return None
         for other in self.named(""):
             found = self.node(other)
-            shards = found.record.inputs.get(role) if found is not None else None
-            if found is None or shards is None or shards == record.inputs[role]:
+            shards = found.shards.get(role) if found is not None else None
+            if found is None or shards is None or shards == node.shards.get(role):
                 continue
             if wanted.items() <= read_of_shards(found.record, role).items() and self.node(shards):
                 return shards

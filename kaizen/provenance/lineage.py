@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from kaizen.plan import roles
 from kaizen.provenance.known import Known, KnownNode, read_of_shards
 from kaizen.store.node_id import Kind, NodeId
 
@@ -22,8 +22,9 @@ class Lineage:
         self.nodes: dict[str, KnownNode] = {}
         self.lost: list[str] = []
         self.instead: dict[NodeId, NodeId] = {}
-        # Shards that are gone for good -> what is known of their content by those that read them.
-        self.gone: dict[NodeId, dict[str, str]] = {}
+        # Shards that are gone for good -> what is known of their content by those that read them;
+        # None: which they were is not known either.
+        self.gone: dict[NodeId | None, dict[str, str]] = {}
         self._known = known
         self._shown: set[str] = set()
         node = self._with_shards(node)
@@ -32,16 +33,22 @@ class Lineage:
 
     def _with_shards(self, node: KnownNode) -> KnownNode:
         """A node, with others of the same content where its shards are lost."""
-        inputs = dict(node.record.inputs)
-        for role, lost in node.record.inputs.items():
-            if lost.kind is not Kind.SHARDS or self._known.node(lost) is not None:
+        read = read_of_shards(node.record, roles.SHARDS)
+        if not read:
+            return node
+        shards = dict(node.shards)
+        for role in node.shards or [roles.SHARDS]:
+            named = node.shards.get(role)
+            if named is not None and self._known.node(named) is not None:
                 continue
-            found = self._known.same_shards(node.record, role)
+            found = self._known.same_shards(node, role)
             if found is None:
-                self.gone.setdefault(lost, {}).update(read_of_shards(node.record, role))
-            else:
-                self.instead[lost] = inputs[role] = found
-        return dataclasses.replace(node, record=dataclasses.replace(node.record, inputs=inputs))
+                self.gone.setdefault(named, {}).update(read_of_shards(node.record, role))
+                continue
+            shards[role] = found
+            if named is not None:
+                self.instead[named] = found
+        return node.with_shards(shards)
 
     def _parents(self, node: KnownNode) -> list[dict[str, Any]]:
         """The tree below a node; the parents of one that was met before are not repeated."""
@@ -75,15 +82,16 @@ class Lineage:
     def wall_time(self) -> dict[str, Any]:
         """The wall time of all nodes together, and of how many it is not known."""
         times = [node.seconds for node in self.nodes.values()]
-        unknown = sum(time is None for time in times) + len(self.lost)
+        lost = len(self.lost) + (None in self.gone)
+        unknown = sum(time is None for time in times) + lost
         return {
             "seconds": sum(time or 0.0 for time in times),
-            "nodes": len(times) + len(self.lost),
+            "nodes": len(times) + lost,
             "unknown": unknown,
         }
 
 
 def _inputs(node: KnownNode) -> list[tuple[str, NodeId]]:
     """A record's inputs, those that others are made from (the shards) last."""
-    inputs = node.record.inputs.items()
+    inputs = node.inputs.items()
     return sorted(inputs, key=lambda item: (item[1].kind is Kind.SHARDS, item[0]))

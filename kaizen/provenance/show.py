@@ -191,7 +191,8 @@ def _made_lines(
 def _data_lines(data: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
     for one in data:
         if one["source"] is None:
-            what = f"{len(one['checksums'])} task shards of {one['shards']}, which is gone"
+            where = f"of {one['shards']}, which is gone" if one["shards"] else "which are gone"
+            what = f"{len(one['checksums'])} task shards {where}"
             yield "data", f"{what}; known by what their content depended on alone", "yellow"
             yield "", f"sha256 over that {one['sha256']}", ""
             continue

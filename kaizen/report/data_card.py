@@ -45,6 +45,16 @@ if row["encoding"] == "raw":
 else:
     pixels = np.asarray(Image.open(io.BytesIO(row["image"])))
 ```
+
+Hugging Face's `datasets` decodes rows that are files itself; of raw ones it gives the bytes, to be
+decoded as above:
+
+```python
+from datasets import Image, load_dataset
+
+rows = load_dataset("parquet", data_files="data/shards/task-*.train.parquet", split="train")
+rows = rows.cast_column("image", Image())
+```
 """
 
 

@@ -70,7 +70,7 @@ folder = Path("{folder}")
 model, image = load_model(folder)  # refuses a checkpoint that is not the recorded one
 images = torch.zeros(1, {channels}, {size}, {size}, dtype=torch.uint8)  # [N, C, H, W], 0 to 255
 with torch.no_grad():
-    features = model.encoder(evaluation_transform(images, image))  # float32 [N, F]
+    features = model.encoder(evaluation_transform(images, image, {test_crop}))  # float32 [N, F]
     # int64 [N], positions in the list of classes
     labels = model.predicted(model.classifier(features))
 ```
@@ -123,6 +123,7 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
             folder=folder,
             channels=image.channels,
             size=image.size,
+            test_crop=finished.evaluation.params["test_crop"],
             classes=", ".join(
                 f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])
             ),

@@ -11,11 +11,13 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import printable, read_json, sha256_file, shortened
-from kaizen.store.node_id import Kind, NodeId, node_key
+from kaizen.store.node_id import Kind, NodeId, is_key, node_key
 
 RECORD = "node.json"
 # How the node was made: commit, times, host, speed. It differs from run to run.
 RUN_RECORD = "run.json"
+# In a run record: the keys of the shards that the job read, by role.
+SHARDS_OF_RUN = "shards"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Identities that are no inputs: of tasks (kaizen/plan/data_nodes.py) and of raw classes.
 _CONTENT = re.compile(r"(task|test|train)[-/]")
@@ -78,7 +80,8 @@ class Record:
     """What `Store.commit` wrote of a node.
 
     ``params`` are those of the job (`kaizen.plan.specs`) as JSON, ``code_hash`` that of its code;
-    ``inputs``, role -> node, are what it was made from; ``files`` are named relative to its folder.
+    ``inputs``, role -> node, are what it was made from, without the shards: of those
+    ``identities`` name what was read. ``files`` are named relative to its folder.
     """
 
     id: NodeId
@@ -154,6 +157,9 @@ def parse_run_record(value: Any) -> dict[str, Any] | None:
     for name in _RUN_TEXTS:
         if name in found and (not isinstance(found[name], str) or len(found[name]) > 10_000):
             del found[name]
+    shards = found.get(SHARDS_OF_RUN, {})
+    if not isinstance(shards, dict) or not all(map(is_key, shards.values())):
+        del found[SHARDS_OF_RUN]
     dvc = found.get("dvc", {"file": "", "md5": ""})
     if not isinstance(dvc, dict) or not all(isinstance(dvc.get(n), str) for n in ("file", "md5")):
         del found["dvc"]

@@ -30,6 +30,7 @@ from kaizen.store.node_id import Kind, NodeId, is_key
 from kaizen.store.records import (
     RECORD,
     RUN_RECORD,
+    SHARDS_OF_RUN,
     FileEntry,
     Record,
     parse_record,
@@ -105,7 +106,8 @@ class Store:
         """Turn a folder made by `building` into the finished node: hash, record, fsync, read-only,
         rename.
 
-        ``job`` is its specification as JSON (`kaizen.plan.job.Job.to_json`).
+        ``job`` is its specification as JSON (`kaizen.plan.job.Job.to_json`). Which shards it read
+        stands in run.json: others with the same content in all that it read make the same node.
         """
         node = NodeId.read(job["kind"], job["key"])
         with explain_write_errors(self.folder(node)):
@@ -114,17 +116,20 @@ class Store:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
                 files[path.relative_to(building).as_posix()] = FileEntry.of(path)
+            inputs = {role: NodeId.of(**parent) for role, parent in job["inputs"].items()}
             record = Record(
                 node,
                 job["code"],
                 job["params"],
                 job["identities"],
-                {role: NodeId.of(**parent) for role, parent in job["inputs"].items()},
+                {role: node for role, node in inputs.items() if node.kind is not Kind.SHARDS},
                 environment,
                 files,
             )
             write_json(building / RECORD, record.to_json())
             made = {**run_record, "title": job["title"], "local": job["local"]}
+            read = {role: node.key for role, node in inputs.items() if node.kind is Kind.SHARDS}
+            made |= {SHARDS_OF_RUN: read} if read else {}
             write_json(building / RUN_RECORD, made)
             self._install(node, building)
 

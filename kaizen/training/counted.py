@@ -26,13 +26,20 @@ def step_facts(
 
     ``learnt`` are the classes of the steps before, label -> name.
     """
+    infos = [shard_info(path) for path in replay]
     classes = dict(learnt)
-    for info in map(shard_info, [*tasks, *replay]):
+    for info in (*map(shard_info, tasks), *infos):
         names = zip(info.classes, info.class_names, strict=True)
         classes |= {str(label): name for label, name in names}
     whole = [len(selected_labels(path)) for path in tasks]
     labels = np.concatenate([selected_labels(path, fraction) for path in tasks])
     old = np.concatenate([np.empty(0, np.int64), *(selected_labels(path) for path in replay)])
+    lacks = [
+        name
+        for info in infos
+        for label, name in zip(info.classes, info.class_names, strict=True)
+        if label not in old
+    ]
     return StepFacts(
         len(labels),
         sum(whole),
@@ -42,5 +49,6 @@ def step_facts(
         *batch_sizes,
         batches,
         lr,
+        lacks,
         dict(sorted(classes.items(), key=lambda item: int(item[0]))),
     )

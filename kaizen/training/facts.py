@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaizen.data.names import FACTS_FILE
-from kaizen.errors import KaizenError
+from kaizen.errors import KaizenError, names_text
 from kaizen.files import read_json, write_json
 from kaizen.params.typed import from_dict
 
@@ -19,8 +19,9 @@ from kaizen.params.typed import from_dict
 @dataclass(frozen=True)
 class StepFacts:
     """Task images that are trained on, of how many, and how many of them have a label; the same of
-    replay; images per batch; batches per epoch; the base learning rate after scaling; and the
-    classes learnt so far, label -> name.
+    replay; images per batch; batches per epoch; the base learning rate after scaling; the names of
+    the earlier tasks' classes of which no labelled image is replayed; and the classes learnt so
+    far, label -> name.
     """
 
     rows: int
@@ -32,6 +33,7 @@ class StepFacts:
     replay_batch_size: int
     batches: int
     lr: float
+    replay_lacks: list[str] = field(default_factory=list)
     classes: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
@@ -67,6 +69,11 @@ class StepFacts:
             found.append("no image that is trained on has a label: the classifier learns none")
         elif self.replay_rows and not self.replay_labelled:
             found.append("no replay image has a label: the classifier learns from the task's only")
+        elif self.replay_lacks:
+            found.append(
+                f"no labelled image of {names_text(self.replay_lacks)} is replayed: the replay "
+                "size comes to none of them"
+            )
         return found
 
 

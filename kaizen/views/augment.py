@@ -159,15 +159,15 @@ def _rows(chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluation_transform(images: Tensor, image: ImageParams) -> Tensor:
-    """Resize the centre (``image.test_crop`` of each side) of uint8 images [N, C, H, W] to the
-    network's input, as Pillow does (bicubic, antialiased), and normalise.
+def evaluation_transform(images: Tensor, image: ImageParams, test_crop: float = 1.0) -> Tensor:
+    """Resize the centre (the share ``test_crop`` of each side; 1: all) of uint8 images [N, C, H, W]
+    to the network's input, as Pillow does (bicubic, antialiased), and normalise.
 
     Returns float32 [N, C, size, size], in channels-last memory format if C > 1.
     """
     count, channels, height, width = images.shape
     view = _empty_view(count, channels, image.size, images.device)
-    shown = [max(1, round(side * image.test_crop)) for side in (height, width)]
+    shown = [max(1, round(side * test_crop)) for side in (height, width)]
     top, left = ((side - inside) // 2 for side, inside in zip((height, width), shown, strict=True))
     if shown == [image.size, image.size]:
         centre = images[:, :, top : top + image.size, left : left + image.size]

@@ -56,6 +56,26 @@ def kept_labels(counts: Mapping[int, int], labels: LabelsParams) -> dict[int, in
     return found
 
 
+def classes_without_replay(
+    policy: str, size: Size, tasks: Sequence[Mapping[int, int]]
+) -> list[int]:
+    """The labels of which the replay shard that follows ``tasks`` (`task_counts`) holds no labelled
+    image, though they have some; none of a policy that does not choose by class.
+    """
+    if policy == "reservoir":
+        return []
+    holders = Counter(label for counts in tasks for label in counts if label != UNLABELLED)
+    kept = Counter[int]()
+    for counts in tasks:
+        for label in counts.keys() - {UNLABELLED}:
+            of_task = len(tasks) * (len(counts) - 1)
+            quota = int(size.amount) // (holders[label] if size.unit == "per_class" else of_task)
+            share = size.share(counts[label]) if size.unit == "proportion" else quota
+            kept[label] += min(share, counts[label])
+    some = {label for counts in tasks for label, count in counts.items() if count}
+    return sorted(label for label, count in kept.items() if not count and label in some)
+
+
 def replay_count(policy: str, size: Size, tasks: Sequence[Mapping[int, int]]) -> int:
     """The rows of the replay shard that follows ``tasks`` (`task_counts`), by what the policies
     choose (`kaizen.data.replay.base.choose_by_group`, `kaizen.data.replay.reservoir`).

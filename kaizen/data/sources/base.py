@@ -5,7 +5,6 @@ content).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from kaizen.data.found import Found
+from kaizen.errors import names_text as names_text
 
 Part = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
@@ -127,9 +127,3 @@ class Source(ABC):
         """A row's image: the bytes of its file, or pixels uint8 [H, W, C]; called in worker
         processes.
         """
-
-
-def names_text(names: Sequence[str]) -> str:
-    """Names for a message, at most ten of them."""
-    shown = ", ".join(repr(name) for name in names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
