@@ -23,9 +23,6 @@ from kaizen.store.node_id import Kind
 _ALWAYS = {
     "source",
     "on_corrupt",
-    "encoding",
-    "raw_limit",
-    "bit_depth",
     "resize",
     "row_group_mb",
     "compression",
@@ -39,10 +36,12 @@ _ALWAYS = {
         ("synthetic", {"seed", "synthetic"}),
         ("stl10", {"unlabelled"}),
         ("cifar10", set()),
+        ("tiny_imagenet", {"encoding", "raw_limit", "bit_depth"}),
     ],
 )
 def test_only_what_a_source_reads_is_set(source: str, own: set[str]) -> None:
-    plan = make_plan({"dataset.source": source})
+    path = {"dataset.path": "/a"} if source == "tiny_imagenet" else {}
+    plan = make_plan({"dataset.source": source} | path)
     shards, summary = spec_json(plan.shards[0].spec), spec_json(plan.summary.spec)
     assert shards["dataset"].keys() == _ALWAYS | own
     assert shards["dataset"]["resize"] is None

@@ -67,4 +67,5 @@ def test_how_a_node_was_made_tells_which_shards_it_read(both: list[Project]) -> 
         (shards,) = project.keys("shards")
         records = [project.store.read_run_record(node) or {} for node in project.nodes()]
         assert len(records) == 1 + 2 + 5 + 2 + 1
-        assert [record["shards"] for record in records if "shards" in record] == [shards] * 10
+        read = {"shards": shards}
+        assert [record["shards"] for record in records if "shards" in record] == [read] * 10

@@ -217,13 +217,13 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "summary": plan.summary.key,
     }
     assert found == {
-        "shards": "bbf2a32797c25b0a3b168bde8766e5ef",
-        "replay": "6d62e0ee268e645b58e2aa123f03433e",
-        "step 0": "2c2ef1c225258eb2dc3ec9bd8d204ab0",
-        "step 1": "d2ef69b282cc898d74bf460be648f311",
-        "evaluation": "d6a08daa394d15045f268edce5cad07e",
-        "reference": "4e1484705abc7cdfd5bbe2a4f8ff7e96",
-        "summary": "aa43ab6ea7e098d7109cd0b5a85bce44",
+        "shards": "d38aaeb9eebd760880d91db01613769e",
+        "replay": "f63ebc1afd3a14afd9e6b3fd6eec821a",
+        "step 0": "67388bced8696948ff40c1b59f6659bd",
+        "step 1": "197303811108768799d65309805188ee",
+        "evaluation": "50c111fad028f4e4d87564b4266c218b",
+        "reference": "9b9203ae3957fa292553f5c6408c1f30",
+        "summary": "cbf906a84e69150856063f65e09d7d74",
     }
 
 

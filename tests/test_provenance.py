@@ -193,7 +193,7 @@ def test_a_commit_that_is_no_hash_is_in_no_command(commit: object, project: Proj
         found = explained(project, path.parent.name)
         commands = " ".join(found["again"]["commands"])
         assert (f"git checkout {value} && snakemake" in commands) == shown
-        assert shown or f"git checkout {commit}" not in commands
+        assert shown or f"git checkout {commit} " not in commands
         assert found["origin"].get("commit") == (value if shown else None)
 
 

@@ -48,7 +48,7 @@ def test_a_committed_node_has_its_files_their_hashes_and_its_record(store: Store
     assert record_key(record) == NODE.key == record_key(store.read_record(NODE.id).to_json())
     # What differs from run to run stays out of the record.
     run = {"seconds": 1.5, "title": NODE.title, "local": NODE.job().to_json()["local"]}
-    run["shards"] = NODE.inputs["shards"].key
+    run["shards"] = {"shards": NODE.inputs["shards"].key}
     assert read_json(folder / "run.json") == run == store.read_run_record(NODE.id)
     assert (
         store.open_file(NODE.id, "deep/er/history.csv").read_text() == FILES["deep/er/history.csv"]

@@ -45,10 +45,10 @@ class GridParams:
         "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = doc([0], "one run per seed")
-    specialists: bool | Literal["auto"] = doc(
-        "auto",
-        "also train one model per task alone, which forward transfer compares with; auto: not for "
-        "the source stream, where each arrival would have all of them evaluated again",
+    specialists: bool | None = doc(
+        None,
+        "also train one model per task alone, which forward transfer compares with; null: yes, but "
+        "not for the source stream, where each arrival would have all of them evaluated again",
     )
 
 

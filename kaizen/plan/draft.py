@@ -51,7 +51,7 @@ class Draft:
         self.of_method = {method: for_method(params, method) for method in params.grid.methods}
         self.nodes: dict[str, Node[Spec]] = {}
         specialists = params.grid.specialists
-        self.specialists = not facts.arrivals if specialists == "auto" else specialists
+        self.specialists = not facts.arrivals if specialists is None else specialists
 
     def node(
         self,
