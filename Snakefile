@@ -16,7 +16,7 @@ from snakemake.utils import min_version
 sys.path.insert(0, workflow.basedir)
 
 from kaizen.store.processes import record_workflow
-from kaizen.jobs.workflow import (
+from kaizen.jobs.snakefile import (
     JOB_COMMAND,
     use_this_environment,
     workflow_of_config,

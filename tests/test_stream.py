@@ -197,12 +197,14 @@ def test_nothing_knows_what_will_come() -> None:
     for run in plan.runs:
         for task, (step, row) in enumerate(zip(run.steps, run.evaluations, strict=True)):
             assert step.spec.num_classes == row.spec.num_classes == 2 * (task + 1)
-            assert step.spec.logits == list(range(2 * (task + 1)))
-            assert row.spec.tasks == [[2 * t, 2 * t + 1] for t in range(task + 1)]
+            assert step.spec.logits is None, "logit i is that of label i"
+            assert row.spec.tasks == [[2 * task, 2 * task + 1]]
             assert set(row.inputs) == {*(f"shards-{t:02d}" for t in range(task + 1))} | {
                 f"step-{task:02d}"
             }
-            assert row.spec.bank == list(range(task + 1))
+            assert row.spec.absent is None
+            read = {f"{part}-{t:02d}" for t in range(task + 1) for part in ("train", "test")}
+            assert {n for n in row.identities if not n.startswith("step")} == read
     for task, shards in enumerate(plan.shards):
         assert len(shards.spec.classes) == 2 * (task + 1) and shards.spec.task == task
 
@@ -215,7 +217,7 @@ def test_a_retired_task_changes_no_key_but_its_shards_and_the_summarys() -> None
     grown = (*arrivals[:3], arrivals[3])
     grown = (grown[0], dataclasses.replace(grown[1], retired=3), *grown[2:])
     rows = [run.evaluations[3] for run in plan_of(grown).runs]
-    assert all(row.spec.bank == [0, 2, 3] for row in rows)
+    assert all(row.spec.absent == [1] and "train-01" not in row.identities for row in rows)
     assert ["replay" in row.inputs for row in rows] == [True, False, False]
 
 

@@ -129,7 +129,7 @@ def read_stream(root: Path) -> ArrivalStream | None:
     path = root / STREAM_FILE
     if not path.exists():
         return None
-    values = read_yaml(path)
+    values = read_yaml(path, written_by_us=True)
     if values.pop("version", None) != _VERSION:
         raise _broken(path, f"version must be {_VERSION}")
     try:

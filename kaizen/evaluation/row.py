@@ -45,7 +45,7 @@ def run_row(job: Job[EvaluationSpec], store: Store, building: Path, reporter: Re
     readers = row.readers()
     accuracies: dict[str, list[float | None]] = {reader: [] for reader in READERS}
     labels, taken_for = list[int](), list[int]()
-    tasks = range(len(job.spec.tasks))
+    tasks = range(row.step + 1)
     for task in tasks:
         true, predicted = row.test(task, readers)
         for reader in READERS:
@@ -69,12 +69,13 @@ class _Row:
         self.spec, self.inputs, self.store = job.spec, job.inputs, store
         if job.spec.step is None:
             raise KaizenError(f"{job.title}: it names no step; plan again")
+        self.step = job.spec.step
         wanted = job.spec.compute
         self.compute = choose_compute(wanted.device, wanted.precision, wanted.threads)
         batch = job.spec.evaluation.batch_size
         crop = job.spec.test_crop
         self.models = StepModels(job.inputs, store, self.compute, batch, crop)
-        self.model: FeatureClassifier = self.models.load(step_role(job.spec.step))
+        self.model: FeatureClassifier = self.models.load(step_role(self.step))
 
     def readers(self) -> dict[str, Reader]:
         """The ways to read classes; those that learn from features only where there is a label."""
@@ -121,7 +122,7 @@ class _Row:
 
     def _bank_files(self) -> Iterator[tuple[Path, np.ndarray]]:
         """The shards of the bank, each with the rows that are learnt from, int64, ascending."""
-        bank = self.spec.bank or []
+        bank = [task for task in range(self.step + 1) if task not in (self.spec.absent or [])]
         for task in bank:
             path = self.store.open_file(shards_of(self.inputs, task), shard_file(task, "train"))
             labels = selected_labels(path)

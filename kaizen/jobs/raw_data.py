@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaizen.data.arrivals import STREAM_FILE, Arrival, class_names, read_stream
+from kaizen.data.arrivals import STREAM_FILE, Arrival, read_stream
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import PARTS, Source
@@ -80,9 +80,10 @@ def stream_facts(dataset: DatasetParams, root: Path) -> DatasetFacts:
             f"dataset.path: {dataset.path} is not the folder of the stream in {STREAM_FILE}, "
             f"{stream.path}; set it to that"
         )
-    for task, arrival in enumerate(stream.arrivals):
-        check_arrival(dataset, arrival, class_names(stream.arrivals[: task + 1]), root)
-    return DatasetFacts(stream.classes, (), (), arrivals=stream.arrivals)
+    classes = stream.classes
+    for arrival in stream.arrivals:
+        check_arrival(dataset, arrival, classes, root)
+    return DatasetFacts(classes, (), (), arrivals=stream.arrivals)
 
 
 def arrival_dataset(dataset: DatasetParams, arrival: Arrival, root: Path) -> DatasetParams:
@@ -111,7 +112,7 @@ def check_arrival(
 ) -> None:
     """Raise KaizenError where an arrival's images are there and are not those that were appended.
 
-    ``names`` are the classes of the stream up to it. Images that are gone are no fault.
+    ``names`` are the classes of the stream. Images that are gone are no fault.
     """
     if arrival.retired is not None or not _absolute(root, arrival.path).exists():
         return

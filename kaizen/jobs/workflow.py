@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +22,9 @@ from kaizen.files import canonical_json, explain_write_errors, sha256_text, tell
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.given import spec_file
 from kaizen.jobs.raw_data import dataset_facts, newest_arrival, open_data, stream_facts
-from kaizen.params import Params, merge
-from kaizen.params.reading import PARAMS, check_size, read_files
+from kaizen.params import Params
 from kaizen.params.registry import STREAM
-from kaizen.params.scalars import resolved
-from kaizen.params.validation import load_params, validate
+from kaizen.params.validation import load_params
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint, installed_version
 from kaizen.plan.job import Job
@@ -45,12 +42,6 @@ from kaizen.store.publish import is_published
 from kaizen.store.registrations import register
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
-
-# What every rule runs; in no key, so that a new option makes no result again.
-JOB_COMMAND = (
-    "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log {log:q} "
-    "--spec {params.spec:q}"
-)
 
 
 @dataclass
@@ -266,63 +257,3 @@ class Workflow:
         if nothing_to_run and is_published(self.layout, self.store, self.root):
             return [MANIFEST]
         return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
-
-
-def use_this_environment(checkout: str) -> None:
-    """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment
-    is activated.
-    """
-    folder = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
-    code = [checkout, os.environ.get("PYTHONPATH")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
-
-
-def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workflow:
-    """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
-    the Snakefile, which may be read for a dry run, and is read again by a cluster's jobs
-    (``is_job``).
-
-    Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
-    equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
-    and exit code 2, before any job.
-    """
-    try:
-        check_size(settings.config, "--config")
-        given = resolved(dict(settings.config))
-        edges = str(given.pop("edges", "false")).lower() == "true"
-        only = str(given.pop("node", ""))
-        overlays = [Path(file) for file in settings.configfiles]
-        files = overlays if settings.replace_workflow_config else [root / PARAMS, *overlays]
-        if overlays and not files[0].exists():
-            files = overlays
-        values = read_files(files)
-        named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
-        workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
-        workflow.prepare_store()
-        if not is_job:
-            workflow.refuse_lost()
-            workflow.register(firm=False)
-        workflow.only = _node_named(only, workflow.plan) if only else None
-        workflow.edges = edges
-        workflow.sort_out_receipts()
-    except (KaizenError, OSError) as error:
-        tell(error)
-        raise SystemExit(getattr(error, "exit_code", 2)) from None
-    workflow.origin.tell_jobs()
-    return workflow
-
-
-def _node_named(name: str, plan: Plan) -> Node[Spec]:
-    """The node of a plan that ``name``, <kind>/<key>, stands for; raises KaizenError where there is
-    none.
-    """
-    kind, _, key = name.partition("/")
-    node = plan.nodes.get(key)
-    if node is None or node.kind != kind:
-        raise KaizenError(
-            f"--config node={name}: the plan of these parameters has no such node; name one as "
-            "<kind>/<key>, as `kaizen explain` does, with the parameters and the code that it was "
-            "made with"
-        )
-    return node

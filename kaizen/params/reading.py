@@ -19,6 +19,8 @@ PARAMS = "params.yaml"
 # What a file may come to; those of the largest grids have a hundredth.
 _MOST_VALUES = 200_000
 _MOST_DEPTH = 50
+# The same of a file that Kaizen writes: a stream of thousands of arrivals.
+_MOST_WRITTEN = 5_000_000
 # Where presets lie in the project's folder.
 _PRESETS = "presets"
 
@@ -31,17 +33,22 @@ def read_files(paths: Sequence[Path]) -> dict[str, Any]:
     return values
 
 
-def read_yaml(path: Path, is_overlay: bool = False) -> dict[str, Any]:
+def read_yaml(path: Path, is_overlay: bool = False, written_by_us: bool = False) -> dict[str, Any]:
     """Read a YAML mapping; raises KaizenError on a missing file, bad syntax, a key given twice or
     no mapping.
 
     ``is_overlay``: it is to be laid over others, which the advice on a missing one goes by.
+    ``written_by_us``: every text in it is in quotes and its values are checked afterwards, so that
+    the quick loader will do, and it may be long.
     """
     import yaml
 
+    loader = _strict_loader(path)
+    if written_by_us:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        # The loader is a SafeLoader.
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), _strict_loader(path))  # noqa: S506
+        # Both are SafeLoaders.
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), loader)  # noqa: S506
     except FileNotFoundError as error:
         raise KaizenError(f"{path} does not exist; {_find(path, is_overlay)}") from error
     except UnicodeDecodeError as error:
@@ -56,7 +63,7 @@ def read_yaml(path: Path, is_overlay: bool = False) -> dict[str, Any]:
         # PyYAML's name for a file that it was given the text of.
         reason = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
         raise KaizenError(f"{path} is not valid YAML: {reason}; fix that line") from error
-    check_size(values, str(path))
+    check_size(values, str(path), _MOST_WRITTEN if written_by_us else _MOST_VALUES)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -77,14 +84,14 @@ def _find(path: Path, is_overlay: bool) -> str:
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
 
 
-def _too_large(where: str) -> KaizenError:
+def _too_large(where: str, most: int = _MOST_VALUES) -> KaizenError:
     return KaizenError(
-        f"{where} is nested too deep, or comes to more than {_MOST_VALUES} values with all its "
+        f"{where} is nested too deep, or comes to more than {most} values with all its "
         "references (&name, *name) written out; write it plainly"
     )
 
 
-def check_size(values: Any, where: str) -> None:
+def check_size(values: Any, where: str, most: int = _MOST_VALUES) -> None:
     """Raise KaizenError, naming ``where``, for what a few lines of references to references come
     to, and what is nested too deep.
     """
@@ -92,8 +99,8 @@ def check_size(values: Any, where: str) -> None:
     while waiting:
         value, depth = waiting.pop()
         count += 1
-        if count > _MOST_VALUES or depth > _MOST_DEPTH:
-            raise _too_large(where)
+        if count > most or depth > _MOST_DEPTH:
+            raise _too_large(where, most)
         inner = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | tuple | set):
             waiting.extend((item, depth + 1) for item in inner)

@@ -181,17 +181,17 @@ class DataNodes:
         replay = draft.params.replay
         policy = registry.REPLAY_POLICIES[replay.policy]
         size, unit, task = point.replay_size or 0, point.replay_unit, len(steps)
+        inputs, read = self.replay_inputs(steps, before)
         spec = ReplaySpec(
             policy=replay.policy,
             unit=unit,
             size=size,
             task=task,
-            classes=draft.tasks[:task],
+            classes=[draft.tasks[old] for old in read],
             seed=replay.seed if policy.seeded else None,
             compute=compute_of(steps) if policy.features else None,
             without=self.replay_without(task) or None,
         )
-        inputs, read = self.replay_inputs(steps, before)
         title = f"replay {replay.policy} {size_text(size, unit)} · for task {task}"
         code = Code(("kaizen.data.replay.shard", policy.target), DATA_PACKAGES)
         if policy.features:

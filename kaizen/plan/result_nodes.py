@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kaizen.data.arrivals import class_names
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.data_specs import DataFacts
@@ -60,22 +59,24 @@ def plan_rows(
     for step in steps:
         task = step.spec.tasks[-1]
         seen = range(task + 1)
-        kept = [old for old in seen if data.has_training_images(old, task)]
+        absent = [old for old in seen if not data.has_training_images(old, task)]
         spec = EvaluationSpec(
             evaluation=draft.params.evaluation,
             test_crop=draft.of_method[step.spec.method].image.test_crop,
-            tasks=draft.tasks[: task + 1],
-            num_classes=len(class_names(draft.facts.arrivals[: task + 1])),
+            tasks=[draft.tasks[task]],
+            num_classes=data.class_count(task),
             compute=compute_of(steps),
             step=task,
-            bank=kept,
+            absent=absent or None,
         )
         inputs = data.inputs(seen) | {roles.step_role(task): step}
         memory = next((r for r in replays if r.spec.task == task), None)
-        if len(kept) <= task and memory is not None:
+        if absent and memory is not None:
             inputs[roles.REPLAY] = memory
         identities = {f"test-{old:02d}": data.identity(old, "test") for old in seen}
-        identities |= {f"train-{old:02d}": data.identity(old, "train") for old in kept}
+        identities |= {
+            f"train-{old:02d}": data.identity(old, "train") for old in seen if old not in absent
+        }
         title = f"evaluation after step {task} · {name}"
         code = Code(("kaizen.evaluation.row",), TRAIN_PACKAGES)
         rows.append(

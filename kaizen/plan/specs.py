@@ -48,8 +48,10 @@ class ComputeSpec:
 class ReplaySpec:
     """The replay shard of the step of ``task``, from the tasks before it.
 
-    ``classes[t]`` are the labels of task t. ``seed`` is set where the policy draws, ``compute``
-    where it looks at features, ``without`` where rows of some tasks were given up.
+    ``classes`` are the labels of each task whose shard is read: of all of them, or on a stream that
+    grows of the newest, where the memory before stands for the others. ``seed`` is set where the
+    policy draws, ``compute`` where it looks at features, ``without`` where rows of some tasks were
+    given up.
     """
 
     policy: str
@@ -67,8 +69,8 @@ class StepSpec:
     """A training step, as the plan resolved the parameters for its task (or all tasks, jointly),
     method and variant.
 
-    ``logits`` are the labels that a growing classifier has logits for, in their order; the last
-    ``new_logits`` of them are new in this step. None: one for each of the ``num_classes`` labels.
+    ``logits`` are the labels that a growing classifier has logits for, in their order; None: logit
+    i is that of label i, of ``num_classes``. The last ``new_logits`` of them are new in this step.
     ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
     has no use for: distillation without a prior step, replay without a replay shard.
     ``static_warmup`` is set where heads whose rate is not scheduled start low
@@ -112,8 +114,9 @@ class EvaluationSpec:
 
     ``tasks[t]`` are the labels of task t. ``test_crop`` is the share of each side whose centre the
     networks see; steps know nothing of it. On a stream that grows it is one row of the matrices,
-    that of ``step``; probe and kNN learn from the training images of the tasks ``bank``, and from
-    the replay shard where that is an input.
+    that of ``step``, and ``tasks`` has this task's labels only; probe and kNN learn from the
+    training images of the tasks so far but for those in ``absent``, and from the replay shard where
+    that is an input.
     """
 
     evaluation: EvaluationParams
@@ -122,7 +125,7 @@ class EvaluationSpec:
     num_classes: int
     compute: ComputeSpec
     step: int | None = None
-    bank: list[int] | None = None
+    absent: list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -106,12 +106,16 @@ def _growing(
     spec: StepSpec, classes: Sequence[Sequence[int]], prior: Node[StepSpec] | None
 ) -> StepSpec:
     """The step of a classifier that has logits for the classes seen so far only."""
-    before = (prior.spec.logits or []) if prior else []
+    before: list[int] = []
+    if prior is not None:
+        before = prior.spec.logits or list(range(prior.spec.num_classes))
     new = [label for task in spec.tasks for label in classes[task] if label not in before]
+    logits = before + new
     return replace(
         spec,
-        logits=before + new,
-        num_classes=len(before + new),
+        # Classes that are numbered as they arrive have their own logits.
+        logits=None if logits == list(range(len(logits))) else logits,
+        num_classes=len(logits),
         new_logits=len(new) if prior else None,
     )
 

@@ -7,6 +7,7 @@ Whatever is planned for a task depends on the arrivals up to it, never on those 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def reads_training(node: Node[Spec], task: int) -> bool:
         return False
     spec = node.spec
     if isinstance(spec, EvaluationSpec):
-        return spec.bank is None or task in spec.bank
+        return task not in (spec.absent or [])
     return isinstance(spec, StepSpec | ReplaySpec)
 
 
@@ -55,7 +56,15 @@ class StreamNodes(DataNodes):
     def __init__(self, draft: Draft) -> None:
         """Plan the shards of each arrival."""
         self.arrivals = draft.facts.arrivals
+        self._names = class_names(self.arrivals)
+        # How many classes had come when each arrival was there.
+        highest = (max(arrival.labels, default=-1) for arrival in self.arrivals)
+        self._counts = [last + 1 for last in itertools.accumulate(highest, max)]
         super().__init__(draft)
+
+    def class_count(self, task: int) -> int:
+        """The number of classes that the arrivals up to ``task`` brought."""
+        return self._counts[task]
 
     def plan_shards(self) -> list[Node[ShardsSpec]]:
         """A node for each arrival, with a train and a test shard."""
@@ -63,7 +72,7 @@ class StreamNodes(DataNodes):
 
     def _arrival(self, task: int) -> Node[ShardsSpec]:
         draft, arrival = self.draft, self.arrivals[task]
-        names = class_names(self.arrivals[: task + 1])
+        names = self._names[: self.class_count(task)]
         spec = ShardsSpec(
             dataset=self.dataset_of(arrival),
             split=SplitSpec("arrival"),
@@ -108,9 +117,8 @@ class StreamNodes(DataNodes):
         """What decides a shard's content: names, labels and checksums of its classes."""
         arrival = self.arrivals[task]
         dataset = to_dict(self.dataset_of(arrival).content())
-        names = class_names(self.arrivals[: task + 1])
         classes = {
-            label: [names[int(label)] if int(label) >= 0 else None, checksum]
+            label: [self._names[int(label)] if int(label) >= 0 else None, checksum]
             for label, checksum in arrival.checksums(part).items()
         }
         return {"dataset": dataset, "classes": classes, "task": task}

@@ -48,7 +48,7 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     classes = Classes(tuple(spec.classes), tuple(tuple(labels) for labels in spec.tasks))
     context = dict(sorted(as_json(spec.context).items()))
     steps = [[_facts(store, job.inputs[role]) for role in run.steps] for run in spec.runs]
-    trained = trained_on([run.point for run in spec.runs], steps)
+    trained = trained_on([run.point for run in spec.runs], steps) + _retired_text(spec)
     write_summary(
         runs,
         references,
@@ -60,6 +60,19 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
         trained=trained,
     )
     write_cards(job, store, runs, references, building / "cards")
+
+
+def _retired_text(spec: SummarySpec) -> str:
+    """What was given up of a stream that grows, and what the readers of features do without it."""
+    if not spec.retired:
+        return ""
+    tasks = ", ".join(map(str, spec.retired))
+    return (
+        f"\n**Retired:** the training images of task {tasks} were given up. In the rows after that "
+        "the linear probe and the nearest neighbours learn from the other tasks' images, and from "
+        "the replay memory where a run has one: these accuracies are not those of a probe on all "
+        "labels.\n"
+    )
 
 
 def _facts(store: Store, step: NodeId) -> tuple[StepFacts, list[str]]:

@@ -17,7 +17,8 @@ import yaml
 from project import Project
 
 from kaizen.files import read_json
-from kaizen.jobs.workflow import Workflow, workflow_of_config
+from kaizen.jobs.snakefile import workflow_of_config
+from kaizen.jobs.workflow import Workflow
 
 from .test_fuzz import MORE, NASTY, mutated_bytes
 

@@ -1,0 +1,87 @@
+"""What the Snakefile is read with: the workflow that its configuration asks for, and the command
+that every rule runs.
+Imports no Snakemake.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from kaizen.errors import KaizenError
+from kaizen.files import tell
+from kaizen.jobs.workflow import Workflow
+from kaizen.params import merge
+from kaizen.params.reading import PARAMS, check_size, read_files
+from kaizen.params.scalars import resolved
+from kaizen.params.validation import validate
+from kaizen.plan.nodes import Node, Plan
+from kaizen.plan.specs import Spec
+
+# What every rule runs; in no key, so that a new option makes no result again.
+JOB_COMMAND = (
+    "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log {log:q} "
+    "--spec {params.spec:q}"
+)
+
+
+def use_this_environment(checkout: str) -> None:
+    """Let Snakemake's jobs run this Python and this checkout's code, whether or not its environment
+    is activated.
+    """
+    folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
+    code = [checkout, os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
+
+
+def workflow_of_config(settings: Any, root: Path, is_job: bool = False) -> Workflow:
+    """The workflow that Snakemake's ``settings`` of its configuration ask for, ready to run; for
+    the Snakefile, which may be read for a dry run, and is read again by a cluster's jobs
+    (``is_job``).
+
+    Reads params.yaml and the files of `--configfile` itself: Snakemake would take the last of two
+    equal keys, and numbers as YAML 1.1 has them. Bad parameters end the program with one message
+    and exit code 2, before any job.
+    """
+    try:
+        check_size(settings.config, "--config")
+        given = resolved(dict(settings.config))
+        edges = str(given.pop("edges", "false")).lower() == "true"
+        only = str(given.pop("node", ""))
+        overlays = [Path(file) for file in settings.configfiles]
+        files = overlays if settings.replace_workflow_config else [root / PARAMS, *overlays]
+        if overlays and not files[0].exists():
+            files = overlays
+        values = read_files(files)
+        named = [os.path.relpath(file, root) for file in files] + (["--config"] if given else [])
+        workflow = Workflow.from_params(validate(merge(values, given), " + ".join(named)), root)
+        workflow.prepare_store()
+        if not is_job:
+            workflow.refuse_lost()
+            workflow.register(firm=False)
+        workflow.only = _node_named(only, workflow.plan) if only else None
+        workflow.edges = edges
+        workflow.sort_out_receipts()
+    except (KaizenError, OSError) as error:
+        tell(error)
+        raise SystemExit(getattr(error, "exit_code", 2)) from None
+    workflow.origin.tell_jobs()
+    return workflow
+
+
+def _node_named(name: str, plan: Plan) -> Node[Spec]:
+    """The node of a plan that ``name``, <kind>/<key>, stands for; raises KaizenError where there is
+    none.
+    """
+    kind, _, key = name.partition("/")
+    node = plan.nodes.get(key)
+    if node is None or node.kind != kind:
+        raise KaizenError(
+            f"--config node={name}: the plan of these parameters has no such node; name one as "
+            "<kind>/<key>, as `kaizen explain` does, with the parameters and the code that it was "
+            "made with"
+        )
+    return node
