@@ -171,7 +171,7 @@ def test_a_receipt_that_is_no_regular_file(
             configured(project, {"edges": edges}, monkeypatch)
         message = capsys.readouterr().err
         assert ended.value.code == 2 and "/.kaizen/receipts/" in message
-        assert "a folder stands where a file is needed: move it away" in message
+        assert "there is a folder where a file is needed: move it away" in message
     else:
         planned = configured(project, {"edges": edges}, monkeypatch)
         assert [node.kind for node in planned.missing()] == ["summary"]

@@ -65,8 +65,8 @@ def test_no_gpu_with_snakemake(without_gpu: Project) -> None:
 def plan_of(project: Project, *kinds: str) -> tuple[str, ...]:
     """The command that makes the first node of each kind and nothing else."""
     plan = json.loads(project.kaizen("plan", "--json").output)
-    plan["nodes"] = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
-    (project.root / "plan.json").write_text(json.dumps(plan))
+    nodes = [next(node for node in plan["nodes"] if node["kind"] == kind) for kind in kinds]
+    (project.root / "plan.json").write_text(json.dumps({"nodes": nodes}))
     return ("run", "--plan", "plan.json")
 
 
@@ -127,7 +127,8 @@ def test_training_streams(warm: Warm, tmp_path: Path) -> None:
         assert outcome.code == 0, outcome.output
         peaks[limit] = outcome.peak_mb - least
     print(f"training on 66 MB: {peaks}")
-    assert peaks[8.0] < peaks[4096.0] - 30
+    # Two pools of 8 MB, and what a thread reads ahead, in place of 66 MB.
+    assert peaks[8.0] < peaks[4096.0] - 20
     project.set({"train.lr": 0.5})
     nodes = project.nodes()
     command = plan_of(project, "step")
