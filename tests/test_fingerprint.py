@@ -238,8 +238,8 @@ def test_a_node_depends_on_the_function_that_makes_it_and_on_no_other(package: P
         "replay",
         "summary",
     }
-    shard_file = "from kaizen.data.names import REPLAY_FILE, shard_file"
-    other = "from kaizen.data.names import REPLAY_FILE\nfrom kaizen.data.looks import shard_file"
+    shard_file = "import MEMORY_FILE, REPLAY_FILE, Part, shard_file"
+    other = "import MEMORY_FILE, REPLAY_FILE, Part\nfrom kaizen.data.looks import shard_file"
     assert changed(shard_file, other) == {"replay"}
     assert closure([MAKER.format("step")]) == set()
     assert fingerprint.files_of([MAKER.format("step")]) == {"kaizen/jobs/makers.py"}
