@@ -363,6 +363,18 @@ def test_append_tells_what_arrived_and_what_will_run(tmp_path: Path) -> None:
     assert [each.labels for each in stream.arrivals] == [[0, 1], [2, 3], [0, 4], []]
 
 
+def test_check_says_what_waits_to_be_appended(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:3])
+    append(project, 0)
+    printed = project.kaizen("check").good()
+    assert "the stream has 1 arrival; of the newest that is still there:\n20 images" in printed
+    for number in (1, 2):
+        line = f"day-{number} is not in the stream yet: `kaizen append day-{number}`"
+        assert line in printed
+    append(project, 1)
+    assert "day-1 is not" not in project.kaizen("check").good()
+
+
 def test_an_edited_arrival_is_found_and_named(tmp_path: Path) -> None:
     project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
     append(project, 0)

@@ -12,6 +12,7 @@ from kaizen.data.arrivals import STREAM_FILE, Arrival, read_stream
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import PARTS, Source
+from kaizen.data.sources.walk import subfolders
 from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
@@ -97,6 +98,16 @@ def arrival_dataset(dataset: DatasetParams, arrival: Arrival, root: Path) -> Dat
         test_fraction=fraction,
         seed=dataset.seed if arrival.seed is None else arrival.seed,
     )
+
+
+def not_appended(dataset: DatasetParams, facts: DatasetFacts, root: Path) -> list[str]:
+    """The names of the folders that lie where arrivals do, and are not in the stream yet."""
+    folder = _absolute(root, dataset.path or "")
+    if not facts.arrivals or not folder.is_dir():
+        return []
+    known = {_absolute(root, arrival.path) for arrival in facts.arrivals}
+    names = sorted(subfolders(folder, "the folders of arrivals"))
+    return [name for name in names if folder / name not in known]
 
 
 def newest_arrival(dataset: DatasetParams, facts: DatasetFacts, root: Path) -> Source | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,23 @@ from typing import Any
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.errors import KaizenError
-from kaizen.files import canonical_json, explain_write_errors, sha256_text, tell, write_json
+from kaizen.files import (
+    canonical_json,
+    counted,
+    explain_write_errors,
+    sha256_text,
+    tell,
+    write_json,
+)
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
 from kaizen.jobs.given import spec_file
-from kaizen.jobs.raw_data import dataset_facts, newest_arrival, open_data, stream_facts
+from kaizen.jobs.raw_data import (
+    dataset_facts,
+    newest_arrival,
+    not_appended,
+    open_data,
+    stream_facts,
+)
 from kaizen.params import Params
 from kaizen.params.registry import STREAM
 from kaizen.params.validation import load_params
@@ -111,10 +125,16 @@ class Workflow:
 
     def describe(self) -> list[str]:
         """For `kaizen check`: what is in the images, seen, left out and not replayed, as lines."""
-        if self.source is None:
-            return []
-        lines = describe(self.source, self.params.image, self.plan.facts.found)
-        notes = [*lost_classes(self.params, self.plan.facts), no_gpu_note(self.params.train.device)]
+        facts = self.plan.facts
+        lines = []
+        if facts.arrivals:
+            newest = "" if self.source is None else "; of the newest that is still there:"
+            lines.append(f"the stream has {counted(len(facts.arrivals), 'arrival')}{newest}")
+        if self.source is not None:
+            lines += describe(self.source, self.params.image, facts.found)
+        for name in not_appended(self.params.dataset, facts, self.root):
+            lines.append(f"{name} is not in the stream yet: `kaizen append {shlex.quote(name)}`")
+        notes = [*lost_classes(self.params, facts), no_gpu_note(self.params.train.device)]
         return lines + [note for note in notes if note]
 
     def refuse_absent_gpu(self) -> None:
