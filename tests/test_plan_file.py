@@ -112,6 +112,14 @@ CHANGES: dict[str, tuple[Callable[[Plan], object], tuple[str, ...]]] = {
         ("'title' must be a text, not true or false",),
     ),
     "path of another type": (in_local(path=True), ("local.path must be a text or null, not true",)),
+    "more processes than the parameter may be": (
+        in_local(processes=500),
+        ("local.processes must be from 1 to 64",),
+    ),
+    "more workers than the parameter may be": (
+        in_local(workers=100_000),
+        ("local.workers must be from 1 to 256",),
+    ),
     "a commit that is none": (in_origin(commit="HEAD"), ("local.origin is not what a plan says",)),
     "more of its origin": (in_origin(who="me"), ("local.origin is not what a plan says",)),
     "changes that are no list": (in_origin(changed="x"), ("local.origin is not",)),

@@ -21,7 +21,9 @@ from kaizen.store.records import inputs_agree, record_key
 
 _FIX = "take it from this version's `kaizen plan --json`"
 _LONGEST = 1000
-_MOST = 1_000_000
+# What numbers of `local` may come to: those of `runtime` (kaizen/params/training.py). Thousands of
+# processes, as an altered plan file may ask for, would take the machine down.
+_MOST = {"workers": 256, "save_every_epochs": 1_000_000, "processes": 64, "hosts": 64}
 # An entry of `kaizen.plan.fingerprint`: a module, a target in it, or a function alone.
 _MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*([:#][A-Za-z_][A-Za-z0-9_]*)?")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -164,9 +166,9 @@ def read_local(value: Any) -> Local:
         raise TypeError(f"local.origin must be a mapping or null, not {type_name(origin)}")
     others = {name: item for name, item in value.items() if name != "origin"}
     local = from_dict(Local, others, "local")
-    for name in ("workers", "save_every_epochs", "processes", "hosts"):
-        if not 1 <= getattr(local, name) <= _MOST:
-            raise TypeError(f"local.{name} must be from 1 to {_MOST}")
+    for name, most in _MOST.items():
+        if not 1 <= getattr(local, name) <= most:
+            raise TypeError(f"local.{name} must be from 1 to {most}")
     for module in local.code.modules:
         if not _MODULE.fullmatch(module):
             raise TypeError(
