@@ -31,20 +31,26 @@ def prepare_torchvision() -> None:
     absent, or when it was called before. The declared operators have no implementation: calling one
     raises NotImplementedError, as nothing in this package needs boxes.
     """
-    if _libraries or _operators_exist():
+    if _libraries or not _missing():
         return
     folder = _torchvision_folder()
     if folder is None or _loads_compiled_operators(folder):
         return
     library = torch.library.Library("torchvision", "FRAGMENT")
     _libraries.append(library)
-    for signature in _SIGNATURES:
+    for signature in _missing():
         library.define(signature)
 
 
-def _operators_exist() -> bool:
-    """Whether the operators are defined already, by torchvision itself or by another user of it."""
-    return hasattr(torch.ops.torchvision, "nms") and hasattr(torch.ops.torchvision, "qnms")
+def _missing() -> list[str]:
+    """The signatures that nobody has defined yet, neither torchvision itself nor another user of
+    it.
+    """
+    return [
+        signature
+        for signature in _SIGNATURES
+        if not hasattr(torch.ops.torchvision, signature.partition("(")[0])
+    ]
 
 
 def _torchvision_folder() -> Path | None:
@@ -57,13 +63,12 @@ def _torchvision_folder() -> Path | None:
 
 def _loads_compiled_operators(folder: Path) -> bool:
     """Load torchvision's compiled operators as its import would; False when there are none or they
-    do not fit.
+    do not fit. Which operators they are is their version's: 0.26 has no qnms, and asks for none.
     """
     for path in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd")]):
         try:
             torch.ops.load_library(str(path))
         except (ImportError, OSError):
             continue
-        if _operators_exist():
-            return True
+        return True
     return False

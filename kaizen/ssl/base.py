@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +48,8 @@ class SSLMethod(nn.Module, ABC):
     static_heads: frozenset[str] = frozenset()
     # Attributes that only a student needs; the frozen teacher goes without.
     student_only: tuple[str, ...] = ()
+    # What `forward` leaves for `after_step`, and nothing else from one to the other.
+    pending: tuple[Tensor, ...] = ()
 
     @abstractmethod
     def forward(
@@ -79,6 +82,12 @@ class SSLMethod(nn.Module, ABC):
                 head, _, name = path.partition(".")
                 groups.setdefault(head, []).append((name or head, parameter))
         return groups
+
+    def phase(self, moment: Moment) -> Hashable:
+        """What `forward` takes from ``moment``: while it is the same, one recording of the forward
+        pass serves (`kaizen.training.gradients`). None by default: nothing.
+        """
+        return None
 
     def start_task(self) -> None:
         """Prepare for a task once the prior step's state is loaded; nothing by default."""

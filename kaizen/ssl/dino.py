@@ -108,7 +108,6 @@ class DINO(PrototypeMethod):
             encoder, self._head(), params.momentum_base, params.momentum_final
         )
         self.register_buffer("centre", torch.zeros(params.prototypes))
-        self._teacher_scores: tuple[Tensor, ...] = ()
 
     def forward(
         self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
@@ -117,12 +116,16 @@ class DINO(PrototypeMethod):
         z1, z2 = self.project(features[0]), self.project(features[1])
         scores = (self.prototypes(z1), self.prototypes(z2))
         teacher_scores = self.momentum(views)
-        self._teacher_scores = teacher_scores
-        temperature = teacher_temperature_in(moment.epoch, self.params)
+        self.pending = teacher_scores
+        temperature = self.phase(moment)
         loss = self_distillation(
             scores, teacher_scores, self.centre, self.params.student_temperature, temperature
         )
         return SSLOutput(loss, (z1, z2))
+
+    def phase(self, moment: Moment) -> float:
+        """The teacher's temperature."""
+        return teacher_temperature_in(moment.epoch, self.params)
 
     def project(self, features: Tensor) -> Tensor:
         """Return the normalised bottleneck [N, projection_dim] of features [N, F], which goes into
@@ -150,9 +153,9 @@ class DINO(PrototypeMethod):
         """Move the centre towards the batch's mean score, replay rows too, and let the momentum
         network follow.
         """
-        mean = torch.cat(self._teacher_scores).mean(dim=0)
+        mean = torch.cat(self.pending).mean(dim=0)
         self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.params.centre_momentum)
-        self._teacher_scores = ()
+        self.pending = ()
         self.momentum.follow(encoder, self._head(), moment)
 
     def _head(self) -> nn.Sequential:

@@ -51,7 +51,6 @@ class MoCoV2Plus(SSLMethod):
             encoder, self.projector, params.momentum_base, params.momentum_final
         )
         self.queue = FeatureQueue(2, params.projector_out, params.queue_size)
-        self._keys: tuple[Tensor, ...] = ()
 
     def forward(
         self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
@@ -63,7 +62,7 @@ class MoCoV2Plus(SSLMethod):
         loss = info_nce(q1, k2, negatives[1], self.params.temperature)
         loss = (loss + info_nce(q2, k1, negatives[0], self.params.temperature)) / 2
         # The loss still needs the old queue for its backward pass.
-        self._keys = (k1, k2)
+        self.pending = (k1, k2)
         return SSLOutput(loss, (q1, q2))
 
     def project(self, features: Tensor) -> Tensor:
@@ -76,6 +75,6 @@ class MoCoV2Plus(SSLMethod):
         """Put the batch's keys into the queues, replay rows too, and let the momentum network
         follow.
         """
-        self.queue.push(*self._keys)
-        self._keys = ()
+        self.queue.push(*self.pending)
+        self.pending = ()
         self.momentum.follow(encoder, self.projector, moment)

@@ -56,7 +56,6 @@ class NNCLR(SSLMethod):
         )
         self.predictor = two_layers(out, params.predictor_hidden, out, batch_norm=True)
         self.queue = FeatureQueue(1, out, params.queue_size)
-        self._projections: tuple[Tensor, ...] = ()
 
     def forward(
         self, features: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], moment: Moment
@@ -71,7 +70,7 @@ class NNCLR(SSLMethod):
         loss = (
             loss + neighbour_info_nce(nearest(z2, earlier), self.predictor(raw1), temperature)
         ) / 2
-        self._projections = (z1.detach(),)
+        self.pending = (z1.detach(),)
         return SSLOutput(loss, (z1, z2))
 
     def project(self, features: Tensor) -> Tensor:
@@ -82,5 +81,5 @@ class NNCLR(SSLMethod):
 
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Put the batch's projections of view 1 into the queue, replay rows too."""
-        self.queue.push(*self._projections)
-        self._projections = ()
+        self.queue.push(*self.pending)
+        self.pending = ()

@@ -69,7 +69,6 @@ class SwAV(PrototypeMethod):
         self.queue = (
             FeatureQueue(2, params.projector_out, params.queue_size) if params.queue_size else None
         )
-        self._projections: tuple[Tensor, ...] = ()
 
     def start_task(self) -> None:
         """Empty the queues: the projections of another task would distort the assignment
@@ -85,8 +84,12 @@ class SwAV(PrototypeMethod):
         z1, z2 = self.project(features[0]), self.project(features[1])
         scores = (self.prototypes(z1), self.prototypes(z2))
         assignments = (self._assign(scores[0], 0, moment), self._assign(scores[1], 1, moment))
-        self._projections = (unit_rows(z1.detach()), unit_rows(z2.detach()))
+        self.pending = (unit_rows(z1.detach()), unit_rows(z2.detach()))
         return SSLOutput(swapped_prediction(scores, assignments, self.params.temperature), (z1, z2))
+
+    def phase(self, moment: Moment) -> bool:
+        """Whether the queues take part."""
+        return self.queue is not None and moment.epoch >= self.params.queue_from_epoch
 
     def project(self, features: Tensor) -> Tensor:
         """Return the raw projector output [N, projection_dim] of features [N, F]."""
@@ -102,8 +105,8 @@ class SwAV(PrototypeMethod):
     def after_step(self, moment: Moment, encoder: nn.Module) -> None:
         """Put the batch's normalised projections into the queues, replay rows too."""
         if self.queue is not None:
-            self.queue.push(*self._projections)
-        self._projections = ()
+            self.queue.push(*self.pending)
+        self.pending = ()
 
     @torch.no_grad()
     def _assign(self, scores: Tensor, view: int, moment: Moment) -> Tensor:
@@ -114,7 +117,7 @@ class SwAV(PrototypeMethod):
         all alike, which softens the balance until the queue is full.
         """
         together = scores
-        if self.queue is not None and moment.epoch >= self.params.queue_from_epoch:
+        if self.queue is not None and self.phase(moment):
             together = torch.cat([scores, self.prototypes(self.queue.columns[view].T)])
         assignments = sinkhorn(
             together, self.params.sinkhorn_epsilon, self.params.sinkhorn_iterations

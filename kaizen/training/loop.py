@@ -18,6 +18,7 @@ from kaizen.models.shared import encoder_parameters
 from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
+from kaizen.training.gradients import Gradients, ReplayedGradients, fastest
 from kaizen.training.groups import parameter_groups
 from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
@@ -75,8 +76,7 @@ class Step:
     static_warmup: bool = False
     """Whether heads whose rate is not scheduled start low, as the reference's."""
     optimizer: SGD = field(init=False)
-    own: slice = field(init=False)
-    """The rows of every batch that this process makes the views of."""
+    gradients: Gradients | ReplayedGradients = field(init=False)
     shared_parameters: list[nn.Parameter] = field(init=False)
     """Those whose gradients the processes have parts of."""
 
@@ -89,7 +89,15 @@ class Step:
             lars=train.optimizer == "lars",
             lars_eta=train.lars_eta,
         )
-        self.own = distributed.own_rows(self.data.rows)
+        computed = Gradients(
+            self.student,
+            self.teacher,
+            self.objective,
+            self.augment,
+            self.compute,
+            own=distributed.own_rows(self.data.rows),
+        )
+        self.gradients = fastest(computed, self.reporter.note)
         self.shared_parameters = encoder_parameters(self.student)
 
     def run(self) -> Progress:
@@ -154,16 +162,7 @@ class Step:
         ``seed`` is that of the views, ``rates`` the learning rate of each of the optimiser's
         groups.
         """
-        generator = torch.Generator().manual_seed(seed)
-        views = (
-            self.augment(images, 0, generator, self.own),
-            self.augment(images, 1, generator, self.own),
-        )
-        total, terms = self.objective(
-            self.student, self.teacher, views, labels, compute=self.compute, moment=moment
-        )
-        self.optimizer.zero_grad()
-        total.backward()
+        terms = self.gradients(images, labels, seed, moment)
         distributed.sum_gradients(self.shared_parameters)
         self.student.ssl.before_update(moment, self.student.encoder)
         self.optimizer.step(rates)

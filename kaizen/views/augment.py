@@ -66,7 +66,7 @@ class TwoViewAugment:
         self.image = image
         jitter = augment.jitter
         strengths = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
-        self._operations, ranges = colour.jitter_ranges(strengths, image.channels)
+        self.operations, ranges = colour.jitter_ranges(strengths, image.channels)
         self._factor_low = torch.tensor([low for low, _ in ranges], dtype=torch.float64)
         self._factor_span = torch.tensor([high - low for low, high in ranges], dtype=torch.float64)
 
@@ -82,17 +82,17 @@ class TwoViewAugment:
         colours = self.image.channels > 1
         uniforms = torch.rand(count, UNIFORMS, generator=generator, dtype=torch.float64)
         low, high = augment.blur_sigma
-        order = uniforms[:, _ORDER][:, self._operations].argsort(dim=1)
+        order = uniforms[:, _ORDER][:, self.operations].argsort(dim=1)
         return ViewDraws(
             boxes=crop.sample_boxes(
                 uniforms[:, _CROP], height, width, augment.crop_scale, augment.crop_ratio
             ),
             mirrored=uniforms[:, _FLIP] < augment.flip,
-            jittered=uniforms[:, _JITTER] < (jitter.probability if self._operations else 0.0),
+            jittered=uniforms[:, _JITTER] < (jitter.probability if self.operations else 0.0),
             jitter_factors=(uniforms[:, _FACTORS] * self._factor_span + self._factor_low).to(
                 torch.float32
             ),
-            jitter_order=torch.tensor(self._operations, dtype=torch.int64)[order],
+            jitter_order=torch.tensor(self.operations, dtype=torch.int64)[order],
             greyscaled=uniforms[:, _GREYSCALE] < (augment.greyscale if colours else 0.0),
             blurred=uniforms[:, _BLUR] < augment.blur[view],
             blur_sigma=(uniforms[:, _SIGMA] * (high - low) + low).to(torch.float32),
@@ -129,7 +129,7 @@ class TwoViewAugment:
         for begin in range(0, count, step):
             part = slice(begin, begin + step)
             view[part] = self._levels(images[part], draws.part(begin, begin + step))
-        return _normalise(view, self.image)
+        return normalise(view, self.image)
 
     def _levels(self, images: Tensor, draws: ViewDraws) -> Tensor:
         """The view before normalisation, float32 [N, C, size, size] of whole levels."""
@@ -171,11 +171,11 @@ def evaluation_transform(images: Tensor, image: ImageParams, test_crop: float = 
     top, left = ((side - inside) // 2 for side, inside in zip((height, width), shown, strict=True))
     if shown == [image.size, image.size]:
         centre = images[:, :, top : top + image.size, left : left + image.size]
-        return _normalise(view.copy_(centre), image)
+        return normalise(view.copy_(centre), image)
     with torch.autocast(images.device.type, enabled=False):
         boxes = torch.tensor((top, left, *shown), device=images.device).expand(count, 4)
         mirrored = torch.zeros(count, dtype=torch.bool, device=images.device)
-        return _normalise(view.copy_(crop.crop_resize(images, boxes, mirrored, image.size)), image)
+        return normalise(view.copy_(crop.crop_resize(images, boxes, mirrored, image.size)), image)
 
 
 def _empty_view(count: int, channels: int, size: int, device: torch.device) -> Tensor:
@@ -184,8 +184,8 @@ def _empty_view(count: int, channels: int, size: int, device: torch.device) -> T
     return torch.empty(count, channels, size, size, device=device, memory_format=layout)
 
 
-def _normalise(pixels: Tensor, image: ImageParams) -> Tensor:
-    """(pixels / 255 - mean) / std per channel, in place."""
+def normalise(pixels: Tensor, image: ImageParams) -> Tensor:
+    """(pixels / 255 - mean) / std per channel of [N, C, H, W], in place."""
     scale, shift = _affine(tuple(image.mean), tuple(image.std), pixels.device)
     return pixels.mul_(scale).add_(shift)
 

@@ -84,7 +84,7 @@ def hue_(images: Tensor, shift: Tensor) -> None:
         images[:, channel] = share.mul_(chroma).add_(low).floor_()
 
 
-_OPERATIONS = {BRIGHTNESS: brightness_, CONTRAST: contrast_, SATURATION: saturation_, HUE: hue_}
+OPERATIONS = {BRIGHTNESS: brightness_, CONTRAST: contrast_, SATURATION: saturation_, HUE: hue_}
 
 
 def colour_jitter_(images: Tensor, rows: Tensor, factors: Tensor, order: Tensor) -> None:
@@ -105,11 +105,11 @@ def colour_jitter_(images: Tensor, rows: Tensor, factors: Tensor, order: Tensor)
         batch = images[rows.to(device)] if place == 0 else batch[moved.to(device)]
         factors = factors[moved.to(device)]
         begin = 0
-        counts = torch.bincount(operation, minlength=len(_OPERATIONS)).tolist()
+        counts = torch.bincount(operation, minlength=len(OPERATIONS)).tolist()
         for number, count in enumerate(counts):
             if count:
                 part = slice(begin, begin + count)
-                _OPERATIONS[number](batch[part], factors[part, number].view(-1, 1, 1, 1))
+                OPERATIONS[number](batch[part], factors[part, number].view(-1, 1, 1, 1))
                 begin += count
     if order.shape[1]:
         images.index_copy_(0, rows.to(device), batch)
@@ -140,7 +140,7 @@ def jitter_ranges(
     An operation of strength 0 is not in use; nor are saturation and hue on greyscale images, which
     they do not change.
     """
-    count = len(_OPERATIONS) if channels > 1 else SATURATION
+    count = len(OPERATIONS) if channels > 1 else SATURATION
     in_use = [number for number in range(count) if strengths[number] > 0]
     ranges = [(max(0.0, 1.0 - value), 1.0 + value) for value in strengths[:HUE]]
     return in_use, [*ranges, (-strengths[HUE], strengths[HUE])]
