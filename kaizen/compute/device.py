@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kaizen.compute.cpu import cpu_facts
+from kaizen.compute.memory import keep_freed_memory
 from kaizen.errors import KaizenError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -71,6 +72,7 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
         wins = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_computes_bfloat16()
         precision = "bfloat16" if wins else "float32"
     torch.set_num_threads(threads)
+    keep_freed_memory()
     # cuBLAS is deterministic only with a fixed workspace, which it reads when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As torch.use_deterministic_algorithms(True), which imports the compiler besides: 1.2

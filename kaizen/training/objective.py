@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from kaizen.compute import distributed
 from kaizen.compute.device import Compute
 from kaizen.data.schema import UNLABELLED
 from kaizen.distill.soft_label import soft_label_distillation
@@ -21,6 +22,19 @@ from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERMS
 
 Value = TypeVar("Value", float, Tensor)
+
+
+@torch.no_grad()
+def _features(teacher: ContinualModel, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The frozen teacher's features [N, F] of two views, without gradient.
+
+    On a GPU in one pass, which halves the launches: where no row's features depend on the others,
+    as in eval mode, and no other process has a part of the rows. On CPUs it gains nothing.
+    """
+    if teacher.training or distributed.count() > 1 or not views[0].is_cuda:
+        return teacher.encoder(views[0]), teacher.encoder(views[1])
+    first, second = teacher.encoder(torch.cat(views)).chunk(2)
+    return first, second
 
 
 @dataclass(frozen=True)
@@ -85,8 +99,7 @@ class Objective:
             supervised = cross_entropy_sum(logits, self._targets(labels))
             feature_kd = classifier_kd = torch.zeros((), device=labels.device)
             if teacher is not None:
-                with torch.no_grad():
-                    old = (teacher.encoder(views[0]), teacher.encoder(views[1]))
+                old = _features(teacher, views)
                 if self.feature_weight is not None and student.distiller is not None:
                     with torch.no_grad():
                         targets = (

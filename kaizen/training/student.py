@@ -17,6 +17,7 @@ from kaizen.models.feature_classifier import (
     FeatureClassifier,
     build_feature_classifier,
 )
+from kaizen.models.folded import fold_batch_norms
 from kaizen.models.heads import without_last_outputs
 from kaizen.params import FeatureDistillParams, registry
 from kaizen.ssl.base import SSLMethod
@@ -65,6 +66,8 @@ def frozen_copy(model: ContinualModel, train_mode: bool, new_logits: int = 0) ->
     """The teacher: a copy without gradient, in eval mode unless the reference's train mode is asked
     for.
 
+    In eval mode its batch norms are folded into the layers before them.
+
     The last ``new_logits`` logits, which a growing classifier got for the present step, are left
     out.
 
@@ -77,4 +80,6 @@ def frozen_copy(model: ContinualModel, train_mode: bool, new_logits: int = 0) ->
     for name in teacher.ssl.student_only:
         delattr(teacher.ssl, name)
     teacher.requires_grad_(False)
+    if not train_mode:
+        fold_batch_norms(teacher)
     return teacher.train(train_mode)
