@@ -5,11 +5,14 @@ STAMP := $(VENV)/.installed
 # The executors for clusters stand apart: see the extra `cluster` in pyproject.toml.
 CLUSTER := $(VENV)-cluster
 CLUSTER_STAMP := $(CLUSTER)/.installed
+# What we are compared with stands apart too: the extra `bench`.
+BENCH := $(VENV)-bench
+BENCH_STAMP := $(BENCH)/.installed
 # Processes of `make test`: pytest alone, as for a single file, is one.
 WORKERS ?= 2
 RUN := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: demo test test-slow test-slurm smoke-slurm lint setup setup-cluster clean clean-results clean-store
+.PHONY: demo test test-slow test-slurm smoke-slurm lint bench bench-quick setup setup-cluster setup-bench clean clean-results clean-store
 
 demo: setup
 	$(RUN) snakemake --cores all
@@ -36,6 +39,13 @@ lint: setup
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
 
+# Our steps and openings against the peers', about half an hour; bench-quick compares with its record in two minutes.
+bench: setup-bench
+	$(BENCH)/bin/python -m bench
+
+bench-quick: setup-bench
+	$(BENCH)/bin/python -m bench --quick
+
 setup: $(STAMP)
 
 # DVC needs a git repository around it: a copy of the sources without one gets its own.
@@ -48,6 +58,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
 	touch $(STAMP)
+
+setup-bench: $(BENCH_STAMP)
+
+$(BENCH_STAMP): $(STAMP) pyproject.toml constraints.txt
+	$(VENV)/bin/python -m venv $(BENCH)
+	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kaizen.pth"
+	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $(BENCH_STAMP)
 
 setup-cluster: $(CLUSTER_STAMP)
 

@@ -16,9 +16,7 @@ _COLOUR = AugmentParams(
     solarize=[0.0, 0.2],
 )
 _GREY = AugmentParams(crop_scale=[0.3, 1.0])
-_CIFAR = ImageParams(
-    size=32, channels=3, mean=[0.4914, 0.4822, 0.4465], std=[0.247, 0.243, 0.261]
-)
+_CIFAR = ImageParams(size=32, channels=3, mean=[0.4914, 0.4822, 0.4465], std=[0.247, 0.243, 0.261])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,9 @@ class OurStep:
             teacher=teacher,
             data=data,
             augment=TwoViewAugment(case.augment, case.image),
-            objective=Objective(distill.weight if later else None, 2.0 if later else None, 1.0, False),
+            objective=Objective(
+                distill.weight if later else None, 2.0 if later else None, 1.0, False
+            ),
             train=TrainParams(batch_size=case.batch, lr=case.learning_rate),
             seed=5,
             compute=compute,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import pytest
 import torch
 from ssl_models import METHODS, random_views, small_model
-from torch import nn
+from torch import Tensor, nn
 
 from kaizen.compute import memory
 from kaizen.models.backbone import build_backbone
 from kaizen.models.folded import fold_batch_norms
 from kaizen.params import ModelParams
-from kaizen.training.student import frozen_copy
+from kaizen.training.student import ContinualModel, frozen_copy
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
-def lived_in(module: nn.Module) -> nn.Module:
+def lived_in(module: Module) -> Module:
     """In float64, each batch norm with scales, shifts and running statistics of its own."""
     generator = torch.Generator().manual_seed(3)
     for norm in module.modules():
@@ -44,11 +47,11 @@ def test_a_backbone_without_its_norms_is_the_same_function(backbone: str) -> Non
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_teacher_projects_as_the_model_that_it_was(method: str) -> None:
-    model = lived_in(small_model(method))
+    model: ContinualModel = lived_in(small_model(method))
     teacher = frozen_copy(model, train_mode=False)
-    views = tuple(view.double() for view in random_views())
-    features = model.encoder(views[0])
-    found = teacher.encoder(views[0])
+    view = random_views()[0].double()
+    features = model.encoder(view)
+    found: Tensor = teacher.encoder(view)
     torch.testing.assert_close(found, features, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(
         teacher.ssl.project(found), model.ssl.project(features), rtol=1e-9, atol=1e-9
@@ -75,6 +78,6 @@ def test_freed_memory_is_kept_by_glibc_and_by_no_other_library(
 ) -> None:
     assert memory.keep_freed_memory()
     memory.keep_freed_memory.cache_clear()
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr("kaizen.compute.memory.ctypes.CDLL", lambda _: object())
     assert not memory.keep_freed_memory()
     memory.keep_freed_memory.cache_clear()

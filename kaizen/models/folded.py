@@ -19,8 +19,8 @@ _Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Fold the batch norms of ``module``, in place, where they are known to follow the layer that is
-    registered before them: within `nn.Sequential`, and in the two families of residual networks.
+    """Fold the batch norms of ``module``, in place, where they are known to follow the layer that
+    is registered before them: within `nn.Sequential`, and in the two families of residual networks.
 
     Others stay, as do those that keep no running statistics. Weights become new frozen parameters.
     """

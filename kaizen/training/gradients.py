@@ -93,7 +93,8 @@ class ReplayedGradients:
         self._recording: _Recording | None = None
         self._phase: Hashable = None
         self._computed = 0
-        self._possible = True
+        self.record = True
+        """Whether batches are recorded at all: not where that failed."""
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int, moment: Moment) -> Tensor:
         """See `Gradients`."""
@@ -106,7 +107,7 @@ class ReplayedGradients:
         if phase != self._phase:
             # The memory of the last recording is given back before more is taken.
             self._recording, self._phase, self._computed = None, phase, 0
-        if self._possible and self._recording is None and self._computed >= _UNRECORDED:
+        if self.record and self._recording is None and self._computed >= _UNRECORDED:
             self._recording = self._recorded(inputs, moment)
         return self._compute(inputs, moment) if self._recording is None else self._replay(inputs)
 
@@ -152,7 +153,7 @@ class ReplayedGradients:
             with torch.cuda.graph(graph, stream=self._stream):
                 terms = self._terms(kept, moment)
         except RuntimeError as error:
-            self._possible = False
+            self.record = False
             torch.cuda.synchronize()
             reason = str(error).splitlines()[0][:200]
             self._note(f"note: the step cannot be recorded for the GPU and runs slower ({reason})")
@@ -161,9 +162,7 @@ class ReplayedGradients:
         return _Recording(graph, kept, terms, gradients, self._ssl.pending)
 
 
-def fastest(
-    gradients: Gradients, note: Callable[[str], None]
-) -> Gradients | ReplayedGradients:
+def fastest(gradients: Gradients, note: Callable[[str], None]) -> Gradients | ReplayedGradients:
     """The same gradients, recorded where a GPU serves one process."""
     if gradients.compute.device.type == "cuda" and distributed.count() == 1:
         return ReplayedGradients(gradients, note)

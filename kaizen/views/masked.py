@@ -1,5 +1,5 @@
-"""Both views of a batch without choosing rows: every operation sees every image, and the images that
-it is not meant for keep their pixels.
+"""Both views of a batch without choosing rows: every operation sees every image, and the images
+that it is not meant for keep their pixels.
 
 That is more arithmetic than `kaizen.views.augment` does, but always the same operations on the same
 shapes, so a GPU can replay them from a recording (`kaizen.training.gradients`). For small images,

@@ -1,0 +1,133 @@
+"""Our training step on a GPU: recorded and not, its bits, its share of the peak, several processes.
+
+    python -m bench.gpu
+
+Needs torch alone. Where there is no GPU it says so and ends with 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import torch
+
+from bench.cases import RESNET18, SMALL_64, SMALL_256, Case
+from bench.ours import OurStep
+from kaizen.compute.device import choose_compute
+from kaizen.params.registry import SSL_METHODS
+from kaizen.training.gradients import Gradients
+
+PAPER = dataclasses.replace(RESNET18, name="resnet18-256", batch=256, replay=32, rows=20480)
+# GFLOP of a step k > 0, by counting the convolutions' products (../shared/design).
+_GFLOP = {PAPER.name: 161.1 * 288 / 18, SMALL_64.name: 14.4, SMALL_256.name: 14.4 * 288 / 72}
+_TIMED = (
+    (SMALL_64, "simclr"),
+    (SMALL_64, "byol"),
+    (SMALL_256, "simclr"),
+    (PAPER, "simclr"),
+    (PAPER, "byol"),
+)
+
+
+def milliseconds(step: OurStep, seconds: float) -> float:
+    """Of one batch, on average over ``seconds``, after a few that warm up."""
+    for _ in range(8):
+        step()
+    torch.cuda.synchronize()
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(5):
+            step()
+        torch.cuda.synchronize()
+        done += 5
+    return 1e3 * (time.perf_counter() - began) / done
+
+
+def unrecorded(step: OurStep) -> OurStep:
+    """The same step without a CUDA graph."""
+    inner = step.step
+    inner.gradients = Gradients(
+        inner.student, inner.teacher, inner.objective, inner.augment, inner.compute
+    )
+    return step
+
+
+def same_bits(method: str) -> bool:
+    """Whether a recording gives every tensor of the model the bits of the same operations computed
+    one by one, after 14 batches; ten of them are replayed.
+    """
+    case = dataclasses.replace(SMALL_64, rows=512)
+    states = []
+    for recorded in (True, False):
+        step = OurStep(case, method, choose_compute("cuda", "auto", 1), True)
+        if not recorded:
+            step.step.gradients.record = False  # type: ignore[union-attr]  # on a GPU it has it
+        for _ in range(14):
+            step()
+        states.append(step.step.student.state_dict())
+    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def peak(dtype: torch.dtype, side: int = 8192) -> float:
+    """TFLOP/s of a matrix product [side, side] @ [side, side]."""
+    first, second = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
+    for _ in range(5):
+        first @ second
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(20):
+        first @ second
+    torch.cuda.synchronize()
+    return 20 * 2e-12 * side**3 / (time.perf_counter() - began)
+
+
+def several(case: Case, count: int) -> str:
+    """What ``count`` processes reach together on one GPU."""
+    words = [sys.executable, "-m", "bench.gpu", "--worker", case.name]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    times = [float(process.communicate()[0].split()[-1]) for process in running]
+    rows = case.batch + case.replay
+    together = sum(1e3 * rows / one for one in times)
+    return f"{case.name}, {count} processes: {together:,.0f} images/s in all"
+
+
+def main(arguments: list[str]) -> int:
+    """Print a line for each measurement."""
+    if not torch.cuda.is_available():
+        print("bench.gpu: torch sees no GPU on this machine", file=sys.stderr)
+        return 2
+    compute = choose_compute("cuda", "auto", 1)
+    if arguments[:1] == ["--worker"]:
+        case = next(one for one, _ in _TIMED if one.name == arguments[1])
+        print(milliseconds(OurStep(case, "simclr", compute, True), 6.0))
+        return 0
+    rate = peak(torch.bfloat16)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {compute.dtype}")
+    print(f"matrix product: bfloat16 {rate:.0f}, tf32 {peak(torch.float32):.0f} TFLOP/s")
+    for method in SSL_METHODS:
+        print(f"{method}: recorded and not, the bits are {_same(same_bits(method))}", flush=True)
+    for case, method in _TIMED:
+        for label, change in (("not recorded", unrecorded), ("recorded", lambda step: step)):
+            step = change(OurStep(case, method, compute, True))
+            taken = milliseconds(step, 2.0)
+            share = _GFLOP[case.name] / taken / rate
+            print(
+                f"{case.name}, {method}, {label}: {taken:.2f} ms a step, "
+                f"{1e3 * step.images / taken:,.0f} images/s, {share:.1%} of the peak",
+                flush=True,
+            )
+    for case in (SMALL_64, SMALL_256):
+        for count in (1, 4, 8):
+            print(several(case, count), flush=True)
+    return 0
+
+
+def _same(equal: bool) -> str:
+    return "the same" if equal else "NOT the same"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
