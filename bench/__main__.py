@@ -3,8 +3,8 @@
     make bench          # all cases; writes bench/results.json
     make bench-quick    # the small cases for some seconds each, compared with bench/results.json
 
-Peers (lightly) are an extra, `pip install -e '.[bench]'`; where one is absent its rows are left out,
-which is said. Times are of one thread.
+Peers (lightly) are an extra, `pip install -e '.[bench]'`; where one is absent its rows are left
+out, which is said. Times are of one thread.
 """
 
 from __future__ import annotations
