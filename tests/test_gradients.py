@@ -72,5 +72,3 @@ def test_on_a_gpu_a_recording_changes_no_bit(method: str) -> None:
     from bench.gpu import same_bits
 
     assert same_bits(method)
-
-
