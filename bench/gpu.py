@@ -11,6 +11,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -32,7 +33,7 @@ _TIMED = (
 )
 
 
-def milliseconds(step: OurStep, seconds: float) -> float:
+def milliseconds(step: Callable[[], None], seconds: float) -> float:
     """Of one batch, on average over ``seconds``, after a few that warm up."""
     for _ in range(8):
         step()
@@ -119,10 +120,29 @@ def main(arguments: list[str]) -> int:
                 f"{1e3 * step.images / taken:,.0f} images/s, {share:.1%} of the peak",
                 flush=True,
             )
+    for case in (SMALL_256, PAPER):
+        print(_against_lightly(case), flush=True)
     for case in (SMALL_64, SMALL_256):
         for count in (1, 4, 8):
             print(several(case, count), flush=True)
     return 0
+
+
+def _against_lightly(case: Case, workers: int = 14) -> str:
+    """Our step 0 of SimCLR and lightly's recipe, each by itself."""
+    ours = OurStep(case, "simclr", choose_compute("cuda", "auto", 1), False)
+    mine = 1e3 * ours.images / milliseconds(ours, 4.0)
+    try:
+        from bench.lightly_recipes import LightlyStep
+    except ModuleNotFoundError as error:
+        return f"{case.name}, step 0: {mine:,.0f} images/s; lightly is not here ({error})"
+    torch.set_deterministic_debug_mode("default")
+    lightly = LightlyStep(case, "simclr", "cuda", workers)
+    theirs = 1e3 * lightly.images / milliseconds(lightly, 8.0)
+    return (
+        f"{case.name}, step 0, simclr: {mine:,.0f} images/s, lightly with {workers} loading "
+        f"processes {theirs:,.0f}: x{mine / theirs:.1f}"
+    )
 
 
 def _same(equal: bool) -> str:

@@ -154,21 +154,31 @@ _RECIPES: dict[str, Callable[[Case], _Recipe]] = {
 
 
 class LightlyStep:
-    """Batches of one recipe under SGD, the loader in this process: cost per core."""
+    """Batches of one recipe under SGD; by default the loader is in this process: cost per core."""
 
-    def __init__(self, case: Case, method: str) -> None:
-        """Build the recipe and its data."""
+    def __init__(self, case: Case, method: str, device: str = "cpu", workers: int = 0) -> None:
+        """Build the recipe and its data, which ``workers`` processes load."""
         torch.manual_seed(0)
-        self.recipe = _RECIPES[method](case).train()
+        self.device = torch.device(device)
+        self.recipe = _RECIPES[method](case).to(self.device).train()
         trained = [p for p in self.recipe.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, lr=0.06)
         self.images = case.batch
-        loader: Any = DataLoader(_Views(case), batch_size=case.batch, shuffle=True, drop_last=True)
+        loader: Any = DataLoader(
+            _Views(case),
+            batch_size=case.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
         self._batches = itertools.chain.from_iterable(itertools.repeat(loader))
 
     def __call__(self) -> None:
         """One batch: loader, loss, backward pass, update."""
         views, _ = next(self._batches)
+        views = [view.to(self.device, non_blocking=True) for view in views]
         loss = self.recipe.loss(views)
         self.optimizer.zero_grad()
         loss.backward()
