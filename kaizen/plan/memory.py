@@ -8,6 +8,7 @@ upper estimate in float32; bfloat16 needs about half of the rows' part.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 from kaizen.params import NetworkParams
@@ -70,7 +71,7 @@ def _weights(spec: StepSpec) -> float:
         name = "resnet50" if model.backbone.startswith(TIMM) else model.backbone
         encoder, features = _WEIGHTS[name], _FEATURES[name]
     widths = [features, *model.classifier_hidden, spec.num_classes]
-    heads = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    heads = sum(a * b for a, b in itertools.pairwise(widths))
     ssl = dataclasses.asdict(spec.ssl) if spec.ssl is not None else {}
     projector = _projector(ssl, features)
     if "momentum_base" in ssl:
