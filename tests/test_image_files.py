@@ -29,7 +29,7 @@ from kaizen.data.schema import ShardRow
 from kaizen.data.sources.base import Row
 from kaizen.data.sources.synthetic import Synthetic
 from kaizen.params import DatasetParams, ImageParams
-from kaizen.views.decode import decode_row, to_model_input
+from kaizen.views.pixels import decode_row, to_model_input
 
 GREY = np.array([[0, 51, 102], [153, 204, 255]], dtype=np.uint8)
 COLOUR = np.stack([GREY, 255 - GREY, np.roll(GREY, 1)], axis=2)

@@ -4,9 +4,12 @@ import contextlib
 import io
 import json
 import math
+import os
 import resource
+import subprocess
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,22 +20,25 @@ import pytest
 from PIL import Image
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
+from kaizen.data import shards
 from kaizen.data.image_files import decode_file
 from kaizen.data.schema import SCHEMA, ShardRow
 from kaizen.data.shards import ShardWriter, iter_row_groups, read_table, shard_info, verify_shard
 from kaizen.errors import KaizenError
 from kaizen.params import ImageParams
+from kaizen.views import decode
 from kaizen.views.decode import (
-    convert_channels,
     decoded_bytes,
     load_row_groups,
+    load_rows,
     load_shard,
     row_group_rows,
     selected_labels,
     selected_rows,
     stratified_rows,
-    to_model_input,
+    whole_shard,
 )
+from kaizen.views.pixels import convert_channels, to_model_input
 
 COLOUR = ImageParams(size=6, channels=3, mean=[0.5] * 3, std=[0.5] * 3)
 GREY = ImageParams(size=6)
@@ -360,6 +366,119 @@ def test_an_image_that_does_not_fit_its_columns_is_named(tmp_path: Path) -> None
     write(tmp_path / "s", [record(pixels, 0), ShardRow(b"123", "raw", 6, 6, 1, 0, 1, "")])
     with pytest.raises(KaizenError, match="do not fit"):
         load_shard(tmp_path / "s", GREY)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("fraction", [1.0, 0.3])
+@pytest.mark.parametrize("row", [record, encoded])
+def test_blocks_of_several_shards_fill_one_array_in_the_order_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    fraction: float,
+    row: Callable[..., ShardRow],
+) -> None:
+    """Row groups of more rows than a block, whatever the number of threads."""
+    monkeypatch.setattr(shards, "_BLOCK", 1)
+    monkeypatch.setattr(shards, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(decode, "decode_threads", lambda: threads)
+    pixels = random_pixels(90, 6, 6, 1)
+    write(tmp_path / "a", [row(pixels[i], i, i // 10) for i in range(50)])
+    write(tmp_path / "b", [row(pixels[i], i, i // 10) for i in range(50, 90)], row_group_mb=0.0006)
+    assert shard_info(tmp_path / "a").row_groups == (50,)
+    assert len(shard_info(tmp_path / "b").row_groups) > 1
+    blocks = list(shards.iter_blocks(tmp_path / "a", [0]))
+    assert [(begin, table.num_rows) for _, begin, table in blocks] == [
+        (begin, min(7, 50 - begin)) for begin in range(0, 50, 7)
+    ]
+    parts = [(path, whole_shard(path)) for path in (tmp_path / "b", tmp_path / "a")]
+    images, labels = load_rows(parts, GREY, fraction)
+    single = [load_shard(path, GREY, fraction) for path, _ in parts]
+    chosen = np.concatenate([10 * tens + selected_rows(10, fraction) for tens in range(9)])
+    chosen = np.concatenate([chosen[chosen >= 50], chosen[chosen < 50]])
+    np.testing.assert_array_equal(images[:, 0], pixels[chosen, :, :, 0])
+    np.testing.assert_array_equal(labels, chosen // 10)
+    np.testing.assert_array_equal(images, np.concatenate([part for part, _ in single]))
+    order = np.random.default_rng(0).permutation(len(labels))
+    mixed, their_labels = load_rows(parts, GREY, fraction, order)
+    np.testing.assert_array_equal(mixed, images[order])
+    np.testing.assert_array_equal(their_labels, labels[order])
+
+
+def test_the_first_bad_image_is_named_however_many_threads(tmp_path: Path) -> None:
+    good = random_pixels(1, 6, 6, 1)[0]
+    rows = [encoded(good, i) for i in range(200)]
+    for i in (90, 130, 131):
+        rows[i] = ShardRow(b"junk", "file", 6, 6, 1, 0, i, f"bad-{i}.png")
+    write(tmp_path / "s", rows)
+    for _ in range(5):
+        with pytest.raises(KaizenError, match=r"bad-90\.png"):
+            load_shard(tmp_path / "s", GREY)
+
+
+def test_shards_whose_sizes_differ_need_a_load_size(tmp_path: Path) -> None:
+    for name, side in (("a", 6), ("b", 7)):
+        write(tmp_path / name, [record(random_pixels(1, side, side, 1)[0], 0)])
+    parts = [(tmp_path / name, [0]) for name in ("a", "b")]
+    with pytest.raises(KaizenError, match=r"null, but the images of .*b differ in size \(6 x 6 an"):
+        load_rows(parts, GREY)
+
+
+def test_one_image_is_decoded_for_each_core_of_the_process() -> None:
+    program = (
+        "import os; from kaizen.views.decode import decode_threads; print(decode_threads());"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(decode_threads())"
+    )
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(len(os.sched_getaffinity(0))), "1"]
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+import torch
+from kaizen.params import ImageParams
+from kaizen.views.batches import open_rows
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM"))
+
+image = ImageParams(size=6, channels=3, mean=[0.5] * 3, std=[0.5] * 3)
+small, *paths = map(Path, sys.argv[2:])
+device = torch.device("cpu")
+open_rows([small], image, 1.0, 1000.0, device)  # loads what code there is
+before = peak()
+rows = open_rows(paths, image, 1.0, float(sys.argv[1]), device)
+for images, _ in rows.batches(64, 0, 0):
+    pass
+print(type(rows).__name__, peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit_mb", "kind", "most_mb"), [(1000, "ResidentRows", 1.2 * 60), (20, "StreamedRows", 20)]
+)
+def test_loading_takes_little_more_memory_than_the_pixels(
+    tmp_path: Path, limit_mb: int, kind: str, most_mb: float
+) -> None:
+    """60 MB in three shards; Arrow's own memory, some 20 MB whatever the data, comes on top."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc on this system")
+    pixels = random_pixels(10, 100, 100, 3)
+    write(tmp_path / "small", [record(pixels[0], 0)] * 10)
+    paths = [tmp_path / f"s{i}" for i in range(3)]
+    for path in paths:
+        write(path, [record(pixels[i % 10], i) for i in range(667)], row_group_mb=4)
+    command = [sys.executable, "-c", _PEAK, str(limit_mb), str(tmp_path / "small"), *paths]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found, peak = done.stdout.split()
+    assert found == kind
+    assert float(peak) <= most_mb + 40
 
 
 def test_an_empty_shard_is_valid(tmp_path: Path) -> None:

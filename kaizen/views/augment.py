@@ -128,8 +128,9 @@ class TwoViewAugment:
         )
         for begin in range(0, count, step):
             part = slice(begin, begin + step)
-            view[part] = self._levels(images[part], draws.part(begin, begin + step))
-        return normalise(view, self.image)
+            levels = self._levels(images[part], draws.part(begin, begin + step))
+            view[part] = normalise(levels, self.image)
+        return view
 
     def _levels(self, images: Tensor, draws: ViewDraws) -> Tensor:
         """The view before normalisation, float32 [N, C, size, size] of whole levels."""
@@ -144,12 +145,12 @@ class TwoViewAugment:
                 factors = draws.jitter_factors[rows].to(device)
                 colour.colour_jitter_(pixels, rows, factors, draws.jitter_order[rows])
             if len(rows := _rows(draws.greyscaled)):
-                colour.greyscale_(pixels, rows.to(device))
+                colour.greyscale_(pixels, rows)
             if len(rows := _rows(draws.blurred)):
                 sigma, place = draws.blur_sigma[rows].to(device), rows.to(device)
                 pixels[place] = crop.gaussian_blur(pixels[place], sigma, self.augment.blur_sigma[1])
             if len(rows := _rows(draws.solarised)):
-                colour.solarise_(pixels, rows.to(device))
+                colour.solarise_(pixels, rows)
         return pixels
 
 
@@ -171,11 +172,11 @@ def evaluation_transform(images: Tensor, image: ImageParams, test_crop: float = 
     top, left = ((side - inside) // 2 for side, inside in zip((height, width), shown, strict=True))
     if shown == [image.size, image.size]:
         centre = images[:, :, top : top + image.size, left : left + image.size]
-        return normalise(view.copy_(centre), image)
+        return view.copy_(normalise(centre.to(torch.float32), image))
     with torch.autocast(images.device.type, enabled=False):
         boxes = torch.tensor((top, left, *shown), device=images.device).expand(count, 4)
         mirrored = torch.zeros(count, dtype=torch.bool, device=images.device)
-        return normalise(view.copy_(crop.crop_resize(images, boxes, mirrored, image.size)), image)
+        return view.copy_(normalise(crop.crop_resize(images, boxes, mirrored, image.size), image))
 
 
 def _empty_view(count: int, channels: int, size: int, device: torch.device) -> Tensor:
@@ -185,7 +186,9 @@ def _empty_view(count: int, channels: int, size: int, device: torch.device) -> T
 
 
 def normalise(pixels: Tensor, image: ImageParams) -> Tensor:
-    """(pixels / 255 - mean) / std per channel of [N, C, H, W], in place."""
+    """(pixels / 255 - mean) / std per channel, in place; several times faster on planes than with
+    channels last.
+    """
     scale, shift = _affine(tuple(image.mean), tuple(image.std), pixels.device)
     return pixels.mul_(scale).add_(shift)
 

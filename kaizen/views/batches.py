@@ -14,13 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kaizen.compute.seeds import derive_seed
 from kaizen.params import ImageParams
-from kaizen.views.decode import decoded_bytes, load_row_groups, load_shard, row_group_rows
+from kaizen.views.decode import decoded_bytes, load_rows, row_group_rows, whole_shard
 
 Batch = tuple[Tensor, Tensor]
 
@@ -124,16 +123,16 @@ class StreamedRows:
         return sum(self.rows[group] for group in groups)
 
     def _load(self, pool: tuple[int, list[int]], seed: int) -> Batch:
-        """Decode one pool and shuffle its rows."""
+        """Decode one pool, each row to its place in the shuffled order."""
         number, groups = pool
         of_path: dict[Path, list[int]] = {}
         for path, group in (self.groups[group] for group in groups):
             of_path.setdefault(path, []).append(group)
-        images, labels = _joined(
-            load_row_groups(path, self.image, self.fraction, of_path[path]) for path in of_path
+        order = _permutation(
+            sum(self.rows[group] for group in groups), derive_seed(seed, "pool", number)
         )
-        order = _permutation(len(labels), derive_seed(seed, "pool", number))
-        return images[order], labels[order]
+        images, labels = load_rows(list(of_path.items()), self.image, self.fraction, order.numpy())
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def open_rows(
@@ -147,7 +146,10 @@ def open_rows(
     else streamed.
     """
     if sum(decoded_bytes(path, image, fraction) for path in paths) <= limit_mb * 1e6:
-        images, labels = _joined(load_shard(path, image, fraction) for path in paths)
+        images, labels = map(
+            torch.from_numpy,
+            load_rows([(path, whole_shard(path)) for path in paths], image, fraction),
+        )
         return ResidentRows(images.to(device), labels.to(device))
     return StreamedRows(paths, image, fraction, int(limit_mb * 1e6 / 2), device)
 
@@ -172,21 +174,23 @@ def _rebatched(parts: Iterable[Batch], size: int, skip: int) -> Iterator[Batch]:
     """
     rest: Batch | None = None
     for images, labels in parts:
-        images, labels, skip = images[skip:], labels[skip:], 0
+        begin, skip = skip, 0
         if rest is not None:
-            images, labels = torch.cat([rest[0], images]), torch.cat([rest[1], labels])
-        whole = len(labels) // size * size
-        for position in range(0, whole, size):
+            begin = min(size - len(rest[1]), len(labels))
+            rest = _appended(rest, images[:begin], labels[:begin])
+            if len(rest[1]) < size:
+                continue
+            yield rest
+        last = begin + (len(labels) - begin) // size * size
+        for position in range(begin, last, size):
             yield images[position : position + size], labels[position : position + size]
-        rest = images[whole:], labels[whole:]
+        # Copies: a view would keep the whole part in memory beside the next two.
+        rest = images[last:].clone(), labels[last:].clone()
+        del images, labels
 
 
-def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Batch:
-    """Images and labels of several parts, one after the other; a single part is not copied."""
-    images, labels = zip(
-        *((torch.from_numpy(x), torch.from_numpy(y)) for x, y in parts), strict=True
-    )
-    return (images[0], labels[0]) if len(images) == 1 else (torch.cat(images), torch.cat(labels))
+def _appended(batch: Batch, images: Tensor, labels: Tensor) -> Batch:
+    return torch.cat([batch[0], images]), torch.cat([batch[1], labels])
 
 
 def _permutation(count: int, seed: int) -> Tensor:

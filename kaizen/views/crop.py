@@ -13,12 +13,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from kaizen.views import large
 
 CROP_ATTEMPTS = 10
 CROP_UNIFORMS = 2 * CROP_ATTEMPTS + 2
 # Pillow's 8-bit resampling holds its weights as whole multiples of 2^-22 (Resample.c,
 # PRECISION_BITS).
 _WEIGHT_STEPS = float(1 << 22)
+_LEAST_WEIGHT = 1e-12
 # Tables of weights up to so many values (16 MiB) are kept: enough for images of 32 x 32, not for 64
 # x 64.
 _TABLE_LIMIT = 1 << 22
@@ -141,11 +145,19 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     ``images``: uint8 or float32 [N, C, H, W]; ``boxes``: int64 [N, 4] (top, left, height, width)
     and ``mirrored``: bool [N], on the images' device. Returns float32 [N, C, size, size] of whole
     numbers. Equal to Pillow's crop and resize but for sums that end within float32's rounding of a
-    half: there the level differs by one. Rows come first and are rounded, as in Pillow before 13
-    (the reference's); Pillow 13 takes columns first when it shrinks mostly the height
-    (python-pillow/Pillow#9549), which moves some pixels, on noise by up to 14 levels.
+    half: there the level differs by one (large images on a CPU: see `large.resize_crop`). Rows come
+    first and are rounded, as in Pillow before 13 (the reference's); Pillow 13 takes columns first
+    when it shrinks mostly the height (python-pillow/Pillow#9549), which moves some pixels, on noise
+    by up to 14 levels.
     """
     count, channels, height, width = images.shape
+    if large.crops_singly(images, size):
+        out = torch.empty(count, channels, size, size)
+        for image, box, turned, place in zip(
+            images, boxes.tolist(), mirrored.tolist(), out, strict=True
+        ):
+            large.resize_crop(image, box, turned, place)
+        return out
     side = max(height, width)
     # Both axes in one call: the arithmetic is small, so it is the number of calls that costs.
     start, length = torch.cat((boxes[:, 0], boxes[:, 1])), torch.cat((boxes[:, 2], boxes[:, 3]))
@@ -181,6 +193,11 @@ def gaussian_blur(images: Tensor, sigma: Tensor, sigma_limit: float) -> Tensor:
     three box blurs: it differs by about one level on average, and by a few levels at hard edges.
     """
     count, channels, size, _ = images.shape
+    if large.blurs_singly(images, sigma_limit):
+        blurred = images.clone()
+        for image, width in zip(blurred, sigma.tolist(), strict=True):
+            large.blur_(image, width)
+        return round_to_levels(blurred)
     weights = gaussian_weights(sigma, size, math.ceil(4.0 * sigma_limit))
     rows = torch.bmm(images.reshape(count, channels * size, size), weights.transpose(1, 2))
     return round_to_levels(vertical_pass(weights, rows.view(count, channels, size, size)))
@@ -193,13 +210,13 @@ def gaussian_weights(sigma: Tensor, size: int, radius: int) -> Tensor:
     here = torch.arange(size, device=sigma.device)
     there = torch.arange(-radius, size + radius, device=sigma.device)
     distance = (here.view(-1, 1) - there).to(torch.float32)
+    distance[distance.abs() > radius] = math.inf
     # Far below a pixel nothing is blurred, and the square of a smaller sigma would be 0.
     sigma = sigma.clamp(min=1e-6)
-    weights = (
-        (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square()))
-        .exp_()
-        .mul_(distance.abs() <= radius)
-    )
+    weights = (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square())).exp_()
+    # Away with weights that no level can show: those of a small sigma are so near 0 that the
+    # processor takes ten times as long for a product with them.
+    functional.threshold_(weights, _LEAST_WEIGHT, 0.0)
     weights.div_(weights.sum(dim=2, keepdim=True))
     # The pixel that a place beyond the border repeats receives its weight.
     repeats = (there.clamp(0, size - 1).view(-1, 1) == here).to(torch.float32)

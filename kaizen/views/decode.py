@@ -1,70 +1,26 @@
-"""From a shard's rows to the pixels that a network sees: uint8 arrays, equal on every machine."""
+"""Loading shards: which rows, and their pixels decoded into one array."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from kaizen.data.image_files import centre_square, decode_file, to_picture, to_pixels
 from kaizen.data.schema import binary_buffers
-from kaizen.data.shards import explain_read_errors, iter_row_groups, read_table, shard_info
+from kaizen.data.shards import explain_read_errors, iter_blocks, read_table, shard_info
 from kaizen.errors import KaizenError
 from kaizen.params import ImageParams
+from kaizen.views.pixels import convert_channels, decode_row, to_model_input
 
 _SIZE_COLUMNS = ("height", "width")
-_DECODE_THREADS = min(4, os.cpu_count() or 1)
-
-
-def decode_row(data: bytes, encoding: str, height: int, width: int, channels: int) -> np.ndarray:
-    """Decode a row of a shard to uint8 [H, W, C]; raises ValueError where the bytes do not fit the
-    columns.
-    """
-    if encoding == "raw":
-        return np.frombuffer(data, dtype=np.uint8).reshape(height, width, channels)
-    if encoding != "file":
-        raise ValueError(f"unknown encoding {encoding!r}")
-    pixels = decode_file(data)
-    if pixels.shape != (height, width, channels):
-        raise ValueError(
-            f"an image of {pixels.shape} where {(height, width, channels)} was recorded"
-        )
-    return pixels
-
-
-def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
-    """Convert pixels uint8 [H, W, 1 or 3] to ``image.channels``, resize and crop: uint8 [C, H',
-    W'].
-
-    Colour becomes grey by ITU-R 601-2 luma. With ``load_size`` S the shorter side is resized to S
-    (bicubic) and the centre S x S cut out, rounded as torchvision's Resize and CenterCrop; else H'
-    x W' = H x W. Memory is bounded however thin the image (`centre_square`).
-    """
-    size = image.load_size
-    height, width = array.shape[:2]
-    if size is not None and (height, width) != (size, size):
-        # Channels first: grey images resize in a third of the time.
-        picture = to_picture(array).convert("L" if image.channels == 1 else "RGB")
-        array = to_pixels(centre_square(picture, size))
-    return np.ascontiguousarray(convert_channels(array, image.channels).transpose(2, 0, 1))
-
-
-def convert_channels(array: np.ndarray, channels: int) -> np.ndarray:
-    """Convert uint8 [..., 1 or 3] to ``channels`` in the last axis, as Pillow's modes L and RGB
-    do.
-    """
-    if array.shape[-1] == channels:
-        return array
-    if channels == 3:
-        return np.broadcast_to(array, (*array.shape[:-1], 3))
-    # Pillow's fixed-point luma, so that raw and file encodings give the same pixels.
-    red, green, blue = (array[..., channel].astype(np.uint32) for channel in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)[..., None]
+# Raw pixels are copied in parts of at least so many bytes: about what a core's cache holds.
+_COPIED_BYTES = 1 << 18
 
 
 def selected_rows(rows: int, fraction: float) -> np.ndarray:
@@ -121,7 +77,7 @@ def load_shard(
     Raises KaizenError where the shard is damaged, or the images differ in size and
     ``image.load_size`` is null.
     """
-    return load_row_groups(path, image, fraction, range(len(shard_info(path).row_groups)))
+    return load_rows([(path, whole_shard(path))], image, fraction)
 
 
 def load_row_groups(
@@ -130,24 +86,71 @@ def load_row_groups(
     """Decode those of `load_shard`'s rows that lie in the given row groups, in the order of
     ``groups``.
     """
-    selection = _selection(path, fraction)
-    count = sum(len(selection[group]) for group in groups)
+    return load_rows([(path, groups)], image, fraction)
+
+
+def whole_shard(path: Path) -> Sequence[int]:
+    """The numbers of all row groups of a shard."""
+    return range(len(shard_info(path).row_groups))
+
+
+def load_rows(
+    parts: Sequence[tuple[Path, Sequence[int]]],
+    image: ImageParams,
+    fraction: float = 1.0,
+    order: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode rows as `load_row_groups` does, of several shards one after the other: images uint8
+    [N, C, H, W] and labels int64 [N].
+
+    With ``order``, a permutation int64 [N], row i of the result is row order[i] of them. Memory
+    holds the result and a few MB besides. Raises KaizenError as `load_shard` does, and where
+    the shards' images differ in size from each other.
+    """
+    selections = [_selection(path, fraction) for path, _ in parts]
+    count = sum(
+        len(rows[group])
+        for rows, (_, groups) in zip(selections, parts, strict=True)
+        for group in groups
+    )
+    places = np.arange(count)
+    if order is not None:
+        places[order] = np.arange(count)
     shape: tuple[int, int, int] | None = None
     images = np.empty((0, image.channels, image.size, image.size), dtype=np.uint8)
     labels = np.empty(count, dtype=np.int64)
     position = 0
-    for group, table in zip(groups, iter_row_groups(path, groups), strict=True):
-        here = _common_shape(path, table, image)
-        if shape is None:
-            shape = here
-            images = np.empty((count, *shape), dtype=np.uint8)
-        elif here != shape:
-            raise _different_sizes(path, shape[1:], here[1:])
-        chosen = slice(position, position + len(selection[group]))
-        labels[chosen] = table.column("label").to_numpy()[selection[group]]
-        _decode_group(path, table, selection[group], image, images[chosen])
-        position = chosen.stop
+    waiting: list[Iterator[None]] = []
+    with ThreadPoolExecutor(decode_threads()) as pool:
+        for selection, (path, groups) in zip(selections, parts, strict=True):
+            for group, begin, table in iter_blocks(path, groups):
+                here = _common_shape(path, table, image)
+                if shape is None:
+                    shape = here
+                    images = np.empty((count, *shape), dtype=np.uint8)
+                elif here != shape:
+                    raise _different_sizes(path, shape[1:], here[1:])
+                low, high = np.searchsorted(selection[group], (begin, begin + table.num_rows))
+                rows = selection[group][low:high] - begin
+                chosen = places[position : position + len(rows)]
+                labels[chosen] = table.column("label").to_numpy()[rows]
+                # While a block is decoded, the next is read.
+                waiting.append(
+                    _decode_block(path, table, rows, image, _Target(images, chosen, pool))
+                )
+                position += len(rows)
+                if len(waiting) > 1:
+                    _finish(path, waiting.pop(0))
+            while waiting:
+                _finish(path, waiting.pop(0))
     return images, labels
+
+
+def decode_threads() -> int:
+    """How many images are decoded at a time: one for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux; it knows the cores that a cluster gave us
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 def _selection(path: Path, fraction: float) -> list[np.ndarray]:
@@ -186,39 +189,81 @@ def _different_sizes(path: Path, first: Sequence[int], other: Sequence[int]) -> 
     )
 
 
-def _decode_group(
-    path: Path, table: pa.Table, rows: np.ndarray, image: ImageParams, out: np.ndarray
-) -> None:
-    """Decode the given rows of a row group into ``out`` uint8 [N, C, H, W]."""
+class _Target(NamedTuple):
+    """Where decoded rows go, and the threads that bring them there."""
+
+    images: np.ndarray  # uint8 [N, C, H, W]
+    places: np.ndarray  # int64 [n], of the rows to be decoded
+    pool: ThreadPoolExecutor
+
+
+def _decode_block(
+    path: Path, table: pa.Table, selected: np.ndarray, image: ImageParams, target: _Target
+) -> Iterator[None]:
+    """Begin to decode the selected rows of a block of a shard to their places; what is returned
+    ends when all are there, or raises what the first row that fails raises.
+    """
     with explain_read_errors(path):
-        raw = _raw_pixels(table) if out.size else None
-        if raw is not None and raw.shape[1:3] == out.shape[2:]:
-            pixels = raw if len(rows) == len(raw) else raw[rows]
-            out[:] = convert_channels(pixels, image.channels).transpose(0, 3, 1, 2)
-            return
+        raw = _raw_pixels(table) if target.images.size else None
+        if raw is not None and raw.shape[1:3] == target.images.shape[2:]:
+
+            def copy(part: slice) -> None:
+                rows, places = selected[part], target.places[part]
+                pixels = convert_channels(raw[_span(rows)], image.channels)
+                target.images[_span(places)] = pixels.transpose(0, 3, 1, 2)
+
+            least = max(1, _COPIED_BYTES // max(1, raw[0].nbytes))
+            return target.pool.map(copy, _parts(len(selected), least))
         names = ("image", "encoding", "height", "width", "channels", "path")
-        columns = [table.column(name).take(rows).to_pylist() for name in names]
+        columns = [table.column(name).take(selected) for name in names]
 
-        def decode(item: tuple[int, tuple[bytes, str, int, int, int, str]]) -> None:
-            position, (data, encoding, height, width, channels, source) = item
-            try:
-                out[position] = to_model_input(
-                    decode_row(data, encoding, height, width, channels), image
-                )
-            except ValueError as error:
-                raise ValueError(f"the image of {source}: {error}") from error
-            except MemoryError as error:
-                raise MemoryError(
-                    f"the image {source} of {width} x {height} pixels does not fit in memory"
-                ) from error
+        def decode(part: slice) -> None:
+            rows = (column[part.start : part.stop].to_pylist() for column in columns)
+            for place, row in zip(target.places[part], zip(*rows, strict=True), strict=True):
+                target.images[place] = _decode_named(row, image)
 
-        with ThreadPoolExecutor(_DECODE_THREADS) as pool:
-            for _ in pool.map(decode, enumerate(zip(*columns, strict=True))):
-                pass
+        return target.pool.map(decode, _parts(len(selected), 1))
+
+
+def _finish(path: Path, results: Iterator[None]) -> None:
+    """Wait for a block's rows."""
+    with explain_read_errors(path):
+        for _ in results:
+            pass
+
+
+def _parts(count: int, least: int) -> list[slice]:
+    """``count`` rows in consecutive parts: a few for each thread, so that none waits long for the
+    last.
+    """
+    size = max(least, math.ceil(count / (4 * decode_threads())))
+    return [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def _span(rows: np.ndarray) -> slice | np.ndarray:
+    """The slice of consecutive ascending row numbers, which numpy copies faster; others as they
+    are.
+    """
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def _decode_named(row: tuple[bytes, str, int, int, int, str], image: ImageParams) -> np.ndarray:
+    """Decode one row of `_decode_block`; an error names the image."""
+    data, encoding, height, width, channels, source = row
+    try:
+        return to_model_input(decode_row(data, encoding, height, width, channels), image)
+    except ValueError as error:
+        raise ValueError(f"the image of {source}: {error}") from error
+    except MemoryError as error:
+        raise MemoryError(
+            f"the image {source} of {width} x {height} pixels does not fit in memory"
+        ) from error
 
 
 def _raw_pixels(table: pa.Table) -> np.ndarray | None:
-    """A view of a row group as uint8 [N, H, W, C], if all its rows are raw and of one shape."""
+    """A view of a block as uint8 [N, H, W, C], if all its rows are raw and of one shape."""
     first = [table.column(name)[0].as_py() for name in ("encoding", "height", "width", "channels")]
     if first[0] != "raw" or table.column("image").num_chunks != 1:
         return None

@@ -1,0 +1,85 @@
+"""Crops and blurs of large images on a CPU, one image at a time: there the batched matrix products
+of `kaizen.views.crop` cost most (fidelity.md §8).
+
+Which way an image takes follows from sizes alone, so the same image always gets the same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Below so many multiplications per image the matrix products are as fast: at 64 x 64 in colour they
+# are 1.5 million, at 32 x 32 a fifth of a million.
+_CROP_PRODUCTS = 600_000
+_BLUR_SIDE = 96
+# Wider kernels take more passes over the image than matrix products are worth.
+_BLUR_RADIUS = 16
+
+
+def crops_singly(images: Tensor, size: int) -> bool:
+    """Whether `resize_crop` is the faster way for crops of these images [N, C, H, W] to size x
+    size: uint8 on a CPU, and large.
+    """
+    _, channels, height, width = images.shape
+    products = channels * height * size * (width + size)
+    return (
+        images.dtype == torch.uint8 and images.device.type == "cpu" and products >= _CROP_PRODUCTS
+    )
+
+
+def blurs_singly(images: Tensor, sigma_limit: float) -> bool:
+    """Whether `blur_` is the faster way to blur these images [N, C, S, S] by at most
+    ``sigma_limit``.
+    """
+    return (
+        images.device.type == "cpu"
+        and images.shape[-1] >= _BLUR_SIDE
+        and math.ceil(4.0 * sigma_limit) <= _BLUR_RADIUS
+    )
+
+
+def resize_crop(image: Tensor, box: list[int], mirrored: bool, out: Tensor) -> None:
+    """Crop one image, uint8 [C, H, W], to its box (top, left, height, width), resize it bicubically
+    into ``out``, float32 [C, S, S], and mirror it if asked.
+
+    torch's 8-bit resize has Pillow's kernel and rounds after each pass, as Pillow does, but holds
+    the weights in 16 bits: up to 2 levels away, in a few of a thousand pixels.
+    """
+    top, left, height, width = box
+    part = image[None, :, top : top + height, left : left + width]
+    size = (out.shape[1], out.shape[2])
+    resized = functional.interpolate(part, size, mode="bicubic", antialias=True)[0]
+    out.copy_(resized.flip(2) if mirrored else resized)
+
+
+def blur_(image: Tensor, sigma: float) -> None:
+    """Blur one image, float32 [C, H, W], in place by a Gaussian cut at four sigma, border pixels
+    repeated outwards; not rounded.
+
+    The padded planes lie in memory as one line: moved along it by a pixel, or by a row, they are
+    added up weighted. That is one pass over contiguous memory for each place of the kernel; what
+    comes together at the ends of rows and planes lies outside of the image.
+    """
+    height, width = image.shape[1:]
+    sigma = max(sigma, 1e-6)  # as in `gaussian_weights`
+    radius = max(1, math.ceil(4.0 * sigma))
+    weights = [math.exp(-0.5 * (distance / sigma) ** 2) for distance in range(radius + 1)]
+    total = weights[0] + 2.0 * sum(weights[1:])
+    padded = functional.pad(image[None], (radius,) * 4, mode="replicate")
+    row = width + 2 * radius
+    line = padded.view(-1)
+    for stride in (1, row):
+        count = len(line) - 2 * radius * stride
+        middle = radius * stride
+        blurred = line[middle : middle + count] * (weights[0] / total)
+        for distance in range(1, radius + 1):
+            weight, shift = weights[distance] / total, distance * stride
+            before, after = middle - shift, middle + shift
+            blurred.add_(line[before : before + count], alpha=weight)
+            blurred.add_(line[after : after + count], alpha=weight)
+        line = blurred
+    image.copy_(line.as_strided(image.shape, ((height + 2 * radius) * row, row, 1)))
