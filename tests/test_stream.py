@@ -357,7 +357,9 @@ def test_append_tells_what_arrived_and_what_will_run(tmp_path: Path) -> None:
     assert "to run: 1 shards, 1 step, 1 evaluation, 1 summary" in told
     append(project, 1)
     assert "classes that came back: 'cat'" in append(project, 2)
-    assert "0 labelled training images; 16 unlabelled ones; 0 test" in append(project, 3)
+    told = append(project, 3)
+    assert "0 labelled training images; 16 unlabelled ones; 0 test" in told
+    assert "held out" not in told
     stream = read_stream(project.root)
     assert stream is not None and stream.classes == ("cat", "dog", "ant", "bee", "ape")
     assert [each.labels for each in stream.arrivals] == [[0, 1], [2, 3], [0, 4], []]

@@ -245,6 +245,9 @@ def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> 
         assert step["params"]["num_classes"] == 5 and "logits" not in step["params"]
         classes = read_json(at_once.root / f"results/models/{run}/step-02/step.json")["classes"]
         assert classes == {str(label): name for label, name in enumerate(names[:5])}
+    card = (at_once.root / "data/shards/README.md").read_text()
+    # Task 3 has no class to hold a share of.
+    assert "- **Held out for testing**: 20 % of every class, seed 0: task 0, 1, 2, 4\n" in card
     unlabelled = at_once.root / "data/shards/task-03/task-03.train.parquet"
     assert set(pq.read_table(unlabelled)["label"].to_pylist()) == {-1}
 
