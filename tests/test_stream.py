@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from kaizen.data.arrivals import (
     write_stream,
 )
 from kaizen.errors import KaizenError
+from kaizen.jobs.stream_lock import changing_stream
 from kaizen.plan.build import build_plan
 from kaizen.plan.nodes import DatasetFacts, Plan
 
@@ -378,6 +381,33 @@ def test_a_stream_begins_with_a_class(tmp_path: Path) -> None:
     project.set({"dataset.source": "image_folder"})
     outcome = project.kaizen("append", "day-0")
     assert outcome.code == 2 and "is no stream that grows" in outcome.output
+
+
+def test_of_two_appends_at_once_none_is_lost(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
+    append(project, 0)
+    with changing_stream(project.root):
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "kaizen", "append", "day-1"],
+            cwd=project.root,
+            env=project.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert f"changing {STREAM_FILE}" in waiting.stderr.readline()
+        stream = read_stream(project.root)
+        assert stream is not None
+        other = dataclasses.replace(made_up(3)[2], classes=(), unlabelled=3, unlabelled_sha256=SHA)
+        write_stream(project.root, dataclasses.replace(stream, arrivals=(*stream.arrivals, other)))
+    waiting.communicate(timeout=100)
+    assert waiting.returncode == 0
+    stream = read_stream(project.root)
+    assert stream is not None and [each.name for each in stream.arrivals] == [
+        "day-0",
+        other.name,
+        "day-1",
+    ]
 
 
 def test_append_tells_what_arrived_and_what_will_run(tmp_path: Path) -> None:
