@@ -4,6 +4,7 @@ gone.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +271,24 @@ def test_a_removal_that_was_killed_takes_the_rest_and_no_other_file(
     assert outcome.code == 2 and "was retired before" in outcome.output
     assert len(list(folder.rglob("*.png"))) == 12
     project.check_nothing_stale()
+
+
+def test_images_that_cannot_be_removed_are_named_before_anything_is_done(
+    at_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = at_once.copy(tmp_path / "project")
+    stream = (project.root / STREAM_FILE).read_bytes()
+    folder, access = project.root / RAW / "day-1" / "train" / "bee", os.access
+    # root may write everywhere.
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != folder and access(path, mode)
+    )
+    for more in ([], ["--delete"]):
+        outcome = project.kaizen("retire", "day-1", *more)
+        assert outcome.code == 2 and f"images in {folder} cannot be removed" in outcome.output
+    monkeypatch.undo()
+    assert (project.root / STREAM_FILE).read_bytes() == stream
+    assert len(list((project.root / RAW / "day-1").rglob("*.png"))) == 20
 
 
 def test_images_that_came_back_are_retired_again(at_once: Project, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _give_up(options: argparse.Namespace) -> None:
 
     params = load_params(options.params, options.overlay)
     retirement = plan_retirement(params, Path.cwd(), options.arrival, options.replay)
-    verb = "removed" if options.delete else "would be removed"
+    verb = "removing" if options.delete else "would be removed"
     for line in retirement.removed():
         print(f"{verb}: {line}")
     rows = "" if options.replay else ", and its rows in replay shards (but with --replay)"

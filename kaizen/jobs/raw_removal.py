@@ -17,7 +17,7 @@ from kaizen.data.sources.labels_file import LABELS_FILE
 from kaizen.data.sources.present import holds_images
 from kaizen.data.sources.walk import image_file
 from kaizen.errors import KaizenError
-from kaizen.files import explain_write_errors, read_json, sha256_text, write_json
+from kaizen.files import read_json, sha256_text, write_json
 from kaizen.jobs.raw_data import arrival_dataset, changed_images
 from kaizen.params import DatasetParams
 from kaizen.params.typed import from_dict
@@ -63,6 +63,20 @@ def write_down(root: Path, arrival: Arrival, folder: Path, files: Sequence[Path]
     write_json(_list_of(root, arrival), {"arrival": arrival.name, "files": values})
 
 
+def refuse_lasting(files: Sequence[Path]) -> None:
+    """Raise KaizenError where files lie in a folder from which none can be removed."""
+    for folder in sorted({path.parent for path in files}):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _not_removable(folder, "it is read-only")
+
+
+def _not_removable(folder: Path, why: str | None) -> KaizenError:
+    return KaizenError(
+        f"images in {folder} cannot be removed ({why}); make the folder writable for you, and give "
+        "the same command again"
+    )
+
+
 def remove(root: Path, arrival: Arrival, folder: Path, files: Sequence[Path]) -> list[str]:
     """Remove the files, and the folders within ``folder``, itself included, that this leaves empty.
 
@@ -76,8 +90,10 @@ def remove(root: Path, arrival: Arrival, folder: Path, files: Sequence[Path]) ->
             f"first: {os.path.realpath(links[0])})"
         )
     for path in files:
-        with explain_write_errors(path):
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_removable(path.parent, error.strerror) from None
     within = {place for path in files for place in path.parents if place.is_relative_to(folder)}
     for place in sorted(within, key=lambda each: len(each.parts), reverse=True):
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
 from kaizen.jobs.make import run_job
 from kaizen.jobs.raw_data import arrival_dataset
-from kaizen.jobs.raw_removal import raw_files, remove, write_down
+from kaizen.jobs.raw_removal import raw_files, refuse_lasting, remove, write_down
 from kaizen.jobs.workflow import Workflow
 from kaizen.params import Params
 from kaizen.plan.build import build_plan
@@ -67,7 +67,7 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     too; changes nothing.
 
     Raises KaizenError where there is no such arrival, all of it is gone already, or something that
-    learns from it is not finished.
+    learns from it is not finished, or where images cannot be removed.
     """
     workflow = Workflow.from_params(params, root)
     workflow.prepare_store()
@@ -124,6 +124,7 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     left = dataclasses.replace(workflow, plan=after)
     left.__dict__.pop("layout", None)
     files = raw_files(params.dataset, arrival, facts.classes, root)
+    refuse_lasting(files)
     folder = Path(arrival_dataset(params.dataset, arrival, root).path or "")
     found = Retirement(task, left, made_before, folder, files, gone)
     if arrival.retired is not None and arrival.replay_retired == rows_gone and not found.removed():
