@@ -242,6 +242,7 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
             "task": 1,
             "domain": "<c>\n",
             "class_names": [],
+            "held_out": {"fraction": 0.25, "seed": 3},
             "train": part(4, 0, [2, 2]),
             "test": part(1, 2, [7, 7]),
         },
@@ -262,6 +263,7 @@ def test_a_data_card_of_domains_corrupt_images_and_odd_names() -> None:
     assert "2: \\*x\\*, \\`y\\`" in card and "2 tasks, each a domain of the source" in card
     assert "height 2 to 9 pixels, width 4 pixels" in card
     assert "1 for training, 2 for testing" in card and "**Replay**: none" in card
+    assert "- **Held out for testing**: 25 % of every class, seed 3: task 1\n" in card
 
 
 @pytest.mark.parametrize("encoding", ["raw", "file"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,7 @@ from kaizen.data.arrivals import (
     write_stream,
 )
 from kaizen.errors import KaizenError
+from kaizen.jobs.stream_lock import changing_stream
 from kaizen.plan.build import build_plan
 from kaizen.plan.nodes import DatasetFacts, Plan
 
@@ -137,6 +141,7 @@ def set_in(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_in("arrivals.0.more", 1), "arrivals.0.more is unknown"),
         (set_in("arrivals.0.path", "a\x1b[2Jb"), "cannot be printed"),
         (set_in("arrivals.0.name", "../x"), "cannot be a folder's"),
+        (set_in("arrivals.0.name", ".."), "cannot be a folder's"),
         (set_in("arrivals.0.date", "today"), "2026-01-31"),
         (set_in("arrivals.0.classes.0.train_sha256", "abc"), "no SHA-256"),
         (set_in("arrivals.0.classes.0.train", 0), "no training image"),
@@ -294,6 +299,28 @@ def same_again(project: Project) -> str:
     return "renamed"
 
 
+def in_arrival(project: Project) -> str:
+    write_arrival(first(project) / "more", {"owl": 4}, 7)
+    return "day-0/more"
+
+
+def around_arrival(project: Project) -> str:
+    write_arrival(project.root / "elsewhere" / "far", {"owl": 4}, 7)
+    project.kaizen("append", "elsewhere/far").good()
+    return "elsewhere"
+
+
+def link_to_arrival(project: Project) -> str:
+    (project.root / RAW / "linked").symlink_to("day-0")
+    return "linked"
+
+
+def used_again(project: Project) -> list[str]:
+    shutil.rmtree(first(project))
+    write_arrival(first(project), {"owl": 4}, 7)
+    return ["day-0", "--name", "next"]
+
+
 def same_name(project: Project) -> str:
     write_arrival(project.root / "elsewhere" / "Day-0", {"owl": 4}, 7)
     return "elsewhere/Day-0"
@@ -309,6 +336,14 @@ def in_results(project: Project) -> str:
     [
         (lambda project: "day-0", "arrival 0 already"),
         (lambda project: "nowhere", "is no folder"),
+        (lambda project: ["day-0", "--name", ".."], "--name '..': a name"),
+        (lambda project: ".", "lie in each other"),
+        (lambda project: RAW, "animals holds"),
+        (lambda project: "data/raw", "holds"),
+        (in_arrival, "day-0/more and the folder of arrival 'day-0' (data/raw/animals/day-0) lie"),
+        (around_arrival, "elsewhere and the folder of arrival 'far'"),
+        (link_to_arrival, "linked is the folder of arrival 'day-0' already"),
+        (used_again, "day-0 is the folder of arrival 'day-0' already"),
         (same_again, "holds the images of arrival 'day-0'"),
         (same_name, "'Day-0' is the name of arrival 0"),
         (other_case, "class 'Cat' differs from 'cat', which arrived before, in the case"),
@@ -321,13 +356,13 @@ def in_results(project: Project) -> str:
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_changes_nothing(
-    tmp_path: Path, change: Callable[[Project], str], message: str
+    tmp_path: Path, change: Callable[[Project], str | list[str]], message: str
 ) -> None:
     project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:1])
     append(project, 0)
+    given = change(project)
     before = (project.root / STREAM_FILE).read_bytes()
-    folder = change(project)
-    outcome = project.kaizen("append", folder)
+    outcome = project.kaizen("append", *([given] if isinstance(given, str) else given))
     assert outcome.code == 2 and message in outcome.output, outcome.output
     assert "Traceback" not in outcome.output
     assert (project.root / STREAM_FILE).read_bytes() == before
@@ -348,6 +383,33 @@ def test_a_stream_begins_with_a_class(tmp_path: Path) -> None:
     assert outcome.code == 2 and "is no stream that grows" in outcome.output
 
 
+def test_of_two_appends_at_once_none_is_lost(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
+    append(project, 0)
+    with changing_stream(project.root):
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "kaizen", "append", "day-1"],
+            cwd=project.root,
+            env=project.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert f"changing {STREAM_FILE}" in waiting.stderr.readline()
+        stream = read_stream(project.root)
+        assert stream is not None
+        other = dataclasses.replace(made_up(3)[2], classes=(), unlabelled=3, unlabelled_sha256=SHA)
+        write_stream(project.root, dataclasses.replace(stream, arrivals=(*stream.arrivals, other)))
+    waiting.communicate(timeout=100)
+    assert waiting.returncode == 0
+    stream = read_stream(project.root)
+    assert stream is not None and [each.name for each in stream.arrivals] == [
+        "day-0",
+        other.name,
+        "day-1",
+    ]
+
+
 def test_append_tells_what_arrived_and_what_will_run(tmp_path: Path) -> None:
     project = make_stream(tmp_path / "project")
     told = append(project, 0)
@@ -357,7 +419,9 @@ def test_append_tells_what_arrived_and_what_will_run(tmp_path: Path) -> None:
     assert "to run: 1 shards, 1 step, 1 evaluation, 1 summary" in told
     append(project, 1)
     assert "classes that came back: 'cat'" in append(project, 2)
-    assert "0 labelled training images; 16 unlabelled ones; 0 test" in append(project, 3)
+    told = append(project, 3)
+    assert "0 labelled training images; 16 unlabelled ones; 0 test" in told
+    assert "held out" not in told
     stream = read_stream(project.root)
     assert stream is not None and stream.classes == ("cat", "dog", "ant", "bee", "ape")
     assert [each.labels for each in stream.arrivals] == [[0, 1], [2, 3], [0, 4], []]
@@ -373,6 +437,30 @@ def test_check_says_what_waits_to_be_appended(tmp_path: Path) -> None:
         assert line in printed
     append(project, 1)
     assert "day-1 is not" not in project.kaizen("check").good()
+
+
+@pytest.mark.parametrize("left", ["an empty folder", "folders", "a list", "a link to nowhere"])
+def test_a_folder_without_images_is_gone(tmp_path: Path, left: str) -> None:
+    """Nothing is mounted there, or the images alone were deleted."""
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
+    append(project, 0)
+    append(project, 1)
+    folder = project.root / RAW / "day-1"
+    shutil.rmtree(folder)
+    if left == "a link to nowhere":
+        folder.symlink_to(tmp_path / "not mounted")
+    else:
+        (folder / "train" / "ant").mkdir(parents=True)
+        if left == "a list":
+            (folder / "labels.csv").write_text("path,label\ntrain/ant/00.png,ant\n")
+        if left == "an empty folder":
+            shutil.rmtree(folder / "train")
+    project.kaizen("plan").good()
+    assert "the stream has 2 arrivals; of the newest that" in project.kaizen("check").good()
+    outcome = project.kaizen("run")
+    assert outcome.code == 2 and "day-1 is gone, and its shards are neither" in outcome.output
+    (project.root / RAW / "more").symlink_to(tmp_path / "not mounted")
+    assert "not in the stream" not in project.kaizen("check").good()
 
 
 def test_an_edited_arrival_is_found_and_named(tmp_path: Path) -> None:

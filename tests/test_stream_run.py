@@ -4,6 +4,7 @@ gone.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import MadeOnce
-from project import Project, make_checkout
-from stream_project import ARRIVALS, RAW, append, make_stream
+from project import Project, make_checkout, write_image
+from stream_project import ARRIVALS, RAW, append, make_stream, write_arrival
 
 from kaizen.data.arrivals import STREAM_FILE, read_stream
 from kaizen.data.shards import shard_info
@@ -186,10 +187,10 @@ def test_a_retirement_that_was_killed_goes_on(
 
     project = at_once.copy(tmp_path / "project")
 
-    def killed(files: list[Path]) -> list[str]:
+    def killed(*given: object) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_remove_raw", killed)
+    monkeypatch.setattr(module, "remove", killed)
     assert project.kaizen("retire", "day-4", "--delete").code == 130
     assert (project.root / RAW / "day-4/train/eel/00.png").exists()
     monkeypatch.undo()
@@ -228,6 +229,97 @@ def test_only_what_arrived_is_removed(at_once: Project, tmp_path: Path) -> None:
     assert not list((project.root / RAW / "day-1").rglob("*.png"))
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_removal_that_was_killed_takes_the_rest_and_no_other_file(
+    at_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    """Killed after each number of files: a class may be gone, and a list name what is."""
+    root = tmp_path / "project"
+    project = at_once.copy(root)
+    if listed:
+        # The last arrival comes with a list of labels, and no other one is changed.
+        write_arrival(root / RAW / "day-5", {"fox": 4, "gnu": 4}, 9)
+        rows = [f"train/{name}/{n:02d}.png,{name}\n" for name in ("fox", "gnu") for n in range(4)]
+        (root / RAW / "day-5/labels.csv").write_text("path,label\n" + "".join(rows))
+        append(project, 5)
+        project.kaizen("run").good()
+    number = 5 if listed else 2
+    folder = root / RAW / f"day-{number}"
+    real, left = Path.unlink, [5]
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".png":
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        real(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert project.kaizen("retire", f"day-{number}", "--delete").code == 130
+    monkeypatch.undo()
+    count = 8 if listed else 20
+    assert len(list(folder.rglob("*.png"))) == count - 5
+    write_image(folder / "train" / "new" / "00.png", 5)
+    shown = project.kaizen("retire", f"day-{number}").good()
+    assert f"would be removed: {count - 5 + listed} files" in shown
+    project.kaizen("retire", f"day-{number}", "--delete").good()
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["00.png"]
+    assert not list(project.store.root.rglob(f"task-0{number}.train.parquet"))
+    # A folder that is used again holds nothing of the arrival.
+    write_arrival(folder, {"owl": 6, "new": 6}, 8)
+    outcome = project.kaizen("retire", f"day-{number}", "--delete")
+    assert outcome.code == 2 and "was retired before" in outcome.output
+    assert len(list(folder.rglob("*.png"))) == 12
+    project.check_nothing_stale()
+
+
+def test_images_that_cannot_be_removed_are_named_before_anything_is_done(
+    at_once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = at_once.copy(tmp_path / "project")
+    stream = (project.root / STREAM_FILE).read_bytes()
+    folder, access = project.root / RAW / "day-1" / "train" / "bee", os.access
+    # root may write everywhere.
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != folder and access(path, mode)
+    )
+    for more in ([], ["--delete"]):
+        outcome = project.kaizen("retire", "day-1", *more)
+        assert outcome.code == 2 and f"images in {folder} cannot be removed" in outcome.output
+    monkeypatch.undo()
+    assert (project.root / STREAM_FILE).read_bytes() == stream
+    assert len(list((project.root / RAW / "day-1").rglob("*.png"))) == 20
+
+
+def test_images_that_came_back_are_retired_again(at_once: Project, tmp_path: Path) -> None:
+    """As in a checkout that gets another's data/stream.yaml, and has the images."""
+    project = at_once.copy(tmp_path / "project")
+    folder = project.root / RAW / "day-1"
+    shutil.copytree(folder, tmp_path / "kept")
+    project.kaizen("retire", "day-1", "--delete").good()
+    shutil.copytree(tmp_path / "kept", folder)
+    assert "would be removed: 20 files" in project.kaizen("retire", "day-1").good()
+    project.kaizen("retire", "day-1", "--delete").good()
+    assert not folder.exists()
+
+
+def test_only_folders_of_the_arrival_go_and_links_are_named(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:1])
+    append(project, 0)
+    away, disk = tmp_path / "away", tmp_path / "disk"
+    write_arrival(away, {"owl": 6}, 7)
+    (disk / "next" / "owl").mkdir(parents=True)
+    for path in (away / "train/owl").iterdir():
+        (disk / "next" / "owl" / path.name).symlink_to(path)
+    project.kaizen("append", str(disk / "next")).good()
+    project.kaizen("run").good()
+    told = project.kaizen("retire", "next", "--delete").good()
+    assert "6 of the images were links; the files that they led to are left" in told
+    assert str(away / "train/owl") in told
+    assert disk.is_dir() and not list(disk.iterdir())
+    assert len(list(away.rglob("*.png"))) == 6
+
+
 def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> None:
     names = ["cat", "dog", "ant", "bee", "ape", "eel"]
     stream = read_stream(at_once.root)
@@ -245,6 +337,9 @@ def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> 
         assert step["params"]["num_classes"] == 5 and "logits" not in step["params"]
         classes = read_json(at_once.root / f"results/models/{run}/step-02/step.json")["classes"]
         assert classes == {str(label): name for label, name in enumerate(names[:5])}
+    card = (at_once.root / "data/shards/README.md").read_text()
+    # Task 3 has no class to hold a share of.
+    assert "- **Held out for testing**: 20 % of every class, seed 0: task 0, 1, 2, 4\n" in card
     unlabelled = at_once.root / "data/shards/task-03/task-03.train.parquet"
     assert set(pq.read_table(unlabelled)["label"].to_pylist()) == {-1}
 

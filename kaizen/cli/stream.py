@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def add_commands(commands: Commands) -> None:
 
 
 def _retire(options: argparse.Namespace) -> None:
+    from kaizen.jobs.stream_lock import changing_stream
+
+    with changing_stream(Path.cwd()) if options.delete else contextlib.nullcontext():
+        _give_up(options)
+
+
+def _give_up(options: argparse.Namespace) -> None:
+    """What `kaizen retire` does while nothing else changes the stream."""
     from kaizen.cli.make import publish_and_show
     from kaizen.jobs.retire import plan_retirement, retire
     from kaizen.params.validation import load_params
@@ -41,7 +50,7 @@ def _retire(options: argparse.Namespace) -> None:
 
     params = load_params(options.params, options.overlay)
     retirement = plan_retirement(params, Path.cwd(), options.arrival, options.replay)
-    verb = "removed" if options.delete else "would be removed"
+    verb = "removing" if options.delete else "would be removed"
     for line in retirement.removed():
         print(f"{verb}: {line}")
     rows = "" if options.replay else ", and its rows in replay shards (but with --replay)"
@@ -73,6 +82,7 @@ def _append(options: argparse.Namespace) -> None:
     from kaizen.cli.common import open_store
     from kaizen.jobs.append import append
     from kaizen.jobs.estimate import describe_work
+    from kaizen.jobs.stream_lock import changing_stream
     from kaizen.jobs.workflow import Workflow
     from kaizen.params.validation import load_params
 
@@ -85,7 +95,8 @@ def _append(options: argparse.Namespace) -> None:
             end = "\n" if done == total else ""
             print(f"\r{done} of {total} images read", end=end, file=sys.stderr, flush=True)
 
-    _, lines = append(params, Path.cwd(), store.root, options.folder, options.name, progress)
+    with changing_stream(Path.cwd()):
+        _, lines = append(params, Path.cwd(), store.root, options.folder, options.name, progress)
     for line in lines:
         print(line)
     print(describe_work(Workflow.from_params(params, Path.cwd())))

@@ -23,7 +23,7 @@ from kaizen.params.typed import from_dict
 
 STREAM_FILE = "data/stream.yaml"
 _VERSION = 1
-_NAME = re.compile(r"[^/\\\0]{1,200}")
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]{1,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MOST = 10_000

@@ -62,6 +62,7 @@ def append(
     arrived_as = place.name if name is None else name
     _refuse_name(stream, arrived_as)
     check_places(root, store, place)
+    _refuse_place(stream, root, place, dataset.path)
     source = Arrival(dataclasses.replace(dataset, path=str(place)))
     _refuse_classes(stream, source, place)
     refuse_loss_of_colour(source, params.image)
@@ -91,15 +92,42 @@ def _folder(root: Path, folder: Path, path: str) -> Path:
 
 
 def _refuse_name(stream: ArrivalStream, name: str) -> None:
-    if not name or printable(name) != name or any(c in name for c in "/\\") or len(name) > 200:
+    odd = printable(name) != name or any(c in name for c in "/\\") or len(name) > 200
+    if odd or name in ("", ".", ".."):
         raise KaizenError(
-            f"--name {name!r:.80}: a name has no slashes and can be printed; change it"
+            f"--name {name!r:.80}: a name has no slashes, can be printed and is not `..`; give "
+            "another"
         )
     for number, arrival in enumerate(stream.arrivals):
         if arrival.name.casefold() == name.casefold():
             raise KaizenError(
                 f"{name!r} is the name of arrival {number} already ({arrival.path}); give another "
                 "with --name"
+            )
+
+
+def _refuse_place(stream: ArrivalStream, root: Path, place: Path, path: str) -> None:
+    """Raise KaizenError where the folder holds others' arrivals, or lies in one: what is in it
+    would be two arrivals', and would go when one of them is retired.
+    """
+    real = Path(os.path.realpath(place))
+    arrivals = Path(os.path.realpath(root / Path(path).expanduser()))
+    if arrivals.is_relative_to(real):
+        raise KaizenError(
+            f"{place} holds {arrivals}, where all arrivals lie (dataset.path); name the folder of "
+            "one of them"
+        )
+    for earlier in stream.arrivals:
+        other = Path(os.path.realpath(root / Path(earlier.path).expanduser()))
+        if real == other:
+            raise KaizenError(
+                f"{place} is the folder of arrival {earlier.name!r} already; move what is new into "
+                "a folder of its own"
+            )
+        if real.is_relative_to(other) or other.is_relative_to(real):
+            raise KaizenError(
+                f"{place} and the folder of arrival {earlier.name!r} ({earlier.path}) lie in each "
+                "other; move what is new into a folder of its own"
             )
 
 
@@ -167,10 +195,10 @@ def _arrival(
 
 
 def _refuse_again(stream: ArrivalStream, arrival: Arrived, place: Path) -> None:
-    """Raise KaizenError where the folder, or all of its images, arrived before."""
+    """Raise KaizenError where all of the folder's images arrived before."""
     for earlier in stream.arrivals:
         same = [set(each.checksums("train").values()) for each in (earlier, arrival)]
-        if earlier.path == arrival.path or same[0] == same[1]:
+        if same[0] == same[1]:
             raise KaizenError(
                 f"{place} holds the images of arrival {earlier.name!r} ({earlier.path}), which the "
                 "stream has already; nothing was appended"

@@ -12,7 +12,8 @@ from kaizen.data.arrivals import STREAM_FILE, Arrival, read_stream
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources import open_source
 from kaizen.data.sources.base import PARTS, Source
-from kaizen.data.sources.walk import subfolders
+from kaizen.data.sources.present import holds_images
+from kaizen.data.sources.walk import kept_apart, scan
 from kaizen.data.tracking import tracked_by_dvc
 from kaizen.errors import KaizenError
 from kaizen.params import DatasetParams
@@ -106,14 +107,18 @@ def not_appended(dataset: DatasetParams, facts: DatasetFacts, root: Path) -> lis
     if not facts.arrivals or not folder.is_dir():
         return []
     known = {_absolute(root, arrival.path) for arrival in facts.arrivals}
-    names = sorted(subfolders(folder, "the folders of arrivals"))
-    return [name for name in names if folder / name not in known]
+    # A link to a disk that is not mounted holds nothing to append.
+    return sorted(
+        entry.name
+        for entry in scan(folder, "the folders of arrivals")
+        if entry.is_dir() and not kept_apart(entry.name) and folder / entry.name not in known
+    )
 
 
 def newest_arrival(dataset: DatasetParams, facts: DatasetFacts, root: Path) -> Source | None:
     """The newest arrival whose images are there, as a source of its own; None: all are gone."""
     for arrival in reversed(facts.arrivals):
-        if arrival.retired is None and _absolute(root, arrival.path).exists():
+        if arrival.retired is None and holds_images(_absolute(root, arrival.path)):
             return open_source(arrival_dataset(dataset, arrival, root))
     return None
 
@@ -123,19 +128,12 @@ def check_arrival(
 ) -> None:
     """Raise KaizenError where an arrival's images are there and are not those that were appended.
 
-    ``names`` are the classes of the stream. Images that are gone are no fault.
+    ``names`` are the classes of the stream. Images that are gone are no fault: a folder may also
+    be empty, as that of a disk that is not mounted, or be unreadable.
     """
-    if arrival.retired is not None or not _absolute(root, arrival.path).exists():
+    if arrival.retired is not None or not holds_images(_absolute(root, arrival.path)):
         return
-    expected = {
-        f"{part}/{label}": checksum
-        for part in PARTS
-        for label, checksum in arrival.checksums(part).items()
-    }
-    found = arrival_checksums(arrival_dataset(dataset, arrival, root), names, root)
-    changed = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
+    changed = changed_images(dataset, arrival, names, root)
     if changed:
         part, _, label = changed[0].partition("/")
         what = f"class {names[int(label)]!r}" if label.isdecimal() else "unlabelled images"
@@ -144,6 +142,25 @@ def check_arrival(
             "that were appended; put back what it held, or bring what is new as another arrival "
             "(`kaizen append`)"
         )
+
+
+def changed_images(
+    dataset: DatasetParams, arrival: Arrival, names: Sequence[str], root: Path
+) -> list[str]:
+    """In which parts and labels the images that are there are not those that arrived, written as
+    `arrival_checksums` does.
+
+    Raises KaizenError where they are no arrival's.
+    """
+    expected = {
+        f"{part}/{label}": checksum
+        for part in PARTS
+        for label, checksum in arrival.checksums(part).items()
+    }
+    found = arrival_checksums(arrival_dataset(dataset, arrival, root), names, root)
+    return sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
 
 
 def arrival_checksums(dataset: DatasetParams, names: Sequence[str], root: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ what was learnt from them, its test shard and the replay rows stay.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import shutil
@@ -15,15 +14,13 @@ from pathlib import Path
 
 from kaizen.data.arrivals import STREAM_FILE, ArrivalStream, read_stream, write_stream
 from kaizen.data.names import TASKS_FILE, shard_file
-from kaizen.data.sources.arrival import Arrival
-from kaizen.data.sources.base import PARTS
-from kaizen.data.sources.labels_file import LABELS_FILE
 from kaizen.errors import KaizenError
-from kaizen.files import explain_write_errors, read_json, write_json
+from kaizen.files import read_json, write_json
 from kaizen.jobs.make import run_job
 from kaizen.jobs.raw_data import arrival_dataset
+from kaizen.jobs.raw_removal import raw_files, refuse_lasting, remove, write_down
 from kaizen.jobs.workflow import Workflow
-from kaizen.params import DatasetParams, Params
+from kaizen.params import Params
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.plan.nodes import Node, Plan
@@ -40,13 +37,14 @@ from kaizen.training.reporter import Reporter
 @dataclass(frozen=True)
 class Retirement:
     """What giving up an arrival means: the workflow that is left, replay shards that must be made
-    before (``ahead``), and what goes: raw ``files`` and nodes (``gone``), the arrival's shards
-    first.
+    before (``ahead``), and what goes: raw ``files`` of ``folder`` and nodes (``gone``), the
+    arrival's shards first.
     """
 
     task: int
     left: Workflow
     ahead: list[Node[Spec]]
+    folder: Path
     files: list[Path]
     gone: list[Node[Spec]]
 
@@ -55,7 +53,7 @@ class Retirement:
         store = self.left.store
         lines = []
         if self.files:
-            size = sum(path.stat().st_size for path in self.files)
+            size = sum(path.lstat().st_size for path in self.files)
             folder = self.left.plan.facts.arrivals[self.task].path
             lines.append(f"{len(self.files)} files ({size / 1e6:.1f} MB) of {folder}")
         for node in self.gone:
@@ -69,7 +67,7 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     too; changes nothing.
 
     Raises KaizenError where there is no such arrival, all of it is gone already, or something that
-    learns from it is not finished.
+    learns from it is not finished, or where images cannot be removed.
     """
     workflow = Workflow.from_params(params, root)
     workflow.prepare_store()
@@ -125,8 +123,10 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
         raise KaizenError(f"arrival {name!r} has no shards yet; run `snakemake --cores all` first")
     left = dataclasses.replace(workflow, plan=after)
     left.__dict__.pop("layout", None)
-    files = _raw_files(arrival_dataset(params.dataset, arrival, root))
-    found = Retirement(task, left, made_before, files, gone)
+    files = raw_files(params.dataset, arrival, facts.classes, root)
+    refuse_lasting(files)
+    folder = Path(arrival_dataset(params.dataset, arrival, root).path or "")
+    found = Retirement(task, left, made_before, folder, files, gone)
     if arrival.retired is not None and arrival.replay_retired == rows_gone and not found.removed():
         raise KaizenError(f"arrival {name!r} was retired before; nothing of it is left to remove")
     return found
@@ -143,8 +143,12 @@ def retire(retirement: Retirement, reporter: Callable[[str], Reporter]) -> list[
         run_job(left.job(node), left.store, reporter(node.title))
     _keep_test_shard(left, retirement)
     stream = read_stream(left.root) or ArrivalStream("")
+    arrival = left.plan.facts.arrivals[retirement.task]
+    folder, files = retirement.folder, retirement.files
+    if files:
+        write_down(left.root, arrival, folder, files)
     write_stream(left.root, dataclasses.replace(stream, arrivals=left.plan.facts.arrivals))
-    lines = _remove_raw(retirement.files)
+    lines = remove(left.root, arrival, folder, files)
     left.register()
     lines += _remove_nodes(left, [node.id for node in retirement.gone])
     # Cards say what was given up; then the tree can be published without the shard.
@@ -152,16 +156,6 @@ def retire(retirement: Retirement, reporter: Callable[[str], Reporter]) -> list[
         if node.kind is Kind.SUMMARY:
             run_job(left.job(node), left.store, reporter(node.title))
     return lines
-
-
-def _raw_files(dataset: DatasetParams) -> list[Path]:
-    """The images of an arrival that are there, and its list of labels; nothing else."""
-    if dataset.path is None or not Path(dataset.path).exists():
-        return []
-    source = Arrival(dataset)
-    files = [source.root / row.path for part in PARTS for row in source.rows(part)]
-    labels = source.root / LABELS_FILE
-    return [*files, *([labels] if labels.is_file() else [])]
 
 
 def _keep_test_shard(workflow: Workflow, retirement: Retirement) -> None:
@@ -183,19 +177,6 @@ def _keep_test_shard(workflow: Workflow, retirement: Retirement) -> None:
             write_json(building / TASKS_FILE, tasks)
             made = {"began": began, "seconds": time.time() - began} | process_facts()
             store.commit(workflow.job(node).to_json(), building, environment, made)
-
-
-def _remove_raw(files: list[Path]) -> list[str]:
-    """Remove the images, and the folders that this leaves empty; others' files stay."""
-    folders = {path.parent for path in files}
-    for path in files:
-        with explain_write_errors(path):
-            path.unlink(missing_ok=True)
-    for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
-        with contextlib.suppress(OSError):
-            for place in (folder, *folder.parents):
-                place.rmdir()
-    return [f"{folder} is not empty and was left" for folder in sorted(folders) if folder.exists()]
 
 
 def _remove_nodes(workflow: Workflow, nodes: list[NodeId]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
+from kaizen.data.sources.present import holds_images
 from kaizen.errors import KaizenError
 from kaizen.files import (
     canonical_json,
@@ -159,7 +160,7 @@ class Workflow:
                 )
             if self.plan.facts.arrivals and node.kind is Kind.SHARDS and node.local.path:
                 place = Path(os.path.abspath(self.root / node.local.path))
-                if not place.exists():
+                if not holds_images(place):
                     raise KaizenError(
                         f"{node.title}: {place} is gone, and its shards are neither in the store "
                         "nor among the published files; put the folder back, or get the shards "

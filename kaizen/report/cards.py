@@ -64,7 +64,7 @@ def read_tasks(
     spec: SummarySpec, inputs: Mapping[str, NodeId], store: Store
 ) -> tuple[dict[str, Any], Found]:
     """What tasks.json holds, and what was found in the raw data; of a stream that grows, of all its
-    arrivals together.
+    arrivals together, with `held_out` in the entry of each task of which a share was held out.
     """
     if SHARDS in inputs:
         content: dict[str, Any] = files.read_json(store.open_file(inputs[SHARDS], TASKS_FILE))
@@ -76,6 +76,9 @@ def read_tasks(
     ]
     # Of a task that was retired its node holds the test shard only.
     tasks = [{"train": given_up} | part["tasks"][0] for part in parts]
+    for task, part in zip(tasks, parts, strict=True):
+        if "held_out" in part:
+            task["held_out"] = part["held_out"]
     found = {
         "skipped": {name: [x for part in parts for x in part["skipped"][name]] for name in PARTS},
         "copies": [entry for part in parts for entry in part["copies"]],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaizen.data.found import Finding, Found
-from kaizen.params.typed import UNSET, as_json
+from kaizen.data.found import Finding, Found, Share
+from kaizen.params.typed import UNSET, as_json, from_dict
 from kaizen.plan.point import size_text
 from kaizen.plan.specs import SummarySpec
 from kaizen.report.markdown import bullets, nested_lines, plain, table
@@ -91,6 +91,7 @@ def data_card(spec: SummarySpec, stream: Mapping[str, Any], found: Found) -> str
         ),
         *_colour(parts),
         ("Corrupt, skipped", f"{skipped['train']} for training, {skipped['test']} for testing"),
+        *_held_out(found, tasks),
         *_found(found),
         *_retired(spec),
         ("Replay", _replay(spec)),
@@ -136,13 +137,23 @@ def _colour(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str,
     return [("In colour", f"{counts['train']} for training, {counts['test']} for testing")]
 
 
-def _found(found: Found) -> list[tuple[str, str]]:
-    """What was held out or left out before ingestion, and which images are there more than
-    once.
-    """
-    facts = []
+def _held_out(found: Found, tasks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What share was held out where there is no test part: of all tasks, or of each arrival."""
+    name = "Held out for testing"
     if found.held_out:
-        facts.append(("Held out for testing", found.held_out.text()))
+        return [(name, found.held_out.text())]
+    by_share: dict[str, list[int]] = {}
+    for task in tasks:
+        if "held_out" in task:
+            share = from_dict(Share, task["held_out"])
+            by_share.setdefault(share.text(), []).append(task["task"])
+    shares = [f"{share}: task {', '.join(map(str, of))}" for share, of in by_share.items()]
+    return [(name, "; ".join(shares))] if shares else []
+
+
+def _found(found: Found) -> list[tuple[str, str]]:
+    """What was left out before ingestion, and which images are there more than once."""
+    facts = []
     if found.skipped:
         train, test = (_findings(part, "the first:") for part in vars(found.skipped).values())
         facts.append(("Left out of the training part", train or "nothing"))

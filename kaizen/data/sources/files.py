@@ -142,7 +142,8 @@ class FileSource(Source):
         return Found(
             skipped=LeftOut(self._walks["train"].summary(), self._walks["test"].summary()),
             copies=copies(self.root, parts["train"], parts["test"], self.classes, mend),
-            held_out=UNSET if self.held_out is None else self.held_out.share(),
+            # An arrival may have nothing to hold out, as where no image has a class.
+            held_out=self.held_out.share() if self.held_out and parts["test"].paths else UNSET,
         )
 
     def looks(self, most: int, decoded: int) -> Looks | None:

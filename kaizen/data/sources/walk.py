@@ -33,7 +33,7 @@ _PLAIN = """
 # What kaizen.data.image_files decodes.
 SUFFIXES = frozenset(_READ.split()) | (_AVIF if features.check("avif") else set())
 # Images too: whoever put them into a class folder wants them to be trained on.
-_UNREAD = (frozenset(_RARE.split()) | _AVIF) - SUFFIXES
+UNREAD = (frozenset(_RARE.split()) | _AVIF) - SUFFIXES
 # Plainly something else, or kept by a desktop; of other files the first bytes are looked at.
 _OTHERS = frozenset(_PLAIN.split())
 # Folders, and files, of network drives and desktops; in lower case. Hidden ones begin with a dot.
@@ -109,7 +109,7 @@ class Walk:
         return [
             finding
             for finding in self.summary()
-            if finding.what == UNNAMED or finding.what.partition(" ")[0] in _UNREAD
+            if finding.what == UNNAMED or finding.what.partition(" ")[0] in UNREAD
         ]
 
     def unread_paths(self) -> list[str]:
@@ -141,7 +141,7 @@ class Walk:
         entries = scan(self.root / folder, self.layout)
         for entry in entries:
             path = below(folder, entry.name)
-            if _kept_apart(entry.name) or entry.name.lower() in _THUMBNAILS:
+            if kept_apart(entry.name) or entry.name.lower() in _THUMBNAILS:
                 self._skip_apart(entry, path)
             elif is_folder(entry):
                 yield from self._walk(path, (*above, identity))
@@ -157,9 +157,9 @@ class Walk:
         housekeeping folders there.
         """
         for entry in scan(self.root / folder, self.layout):
-            if _kept_apart(entry.name):
+            if kept_apart(entry.name):
                 self._skip_apart(entry, below(folder, entry.name))
-            elif _suffix(entry.name) in SUFFIXES | _UNREAD and not is_folder(entry):
+            elif _suffix(entry.name) in SUFFIXES | UNREAD and not is_folder(entry):
                 self.skip(f"images outside {but}", below(folder, entry.name))
 
     def beside(self, parts: Collection[str]) -> None:
@@ -180,10 +180,10 @@ class Walk:
         if entry.is_dir(follow_symlinks=False):
             for folder, _, names in os.walk(entry.path):
                 for name in names:
-                    if _suffix(name) in SUFFIXES | _UNREAD:
+                    if _suffix(name) in SUFFIXES | UNREAD:
                         inside = Path(folder, name).relative_to(entry.path).as_posix()
                         self.skip(of_folder, f"{path}/{inside}")
-        elif _suffix(entry.name) in SUFFIXES | _UNREAD:
+        elif _suffix(entry.name) in SUFFIXES | UNREAD:
             self.skip(what, path)
 
 
@@ -196,14 +196,15 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _kept_apart(name: str) -> bool:
+def kept_apart(name: str) -> bool:
+    """Whether a file or folder is hidden, or one of network drives and desktops."""
     return name.startswith(".") or name.lower() in _HOUSEKEEPING
 
 
 def _what(entry: os.DirEntry[str]) -> str:
     """What a file is that is left out."""
     suffix = _suffix(entry.name)
-    if suffix in _UNREAD:
+    if suffix in UNREAD:
         return f"{suffix} images, which Pillow here does not read"
     if suffix not in _OTHERS:
         try:
@@ -280,7 +281,7 @@ def subfolders(folder: Path, layout: str) -> set[str]:
     return {
         entry.name
         for entry in scan(folder, layout)
-        if not _kept_apart(entry.name) and is_folder(entry)
+        if not kept_apart(entry.name) and is_folder(entry)
     }
 
 
