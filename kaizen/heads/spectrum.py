@@ -64,7 +64,7 @@ def least(error: Callable[[float], float], spectrum: Spectrum) -> float:
     """
     errors = [(error(share * spectrum.diagonal_mean), -share) for share in GRID]
     finite = [pair for pair in errors if pair[0] < float("inf")]
-    return -min(finite)[1] if finite else GRID[-1]
+    return float(-min(finite)[1]) if finite else GRID[-1]
 
 
 def generalised_cross_validation(
