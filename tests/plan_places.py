@@ -18,6 +18,7 @@ def places(plan: Plan) -> dict[str, str]:
             f"step/{run.point.variant}/{task}": step.key for task, step in enumerate(run.steps)
         }
         found |= {f"replay/{task}": replay.key for task, replay in enumerate(run.replays, start=1)}
+        found |= {f"head/{run.point.variant}": head.key for head in run.heads}
         found[f"evaluation/{run.point.variant}"] = run.evaluations[0].key
     for reference in plan.references:
         found |= {f"specialist/{task}": step.key for task, step in enumerate(reference.steps)}

@@ -37,6 +37,8 @@ REACH: dict[str, list[str]] = {
     "grid.methods": [],
     "grid.variants": [],
     "grid.seeds": [],
+    "heads": ["head/*", *(f"evaluation/{name}" for name in VARIANTS), "summary"],
+    "deploy": ["summary"],
     "grid.specialists": ["specialist/[1-4]", "reference", "summary"],
     "image": TRAINED,
     "image.test_crop": EVALUATED,
@@ -81,6 +83,7 @@ class Row:
 COLOUR = {"image.channels": 3, "image.mean": [0.5] * 3, "image.std": [0.5] * 3}
 JITTERED = {"augment.jitter.probability": 0.5}
 RESNET = {"model.backbone": "resnet18"}
+ANALYTIC = {"grid.heads": ["trained", "lda"]}
 FILES = {"dataset.source": "image_folder", "dataset.path": "/data"}
 
 # One row for every parameter but those of `ELSEWHERE`.
@@ -132,6 +135,14 @@ ROWS = [
     Row("evaluation.probe_fraction", "evaluation", 0.5),
     Row("evaluation.probe_iterations", "evaluation", 101),
     Row("evaluation.probe_l2", "evaluation", 0.0005),
+    Row("deploy.head", "deploy", "lda", base=ANALYTIC),
+    Row("heads.covariance", "heads", "per_class", base=ANALYTIC),
+    Row("heads.drift", "heads", "linear", base=ANALYTIC),
+    Row("heads.map_ridge", "heads", 0.001, base=ANALYTIC),
+    Row("heads.random_features", "heads", 10, base=ANALYTIC),
+    Row("heads.residual", "heads", False, base=ANALYTIC),
+    Row("heads.seed", "heads", 1, base=ANALYTIC | {"heads.random_features": 10}),
+    Row("heads.shrinkage", "heads", 0.01, base=ANALYTIC),
     Row("grid.specialists", "grid.specialists", False),
     Row(
         "image.channels",
@@ -261,6 +272,7 @@ ELSEWHERE = {
     "dataset.classes",
     "dataset.unlabelled",
     "split.domains",
+    "grid.heads",
     "grid.methods",
     "grid.variants",
     "grid.seeds",

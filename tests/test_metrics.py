@@ -172,7 +172,8 @@ def test_arrays_are_accepted_and_kept_as_floats() -> None:
         ({"classifier": [["x"]]}, "not a number"),
         (
             {"oracle": [[0.5]]},
-            "'oracle' is none of the readers classifier, linear_probe, linear_probe_seen, knn",
+            "'oracle' is none of the readers classifier, ncm, lda, ridge, linear_probe, "
+            "linear_probe_seen, knn",
         ),
         ({}, "missing"),
         ({"classifier": [[0.5]], "knn": A}, "differ in their number of tasks"),

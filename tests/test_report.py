@@ -29,6 +29,7 @@ from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS, continual_accuracy
 from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.params import ReportParams
+from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import Point
 from kaizen.report.series import group
 from kaizen.report.summary import write_summary
@@ -39,6 +40,7 @@ ALL_FIGURES = [
     "accuracy_bars",
     "per_task_heatmap",
     "accuracy_over_steps",
+    "heads",
     "replay_size",
     "confusion_matrix",
     "loss_terms",
@@ -92,7 +94,9 @@ def test_metrics_json_holds_the_classifiers_means(summary: Summary) -> None:
     ]
     values = [continual_accuracy(r.matrices["classifier"]) or 0.0 for r in of_seeds]
     found = headline["byol"]["kaizen_replay_5%"]
-    assert set(found) == {"CA", "FA", "F", "FT"}
+    assert set(found) == {"CA", "FA", "F", "FT", *ANALYTIC_HEADS}
+    of_lda = [continual_accuracy(r.matrices["lda"]) or 0.0 for r in of_seeds]
+    assert found["lda"]["CA"] == pytest.approx(np.mean(of_lda))
     assert found["CA"] == pytest.approx(np.mean(values))
     estimate = metrics["byol"]["kaizen_replay_5%"]["classifier"]["continual_accuracy"]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
@@ -149,8 +153,15 @@ def markdown_rows(text: str) -> list[dict[str, str]]:
 
 def test_markdown_table_reads_back(summary: Summary) -> None:
     out, _, _, metrics = summary
-    first = (out / "table.md").read_text().split("### ")[1]
+    heads, first = (out / "table.md").read_text().split("### ")[1:3]
+    assert heads.startswith("Heads side by side")
     assert first.startswith("Trained classifier")
+    side_by_side = markdown_rows(heads)
+    columns = {f"{m}, {head}" for m in ("CA", "FA") for head in ("trained", *ANALYTIC_HEADS)}
+    assert set(side_by_side[0]) == {"Method", "Variant", *columns}
+    fa = metrics["simclr"]["no_distill"]["lda"]["final_accuracy"]["mean"]
+    shown = side_by_side[3]["FA, lda"].strip("*").split(" ± ")[0]
+    assert float(shown) == pytest.approx(100 * fa, abs=0.0501)
     rows = markdown_rows(first)
     assert [(row["Method"], row["Variant"]) for row in rows][:4] == [
         ("SimCLR", "Kaizen, 5 % replay"),

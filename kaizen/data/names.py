@@ -17,6 +17,16 @@ ACCURACY_FILE = "accuracy.json"
 CONFUSION_FILE = "confusion.parquet"
 
 
+def head_file(step: int) -> str:
+    """The file of a step's analytic heads, as in "step-03.safetensors"."""
+    return f"step-{step:02d}.safetensors"
+
+
+def head_facts_file(step: int) -> str:
+    """What the heads of a step were made from, as in "step-03.json"."""
+    return f"step-{step:02d}.json"
+
+
 def shard_file(task: int, part: str) -> str:
     """The file of a task's shard, as in "task-00.train.parquet"."""
     return f"task-{task:02d}.{part}.parquet"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts
+from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import Point
 
 T = TypeVar("T")
@@ -17,7 +18,9 @@ T = TypeVar("T")
 # None: nothing was measured; see `RunResult`.
 Matrix = Sequence[Sequence[float | None]]
 
-READERS = ("classifier", "linear_probe", "linear_probe_seen", "knn")
+# What every evaluation reads by; and what a summary may have, with the analytic heads.
+ALWAYS_READ = ("classifier", "linear_probe", "linear_probe_seen", "knn")
+READERS = ("classifier", *ANALYTIC_HEADS, *ALWAYS_READ[1:])
 # The variant that is trained on all tasks at once: what the others are measured by, not one of
 # them.
 UPPER_BOUND = "joint"

@@ -14,19 +14,27 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.device import choose_compute
-from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, MEMORY_FILE, REPLAY_FILE, shard_file
+from kaizen.data.names import (
+    ACCURACY_FILE,
+    CONFUSION_FILE,
+    MEMORY_FILE,
+    REPLAY_FILE,
+    head_file,
+    shard_file,
+)
 from kaizen.data.replay.memory import read_memory
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.shards import shard_info
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
+from kaizen.evaluation.head_files import StepHeads, read_heads
 from kaizen.evaluation.readers import fit_probe, nearest_neighbours
-from kaizen.evaluation.results import READERS
+from kaizen.evaluation.results import ALWAYS_READ
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.plan.job import Job
-from kaizen.plan.roles import REPLAY, shards_of, step_role
+from kaizen.plan.roles import HEAD, REPLAY, shards_of, step_role
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.store.made import Made
 from kaizen.store.store import Store
@@ -43,12 +51,13 @@ def run_row(job: Job[EvaluationSpec], store: Store, building: Path, reporter: Re
     """
     row = _Row(job, store)
     readers = row.readers()
-    accuracies: dict[str, list[float | None]] = {reader: [] for reader in READERS}
+    all_readers = (*ALWAYS_READ, *(job.spec.heads or ()))
+    accuracies: dict[str, list[float | None]] = {reader: [] for reader in all_readers}
     labels, taken_for = list[int](), list[int]()
     tasks = range(row.step + 1)
     for task in tasks:
         true, predicted = row.test(task, readers)
-        for reader in READERS:
+        for reader in all_readers:
             known = len(true) and reader in predicted
             right = (predicted[reader] == true).double().mean().item() if known else None
             accuracies[reader].append(right)
@@ -80,6 +89,10 @@ class _Row:
     def readers(self) -> dict[str, Reader]:
         """The ways to read classes; those that learn from features only where there is a label."""
         found: dict[str, Reader] = {"classifier": lambda _, logits: self.model.predicted(logits)}
+        if HEAD in self.inputs:
+            heads = read_heads(self.store.open_file(self.inputs[HEAD], head_file(self.step)))
+            for kind in heads.readers():
+                found[kind] = self._head(heads, kind)
         features, labels = self._bank()
         if len(labels):
             params, classes = self.spec.evaluation, self.spec.num_classes
@@ -102,6 +115,9 @@ class _Row:
         empty = torch.zeros(0, dtype=torch.int64)
         joined = {name: torch.cat([empty, *parts]) for name, parts in predicted.items()}
         return torch.cat([empty, *true]), joined
+
+    def _head(self, heads: StepHeads, kind: str) -> Reader:
+        return lambda features, _: heads.predict(kind, features)
 
     def _bank(self) -> tuple[Tensor, Tensor]:
         """Features float32 [N, F] and labels int64 [N] of the labelled images that probe and kNN

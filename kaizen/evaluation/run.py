@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute, choose_compute
-from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, shard_file
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, head_file, shard_file
 from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
+from kaizen.evaluation.head_files import StepHeads, read_heads
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
-from kaizen.evaluation.results import READERS, matrix_rows
+from kaizen.evaluation.results import ALWAYS_READ, matrix_rows
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.plan.job import Job
-from kaizen.plan.roles import shards_of, step_roles
+from kaizen.plan.roles import HEAD, shards_of, step_roles
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.store.made import Made
 from kaizen.store.store import Store
@@ -54,13 +55,16 @@ def run_evaluation(
     for step, role in enumerate(roles):
         # A single model of several tasks is joint training: it has seen them all.
         seen = tasks[: step + 1] if len(roles) > 1 else tasks
-        predicted = evaluator.predictions(evaluator.models.load(role), seen)
+        heads = None
+        if HEAD in job.inputs:
+            heads = read_heads(store.open_file(job.inputs[HEAD], head_file(step)))
+        predicted = evaluator.predictions(evaluator.models.load(role), seen, heads)
         rows.append(evaluator.accuracies(predicted))
         confusion.append(evaluator.confusion(predicted["classifier"]))
         reporter.amount(step + 1, len(roles), "steps evaluated")
     rows, confusion = matrix_rows(rows, len(tasks)), matrix_rows(confusion, len(tasks))
     write_confusion(confusion, building / CONFUSION_FILE)
-    matrices = {reader: [row[reader] for row in rows] for reader in READERS}
+    matrices = {reader: [row[reader] for row in rows] for reader in evaluator.readers}
     write_json(building / ACCURACY_FILE, {"matrices": matrices})
     return Made(evaluator.compute.describe())
 
@@ -77,7 +81,7 @@ def run_reference(
     specialists: dict[str, list[float | None]] | None = None
     # Otherwise step 0 alone stands for the network's shape.
     if len(roles) == len(tasks):
-        specialists = {reader: [] for reader in READERS}
+        specialists = {reader: [] for reader in evaluator.readers}
         for task, role in enumerate(roles):
             predicted = evaluator.predictions(evaluator.models.load(role), [task])
             for reader, accuracies in evaluator.accuracies(predicted).items():
@@ -107,6 +111,7 @@ class Evaluator:
         self.inputs = job.inputs
         self.params = job.spec.evaluation
         self.classes = job.spec.num_classes
+        self.readers = (*ALWAYS_READ, *(job.spec.heads or ()))
         self.models = StepModels(
             job.inputs, store, compute, self.params.batch_size, job.spec.test_crop
         )
@@ -130,14 +135,14 @@ class Evaluator:
         return DecodedImages(torch.from_numpy(images), torch.from_numpy(labels))
 
     def predictions(
-        self, model: FeatureClassifier, seen: Sequence[int]
+        self, model: FeatureClassifier, seen: Sequence[int], heads: StepHeads | None = None
     ) -> dict[str, tuple[Tensor, ...]]:
         """Per reader the predicted class of each task's test images, int64 [M]: arg max over all
         classes of the stream.
 
         linear_probe and knn learn from the labelled rows of all tasks, linear_probe_seen from those
-        of the tasks ``seen`` (CaSSLe's protocol, arXiv:2112.04215). A reader without a labelled row
-        to learn from is left out.
+        of the tasks ``seen`` (CaSSLe's protocol, arXiv:2112.04215). ``heads`` are the analytic ones
+        of the model's step. A reader without a labelled row to learn from is left out.
         """
         outputs = [self.models.features(model, part.images) for part in self.tests]
         test, logits = (
@@ -145,6 +150,8 @@ class Evaluator:
             torch.cat([logits for _, logits in outputs]),
         )
         predicted = {"classifier": model.predicted(logits)}
+        if heads is not None:
+            predicted |= {kind: heads.predict(kind, test) for kind in heads.readers()}
         if len(self.train.labels):
             bank, _ = self.models.features(model, self.train.images)
             known = self.train.labels.to(bank.device)
@@ -171,7 +178,7 @@ class Evaluator:
             reader: [_accuracy(p, y) for p, y in zip(predicted[reader], labels, strict=True)]
             if reader in predicted
             else [None] * len(labels)
-            for reader in READERS
+            for reader in self.readers
         }
 
     def confusion(self, predicted: Sequence[Tensor]) -> Counts:

@@ -29,6 +29,7 @@ _LESS_MEMORY = {
     Kind.SHARDS: "lower runtime.ingest_workers or dataset.row_group_mb",
     Kind.REPLAY: "lower dataset.row_group_mb",
     Kind.STEP: "lower train.stream_above_mb or train.batch_size",
+    Kind.HEAD: "lower heads.random_features, or set heads.covariance: shared",
     Kind.EVALUATION: "lower evaluation.probe_fraction or evaluation.batch_size",
     Kind.REFERENCE: "lower evaluation.probe_fraction or evaluation.batch_size",
     Kind.SUMMARY: "free memory",

@@ -15,7 +15,7 @@ from kaizen.plan import roles
 from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.job import Job
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, HeadSpec, ReplaySpec, StepSpec, SummarySpec
 from kaizen.store.locks import Watch
 from kaizen.store.made import Made
 from kaizen.store.node_id import Kind
@@ -143,6 +143,14 @@ def _step(
     return run_step(job, store, building, reporter, watch)
 
 
+def _head(
+    job: Job[HeadSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
+) -> Made:
+    from kaizen.evaluation.head import run_heads
+
+    return run_heads(job, store, building, reporter)
+
+
 def _evaluation(
     job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter, watch: Watch
 ) -> Made:
@@ -180,6 +188,7 @@ MAKERS: dict[Kind, Maker] = {
     Kind.SHARDS: _shards,
     Kind.REPLAY: _replay,
     Kind.STEP: _step,
+    Kind.HEAD: _head,
     Kind.EVALUATION: _evaluation,
     Kind.REFERENCE: _reference,
     Kind.SUMMARY: _summary,

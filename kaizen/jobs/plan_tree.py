@@ -56,12 +56,14 @@ def print_plan(workflow: Workflow) -> None:
 
 
 def _add_run(branch: Tree, run: Run, label: Callable[[Node[Any]], Text]) -> None:
-    """Add a run's steps, each with its replay shard below it, and its evaluations."""
+    """Add a run's steps, each with its replay shard below it, its heads and evaluations."""
     replays = {node.spec.task: node for node in run.replays}
     for task, step in enumerate(run.steps):
         leaf = branch.add(label(step))
         if task in replays:
             leaf.add(label(replays[task]))
+    for head in run.heads:
+        branch.add(label(head))
     for evaluation in run.evaluations:
         branch.add(label(evaluation))
 

@@ -39,6 +39,7 @@ from kaizen.params.experiment import (
     ReportParams,
     VariantParams,
 )
+from kaizen.params.heads import DeployParams, HeadsParams
 from kaizen.params.methods import (
     BarlowTwinsParams,
     BYOLParams,
@@ -71,10 +72,12 @@ __all__ = [
     "DINOParams",
     "DatasetParams",
     "DecorrelativeDistillParams",
+    "DeployParams",
     "DistillParams",
     "EvaluationParams",
     "FeatureDistillParams",
     "GridParams",
+    "HeadsParams",
     "ImageParams",
     "InputParams",
     "JitterParams",
@@ -127,6 +130,8 @@ class Params:
         "what an SSL method has otherwise: by its name, sections augment, distill, model and "
         "train to lay over the common ones",
     )
+    heads: HeadsParams = section(HeadsParams)
+    deploy: DeployParams = section(DeployParams)
     evaluation: EvaluationParams = section(EvaluationParams)
     report: ReportParams = section(ReportParams)
     reference_compat: ReferenceCompatParams = section(ReferenceCompatParams)

@@ -13,12 +13,14 @@ from typing import Any
 from kaizen.params import VARIANTS, Params, VariantParams
 from kaizen.params.messages import unknown
 from kaizen.params.registry import (
+    ANALYTIC_HEADS,
     BACKBONES,
     FEATURE_DISTILLERS,
     REPLAY_POLICIES,
     SOURCES,
     SSL_METHODS,
     TIMM,
+    TRAINED,
 )
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
@@ -79,12 +81,30 @@ def known_methods(params: Params) -> Iterator[str]:
             yield f"grid.methods: {unknown(name, 'an SSL method', SSL_METHODS)}"
 
 
+def known_heads(params: Params) -> Iterator[str]:
+    """The grid's heads are registered, the trained one among them, and so is the one that
+    predicts.
+    """
+    heads = params.grid.heads
+    for name in heads:
+        if name not in (TRAINED, *ANALYTIC_HEADS):
+            yield f"grid.heads: {unknown(name, 'a head', [TRAINED, *ANALYTIC_HEADS])}"
+    if TRAINED not in heads:
+        yield f"grid.heads: {TRAINED} is not among them, but it is always evaluated; add it"
+    if params.deploy.head not in heads:
+        yield (
+            f"deploy.head: {params.deploy.head!r} is none of grid.heads ({', '.join(heads)}); add "
+            "it there, or choose one of these"
+        )
+
+
 def points_named_once(params: Params) -> Iterator[str]:
     """No two points of the grid are the same."""
     grids: dict[str, list[Any]] = {
         "grid.methods": list(params.grid.methods),
         "grid.variants": params.grid.variants,
         "grid.seeds": params.grid.seeds,
+        "grid.heads": list(params.grid.heads),
         # Sizes that are written alike in names of runs and folders are one point.
         "replay.proportion": [f"{100 * size:g} %" for size in params.replay.proportion or []],
         "replay.per_class": params.replay.per_class or [],
@@ -245,6 +265,7 @@ CHECKS = (
     joint_variants,
     known_variants,
     known_methods,
+    known_heads,
     known_distiller,
     points_named_once,
     prototypes_to_distil,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from kaizen.params.base import Count, Field, Fraction, NonNegative, Positive, Seed, doc, parameters
-from kaizen.params.registry import SSL_METHODS
+from kaizen.params.heads import HeadName
+from kaizen.params.registry import SSL_METHODS, TRAINED
 
 # Checked by kaizen/params/checks.py, so that a method needs no second list here; the schema
 # names them for editors.
@@ -45,6 +46,11 @@ class GridParams:
         "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = doc([0], "one run per seed")
+    heads: Annotated[list[HeadName], Field(min_length=1)] = doc(
+        [TRAINED],
+        "heads that every run is read by: trained (the paper's, always there), and ncm, lda, "
+        "ridge, which are solved from statistics of the features (docs/heads.md)",
+    )
     specialists: bool | None = doc(
         None,
         "also train one model per task alone, which forward transfer compares with; null: yes, but "

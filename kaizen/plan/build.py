@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from kaizen.params import Params, ReplayUnit
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import Draft, Fingerprint
+from kaizen.plan.head_nodes import plan_heads
 from kaizen.plan.nodes import DatasetFacts, Node, Plan, Run, SpecialistSet
 from kaizen.plan.point import Point
 from kaizen.plan.replay_check import refuse_empty_replay
@@ -106,12 +107,13 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
         if ahead and point.replay_size:
             replays.append(data.replay(point, steps, replays))
     kept = tuple(replay for replay in replays if not replay.given_up)
+    heads = plan_heads(draft, data, name, steps)
     if isinstance(data, StreamNodes):
-        evaluations = plan_rows(draft, data, name, steps, replays)
+        evaluations = plan_rows(draft, data, name, steps, replays, heads)
     else:
         title = f"evaluation · {name}"
-        evaluations = [plan_evaluation(draft, data, Kind.EVALUATION, title, steps)]
-    return Run(point, tuple(steps), kept, tuple(evaluations))
+        evaluations = [plan_evaluation(draft, data, Kind.EVALUATION, title, steps, heads)]
+    return Run(point, tuple(steps), kept, tuple(evaluations), tuple(heads))
 
 
 def _specialists(draft: Draft, data: DataNodes, method: str, seed: int) -> SpecialistSet:

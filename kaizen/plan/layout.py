@@ -27,6 +27,9 @@ def _folders(plan: Plan) -> dict[str, NodeId]:
         for task, evaluation in enumerate(run.evaluations):
             row = f"/{step_role(task)}" if plan.facts.arrivals else ""
             folders[f"results/evaluations/{run.name}{row}"] = evaluation.id
+        for task, head in enumerate(run.heads):
+            row = f"/{step_role(task)}" if plan.facts.arrivals else ""
+            folders[f"results/heads/{run.name}{row}"] = head.id
         folders |= _replay_folders(run)
     for reference in plan.references:
         for task, step in enumerate(reference.steps):

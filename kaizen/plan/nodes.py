@@ -17,7 +17,7 @@ from kaizen.params.typed import to_dict
 from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.job import Job, Local
 from kaizen.plan.point import Point
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec, SummarySpec
+from kaizen.plan.specs import EvaluationSpec, HeadSpec, ReplaySpec, Spec, StepSpec, SummarySpec
 from kaizen.store.node_id import KEY_LENGTH, Kind, NodeId
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
@@ -117,6 +117,8 @@ class Run:
     replays: tuple[Node[ReplaySpec], ...]
     # One of all steps; of a stream that grows, one after each step.
     evaluations: tuple[Node[EvaluationSpec], ...]
+    # As the evaluations; none where the grid asks for the trained head alone.
+    heads: tuple[Node[HeadSpec], ...] = ()
 
     @property
     def name(self) -> str:
@@ -126,7 +128,7 @@ class Run:
     @property
     def nodes(self) -> tuple[Node[Spec], ...]:
         """All that it uses directly."""
-        return (*self.steps, *self.replays, *self.evaluations)
+        return (*self.steps, *self.replays, *self.heads, *self.evaluations)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kaizen.params.registry import TRAINED
 from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.data_specs import DataFacts
@@ -13,6 +14,7 @@ from kaizen.plan.nodes import Node, Run, SpecialistSet
 from kaizen.plan.specs import (
     Context,
     EvaluationSpec,
+    HeadSpec,
     ReferenceEntry,
     ReplaySpec,
     RunEntry,
@@ -26,17 +28,27 @@ from kaizen.store.node_id import Kind
 
 
 def plan_evaluation(
-    draft: Draft, data: DataNodes, kind: Kind, title: str, steps: Sequence[Node[StepSpec]]
+    draft: Draft,
+    data: DataNodes,
+    kind: Kind,
+    title: str,
+    steps: Sequence[Node[StepSpec]],
+    heads: Sequence[Node[HeadSpec]] = (),
 ) -> Node[EvaluationSpec]:
-    """The evaluation of the models of ``steps``: a run's, or specialists' (``kind`` reference)."""
+    """The evaluation of the models of ``steps``: a run's, with its analytic heads, or specialists'
+    (``kind`` reference).
+    """
     spec = EvaluationSpec(
         evaluation=draft.params.evaluation,
         test_crop=draft.of_method[steps[0].spec.method].image.test_crop,
         tasks=draft.tasks,
         num_classes=len(draft.facts.classes),
         compute=compute_of(steps),
+        heads=heads[0].spec.kinds if heads else None,
     )
     inputs = data.inputs(range(len(draft.tasks))) | step_inputs(steps)
+    if heads:
+        inputs[roles.HEAD] = heads[0]
     code = Code(("kaizen.evaluation.run",), TRAIN_PACKAGES)
     return draft.node(
         kind, title, spec=spec, inputs=inputs, code=code, identities=data.identities()
@@ -49,6 +61,7 @@ def plan_rows(
     name: str,
     steps: Sequence[Node[StepSpec]],
     replays: Sequence[Node[ReplaySpec]],
+    heads: Sequence[Node[HeadSpec]] = (),
 ) -> list[Node[EvaluationSpec]]:
     """The evaluations of a run on a stream that grows, one for each step: of what arrived up to it.
 
@@ -68,11 +81,14 @@ def plan_rows(
             compute=compute_of(steps),
             step=task,
             absent=absent or None,
+            heads=heads[task].spec.kinds if heads else None,
         )
         inputs = data.inputs(seen) | {roles.step_role(task): step}
         memory = next((r for r in replays if r.spec.task == task), None)
         if absent and memory is not None:
             inputs[roles.REPLAY] = memory
+        if heads:
+            inputs[roles.HEAD] = heads[task]
         identities = {f"test-{old:02d}": data.identity(old, "test") for old in seen}
         identities |= {
             f"train-{old:02d}": data.identity(old, "train") for old in seen if old not in absent
@@ -134,6 +150,7 @@ def plan_summary(
             task for task, arrival in enumerate(draft.facts.arrivals) if arrival.retired is not None
         ]
         or None,
+        deploy=None if params.deploy.head == TRAINED else params.deploy.head,
     )
     code = Code(("kaizen.report.node",), ("matplotlib", "numpy", "pyarrow"))
     title = "summary: tables, figures and cards"

@@ -10,6 +10,8 @@ PRIOR = "prior"
 REPLAY = "replay"
 # The replay shard of the step before, from which the next one goes on.
 MEMORY = "memory"
+# The analytic heads of a run, or on a stream that grows of one step.
+HEAD = "head"
 
 _STEP = "step-"
 
@@ -30,6 +32,11 @@ def shards_of(inputs: Mapping[str, T], task: int) -> T:
 def step_role(task: int) -> str:
     """The model of a run right after it learnt a task, as in "step-00"."""
     return f"{_STEP}{task:02d}"
+
+
+def replay_role(step: int) -> str:
+    """The replay shard of a step, where a node reads several, as in "replay-03"."""
+    return f"{REPLAY}-{step:02d}"
 
 
 def step_roles(roles: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from kaizen.params import (
     ClassifierDistillParams,
     EvaluationParams,
     FeatureDistillParams,
+    HeadsParams,
     ImageParams,
     NetworkParams,
     OptimisationParams,
@@ -109,6 +110,23 @@ class StepSpec:
 
 
 @dataclass(frozen=True)
+class HeadSpec:
+    """The analytic heads of the steps ``first``, ``first`` + 1 and so on of a run.
+
+    ``tasks[i]`` are the tasks of step ``first`` + i: one, or all of joint training. ``fraction`` is
+    the share of their training rows that is read, the one that was trained on. Before ``first``
+    stand the statistics of the input `prior`.
+    """
+
+    kinds: list[str]
+    heads: HeadsParams
+    first: int
+    tasks: list[list[int]]
+    fraction: float
+    compute: ComputeSpec
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
     """A run's accuracy matrices, or the specialists' and a random network's accuracies.
 
@@ -116,7 +134,7 @@ class EvaluationSpec:
     networks see; steps know nothing of it. On a stream that grows it is one row of the matrices,
     that of ``step``, and ``tasks`` has this task's labels only; probe and kNN learn from the
     training images of the tasks so far but for those in ``absent``, and from the replay shard where
-    that is an input.
+    that is an input. ``heads`` are the analytic heads of the input `head`.
     """
 
     evaluation: EvaluationParams
@@ -126,6 +144,7 @@ class EvaluationSpec:
     compute: ComputeSpec
     step: int | None = None
     absent: list[int] | None = None
+    heads: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,14 +204,17 @@ class SummarySpec:
     found: Found
     # Tasks of which the training images were given up.
     retired: list[int] | None = None
+    # The head that predicts; None: the trained one.
+    deploy: str | None = None
 
 
-Spec = ShardsSpec | ReplaySpec | StepSpec | EvaluationSpec | SummarySpec
+Spec = ShardsSpec | ReplaySpec | StepSpec | HeadSpec | EvaluationSpec | SummarySpec
 
 SPECS: dict[Kind, type[Spec]] = {
     Kind.SHARDS: ShardsSpec,
     Kind.REPLAY: ReplaySpec,
     Kind.STEP: StepSpec,
+    Kind.HEAD: HeadSpec,
     Kind.EVALUATION: EvaluationSpec,
     Kind.REFERENCE: EvaluationSpec,
     Kind.SUMMARY: SummarySpec,

@@ -21,7 +21,7 @@ from kaizen.plan.data_specs import DatasetSpec, LabelsSpec, ShardsSpec, SplitSpe
 from kaizen.plan.draft import Draft
 from kaizen.plan.job import Local
 from kaizen.plan.nodes import Node
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec
+from kaizen.plan.specs import EvaluationSpec, HeadSpec, ReplaySpec, Spec, StepSpec
 from kaizen.store.node_id import Kind
 
 
@@ -32,7 +32,7 @@ def reads_training(node: Node[Spec], task: int) -> bool:
     spec = node.spec
     if isinstance(spec, EvaluationSpec):
         return task not in (spec.absent or [])
-    return isinstance(spec, StepSpec | ReplaySpec)
+    return isinstance(spec, StepSpec | HeadSpec | ReplaySpec)
 
 
 def lacks(node: Node[Spec]) -> Node[Spec] | None:

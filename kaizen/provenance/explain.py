@@ -30,6 +30,7 @@ _KINDS = {
     Kind.SHARDS: "task shards",
     Kind.REPLAY: "replay shard",
     Kind.STEP: "training step",
+    Kind.HEAD: "analytic heads of a run",
     Kind.EVALUATION: "evaluation of a run",
     Kind.REFERENCE: "evaluation of specialists and of a random network",
     Kind.SUMMARY: "summary of all runs",

@@ -10,6 +10,7 @@ from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS
 from kaizen.files import read_json
+from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.specs import SummarySpec, read_spec
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.subject import Subject
@@ -60,6 +61,8 @@ def _metric(steps: tuple[str, ...]) -> tuple[str, str, str] | None:
     """
     if len(steps) == 3 and steps[2] in _HEADLINE:
         return "classifier", _HEADLINE[steps[2]], "mean"
+    if len(steps) == 4 and steps[2] in ANALYTIC_HEADS and steps[3] in _HEADLINE:
+        return steps[2], _HEADLINE[steps[3]], "mean"
     if len(steps) == 5 and steps[2] in READERS and steps[3] in METRICS and steps[4] in _STATISTICS:
         return steps[2], steps[3], steps[4]
     return None

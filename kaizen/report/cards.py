@@ -56,6 +56,7 @@ def write_cards(
             facts=[read_facts(store.open_file(step.id, FACTS_FILE)) for step in steps],
             checkpoint=store.open_file(steps[-1].id, CHECKPOINT),
             evaluation=store.read_record(inputs[entry.evaluations[-1]]),
+            deploy=spec.deploy or "classifier",
         )
         files.write_text(out / f"{entry.name}.md", model_card(finished, stream))
 

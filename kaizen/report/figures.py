@@ -15,6 +15,7 @@ from kaizen.params import ReportParams
 from kaizen.plan.point import size_text
 from kaizen.report import canvas
 from kaizen.report.classes import Classes
+from kaizen.report.head_figure import heads
 from kaizen.report.losses import History, loss_terms
 from kaizen.report.maps import confusion_matrix, per_task_heatmap
 from kaizen.report.series import (
@@ -52,6 +53,7 @@ def draw_figures(
         "accuracy_bars": lambda: accuracy_bars(series, title),
         "per_task_heatmap": lambda: per_task_heatmap(series, _READER, title),
         "accuracy_over_steps": lambda: accuracy_over_steps(series, title),
+        "heads": lambda: heads(series, title),
         "replay_size": lambda: replay_size(series, title),
         "confusion_matrix": lambda: confusion_matrix(series, classes, title),
         "loss_terms": lambda: loss_terms(series, histories, title),

@@ -94,6 +94,8 @@ class FinishedRun:
     facts: Sequence[StepFacts]
     checkpoint: Path
     evaluation: Record
+    # The reader that predicts.
+    deploy: str
 
 
 def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
@@ -118,7 +120,8 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
         "How it was trained": bullets(_facts(finished, last)),
         "Training data": _training_data(steps, finished.facts, stream)
         + "\nThe data card, `data/shards/README.md`, describes them.\n",
-        "Results": _results(run, finished.reference),
+        "Results": f"Prediction uses: {READER_LABELS[finished.deploy]} (`deploy.head`).\n\n"
+        + _results(run, finished.reference),
         "How to load it": _LOADING.format(
             folder=folder,
             channels=image.channels,

@@ -10,6 +10,7 @@ from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
 from kaizen.evaluation.results import READERS, UPPER_BOUND, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
+from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import size_text
 
 METHOD_LABELS = {
@@ -32,10 +33,15 @@ VARIANT_LABELS = {
 }
 READER_LABELS = {
     "classifier": "Trained classifier",
+    "ncm": "Nearest class mean (analytic head)",
+    "lda": "Linear discriminant analysis (analytic head)",
+    "ridge": "Ridge regression (analytic head)",
     "linear_probe": "Linear probe, labels of all tasks",
     "linear_probe_seen": "Linear probe, labels of the tasks seen",
     "knn": "k nearest neighbours, labels of all tasks",
 }
+# The heads in one word, for places where the reader's label is too long.
+HEAD_SHORT = {"classifier": "trained", **{kind: kind for kind in ANALYTIC_HEADS}}
 METRIC_LABELS = dict(
     zip(
         METRICS,

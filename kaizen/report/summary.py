@@ -29,6 +29,10 @@ _CAPTIONS = {
         "Mean accuracy on the tasks seen so far. It falls for every variant, as there are more "
         "and more classes to tell apart; the slower the better."
     ),
+    "heads": (
+        "Continual and final accuracy of each head: the trained one, and those that are solved "
+        "from statistics of the same features."
+    ),
     "replay_size": (
         "Accuracy, forgetting and forward transfer against the size of the replay memory."
     ),
@@ -65,6 +69,10 @@ task i after step t (tasks and steps are counted from 0, as in the files' names)
   a random network.
 - **BWT**, backward transfer: accuracy on a task after the last step minus that just after learning
   it.
+
+*Analytic heads* (`grid.heads`) are classifiers in closed form on the run's own encoder: statistics
+of each class, carried from step to step without an image, and one system of equations
+(docs/heads.md).
 
 The same features are read in further ways. The *linear probe on the labels of all tasks* and the *k
 nearest neighbours* say what the features hold, whether or not a task was learnt yet. The *linear

@@ -11,7 +11,9 @@ from typing import Any
 from kaizen import files
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS, UPPER_BOUND
+from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.report.series import (
+    HEAD_SHORT,
     HEADLINE,
     LOWER_IS_BETTER,
     METRIC_SHORT,
@@ -147,17 +149,19 @@ def in_order(metrics: Metrics) -> list[tuple[str, dict[str, Mapping[str, Any]]]]
     return sorted(blocks, key=lambda block: min(entry["position"] for entry in block[1].values()))
 
 
-def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
+def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, Any]]]:
     """The classifier's defined means, for DVC's columns: method -> series key -> CA, FA, F, FT ->
-    fraction.
+    fraction; and under an analytic head's name, where there is one, the same of it.
     """
+
+    def means(values: Mapping[str, Any]) -> dict[str, Any]:
+        found = {METRIC_SHORT[metric]: values[metric]["mean"] for metric in HEADLINE}
+        return {name: mean for name, mean in found.items() if mean is not None}
+
     return {
         method: {
-            key: {
-                METRIC_SHORT[metric]: entry["classifier"][metric]["mean"]
-                for metric in HEADLINE
-                if entry["classifier"][metric]["mean"] is not None
-            }
+            key: means(entry["classifier"])
+            | {kind: means(entry[kind]) for kind in ANALYTIC_HEADS if kind in entry}
             for key, entry in entries.items()
         }
         for method, entries in metrics.items()
@@ -223,16 +227,51 @@ def markdown(metrics: Metrics, reader: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def heads_markdown(metrics: Metrics) -> str:
+    """CA and FA of each head side by side, the best of each row bold; empty where there is the
+    trained one alone.
+    """
+    heads = present_heads(metrics)
+    if len(heads) < 2:
+        return ""
+    columns = ("continual_accuracy", "final_accuracy")
+    names = [f"{METRIC_SHORT[metric]}, {HEAD_SHORT[head]}" for metric in columns for head in heads]
+    header = ["Method", "Variant", *names]
+    lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(names)])]
+    for method, entries in in_order(metrics):
+        for entry in entries.values():
+            texts = []
+            for metric in columns:
+                row = [cell(entry[head][metric]) if head in entry else ABSENT for head in heads]
+                means = [entry[head][metric]["mean"] or 0 if head in entry else 0 for head in heads]
+                rounded = [round(100 * mean, 1) for mean in means]
+                texts += [
+                    f"**{text}**" if value == max(rounded) else text
+                    for text, value in zip(row, rounded, strict=True)
+                ]
+            lines.append(markdown_line([method_label(method), entry["label"], *texts]))
+    return "\n".join(lines) + "\n"
+
+
+def present_heads(metrics: Metrics) -> list[str]:
+    """The readers that are heads, the trained classifier first: those of some series."""
+    entries = [entry for block in metrics.values() for entry in block.values()]
+    return [head for head in HEAD_SHORT if any(head in entry for entry in entries)]
+
+
 def all_markdown(metrics: Metrics) -> str:
-    """One Markdown table per reader, each under its name."""
+    """One Markdown table per reader, each under its name; before them, of several heads, one that
+    has them side by side.
+    """
     present = [
         r
         for r in READERS
         if any(r in entry for block in metrics.values() for entry in block.values())
     ]
-    return "\n".join(
-        f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present
-    )
+    heads = heads_markdown(metrics)
+    parts = [f"### Heads side by side\n\n{heads}"] if heads else []
+    parts += [f"### {READER_LABELS[reader]}\n\n{markdown(metrics, reader)}" for reader in present]
+    return "\n".join(parts)
 
 
 def percent(fraction: float) -> str:

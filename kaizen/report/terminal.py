@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaizen.files import printable
-from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
-from kaizen.report.tables import Metrics, cells, in_order
+from kaizen.report.series import HEAD_SHORT, HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
+from kaizen.report.tables import Metrics, cells, in_order, present_heads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +17,8 @@ _NARROW = 64  # columns
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
-    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold; then
-    the figures' paths.
+    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold, below
+    it those of the analytic heads; then the figures' paths.
 
     ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
     """
@@ -52,6 +52,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         )
     for method, entries in in_order(metrics):
         name = method_label(method)
+        heads = {head: cells(entries, head, HEADLINE) for head in present_heads(metrics)[1:]}
         for key, row in cells(entries, "classifier", HEADLINE).items():
             texts = [Text(text, style="bold green" if best else "") for text, best in row]
             if narrow and name:
@@ -59,6 +60,11 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
             label = Text(printable(str(entries[key]["label"])))
             table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
+            for head, texts_of in heads.items():
+                if key in texts_of:
+                    texts = [Text(text) for text, _ in texts_of[key]]
+                    label = Text(f"  {HEAD_SHORT[head]} head", style="dim")
+                    table.add_row(*([] if narrow else [Text("")]), label, *texts)
         table.add_section()
     console.print(table)
     console.print(

@@ -23,6 +23,7 @@ MANAGED = (
     "data/shards",
     "data/replay",
     "results/models",
+    "results/heads",
     "results/evaluations",
     "results/summary",
 )

@@ -24,6 +24,7 @@ class Kind(enum.StrEnum):
     SHARDS = "shards"
     REPLAY = "replay"
     STEP = "step"
+    HEAD = "head"
     EVALUATION = "evaluation"
     REFERENCE = "reference"
     SUMMARY = "summary"

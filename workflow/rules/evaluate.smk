@@ -1,4 +1,22 @@
-# Accuracy matrices: one job per run, one per set of specialists.
+# Analytic heads and accuracy matrices: one job per run, and one per set of specialists.
+
+
+use rule node as head with:
+    """Solve the analytic heads of a run's steps from statistics of their features; nothing is trained."""
+    output:
+        kz.pattern("head"),
+    log:
+        "logs/head/{key}.log",
+    benchmark:
+        "logs/head/{key}.tsv"
+    group:
+        "heads"
+    threads: kz.params.train.threads
+    resources:
+        mem_mb=kz.params.runtime.step_mem_mb,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=int(kz.params.train.device == "cuda"),
+        one_at_a_time=1,
 
 
 use rule node as evaluation with:
