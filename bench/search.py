@@ -3,9 +3,9 @@
     python -m bench.search SHARD --params params.yaml --overlay presets/cifar10-small.yaml \
         --method simclr --seeds 0 1 --try train.lr=0.5 --try 'train.lr=1.0 train.epochs=8'
 
-SHARD is a task's train shard, as `data/shards/task-00.train.parquet`. Every fifth image of each class is
-held out; the test shards are not looked at. One line of JSON for each trial: what was tried, the
-accuracy of a linear probe and of the trained classifier, seconds and CPU seconds of training.
+SHARD is a task's train shard, as `data/shards/task-00.train.parquet`. Every fifth image of each
+class is held out; the test shards are not looked at. One line of JSON for each trial: what was
+tried, the accuracy of a linear probe and of the trained classifier, seconds and CPU seconds.
 """
 
 from __future__ import annotations
