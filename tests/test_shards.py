@@ -461,12 +461,14 @@ print(type(rows).__name__, peak() - before)
 
 
 @pytest.mark.parametrize(
-    ("limit_mb", "kind", "most_mb"), [(1000, "ResidentRows", 1.2 * 60), (20, "StreamedRows", 20)]
+    ("limit_mb", "kind", "most_mb"), [(1000, "ResidentRows", 92), (20, "StreamedRows", 60)]
 )
 def test_loading_takes_little_more_memory_than_the_pixels(
     tmp_path: Path, limit_mb: int, kind: str, most_mb: float
 ) -> None:
-    """60 MB in three shards; Arrow's own memory, some 20 MB whatever the data, comes on top."""
+    """60 MB in three shards: 1.2 times as much, and what was allowed, plus 20 and 40 MB for what
+    Arrow and the allocator hold whatever the data. It was 142 and 65 to 85 MB.
+    """
     if not Path("/proc/self/status").exists():
         pytest.skip("no /proc on this system")
     pixels = random_pixels(10, 100, 100, 3)
@@ -478,7 +480,7 @@ def test_loading_takes_little_more_memory_than_the_pixels(
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found, peak = done.stdout.split()
     assert found == kind
-    assert float(peak) <= most_mb + 40
+    assert float(peak) <= most_mb
 
 
 def test_an_empty_shard_is_valid(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ UNIFORMS = _FLIP + 9
 # On a CPU a view is made of so many output values at a time. Larger temporaries go back to the
 # system after every operation, and fetching their pages again costs more than the arithmetic;
 # smaller ones cost calls.
-_CPU_CHUNK = 1 << 18
+_CPU_CHUNK = 1 << 19
+# Images of so many values go one at a time: that saves bringing those with the same operation side
+# by side, and costs calls.
+_CPU_SINGLE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,7 @@ class TwoViewAugment:
         count, channels = images.shape[:2]
         size = self.image.size
         view = _empty_view(count, channels, size, images.device)
-        step = (
-            max(1, _CPU_CHUNK // (channels * size * size))
-            if images.device.type == "cpu"
-            else max(count, 1)
-        )
+        step = _chunk(channels * size * size) if images.device.type == "cpu" else max(count, 1)
         for begin in range(0, count, step):
             part = slice(begin, begin + step)
             levels = self._levels(images[part], draws.part(begin, begin + step))
@@ -147,11 +146,17 @@ class TwoViewAugment:
             if len(rows := _rows(draws.greyscaled)):
                 colour.greyscale_(pixels, rows)
             if len(rows := _rows(draws.blurred)):
-                sigma, place = draws.blur_sigma[rows].to(device), rows.to(device)
-                pixels[place] = crop.gaussian_blur(pixels[place], sigma, self.augment.blur_sigma[1])
+                sigma, limit = draws.blur_sigma[rows].to(device), self.augment.blur_sigma[1]
+                place = slice(None) if len(rows) == len(pixels) else rows.to(device)
+                pixels[place] = crop.gaussian_blur(pixels[place], sigma, limit)
             if len(rows := _rows(draws.solarised)):
                 colour.solarise_(pixels, rows)
         return pixels
+
+
+def _chunk(values: int) -> int:
+    """How many images of so many output values a CPU makes at a time."""
+    return 1 if values >= _CPU_SINGLE else max(1, _CPU_CHUNK // values)
 
 
 def _rows(chosen: Tensor) -> Tensor:

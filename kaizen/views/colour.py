@@ -49,7 +49,7 @@ def contrast_(images: Tensor, factor: Tensor) -> None:
     mean = grey.sum(dim=(1, 2, 3), keepdim=True, dtype=exact).to(torch.float64).div_(pixels)
     # A whole plane of the mean: with two operands that are one number each, torch goes pixel by
     # pixel.
-    plane = torch.empty_like(grey).copy_(mean.add_(0.5).floor_())
+    plane = torch.empty_like(grey).copy_(mean.add_(0.5).floor_().to(grey.dtype))
     _blend(images, plane, factor)
 
 

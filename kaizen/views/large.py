@@ -50,7 +50,8 @@ def resize_crop(image: Tensor, box: list[int], mirrored: bool, out: Tensor) -> N
     the weights in 16 bits: up to 2 levels away, in a few of a thousand pixels.
     """
     top, left, height, width = box
-    part = image[None, :, top : top + height, left : left + width]
+    # torch reads a part of an image pixel by pixel, a copy of it by whole lines.
+    part = image[None, :, top : top + height, left : left + width].contiguous()
     size = (out.shape[1], out.shape[2])
     resized = functional.interpolate(part, size, mode="bicubic", antialias=True)[0]
     out.copy_(resized.flip(2) if mirrored else resized)

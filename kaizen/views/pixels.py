@@ -28,7 +28,7 @@ def decode_row(data: bytes, encoding: str, height: int, width: int, channels: in
 
 def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
     """Convert pixels uint8 [H, W, 1 or 3] to ``image.channels``, resize and crop: uint8 [C, H',
-    W'].
+    W'], which may lie in memory as [H', W', C].
 
     Colour becomes grey by ITU-R 601-2 luma. With ``load_size`` S the shorter side is resized to S
     (bicubic) and the centre S x S cut out, rounded as torchvision's Resize and CenterCrop; else H'
@@ -40,7 +40,7 @@ def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
         # Channels first: grey images resize in a third of the time.
         picture = to_picture(array).convert("L" if image.channels == 1 else "RGB")
         array = to_pixels(centre_square(picture, size))
-    return np.ascontiguousarray(convert_channels(array, image.channels).transpose(2, 0, 1))
+    return convert_channels(array, image.channels).transpose(2, 0, 1)
 
 
 def convert_channels(array: np.ndarray, channels: int) -> np.ndarray:
