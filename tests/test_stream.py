@@ -321,6 +321,24 @@ def used_again(project: Project) -> list[str]:
     return ["day-0", "--name", "next"]
 
 
+def trained_on_test_images(project: Project) -> str:
+    write_arrival(project.root / RAW / "next", {"owl": 4}, 7)
+    shutil.copytree(project.root / RAW / "next/train", project.root / RAW / "next/test")
+    return "next"
+
+
+def edited_before(project: Project) -> str:
+    write_arrival(project.root / RAW / "next", {"owl": 4}, 7)
+    write_image(first(project) / "train/cat/00.png", 4711)
+    return "next"
+
+
+def other_stream(project: Project) -> str:
+    write_arrival(project.root / "data/raw/birds/next", {"owl": 4}, 7)
+    project.set({"dataset.path": "data/raw/birds"})
+    return "next"
+
+
 def same_name(project: Project) -> str:
     write_arrival(project.root / "elsewhere" / "Day-0", {"owl": 4}, 7)
     return "elsewhere/Day-0"
@@ -351,6 +369,9 @@ def in_results(project: Project) -> str:
         (empty, "next"),
         (one_image, "has 1 training image,"),
         (broken_images, "2 of 4 images cannot be read: train/owl/"),
+        (trained_on_test_images, "are training images too"),
+        (edited_before, "images of arrival 'day-0' (class 'cat') are not those"),
+        (other_stream, "data/raw/birds is not the folder of the stream"),
         (other_sizes, "image.load_size: null, but images differ in size"),
         (in_results, "lie in each other"),
     ],
@@ -432,6 +453,7 @@ def test_check_says_what_waits_to_be_appended(tmp_path: Path) -> None:
     append(project, 0)
     printed = project.kaizen("check").good()
     assert "the stream has 1 arrival; of the newest that is still there:\n20 images" in printed
+    assert "held out for testing: 20 % of every class, seed 0\n" in printed
     for number in (1, 2):
         line = f"day-{number} is not in the stream yet: `kaizen append day-{number}`"
         assert line in printed

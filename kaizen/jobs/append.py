@@ -14,12 +14,13 @@ from kaizen.data.arrivals import (
     STREAM_FILE,
     ArrivalStream,
     ArrivedClass,
+    class_names,
     labels_of,
     read_stream,
     write_stream,
 )
 from kaizen.data.arrivals import Arrival as Arrived
-from kaizen.data.looks import describe, refuse_loss_of_colour, refuse_several_sizes
+from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.reading import ChunkReader, Corrupt, ReadImages
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.sources.arrival import Arrival
@@ -27,9 +28,11 @@ from kaizen.data.sources.base import PARTS, names_text
 from kaizen.data.sources.names import alike_text
 from kaizen.errors import KaizenError
 from kaizen.files import printable
-from kaizen.jobs.foresight import FEWEST
+from kaizen.jobs.foresight import FEWEST, refuse_early
+from kaizen.jobs.raw_data import stream_facts
 from kaizen.params import Params
 from kaizen.params.registry import STREAM
+from kaizen.plan.nodes import DatasetFacts
 from kaizen.store.layout import check_places
 from kaizen.store.places import main_checkout
 
@@ -63,20 +66,23 @@ def append(
     _refuse_name(stream, arrived_as)
     check_places(root, store, place)
     _refuse_place(stream, root, place, dataset.path)
+    if stream.arrivals:
+        # Nothing can be made of a stream that is not what the file says.
+        stream_facts(dataset, root)
     source = Arrival(dataclasses.replace(dataset, path=str(place)))
     _refuse_classes(stream, source, place)
     refuse_loss_of_colour(source, params.image)
-    if dataset.resize is None:
-        refuse_several_sizes(source, params.image)
     arrival = _arrival(source, stream, root, place, arrived_as, params)
     _refuse_again(stream, arrival, place)
+    arrivals = (*stream.arrivals, arrival)
+    refuse_early(params, DatasetFacts(class_names(arrivals), (), (), arrivals=arrivals), source)
+    found = source.found(main_checkout(root) / ".kaizen" / "checksums")
     unread = _read_all(source, params, progress)
-    write_stream(root, dataclasses.replace(stream, arrivals=(*stream.arrivals, arrival)))
-    cache = main_checkout(root) / ".kaizen" / "checksums"
     lines = [_summary(arrival, len(stream.arrivals), stream)]
-    lines += describe(source, params.image, source.found(cache))
+    lines += describe(source, params.image, found)
     if unread:
         lines.append(f"{len(unread)} images cannot be read and will be skipped: {_named(unread)}")
+    write_stream(root, dataclasses.replace(stream, arrivals=arrivals))
     return arrival, lines
 
 

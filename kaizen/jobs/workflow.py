@@ -52,7 +52,7 @@ from kaizen.provenance.origin import Origin
 from kaizen.store.arguments import in_file
 from kaizen.store.layout import MANIFEST, Layout, check_places
 from kaizen.store.node_id import Kind, NodeId
-from kaizen.store.places import default_store
+from kaizen.store.places import default_store, main_checkout
 from kaizen.store.publish import is_published
 from kaizen.store.registrations import register
 from kaizen.store.store import Store
@@ -132,7 +132,9 @@ class Workflow:
             newest = "" if self.source is None else "; of the newest that is still there:"
             lines.append(f"the stream has {counted(len(facts.arrivals), 'arrival')}{newest}")
         if self.source is not None:
-            lines += describe(self.source, self.params.image, facts.found)
+            cache = main_checkout(self.root) / ".kaizen" / "checksums"
+            found = self.source.found(cache) if facts.arrivals else facts.found
+            lines += describe(self.source, self.params.image, found)
         for name in not_appended(self.params.dataset, facts, self.root):
             lines.append(f"{name} is not in the stream yet: `kaizen append {shlex.quote(name)}`")
         notes = [*lost_classes(self.params, facts), no_gpu_note(self.params.train.device)]
