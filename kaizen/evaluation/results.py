@@ -18,9 +18,8 @@ T = TypeVar("T")
 Matrix = Sequence[Sequence[float | None]]
 
 READERS = ("classifier", "linear_probe", "linear_probe_seen", "knn")
-# The variant that is trained on all tasks at once: what the others are measured by, not one of
-# them.
-UPPER_BOUND = "joint"
+# The variant that is trained on all tasks at once: no rival of the others.
+JOINT = "joint"
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,11 @@ class RunResult:
         return len(next(iter(self.matrices.values())))
 
     @property
-    def upper_bound(self) -> bool:
+    def joint(self) -> bool:
         """Whether the run is joint training: one model of all tasks, whose accuracies stand in
         every row.
         """
-        return self.point.variant == UPPER_BOUND
+        return self.point.variant == JOINT
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,9 @@ class StepSpec:
 
     ``logits`` are the labels that a growing classifier has logits for, in their order; None: logit
     i is that of label i, of ``num_classes``. The last ``new_logits`` of them are new in this step.
-    ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
-    has no use for: distillation without a prior step, replay without a replay shard.
+    ``ssl`` is the method's own class of `kaizen.params.SSLParams`; training by labels alone has
+    none. None stands for what the step has no use for: distillation without a prior step, replay
+    without a replay shard.
     ``static_warmup`` is set where heads whose rate is not scheduled start low
     (`reference_compat.simsiam_predictor_warmup`).
     """
@@ -81,11 +82,11 @@ class StepSpec:
     seed: int
     tasks: list[int]
     num_classes: int
-    ssl: Any
     model: NetworkParams
     image: ImageParams
     augment: AugmentParams
     train: OptimisationParams
+    ssl: Any = None
     stem_padding_2: bool = False
     logits: list[int] | None = None
     new_logits: int | None = None

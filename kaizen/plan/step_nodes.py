@@ -43,23 +43,23 @@ def plan_step(
 ) -> Node[StepSpec]:
     """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
     params = draft.of_method[method]
-    modules = ["kaizen.training.step", registry.SSL_METHODS[method].target]
+    modules = ["kaizen.training.step", registry.METHODS[method].target]
     spec = StepSpec(
         method=method,
         seed=seed,
         tasks=list(tasks),
         num_classes=len(draft.facts.classes),
-        ssl=getattr(params.ssl, method),
+        ssl=getattr(params.ssl, method, None),
         model=narrowed(params.model, NetworkParams),
         image=narrowed(params.image, ImageParams),
         augment=params.augment,
         train=narrowed(params.train, OptimisationParams),
         stem_padding_2=params.reference_compat.stem_padding_2,
     )
-    if (
-        params.reference_compat.simsiam_predictor_warmup
-        and registry.SSL_METHODS[method].static_heads
-    ):
+    if method == registry.SUPERVISED:
+        # The classifier's loss is the only one: it has to reach the encoder.
+        spec = replace(spec, train=replace(spec.train, classifier_gradient=True))
+    if params.reference_compat.simsiam_predictor_warmup and registry.METHODS[method].static_heads:
         spec = replace(spec, static_warmup=True)
     head = params.model.classifier_head
     if head == "growing" or (head == "auto" and draft.facts.arrivals):

@@ -72,8 +72,13 @@ probe on the labels of the tasks seen* is fitted after each step on what the str
 far, CaSSLe's own protocol: the fairer view of a baseline whose classifier learns from the current
 task's labels only.
 
-*Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for
-every step, so nothing is forgotten or transferred and those figures are undefined (a dash).
+*Joint training* learns all tasks at once: no rival, and no bound that nothing can exceed. Its one
+model stands for every step, so nothing is forgotten or transferred and those figures are undefined
+(a dash).
+
+*Supervised* has no self-supervised loss: the labels alone train the encoder, through the
+classifier, whose hidden layer stands where a method has its projector. Images without a label take
+no part. No SSL method does either, so a grid has it once per seed.
 """
 
 _TABLES = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from kaizen import files
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.results import READERS, UPPER_BOUND
+from kaizen.evaluation.results import JOINT, READERS
 from kaizen.report.series import (
     HEADLINE,
     LOWER_IS_BETTER,
@@ -178,14 +178,14 @@ def cells(
     """A method's block of the table: series key -> per column its text and whether it is the best.
 
     Best is judged on what is printed, so equal figures share it; a block of one row has no best,
-    and the upper bound (joint training) takes no part.
+    and joint training takes no part.
     """
     rows = {
         key: [(cell(entry[reader][m]), False) for m in columns]
         for key, entry in entries.items()
         if reader in entry
     }
-    rivals = [key for key in rows if entries[key]["variant"] != UPPER_BOUND]
+    rivals = [key for key in rows if entries[key]["variant"] != JOINT]
     for place, metric in enumerate(columns):
         means = {key: entries[key][reader][metric]["mean"] for key in rivals}
         printed = {
