@@ -74,6 +74,8 @@ class StepSpec:
     ``ssl`` is the method's own class of `kaizen.params.SSLParams`; training by labels alone has
     none. None stands for what the step has no use for: distillation without a prior step, replay
     without a replay shard.
+    ``old_labels`` are those of the tasks before and ``task_labels`` those of the task itself where
+    the classifier tells them apart (`distill.classifier.logits: old`).
     ``static_warmup`` is set where heads whose rate is not scheduled start low
     (`reference_compat.simsiam_predictor_warmup`).
     """
@@ -92,6 +94,8 @@ class StepSpec:
     new_logits: int | None = None
     feature_distill: FeatureDistillParams | None = None
     classifier_distill: ClassifierDistillParams | None = None
+    old_labels: list[int] | None = None
+    task_labels: list[int] | None = None
     teacher_train_mode: bool | None = None
     replay_batch_size: int | None = None
     longest_loader: bool | None = None
@@ -231,6 +235,9 @@ def spec_json(spec: Spec) -> dict[str, Any]:
         # that could change this key.
         for other in FEATURE_DISTILLERS.keys() - {spec.feature_distill.distiller}:
             values["feature_distill"].pop(other, None)
+    if isinstance(spec, StepSpec) and spec.old_labels is None and spec.classifier_distill:
+        # Where softmaxes are over all logits the choice, which is newer, is in no key.
+        values["classifier_distill"].pop("logits")
     return values
 
 

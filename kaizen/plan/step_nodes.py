@@ -68,6 +68,7 @@ def plan_step(
     if prior is not None:
         inputs[roles.PRIOR] = prior
         spec = _distilled(spec, params, switches)
+        spec = _separated(spec, draft.tasks)
         if spec.feature_distill is not None:
             distiller = registry.FEATURE_DISTILLERS[spec.feature_distill.distiller]
             modules.append(distiller.target)
@@ -130,6 +131,20 @@ def _distilled(spec: StepSpec, params: Params, switches: VariantParams) -> StepS
     if changes:
         changes["teacher_train_mode"] = params.reference_compat.teacher_train_mode
     return replace(spec, **changes)
+
+
+def _separated(spec: StepSpec, classes: Sequence[Sequence[int]]) -> StepSpec:
+    """The step with the labels whose logits its classifier's losses tell apart; with the default
+    where either part is empty, or both are all logits, as then nothing is told apart.
+    """
+    soft = spec.classifier_distill
+    if soft is None or soft.logits == "all":
+        return spec
+    own = sorted({label for task in spec.tasks for label in classes[task]})
+    old = sorted({label for labels in classes[: spec.tasks[0]] for label in labels})
+    if not own or not old or len(own) == len(old) == spec.num_classes:
+        return replace(spec, classifier_distill=replace(soft, logits="all"))
+    return replace(spec, old_labels=old, task_labels=own)
 
 
 def _feature_distill(params: Params, method: str) -> FeatureDistillParams:

@@ -163,7 +163,12 @@ def _facts(finished: FinishedRun, last: StepSpec) -> list[tuple[str, str]]:
     return [
         ("SSL method", "none" if point.method == SUPERVISED else method_label(point.method)),
         ("Feature distillation", distillation),
-        ("Classifier distillation", f"weight {soft.weight:g}" if soft else "none"),
+        (
+            "Classifier distillation",
+            f"weight {soft.weight:g}{', old logits only' if last.old_labels else ''}"
+            if soft
+            else "none",
+        ),
         ("Replay", replay),
         ("Backbone", f"`{last.model.backbone}`, {counts['encoder']:,} parameters"),
         (

@@ -109,17 +109,7 @@ def run_step(
         teacher=teacher,
         data=data,
         augment=TwoViewAugment(params.augment, params.image),
-        objective=Objective(
-            feature_weight=params.feature_distill.weight if params.feature_distill else None,
-            logit_of_label=logit_positions(params.logits, compute),
-            classifier_weight=params.classifier_distill.weight
-            if params.classifier_distill
-            else None,
-            classifier_temperature=params.classifier_distill.temperature
-            if params.classifier_distill
-            else 1.0,
-            classifier_gradient=params.train.classifier_gradient,
-        ),
+        objective=objective_of(params, data.batch_size, compute),
         train=params.train,
         static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
@@ -205,6 +195,30 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
             f"{data.rows} images; lower it, or raise train.batch_size or train.data_fraction"
         )
     return data
+
+
+def objective_of(params: StepSpec, task_rows: int, compute: Compute) -> Objective:
+    """The loss that a step's parameters describe; the first ``task_rows`` of a batch are the
+    task's.
+    """
+    feature, soft = params.feature_distill, params.classifier_distill
+
+    def logits_of(labels: list[int] | None) -> Tensor | None:
+        if labels is None:
+            return None
+        order = params.logits or range(params.num_classes)
+        return torch.tensor([order.index(label) for label in labels], device=compute.device)
+
+    return Objective(
+        feature_weight=feature.weight if feature else None,
+        classifier_weight=soft.weight if soft else None,
+        classifier_temperature=soft.temperature if soft else 1.0,
+        classifier_gradient=params.train.classifier_gradient,
+        old_logits=logits_of(params.old_labels),
+        task_logits=logits_of(params.task_labels),
+        task_rows=task_rows,
+        logit_of_label=logit_positions(params.logits, compute),
+    )
 
 
 def logit_positions(logits: list[int] | None, compute: Compute) -> Tensor | None:
