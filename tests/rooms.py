@@ -30,6 +30,7 @@ ORDER = (
     "models",
     "ssl",
     "distill",
+    "heads",
     "training",
     "evaluation",
     "report",

@@ -102,6 +102,14 @@ REPLAY_POLICIES = {
     "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
 }
 
+# The head that the steps train: the paper's. The others are solved from statistics of features.
+TRAINED = "trained"
+ANALYTIC_HEADS = {
+    "ncm": "kaizen.heads.ncm:solve",
+    "lda": "kaizen.heads.lda:solve",
+    "ridge": "kaizen.heads.ridge:solve",
+}
+
 # The source of a stream that grows: its tasks are what `kaizen append` took.
 STREAM = "stream"
 
