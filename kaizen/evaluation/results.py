@@ -5,7 +5,7 @@ by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kaizen.errors import KaizenError
@@ -73,18 +73,26 @@ class RunResult:
         return self.point.variant == JOINT
 
 
+# Reference rows: what stands in a method's place, and those of linear discriminant analysis on
+# features that no run learnt from the stream.
+REFERENCE = "reference"
+LDA_ROWS = ("lda_pixels", "lda_random_network", "lda_step_0")
+
+
 @dataclass(frozen=True)
 class Reference:
     """What transfer is measured against, for one method and seed.
 
     ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the
     grid trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
+    ``lda``: row (one of LDA_ROWS) -> T x T accuracies; none on a stream that grows.
     """
 
     method: str
     seed: int
     specialists: Mapping[str, Sequence[float]] | None
     random_network: Mapping[str, Sequence[float]]
+    lda: Mapping[str, Matrix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the accuracies and turn them into tuples."""

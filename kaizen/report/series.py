@@ -8,7 +8,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
-from kaizen.evaluation.results import JOINT, READERS, Reference, RunResult
+from kaizen.evaluation.results import JOINT, READERS, REFERENCE, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
 from kaizen.params.registry import SUPERVISED
 from kaizen.plan.point import size_text
@@ -24,6 +24,7 @@ METHOD_LABELS = {
     "nnclr": "NNCLR",
     "dino": "DINO",
     SUPERVISED: "Supervised",
+    REFERENCE: "Reference",
 }
 VARIANT_LABELS = {
     "kaizen": "Kaizen",

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaizen.evaluation.results import REFERENCE
 from kaizen.files import printable
+from kaizen.report.reference_rows import beaten_sentences
 from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order
 
@@ -52,8 +54,10 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         )
     for method, entries in in_order(metrics):
         name = method_label(method)
-        for key, row in cells(entries, "classifier", HEADLINE).items():
-            texts = [Text(text, style="bold green" if best else "") for text, best in row]
+        reference = method == REFERENCE
+        for key, row in cells(entries, "classifier", HEADLINE, reference).items():
+            plain = "dim" if reference else ""
+            texts = [Text(text, style="bold green" if best else plain) for text, best in row]
             if narrow and name:
                 table.add_row(Text(name, style="bold"))
             label = Text(printable(str(entries[key]["label"])))
@@ -66,6 +70,8 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         highlight=False,
     )
     console.print(note, highlight=False)
+    for sentence in beaten_sentences(metrics):
+        console.print(f"Note: {sentence}", markup=False, highlight=False)
     if figures:
         console.print("Figures")
     for path in figures:
