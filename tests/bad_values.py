@@ -131,6 +131,10 @@ BAD = {
         "per_method: {byol: {train: {lr: -1}}}",
         ["per_method.byol.train.lr: -1", "greater"],
     ),
+    "features distilled without an SSL method": (
+        "variants: {mine: {self_supervised: false}}",
+        ["variants.mine", "set feature_distill to false"],
+    ),
     "joint training with replay": (
         "variants: {mine: {joint: true}}",
         ["variants.mine", "set feature_distill,"],

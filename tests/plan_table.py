@@ -117,6 +117,7 @@ ROWS = [
     Row("dataset.test_fraction", "dataset", 0.1),
     Row("distill.classifier.temperature", "distill.classifier", 0.5),
     Row("distill.classifier.weight", "distill.classifier", 1.0),
+    Row("distill.classifier.logits", "distill.classifier", "old"),
     Row("distill.feature.contrastive.temperature", "distill.feature", 0.1),
     Row(
         "distill.feature.decorrelative.off_diagonal",

@@ -140,7 +140,8 @@ def test_joint_training_has_a_card_of_one_step(project: Project) -> None:
     )
     assert metrics[1][3] == "–", "it forgets nothing, as it has no stream"
     assert (
-        "all at once (an upper bound for continual learning)" in card and "**Replay**: none" in card
+        "all at once (joint training, not continual learning)" in card
+        and "**Replay**: none" in card
     )
 
 

@@ -110,7 +110,7 @@ def test_undefined_is_none(reference: Reference | None) -> None:
     }
 
 
-def test_the_upper_bound_neither_forgets_nor_transfers() -> None:
+def test_joint_training_neither_forgets_nor_transfers() -> None:
     reference = Reference("simclr", 0, {"classifier": SPECIALISTS}, {"linear_probe": RANDOM})
     one_model = [[0.9, 0.8, 0.7]] * 3
     joint = run({"classifier": one_model, "linear_probe": one_model}, variant="joint")

@@ -1,4 +1,4 @@
-"""Paired differences between variants, and the upper bound in tables and figures."""
+"""Paired differences between variants, and joint training in tables and figures."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_table_compares_kaizen_with_the_other_variants() -> None:
     series = group(runs, references)
     lines = [line.split(" | ") for line in differences_markdown(series).splitlines()]
     assert lines[0] == ["| Method", "Difference", "CA", "FA", "F", "FT |"]
-    others = ["CaSSLe", "No distillation", "Joint (upper bound)"]
+    others = ["CaSSLe", "No distillation", "Joint training"]
     assert [line[:2] for line in lines[2:]] == [
         [f"| {m}", f"Kaizen − {o}"] for m in ("SimCLR", "BYOL") for o in others
     ]
@@ -120,7 +120,7 @@ def test_a_single_series_and_a_grid_without_kaizen_have_no_table() -> None:
     assert difference_rows(group(runs, references))
 
 
-def test_the_upper_bound_comes_last_and_is_no_rival() -> None:
+def test_joint_training_comes_last_and_is_no_rival() -> None:
     runs, references = grid(variants=FOUR, seeds=(0, 1))
     series = group(runs, references)
     assert [one.variant for one in series] == ["kaizen", "cassle", "no_distill", "joint"]
@@ -136,7 +136,7 @@ def test_the_upper_bound_comes_last_and_is_no_rival() -> None:
     assert tables.headline(metrics)["simclr"]["joint"].keys() == {"CA", "FA", "FT"}
 
 
-def test_the_upper_bound_has_no_loss_terms_over_the_stream() -> None:
+def test_joint_training_has_no_loss_terms_over_the_stream() -> None:
     runs, references = grid(variants=FOUR)
     with canvas.style():
         drawn = losses.loss_terms(group(runs, references), histories(runs), "t")

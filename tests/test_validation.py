@@ -58,7 +58,7 @@ def test_every_section_knows_its_keys() -> None:
     assert known_keys([]) == [field.name for field in dataclasses.fields(Params)]
     assert known_keys(["ssl", "simclr"]) == ["projector_hidden", "projector_out", "temperature"]
     assert known_keys(["distill", "feature", "prototype"]) == ["temperature"]
-    switches = ["feature_distill", "classifier_distill", "replay", "joint"]
+    switches = ["feature_distill", "classifier_distill", "replay", "joint", "self_supervised"]
     assert known_keys(["variants", "mine"]) == switches
 
 

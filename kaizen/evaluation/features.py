@@ -39,6 +39,11 @@ class StepModels:
         self.first = step_roles(inputs)[0]
         self.image = self._spec(self.first).image
 
+    @property
+    def data_fraction(self) -> float:
+        """The share of a task's rows that the first step trained on."""
+        return self._spec(self.first).train.data_fraction
+
     def load(self, role: str) -> FeatureClassifier:
         """The model of a step, from its verified checkpoint."""
         path = self.store.open_file(self.inputs[role], CHECKPOINT)

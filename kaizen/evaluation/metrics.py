@@ -95,11 +95,11 @@ def run_metrics(run: RunResult, reference: Reference | None) -> dict[str, dict[s
     """All METRICS of a run: reader -> metric -> value (fractions, not percent).
 
     ``forward_transfer_probe`` is defined for the readers that were also fitted on a random network;
-    not for a probe on the tasks seen, which knows no class of a task to come. Of the upper bound,
+    not for a probe on the tasks seen, which knows no class of a task to come. Of joint training,
     which learns no task after another, forgetting and what compares a task before and after
     learning it are undefined.
     """
-    stream = not run.upper_bound
+    stream = not run.joint
     specialists = (reference.specialists if reference else None) or {}
     random_network = reference.random_network if reference else {}
     return {

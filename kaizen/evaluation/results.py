@@ -5,7 +5,7 @@ by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kaizen.errors import KaizenError
@@ -21,9 +21,8 @@ Matrix = Sequence[Sequence[float | None]]
 # What every evaluation reads by; and what a summary may have, with the analytic heads.
 ALWAYS_READ = ("classifier", "linear_probe", "linear_probe_seen", "knn")
 READERS = ("classifier", *ANALYTIC_HEADS, *ALWAYS_READ[1:])
-# The variant that is trained on all tasks at once: what the others are measured by, not one of
-# them.
-UPPER_BOUND = "joint"
+# The variant that is trained on all tasks at once: no rival of the others.
+JOINT = "joint"
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,17 @@ class RunResult:
         return len(next(iter(self.matrices.values())))
 
     @property
-    def upper_bound(self) -> bool:
+    def joint(self) -> bool:
         """Whether the run is joint training: one model of all tasks, whose accuracies stand in
         every row.
         """
-        return self.point.variant == UPPER_BOUND
+        return self.point.variant == JOINT
+
+
+# Reference rows: what stands in a method's place, and those of linear discriminant analysis on
+# features that no run learnt from the stream.
+REFERENCE = "reference"
+LDA_ROWS = ("lda_pixels", "lda_random_network", "lda_step_0")
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,14 @@ class Reference:
 
     ``specialists``: reader -> T accuracies S_i of task i's specialist on task i, or None where the
     grid trains none. ``random_network``: reader ("linear_probe", "knn") -> T accuracies R_i.
+    ``lda``: row (one of LDA_ROWS) -> T x T accuracies; none on a stream that grows.
     """
 
     method: str
     seed: int
     specialists: Mapping[str, Sequence[float]] | None
     random_network: Mapping[str, Sequence[float]]
+    lda: Mapping[str, Matrix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the accuracies and turn them into tuples."""

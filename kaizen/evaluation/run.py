@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +22,12 @@ from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.head_files import StepHeads, read_heads
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.reference_rows import Row, features_of_rows, lda_matrices
 from kaizen.evaluation.results import ALWAYS_READ, matrix_rows
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.plan.job import Job
-from kaizen.plan.roles import HEAD, shards_of, step_roles
+from kaizen.plan.roles import HEAD, SHARDS, shards_of, step_roles
 from kaizen.plan.specs import EvaluationSpec
 from kaizen.store.made import Made
 from kaizen.store.store import Store
@@ -73,7 +75,8 @@ def run_reference(
     job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter
 ) -> Made:
     """Write the ``accuracy.json`` of what transfer is measured by: the specialists' accuracies S_i
-    (null where the grid trains none) and the random network's R_i, T values per reader.
+    (null where the grid trains none) and the random network's R_i, T values per reader; of a
+    closed dataset also the matrices of `kaizen.evaluation.reference_rows`.
     """
     evaluator = _evaluator(job, store)
     roles, tasks = step_roles(job.inputs), range(len(job.spec.tasks))
@@ -87,11 +90,14 @@ def run_reference(
             for reader, accuracies in evaluator.accuracies(predicted).items():
                 specialists[reader].append(accuracies[task])
             reporter.amount(task + 1, len(roles), "specialists evaluated")
-    result = {
+    result: dict[str, Any] = {
         # Those that know the classes of a task before it is learnt.
         "random_network": {reader: of_random[reader] for reader in ("linear_probe", "knn")},
         "specialists": specialists,
     }
+    # On a stream that grows they would read every earlier arrival again with each new one.
+    if SHARDS in job.inputs:
+        result["lda"] = evaluator.lda()
     write_json(building / ACCURACY_FILE, result)
     return Made(evaluator.compute.describe())
 
@@ -180,6 +186,17 @@ class Evaluator:
             else [None] * len(labels)
             for reader in self.readers
         }
+
+    def lda(self) -> dict[str, list[Row]]:
+        """The matrices of linear discriminant analysis, by `LDA_ROWS`."""
+        tasks = range(len(self.tests))
+        shards = [
+            self.store.open_file(shards_of(self.inputs, task), shard_file(task, "train"))
+            for task in tasks
+        ]
+        tests = [(part.images, part.labels) for part in self.tests]
+        fraction = self.models.data_fraction
+        return lda_matrices(features_of_rows(self.models), shards, tests, self.models, fraction)
 
     def confusion(self, predicted: Sequence[Tensor]) -> Counts:
         """How often each class was taken for which, on the test images of all tasks."""

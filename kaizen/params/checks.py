@@ -66,6 +66,16 @@ def joint_variants(params: Params) -> Iterator[str]:
             )
 
 
+def supervised_variants(params: Params) -> Iterator[str]:
+    """Features are distilled in the space of an SSL method's projections, so with one only."""
+    for name, switches in _all_variants(params).items():
+        if not switches.self_supervised and switches.feature_distill:
+            yield (
+                f"variants.{name}: without an SSL method there are no projections to distil; set "
+                "feature_distill to false (classifier_distill and replay can stay)"
+            )
+
+
 def known_variants(params: Params) -> Iterator[str]:
     """The grid's variants are built in or defined."""
     known = _all_variants(params)
@@ -263,6 +273,7 @@ def warmup_within_training(params: Params) -> Iterator[str]:
 CHECKS = (
     names_of_variants,
     joint_variants,
+    supervised_variants,
     known_variants,
     known_methods,
     known_heads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from kaizen.params.base import (
     Field,
@@ -70,6 +70,11 @@ class ClassifierDistillParams:
     # Beyond 1e9 the softened predictions hardly differ, even in float64.
     temperature: Annotated[float, Field(ge=1e-30, le=1e9)] = doc(
         1.0, "softens teacher and student alike; 1 in the paper"
+    )
+    logits: Literal["all", "old"] = doc(
+        "all",
+        "all: softmaxes over every logit (the paper); old: distillation over those of the earlier "
+        "tasks' classes, and the cross-entropy of the task's own images over those of its classes",
     )
 
 

@@ -20,8 +20,12 @@ class VariantParams:
     feature_distill: bool = doc(True, "distil the features from the prior step (L_FE^KD)")
     classifier_distill: bool = doc(True, "distil the classifier from the prior step (L_C^KD)")
     replay: bool = doc(True, "train on the replay shard with the task shard")
-    joint: bool = doc(
-        False, "train once on all tasks together, the upper bound; needs the others false"
+    joint: bool = doc(False, "train once on all tasks together; needs the switches above false")
+    self_supervised: bool = doc(
+        True,
+        "train the encoder by the SSL method (L_FE^CT); false: by the classifier's cross-entropy "
+        "on the labelled images alone, once for the whole grid, as no method has a part in it; "
+        "needs feature_distill false",
     )
 
 
@@ -31,6 +35,7 @@ VARIANTS = {
     "cassle": VariantParams(True, False, False),
     "no_distill": VariantParams(False, False, False),
     "joint": VariantParams(False, False, False, joint=True),
+    "supervised": VariantParams(False, False, False, self_supervised=False),
 }
 
 
@@ -43,7 +48,8 @@ class GridParams:
     )
     variants: Annotated[list[str], Field(min_length=1)] = doc(
         ["kaizen", "cassle", "no_distill"],
-        "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint; or names under `variants`",
+        "built in: kaizen, kaizen_no_replay, cassle, no_distill, joint, supervised; or names under "
+        "`variants`",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = doc([0], "one run per seed")
     heads: Annotated[list[HeadName], Field(min_length=1)] = doc(

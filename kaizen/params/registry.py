@@ -65,6 +65,13 @@ SSL_METHODS = {
     "dino": Method("kaizen.ssl.dino:DINO", "prototype"),
 }
 
+# What stands in a method's place where labels alone train the encoder: a variant that is not
+# `self_supervised` has it, whichever methods the grid names.
+SUPERVISED = "supervised"
+
+# What a step can be trained with.
+METHODS = SSL_METHODS | {SUPERVISED: Method("kaizen.ssl.supervised:Supervised", "")}
+
 FEATURE_DISTILLERS = {
     "contrastive": Distiller("kaizen.distill.contrastive:ContrastiveDistiller", 1.0),
     "predictive": Distiller("kaizen.distill.predictive:PredictiveDistiller", 1.0),

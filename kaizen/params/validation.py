@@ -16,7 +16,7 @@ from kaizen.params import Params, merge
 from kaizen.params.checks import impossible_combinations
 from kaizen.params.messages import describe, listing, unknown
 from kaizen.params.reading import read_files
-from kaizen.params.registry import SSL_METHODS
+from kaizen.params.registry import METHODS
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -95,8 +95,8 @@ def _per_method_problems(
     problems: list[str] = []
     for method, overlay in params.per_method.items():
         where = f"per_method.{method}"
-        if method not in SSL_METHODS:
-            problems.append(f"{where}: {unknown(method, 'an SSL method', SSL_METHODS)}")
+        if method not in METHODS:
+            problems.append(f"{where}: {unknown(method, 'a method', METHODS)}")
         others = overlay.keys() - _PER_METHOD
         if others:
             problems.append(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kaizen.params import Params, ReplayUnit
+from kaizen.params.registry import SUPERVISED
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import Draft, Fingerprint
 from kaizen.plan.head_nodes import plan_heads
@@ -50,15 +51,17 @@ def build_plan(
 
 def grid_points(params: Params) -> Iterator[Point]:
     """The grid: method x variant x replay size x seed; a variant without replay has one size,
-    None.
+    None, and one without SSL one method, `SUPERVISED`, after the others.
     """
     given = params.replay.sizes()
     unit: ReplayUnit = next(iter(given), "proportion")
     sizes = given.get(unit, [])
-    for method in params.grid.methods:
+    for method in (*params.grid.methods, SUPERVISED):
         for variant in params.grid.variants:
-            replay = variant_switches(params, variant).replay
-            for size in sizes if replay else [None]:
+            switches = variant_switches(params, variant)
+            if switches.self_supervised is (method == SUPERVISED):
+                continue
+            for size in sizes if switches.replay else [None]:
                 for seed in params.grid.seeds:
                     yield Point(method, variant, size, unit, seed)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from kaizen.data.split import Stream, make_stream
 from kaizen.params import Params, for_method
+from kaizen.params.registry import SUPERVISED
 from kaizen.plan import roles
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import DatasetFacts, Node
@@ -48,7 +49,9 @@ class Draft:
         self.fingerprint = functools.cache(fingerprint)
         self.stream = stream_of(params, facts)
         self.tasks = self.stream.classes
-        self.of_method = {method: for_method(params, method) for method in params.grid.methods}
+        self.of_method = {
+            method: for_method(params, method) for method in (*params.grid.methods, SUPERVISED)
+        }
         self.nodes: dict[str, Node[Spec]] = {}
         specialists = params.grid.specialists
         self.specialists = not facts.arrivals if specialists is None else specialists

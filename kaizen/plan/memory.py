@@ -78,7 +78,7 @@ def _weights(spec: StepSpec) -> float:
         projector, encoder = 2 * projector, 2 * encoder
     out, queue = ssl.get("projector_out", 0), ssl.get("queue_size", 0)
     hidden = spec.feature_distill.predictor_hidden if spec.feature_distill else 0
-    return encoder + heads + projector + 2 * out * (queue + hidden)
+    return float(encoder + heads + projector + 2 * out * (queue + hidden))
 
 
 def _projector(ssl: dict[str, Any], features: int) -> float:

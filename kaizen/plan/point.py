@@ -38,7 +38,9 @@ class Point:
     def _words(self) -> list[str]:
         size = self.replay_size
         words = [] if size is None else [f"replay{size_word(size, self.replay_unit)}"]
-        return [self.method, self.variant, *words]
+        # The variant `supervised` stands for its method too.
+        names = dict.fromkeys((self.method, self.variant))
+        return [*names, *words]
 
 
 def size_text(size: float | int, unit: str) -> str:

@@ -72,8 +72,11 @@ class StepSpec:
 
     ``logits`` are the labels that a growing classifier has logits for, in their order; None: logit
     i is that of label i, of ``num_classes``. The last ``new_logits`` of them are new in this step.
-    ``ssl`` is the method's own class of `kaizen.params.SSLParams`. None stands for what the step
-    has no use for: distillation without a prior step, replay without a replay shard.
+    ``ssl`` is the method's own class of `kaizen.params.SSLParams`; training by labels alone has
+    none. None stands for what the step has no use for: distillation without a prior step, replay
+    without a replay shard.
+    ``old_labels`` are those of the tasks before and ``task_labels`` those of the task itself where
+    the classifier tells them apart (`distill.classifier.logits: old`).
     ``static_warmup`` is set where heads whose rate is not scheduled start low
     (`reference_compat.simsiam_predictor_warmup`).
     """
@@ -82,16 +85,18 @@ class StepSpec:
     seed: int
     tasks: list[int]
     num_classes: int
-    ssl: Any
     model: NetworkParams
     image: ImageParams
     augment: AugmentParams
     train: OptimisationParams
+    ssl: Any = None
     stem_padding_2: bool = False
     logits: list[int] | None = None
     new_logits: int | None = None
     feature_distill: FeatureDistillParams | None = None
     classifier_distill: ClassifierDistillParams | None = None
+    old_labels: list[int] | None = None
+    task_labels: list[int] | None = None
     teacher_train_mode: bool | None = None
     replay_batch_size: int | None = None
     longest_loader: bool | None = None
@@ -252,6 +257,9 @@ def spec_json(spec: Spec) -> dict[str, Any]:
         # that could change this key.
         for other in FEATURE_DISTILLERS.keys() - {spec.feature_distill.distiller}:
             values["feature_distill"].pop(other, None)
+    if isinstance(spec, StepSpec) and spec.old_labels is None and spec.classifier_distill:
+        # Where softmaxes are over all logits the choice, which is newer, is in no key.
+        values["classifier_distill"].pop("logits")
     return values
 
 

@@ -43,23 +43,23 @@ def plan_step(
 ) -> Node[StepSpec]:
     """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
     params = draft.of_method[method]
-    modules = ["kaizen.training.step", registry.SSL_METHODS[method].target]
+    modules = ["kaizen.training.step", registry.METHODS[method].target]
     spec = StepSpec(
         method=method,
         seed=seed,
         tasks=list(tasks),
         num_classes=len(draft.facts.classes),
-        ssl=getattr(params.ssl, method),
+        ssl=getattr(params.ssl, method, None),
         model=narrowed(params.model, NetworkParams),
         image=narrowed(params.image, ImageParams),
         augment=params.augment,
         train=narrowed(params.train, OptimisationParams),
         stem_padding_2=params.reference_compat.stem_padding_2,
     )
-    if (
-        params.reference_compat.simsiam_predictor_warmup
-        and registry.SSL_METHODS[method].static_heads
-    ):
+    if method == registry.SUPERVISED:
+        # The classifier's loss is the only one: it has to reach the encoder.
+        spec = replace(spec, train=replace(spec.train, classifier_gradient=True))
+    if params.reference_compat.simsiam_predictor_warmup and registry.METHODS[method].static_heads:
         spec = replace(spec, static_warmup=True)
     head = params.model.classifier_head
     if head == "growing" or (head == "auto" and draft.facts.arrivals):
@@ -68,6 +68,7 @@ def plan_step(
     if prior is not None:
         inputs[roles.PRIOR] = prior
         spec = _distilled(spec, params, switches)
+        spec = _separated(spec, draft.tasks)
         if spec.feature_distill is not None:
             distiller = registry.FEATURE_DISTILLERS[spec.feature_distill.distiller]
             modules.append(distiller.target)
@@ -130,6 +131,20 @@ def _distilled(spec: StepSpec, params: Params, switches: VariantParams) -> StepS
     if changes:
         changes["teacher_train_mode"] = params.reference_compat.teacher_train_mode
     return replace(spec, **changes)
+
+
+def _separated(spec: StepSpec, classes: Sequence[Sequence[int]]) -> StepSpec:
+    """The step with the labels whose logits its classifier's losses tell apart; with the default
+    where either part is empty, or both are all logits, as then nothing is told apart.
+    """
+    soft = spec.classifier_distill
+    if soft is None or soft.logits == "all":
+        return spec
+    own = sorted({label for task in spec.tasks for label in classes[task]})
+    old = sorted({label for labels in classes[: spec.tasks[0]] for label in labels})
+    if not own or not old or len(own) == len(old) == spec.num_classes:
+        return replace(spec, classifier_distill=replace(soft, logits="all"))
+    return replace(spec, old_labels=old, task_labels=own)
 
 
 def _feature_distill(params: Params, method: str) -> FeatureDistillParams:

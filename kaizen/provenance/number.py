@@ -8,7 +8,7 @@ from typing import Any
 from kaizen.data.names import ACCURACY_FILE
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.results import READERS
+from kaizen.evaluation.results import READERS, REFERENCE
 from kaizen.files import read_json
 from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.specs import SummarySpec, read_spec
@@ -38,7 +38,8 @@ def explain_number(subject: Subject, node: KnownNode, known: Known) -> dict[str,
     steps, value = subject.number
     number: dict[str, Any] = {"path": ".".join(steps), "value": value}
     metric = _metric(steps) if node.id.kind is Kind.SUMMARY else None
-    if metric is None:
+    # Reference rows are of no run: their evaluations are among the summary's inputs.
+    if metric is None or steps[0] == REFERENCE:
         return number
     reader, name, statistic = metric
     label = (

@@ -18,8 +18,10 @@ from kaizen.report.classes import Classes
 from kaizen.report.head_figure import heads
 from kaizen.report.losses import History, loss_terms
 from kaizen.report.maps import confusion_matrix, per_task_heatmap
+from kaizen.report.reference_lines import draw_levels, of_method
 from kaizen.report.series import (
     METRIC_LABELS,
+    METRIC_SHORT,
     VARIANT_LABELS,
     Series,
     method_label,
@@ -44,17 +46,20 @@ def draw_figures(
     classes: Classes | None,
     report: ReportParams,
     folder: Path,
+    *,
+    references: Sequence[Series] = (),
 ) -> list[Path]:
     """Draw every figure into ``folder`` in the formats of ``report``, each with its data as CSV;
-    return their paths.
+    return their paths. ``references`` are the reference rows, thin lines where an axis has
+    accuracies.
     """
     title = report.title
     draw: dict[str, Callable[[], Drawn]] = {
-        "accuracy_bars": lambda: accuracy_bars(series, title),
+        "accuracy_bars": lambda: accuracy_bars(series, title, references),
         "per_task_heatmap": lambda: per_task_heatmap(series, _READER, title),
-        "accuracy_over_steps": lambda: accuracy_over_steps(series, title),
+        "accuracy_over_steps": lambda: accuracy_over_steps(series, title, references),
         "heads": lambda: heads(series, title),
-        "replay_size": lambda: replay_size(series, title),
+        "replay_size": lambda: replay_size(series, title, references),
         "confusion_matrix": lambda: confusion_matrix(series, classes, title),
         "loss_terms": lambda: loss_terms(series, histories, title),
     }
@@ -68,9 +73,9 @@ def draw_figures(
     return paths
 
 
-def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
+def accuracy_bars(series: Sequence[Series], title: str, references: Sequence[Series] = ()) -> Drawn:
     """Continual accuracy (left) and final accuracy (right): a group per SSL method, a bar per
-    variant.
+    variant, a thin line per reference row.
     """
     panels = ("continual_accuracy", "final_accuracy")
     methods, kinds = _methods(series), canvas.distinct(series)
@@ -85,23 +90,30 @@ def accuracy_bars(series: Sequence[Series], title: str) -> Drawn:
     figure = canvas.new_figure(*size, f"{title}: accuracy by SSL method")
     axes = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, sharey=True)
     handles: list[Any] = []
+    lines: dict[str, Any] = {}
     for place, metric in enumerate(panels):
         blocks = []
         for kind in kinds:
             found = [by_place.get((method, kind.key)) for method in methods]
             blocks.append((kind, [one.estimate(_READER, metric) if one else None for one in found]))
         handles = canvas.bars(axes[place], [method_label(m) for m in methods], blocks, labelled)
+        for x, method in enumerate(methods):
+            for one in of_method(references, method):
+                level = (x - 0.5, x + 0.5, one.estimate(_READER, metric).mean)
+                lines |= draw_levels(axes[place], one, [level])
         axes[place].set_title(METRIC_LABELS[metric], pad=12)
     for panel in axes if stacked else axes[:1]:
         panel.set_ylabel("Accuracy (%)")
-    canvas.legend(figure, handles, [kind.label for kind in kinds])
-    rows = [_estimate_row(one, metric) for one in series for metric in panels]
+    canvas.legend(figure, [*handles, *lines.values()], [*(kind.label for kind in kinds), *lines])
+    rows = [_estimate_row(one, metric) for one in (*series, *references) for metric in panels]
     return figure, rows
 
 
-def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
-    """Mean accuracy over the tasks seen so far: a group per step, a bar per variant, a panel per
-    method.
+def accuracy_over_steps(
+    series: Sequence[Series], title: str, references: Sequence[Series] = ()
+) -> Drawn:
+    """Mean accuracy over the tasks seen so far: a group per step, a bar per variant, a thin line
+    per reference row, a panel per method.
     """
     methods, kinds = _methods(series), canvas.distinct(series)
     steps = [str(step) for step in range(series[0].runs[0].tasks)]
@@ -118,17 +130,25 @@ def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
     )
     grid = figure.subplots(rows_of_panels, columns, squeeze=False, sharey=True)
     handles: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for axes, method in zip(grid.flat, methods, strict=False):
         blocks = [(one, one.seen(_READER)) for one in series if one.method == method]
         drawn = canvas.bars(axes, steps, blocks, labelled)
         handles.update({one.key: handle for (one, _), handle in zip(blocks, drawn, strict=True)})
+        for one in of_method(references, method):
+            levels = [(x - 0.5, x + 0.5, e.mean) for x, e in enumerate(one.seen(_READER))]
+            lines |= draw_levels(axes, one, levels)
         axes.set_title(method_label(method), pad=12)
         axes.set_xlabel("After step")
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
         axes.set_ylabel("Accuracy (%)")
-    canvas.legend(figure, [handles[kind.key] for kind in kinds], [kind.label for kind in kinds])
+    canvas.legend(
+        figure,
+        [*(handles[kind.key] for kind in kinds), *lines.values()],
+        [*(kind.label for kind in kinds), *lines],
+    )
     rows = [
         {
             **one.columns(),
@@ -137,17 +157,18 @@ def accuracy_over_steps(series: Sequence[Series], title: str) -> Drawn:
             "interval": value.interval,
             "n": value.n,
         }
-        for one in series
+        for one in (*series, *references)
         for step, value in enumerate(one.seen(_READER))
     ]
     return figure, rows
 
 
-def replay_size(series: Sequence[Series], title: str) -> Drawn:
+def replay_size(series: Sequence[Series], title: str, references: Sequence[Series] = ()) -> Drawn:
     """CA and FA (left), F and FT (right) against replay size; None unless the grid has several
     sizes.
 
-    Sizes stand at equal distances, whatever their values. One row of panels per method.
+    Sizes stand at equal distances, whatever their values. One row of panels per method; the thin
+    lines are the reference rows' FA.
     """
     replayed = [one for one in series if one.replay_size is not None]
     sizes = sorted({(one.replay_unit, float(one.replay_size or 0)) for one in replayed})
@@ -162,6 +183,7 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
     )
     grid = figure.subplots(len(methods), 2, squeeze=False, sharex=True)
     handles: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for row, method in enumerate(methods):
         for axes, metrics in zip(grid[row], panels, strict=True):
             handles.update(
@@ -173,6 +195,9 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
                 axes.set_title(
                     f"{METRIC_LABELS[metrics[0]]} and {METRIC_LABELS[metrics[1]].lower()}"
                 )
+        for one in of_method(references, method):
+            final = one.estimate(_READER, "final_accuracy").mean
+            lines |= draw_levels(grid[row][0], one, [(-0.4, len(sizes) - 0.6, final)])
         canvas.percent_axis(grid[row][0])
         grid[row][0].set_ylabel(
             f"{method_label(method)}\naccuracy (%)" if len(methods) > 1 else "Accuracy (%)"
@@ -190,10 +215,11 @@ def replay_size(series: Sequence[Series], title: str) -> Drawn:
         axes.set_xlabel(
             f"Replay size ({_UNITS[sizes[0][0]]})" if len(units) == 1 else "Replay size"
         )
+    handles |= {f"{name}: {METRIC_SHORT['final_accuracy']}": line for name, line in lines.items()}
     canvas.legend(figure, list(handles.values()), list(handles))
-    return figure, [
-        _estimate_row(one, metric) for one in replayed for pair in panels for metric in pair
-    ]
+    shown = [(one, metric) for one in replayed for pair in panels for metric in pair]
+    shown += [(one, "final_accuracy") for one in references]
+    return figure, [_estimate_row(one, metric) for one, metric in shown]
 
 
 def _replay_lines(

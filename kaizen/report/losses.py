@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.evaluation.results import UPPER_BOUND
+from kaizen.evaluation.results import JOINT
 from kaizen.plan.point import Point
 from kaizen.report import canvas
 from kaizen.report.series import Series, method_label
@@ -73,12 +73,12 @@ def loss_terms(
     """Each term over the epochs of the whole stream: a row of panels per method, a panel per term,
     a line per series.
 
-    Shows one seed per series, the first that ``histories`` holds; not the upper bound, which has no
+    Shows one seed per series, the first that ``histories`` holds; not joint training, which has no
     stream. A term that a series does not have is left out; a step that all series of a method share
     is drawn once. Returns the figure and a row per plotted point, or None where there is no
     history.
     """
-    stream = [one for one in series if one.variant != UPPER_BOUND]
+    stream = [one for one in series if one.variant != JOINT]
     traced = [
         (one, history) for one in stream if (history := _history_of(one, histories)) is not None
     ]

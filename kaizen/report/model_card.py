@@ -13,6 +13,7 @@ import safetensors
 from kaizen.data.names import CHECKPOINT
 from kaizen.evaluation.metrics import METRICS, run_metrics
 from kaizen.evaluation.results import READERS, Reference, RunResult
+from kaizen.params.registry import SUPERVISED
 from kaizen.plan.point import size_text
 from kaizen.plan.roles import PRIOR
 from kaizen.plan.specs import RunEntry, StepSpec, step_spec
@@ -110,12 +111,16 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
         f"{len(stream['classes'])} classes of {plain(stream['dataset'])} from a stream of "
         f"{len(stream['tasks'])} tasks, "
         + (
-            "all at once (an upper bound for continual learning), "
-            if run.upper_bound
+            "all at once (joint training, not continual learning), "
+            if run.joint
             else "one after the other, "
         )
-        + f"with the self-supervised method {method_label(run.point.method)} and the variant "
-        f"*{plain(variant)}*, seed {run.point.seed}.\n",
+        + (
+            "by its labels alone, in the"
+            if run.point.method == SUPERVISED
+            else f"with the self-supervised method {method_label(run.point.method)} and the"
+        )
+        + f" variant *{plain(variant)}*, seed {run.point.seed}.\n",
         "Intended use and limits": _LIMITS,
         "How it was trained": bullets(_facts(finished, last)),
         "Training data": _training_data(steps, finished.facts, stream)
@@ -159,9 +164,14 @@ def _facts(finished: FinishedRun, last: StepSpec) -> list[tuple[str, str]]:
         replay = f"{size} of the earlier tasks: {images} images from step 1 on"
     batches = ", ".join(str(size) for size in dict.fromkeys(step.batch_size for step in facts))
     return [
-        ("SSL method", method_label(point.method)),
+        ("SSL method", "none" if point.method == SUPERVISED else method_label(point.method)),
         ("Feature distillation", distillation),
-        ("Classifier distillation", f"weight {soft.weight:g}" if soft else "none"),
+        (
+            "Classifier distillation",
+            f"weight {soft.weight:g}{', old logits only' if last.old_labels else ''}"
+            if soft
+            else "none",
+        ),
         ("Replay", replay),
         ("Backbone", f"`{last.model.backbone}`, {counts['encoder']:,} parameters"),
         (

@@ -99,8 +99,9 @@ def read_results(
         steps = [counts for role in run.evaluations for counts in confusion(role)]
         runs.append(RunResult(run.point, defined, matrix_rows(steps, len(spec.tasks))))
     references = [
-        Reference(entry.method, entry.seed, *_reference(accuracy(entry.input)))
+        Reference(entry.method, entry.seed, *_reference(content), content.get("lda", {}))
         for entry in spec.references
+        for content in (accuracy(entry.input),)
     ]
     return runs, references
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
-from kaizen.evaluation.results import READERS, UPPER_BOUND, Reference, RunResult
+from kaizen.evaluation.results import JOINT, READERS, REFERENCE, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
-from kaizen.params.registry import ANALYTIC_HEADS
+from kaizen.params.registry import ANALYTIC_HEADS, SUPERVISED
 from kaizen.plan.point import size_text
 
 METHOD_LABELS = {
@@ -23,13 +23,16 @@ METHOD_LABELS = {
     "swav": "SwAV",
     "nnclr": "NNCLR",
     "dino": "DINO",
+    SUPERVISED: "Supervised",
+    REFERENCE: "Reference",
 }
 VARIANT_LABELS = {
     "kaizen": "Kaizen",
     "kaizen_no_replay": "Kaizen without replay",
     "cassle": "CaSSLe",
     "no_distill": "No distillation",
-    UPPER_BOUND: "Joint (upper bound)",
+    JOINT: "Joint training",
+    SUPERVISED: "Supervised",
 }
 READER_LABELS = {
     "classifier": "Trained classifier",
@@ -68,10 +71,10 @@ _COLOURS = {
     "kaizen_no_replay": "#CC79A7",
     "cassle": "#E69F00",
     "no_distill": "#7F7F7F",
-    UPPER_BOUND: "#009E73",
+    JOINT: "#009E73",
+    SUPERVISED: "#D55E00",
 }
 _FURTHER_COLOURS = (
-    "#D55E00",
     "#56B4E9",
     "#332288",
     "#DDCC77",
@@ -157,7 +160,7 @@ def _replay_label(size: float | int, unit: str) -> str:
 
 
 def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Series]:
-    """Group runs into series: methods and variants ordered as in the grid, the upper bound last,
+    """Group runs into series: methods and variants ordered as in the grid, joint training last,
     sizes and seeds ascending.
 
     Raises KaizenError where there is no run, a run or reference appears twice, a run lacks the
@@ -179,7 +182,7 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
             )
     methods = list(dict.fromkeys(run.point.method for run in runs))
     variants = sorted(
-        dict.fromkeys(run.point.variant for run in runs), key=lambda variant: variant == UPPER_BOUND
+        dict.fromkeys(run.point.variant for run in runs), key=lambda variant: variant == JOINT
     )
     colours = _variant_colours(variants)
     series = []

@@ -15,6 +15,7 @@ from kaizen.report.classes import Classes, per_class_rows
 from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.figures import draw_figures
 from kaizen.report.losses import History
+from kaizen.report.reference_rows import beaten_sentences, reference_series
 from kaizen.report.series import Series, group
 
 _CAPTIONS = {
@@ -74,14 +75,26 @@ task i after step t (tasks and steps are counted from 0, as in the files' names)
 of each class, carried from step to step without an image, and one system of equations
 (docs/heads.md).
 
+*Reference* rows are no rivals, but what accuracies are read by, and are the same in every table.
+*Chance* guesses among the classes seen so far. *LDA* is streaming linear discriminant analysis: the
+mean of each class seen so far and one covariance of all, in one pass over the labelled images and
+with no image kept, on features that nothing trained on the stream: the pixels (averaged down to at
+most 16 a side), an untrained network, and the encoder of step 0, frozen. Where a method is below
+such a row, the grid does not show what learning from the stream is good for.
+
 The same features are read in further ways. The *linear probe on the labels of all tasks* and the *k
 nearest neighbours* say what the features hold, whether or not a task was learnt yet. The *linear
 probe on the labels of the tasks seen* is fitted after each step on what the stream has brought so
 far, CaSSLe's own protocol: the fairer view of a baseline whose classifier learns from the current
 task's labels only.
 
-*Joint training* learns all tasks at once: an upper bound, not a rival. Its one model stands for
-every step, so nothing is forgotten or transferred and those figures are undefined (a dash).
+*Joint training* learns all tasks at once: no rival, and no bound that nothing can exceed. Its one
+model stands for every step, so nothing is forgotten or transferred and those figures are undefined
+(a dash).
+
+*Supervised* has no self-supervised loss: the labels alone train the encoder, through the
+classifier, whose hidden layer stands where a method has its projector. Images without a label take
+no part. No SSL method does either, so a grid has it once per seed.
 """
 
 _TABLES = {
@@ -120,12 +133,13 @@ def write_summary(
     written.
     """
     series = group(runs, references)
-    metrics = tables.nested(series)
+    levels = reference_series(runs, references, classes)
+    metrics = tables.nested([*series, *levels])
     files.write_json(out / "metrics.json", tables.headline(metrics))
     files.write_json(out / "metrics_full.json", metrics)
     tidy = {
-        "results": tables.result_rows(series),
-        "accuracy": tables.accuracy_rows(series),
+        "results": tables.result_rows([*series, *levels]),
+        "accuracy": tables.accuracy_rows([*series, *levels]),
         "differences": difference_rows(series),
         "per_class": per_class_rows(series, classes) if classes else [],
     }
@@ -134,11 +148,12 @@ def write_summary(
         tables.write_tidy(rows, out / name)
     table = tables.all_markdown(metrics)
     files.write_text(out / "table.md", table)
-    figures = draw_figures(series, histories, classes, report, out / "figures")
+    figures = draw_figures(series, histories, classes, report, out / "figures", references=levels)
     seeds = max(len(one.runs) for one in series)
     interval = f"mean ± 95 % interval over {seeds} seeds (Student's t)" if seeds > 1 else "one seed"
     sections = {
-        "Results": f"In percent; {interval}; the best of each method in bold.\n\n{table}",
+        "Results": f"In percent; {interval}; the best of each method in bold.\n\n{table}"
+        + _beaten(metrics),
         "Differences": _differences(series, seeds),
         "What was trained on": trained,
         "How to read": _HOW_TO_READ,
@@ -154,6 +169,12 @@ def write_summary(
     parts += [f"## {name}\n\n{text}" for name, text in sections.items() if text]
     files.write_text(out / "report.md", "\n".join(parts))
     return metrics
+
+
+def _beaten(metrics: tables.Metrics) -> str:
+    """Where a reference row beats a series, in words; empty where none does."""
+    sentences = beaten_sentences(metrics)
+    return (sentences and "\n" + "".join(f"- **{text}**\n" for text in sentences)) or ""
 
 
 def _differences(series: Sequence[Series], seeds: int) -> str:
@@ -173,7 +194,8 @@ def _differences(series: Sequence[Series], seeds: int) -> str:
 def _figures(figures: Sequence[Path], out: Path) -> str:
     """The figures with their captions; paths relative to ``out``."""
     parts = [
-        "Accuracies are the trained classifier's. The data of each figure are next to it as CSV.\n"
+        "Accuracies are the trained classifier's; thin grey lines are the reference rows. The data "
+        "of each figure are next to it as CSV.\n"
     ]
     by_name: dict[str, list[str]] = {}
     for path in figures:

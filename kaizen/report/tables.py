@@ -10,7 +10,7 @@ from typing import Any
 
 from kaizen import files
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.results import READERS, UPPER_BOUND
+from kaizen.evaluation.results import JOINT, READERS, REFERENCE
 from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.report.series import (
     HEAD_SHORT,
@@ -151,7 +151,8 @@ def in_order(metrics: Metrics) -> list[tuple[str, dict[str, Mapping[str, Any]]]]
 
 def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, Any]]]:
     """The classifier's defined means, for DVC's columns: method -> series key -> CA, FA, F, FT ->
-    fraction; and under an analytic head's name, where there is one, the same of it.
+    fraction; and under an analytic head's name, where there is one, the same of it. Without the
+    reference rows, which no experiment changes.
     """
 
     def means(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +166,7 @@ def headline(metrics: Metrics) -> dict[str, dict[str, dict[str, Any]]]:
             for key, entry in entries.items()
         }
         for method, entries in metrics.items()
+        if method != REFERENCE
     }
 
 
@@ -177,19 +179,22 @@ def cell(value: Mapping[str, Any]) -> str:
 
 
 def cells(
-    entries: Mapping[str, Mapping[str, Any]], reader: str, columns: Sequence[str]
+    entries: Mapping[str, Mapping[str, Any]],
+    reader: str,
+    columns: Sequence[str],
+    reference: bool = False,
 ) -> dict[str, list[tuple[str, bool]]]:
     """A method's block of the table: series key -> per column its text and whether it is the best.
 
     Best is judged on what is printed, so equal figures share it; a block of one row has no best,
-    and the upper bound (joint training) takes no part.
+    and neither joint training nor the reference rows take part.
     """
     rows = {
         key: [(cell(entry[reader][m]), False) for m in columns]
         for key, entry in entries.items()
         if reader in entry
     }
-    rivals = [key for key in rows if entries[key]["variant"] != UPPER_BOUND]
+    rivals = [key for key in rows if entries[key]["variant"] != JOINT and not reference]
     for place, metric in enumerate(columns):
         means = {key: entries[key][reader][metric]["mean"] for key in rivals}
         printed = {
@@ -221,7 +226,7 @@ def markdown(metrics: Metrics, reader: str) -> str:
     header = ["Method", "Variant", *(METRIC_SHORT[metric] for metric in columns)]
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(columns)])]
     for method, entries in in_order(metrics):
-        for key, row in cells(entries, reader, columns).items():
+        for key, row in cells(entries, reader, columns, method == REFERENCE).items():
             texts = [f"**{text}**" if best else text for text, best in row]
             lines.append(markdown_line([method_label(method), entries[key]["label"], *texts]))
     return "\n".join(lines) + "\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kaizen.evaluation.results import REFERENCE
 from kaizen.files import printable
+from kaizen.report.reference_rows import beaten_sentences
 from kaizen.report.series import HEAD_SHORT, HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order, present_heads
 
@@ -52,19 +54,18 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         )
     for method, entries in in_order(metrics):
         name = method_label(method)
-        heads = {head: cells(entries, head, HEADLINE) for head in present_heads(metrics)[1:]}
-        for key, row in cells(entries, "classifier", HEADLINE).items():
-            texts = [Text(text, style="bold green" if best else "") for text, best in row]
+        reference = method == REFERENCE
+        for key, row in cells(entries, "classifier", HEADLINE, reference).items():
+            plain = "dim" if reference else ""
+            texts = [Text(text, style="bold green" if best else plain) for text, best in row]
             if narrow and name:
                 table.add_row(Text(name, style="bold"))
             label = Text(printable(str(entries[key]["label"])))
             table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
-            for head, texts_of in heads.items():
-                if key in texts_of:
-                    texts = [Text(text) for text, _ in texts_of[key]]
-                    label = Text(f"  {HEAD_SHORT[head]} head", style="dim")
-                    table.add_row(*([] if narrow else [Text("")]), label, *texts)
+            for head, head_texts in _of_heads(metrics, entries, key):
+                label = Text(f"  {HEAD_SHORT[head]} head", style="dim")
+                table.add_row(*([] if narrow else [Text("")]), label, *map(Text, head_texts))
         table.add_section()
     console.print(table)
     console.print(
@@ -72,7 +73,19 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
         highlight=False,
     )
     console.print(note, highlight=False)
+    for sentence in beaten_sentences(metrics):
+        console.print(f"Note: {sentence}", markup=False, highlight=False)
     if figures:
         console.print("Figures")
     for path in figures:
         console.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _of_heads(
+    metrics: Metrics, entries: Mapping[str, Mapping[str, Any]], key: str
+) -> Iterator[tuple[str, list[str]]]:
+    """The analytic heads of a series, each with its cells."""
+    for head in present_heads(metrics)[1:]:
+        texts = cells(entries, head, HEADLINE)
+        if key in texts:
+            yield head, [text for text, _ in texts[key]]

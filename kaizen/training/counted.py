@@ -21,10 +21,12 @@ def step_facts(
     batches: int,
     lr: float,
     learnt: Mapping[str, str],
+    labelled: bool = False,
 ) -> StepFacts:
     """The facts of a step on the shards ``tasks`` and ``replay``; reads their labels only.
 
-    ``learnt`` are the classes of the steps before, label -> name.
+    ``learnt`` are the classes of the steps before, label -> name; ``labelled``: rows without a
+    label are not trained on.
     """
     infos = [shard_info(path) for path in replay]
     classes = dict(learnt)
@@ -32,8 +34,9 @@ def step_facts(
         names = zip(info.classes, info.class_names, strict=True)
         classes |= {str(label): name for label, name in names}
     whole = [len(selected_labels(path)) for path in tasks]
-    labels = np.concatenate([selected_labels(path, fraction) for path in tasks])
-    old = np.concatenate([np.empty(0, np.int64), *(selected_labels(path) for path in replay)])
+    labels = np.concatenate([selected_labels(path, fraction, labelled=labelled) for path in tasks])
+    replayed = (selected_labels(path, labelled=labelled) for path in replay)
+    old = np.concatenate([np.empty(0, np.int64), *replayed])
     lacks = [
         name
         for info in infos

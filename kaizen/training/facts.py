@@ -55,7 +55,12 @@ class StepFacts:
         were asked for, of replay 0 where a step replays nothing.
         """
         found = []
-        if self.batch_size < batch_size:
+        if not self.batches:
+            found.append(
+                "fewer than two images of the task have a label, and a supervised step trains on "
+                "nothing else: it leaves the model as it was"
+            )
+        elif self.batch_size < batch_size:
             found.append(
                 f"batches have {self.batch_size} task images, all there are, not "
                 f"train.batch_size {batch_size}, and the learning rate is scaled for so many"
@@ -65,7 +70,9 @@ class StepFacts:
                 f"batches have {self.replay_batch_size} replay images, all there are, not "
                 f"train.replay_batch_size {replay_batch_size}"
             )
-        if not self.labelled + self.replay_labelled:
+        if not self.batches:
+            pass
+        elif not self.labelled + self.replay_labelled:
             found.append("no image that is trained on has a label: the classifier learns none")
         elif self.replay_rows and not self.replay_labelled:
             found.append("no replay image has a label: the classifier learns from the task's only")

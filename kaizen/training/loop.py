@@ -132,7 +132,9 @@ class Step:
                 )
         seconds = self._settle(epoch, progress)
 
-        terms = {name: total / length for name, total in zip(TERMS, progress.sums, strict=True)}
+        # A supervised step of a task without labels has no batch.
+        means = [total / max(length, 1) for total in progress.sums]
+        terms = dict(zip(TERMS, means, strict=True))
         losses = {"L": self.objective.total(terms), **terms}
         lr = epoch.rates["encoder"]
         progress.history.append({"epoch": epoch.number, **losses, "lr": lr})

@@ -49,6 +49,11 @@ class Objective:
     classifier_gradient: bool
     # Of a growing classifier: label -> logit, int64 [K]; None where they are the same.
     logit_of_label: Tensor | None = None
+    # Where the classifier's losses tell old classes from the task's: the logits of either, int64
+    # [O] and [T], and how many rows of a batch, the first ones, are the task's.
+    old_logits: Tensor | None = None
+    task_logits: Tensor | None = None
+    task_rows: int = 0
 
     @property
     def weights(self) -> dict[str, float]:
@@ -96,7 +101,9 @@ class Objective:
                 else (features[0].detach(), features[1].detach())
             )
             logits = [student.classifier(view) for view in seen]
-            supervised = cross_entropy_sum(logits, self._targets(labels))
+            supervised = cross_entropy_sum(
+                [self._own_classes(view) for view in logits], self._targets(labels)
+            )
             feature_kd = classifier_kd = torch.zeros((), device=labels.device)
             if teacher is not None:
                 old = _features(teacher, views)
@@ -113,6 +120,9 @@ class Objective:
                     # A classifier that grew has its new logits last; the teacher knows the first
                     # ones.
                     known = [view[:, : soft[0].shape[1]] for view in logits]
+                    if self.old_logits is not None:
+                        known = [view[:, self.old_logits] for view in known]
+                        soft = [view[:, self.old_logits] for view in soft]
                     classifier_kd = soft_label_distillation(
                         known, soft, self.classifier_temperature
                     )
@@ -124,6 +134,17 @@ class Objective:
             }
             total = self.total(terms)
         return total, torch.stack([terms[name].detach() for name in TERMS])
+
+    def _own_classes(self, logits: Tensor) -> Tensor:
+        """Logits [N, L], of the task's rows minus infinity but for the task's classes, where these
+        are told apart: so their softmax moves no other class.
+        """
+        if self.task_logits is None:
+            return logits
+        others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+        others[self.task_logits] = False
+        own = logits[: self.task_rows].masked_fill(others, -torch.inf)
+        return torch.cat([own, logits[self.task_rows :]])
 
     def _targets(self, labels: Tensor) -> Tensor:
         """The logits that labels [N] stand for; -1 stays."""

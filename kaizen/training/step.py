@@ -20,6 +20,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, counted
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
+from kaizen.params.registry import SUPERVISED
 from kaizen.plan import roles
 from kaizen.plan.job import Job
 from kaizen.plan.specs import StepSpec
@@ -77,6 +78,7 @@ def run_step(
         batches=data.epoch_length(),
         lr=scaled_lr(params.train.lr, data.batch_size),
         learnt=learnt,
+        labelled=params.method == SUPERVISED,
     )
     reporter.note(facts.text())
     for warning in facts.warnings(params.train.batch_size, params.replay_batch_size or 0):
@@ -107,17 +109,7 @@ def run_step(
         teacher=teacher,
         data=data,
         augment=TwoViewAugment(params.augment, params.image),
-        objective=Objective(
-            feature_weight=params.feature_distill.weight if params.feature_distill else None,
-            logit_of_label=logit_positions(params.logits, compute),
-            classifier_weight=params.classifier_distill.weight
-            if params.classifier_distill
-            else None,
-            classifier_temperature=params.classifier_distill.temperature
-            if params.classifier_distill
-            else 1.0,
-            classifier_gradient=params.train.classifier_gradient,
-        ),
+        objective=objective_of(params, data.batch_size, compute),
         train=params.train,
         static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
@@ -162,13 +154,17 @@ def input_files(
 
 def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) -> StepData:
     """Open task and replay shard; raises KaizenError where there are too few rows to train on."""
-    train = params.train
+    train, supervised = params.train, params.method == SUPERVISED
 
     def rows(role: str, fraction: float) -> Rows:
-        return open_rows(files[role], params.image, fraction, train.stream_above_mb, compute.device)
+        limit = train.stream_above_mb
+        return open_rows(
+            files[role], params.image, fraction, limit, compute.device, labelled=supervised
+        )
 
     task = rows(roles.SHARDS, train.data_fraction)
-    if task.count < 2:
+    # Without a label there is nothing to train by, and the model stays as it is.
+    if task.count < 2 and not supervised:
         which = f"task {', '.join(map(str, params.tasks))}"
         if train.data_fraction == 1.0:
             raise KaizenError(
@@ -179,25 +175,50 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
             f"train.data_fraction: {train.data_fraction} leaves {task.count} images of {which}; "
             "at least 2 are needed: raise it"
         )
-    data = StepData(
-        task, min(train.batch_size, task.count), longest_loader=bool(params.longest_loader)
-    )
+    # A batch of one image has no variance: of fewer than two there is no batch.
+    batch_size = max(2, min(train.batch_size, task.count))
+    data = StepData(task, batch_size, longest_loader=bool(params.longest_loader))
     if roles.REPLAY in files:
         replay = rows(roles.REPLAY, 1.0)
         if not replay.count:
+            lacks = "has no labelled image" if supervised else "is empty"
             raise KaizenError(
-                f"replay: the replay shard of task {', '.join(map(str, params.tasks))} is empty, "
+                f"replay: the replay shard of task {', '.join(map(str, params.tasks))} {lacks}, "
                 "so this would be a step without replay; raise the replay size, or take a variant "
                 "without replay"
             )
         data.replay = replay
         data.replay_batch_size = min(params.replay_batch_size or 0, replay.count)
-    if data.rows < distributed.count():
+    if data.epoch_length() and data.rows < distributed.count():
         raise KaizenError(
             f"runtime.processes: {distributed.count()} processes cannot share batches of "
             f"{data.rows} images; lower it, or raise train.batch_size or train.data_fraction"
         )
     return data
+
+
+def objective_of(params: StepSpec, task_rows: int, compute: Compute) -> Objective:
+    """The loss that a step's parameters describe; the first ``task_rows`` of a batch are the
+    task's.
+    """
+    feature, soft = params.feature_distill, params.classifier_distill
+
+    def logits_of(labels: list[int] | None) -> Tensor | None:
+        if labels is None:
+            return None
+        order = params.logits or range(params.num_classes)
+        return torch.tensor([order.index(label) for label in labels], device=compute.device)
+
+    return Objective(
+        feature_weight=feature.weight if feature else None,
+        classifier_weight=soft.weight if soft else None,
+        classifier_temperature=soft.temperature if soft else 1.0,
+        classifier_gradient=params.train.classifier_gradient,
+        old_logits=logits_of(params.old_labels),
+        task_logits=logits_of(params.task_labels),
+        task_rows=task_rows,
+        logit_of_label=logit_positions(params.logits, compute),
+    )
 
 
 def logit_positions(logits: list[int] | None, compute: Compute) -> Tensor | None:

@@ -53,7 +53,7 @@ def build_model(
     base = build_feature_classifier(architecture)
     seed = architecture.seed
     with seeded(derive_seed(seed, "ssl", method)):
-        ssl = registry.load(registry.SSL_METHODS[method].target)(ssl_params, base.encoder)
+        ssl = registry.load(registry.METHODS[method].target)(ssl_params, base.encoder)
     distiller = None
     if feature_distill is not None:
         with seeded(derive_seed(seed, "distiller")):

@@ -67,12 +67,15 @@ class StreamedRows:
         fraction: float,
         pool_bytes: int,
         device: torch.device,
+        *,
+        labelled: bool = False,
     ) -> None:
         """Open the shards at ``paths``; two pools of ``pool_bytes`` of pixels are in memory at a
         time.
         """
         self.image, self.fraction, self.device = image, fraction, device
-        sizes = [row_group_rows(path, fraction) for path in paths]
+        self.labelled = labelled
+        sizes = [row_group_rows(path, fraction, labelled=labelled) for path in paths]
         # Row groups are numbered through all shards.
         self.groups = [
             (path, number)
@@ -81,7 +84,8 @@ class StreamedRows:
         ]
         self.rows = [count for rows in sizes for count in rows]
         self.count = sum(self.rows)
-        per_row = sum(decoded_bytes(path, image, fraction) for path in paths) / max(1, self.count)
+        pixels = sum(decoded_bytes(path, image, fraction, labelled=labelled) for path in paths)
+        per_row = pixels / max(1, self.count)
         self.pool_rows = max(1, int(pool_bytes / max(1.0, per_row)))
 
     def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
@@ -128,10 +132,13 @@ class StreamedRows:
         of_path: dict[Path, list[int]] = {}
         for path, group in (self.groups[group] for group in groups):
             of_path.setdefault(path, []).append(group)
+        parts = list(of_path.items())
         order = _permutation(
             sum(self.rows[group] for group in groups), derive_seed(seed, "pool", number)
         )
-        images, labels = load_rows(list(of_path.items()), self.image, self.fraction, order.numpy())
+        images, labels = load_rows(
+            parts, self.image, self.fraction, order.numpy(), labelled=self.labelled
+        )
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
@@ -141,17 +148,19 @@ def open_rows(
     fraction: float,
     limit_mb: float,
     device: torch.device,
+    *,
+    labelled: bool = False,
 ) -> Rows:
     """Open shards: resident where their decoded pixels take at most ``limit_mb`` MB (10^6 bytes),
-    else streamed.
+    else streamed. With ``labelled`` rows without a label are left out.
     """
-    if sum(decoded_bytes(path, image, fraction) for path in paths) <= limit_mb * 1e6:
-        images, labels = map(
-            torch.from_numpy,
-            load_rows([(path, whole_shard(path)) for path in paths], image, fraction),
-        )
+    sizes = (decoded_bytes(path, image, fraction, labelled=labelled) for path in paths)
+    if sum(sizes) <= limit_mb * 1e6:
+        parts = [(path, whole_shard(path)) for path in paths]
+        images, labels = map(torch.from_numpy, load_rows(parts, image, fraction, labelled=labelled))
         return ResidentRows(images.to(device), labels.to(device))
-    return StreamedRows(paths, image, fraction, int(limit_mb * 1e6 / 2), device)
+    pool_bytes = int(limit_mb * 1e6 / 2)
+    return StreamedRows(paths, image, fraction, pool_bytes, device, labelled=labelled)
 
 
 def cycle(rows: Rows, size: int, seed: int, start: int, length: int) -> Iterator[Batch]:

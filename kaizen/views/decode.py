@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from kaizen.data.schema import binary_buffers
+from kaizen.data.schema import UNLABELLED, binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_blocks, read_table, shard_info
 from kaizen.errors import KaizenError
 from kaizen.params import ImageParams
@@ -47,46 +47,54 @@ def stratified_rows(labels: np.ndarray, fraction: float) -> np.ndarray:
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
-def selected_labels(path: Path, fraction: float = 1.0) -> np.ndarray:
+def selected_labels(path: Path, fraction: float = 1.0, *, labelled: bool = False) -> np.ndarray:
     """The labels of the rows that `load_shard` returns, int64 [N], without decoding an image."""
     labels: np.ndarray = read_table(path, ["label"]).column("label").to_numpy()
-    chosen: np.ndarray = labels[stratified_rows(labels, fraction)]
+    chosen: np.ndarray = labels[_chosen(labels, fraction, labelled)]
     return chosen
 
 
-def row_group_rows(path: Path, fraction: float = 1.0) -> list[int]:
+def row_group_rows(path: Path, fraction: float = 1.0, *, labelled: bool = False) -> list[int]:
     """How many of the selected rows lie in each row group of a shard."""
-    return [len(rows) for rows in _selection(path, fraction)]
+    return [len(rows) for rows in _selection(path, fraction, labelled)]
 
 
-def decoded_bytes(path: Path, image: ImageParams, fraction: float = 1.0) -> int:
+def decoded_bytes(
+    path: Path, image: ImageParams, fraction: float = 1.0, *, labelled: bool = False
+) -> int:
     """The bytes that `load_shard` will return in images, from the stored sizes alone.
 
     Raises KaizenError where the images differ in size and ``image.load_size`` is null.
     """
     _, height, width = _common_shape(path, read_table(path, _SIZE_COLUMNS), image)
-    return sum(row_group_rows(path, fraction)) * image.channels * height * width
+    rows = sum(row_group_rows(path, fraction, labelled=labelled))
+    return rows * image.channels * height * width
 
 
 def load_shard(
-    path: Path, image: ImageParams, fraction: float = 1.0
+    path: Path, image: ImageParams, fraction: float = 1.0, *, labelled: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode a share of a shard's rows (`stratified_rows`): images uint8 [N, C, H, W] and labels
-    int64 [N] (-1: absent).
+    int64 [N] (-1: absent); of the ``labelled`` ones only where that is set.
 
     Raises KaizenError where the shard is damaged, or the images differ in size and
     ``image.load_size`` is null.
     """
-    return load_rows([(path, whole_shard(path))], image, fraction)
+    return load_rows([(path, whole_shard(path))], image, fraction, labelled=labelled)
 
 
 def load_row_groups(
-    path: Path, image: ImageParams, fraction: float, groups: Sequence[int]
+    path: Path,
+    image: ImageParams,
+    fraction: float,
+    groups: Sequence[int],
+    *,
+    labelled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode those of `load_shard`'s rows that lie in the given row groups, in the order of
     ``groups``.
     """
-    return load_rows([(path, groups)], image, fraction)
+    return load_rows([(path, groups)], image, fraction, labelled=labelled)
 
 
 def whole_shard(path: Path) -> Sequence[int]:
@@ -99,6 +107,8 @@ def load_rows(
     image: ImageParams,
     fraction: float = 1.0,
     order: np.ndarray | None = None,
+    *,
+    labelled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode rows as `load_row_groups` does, of several shards one after the other: images uint8
     [N, C, H, W] and labels int64 [N].
@@ -107,7 +117,7 @@ def load_rows(
     holds the result and a few MB besides. Raises KaizenError as `load_shard` does, and where
     the shards' images differ in size from each other.
     """
-    selections = [_selection(path, fraction) for path, _ in parts]
+    selections = [_selection(path, fraction, labelled) for path, _ in parts]
     count = sum(
         len(rows[group])
         for rows, (_, groups) in zip(selections, parts, strict=True)
@@ -153,13 +163,19 @@ def decode_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _selection(path: Path, fraction: float) -> list[np.ndarray]:
+def _chosen(labels: np.ndarray, fraction: float, labelled: bool) -> np.ndarray:
+    """The rows of `stratified_rows`, or those of them that have a label."""
+    rows = stratified_rows(labels, fraction)
+    return rows[labels[rows] != UNLABELLED] if labelled else rows
+
+
+def _selection(path: Path, fraction: float, labelled: bool) -> list[np.ndarray]:
     """For each row group the selected rows, counted from the group's start."""
     groups = shard_info(path).row_groups
-    if fraction == 1.0:
+    if fraction == 1.0 and not labelled:
         return [np.arange(rows) for rows in groups]
     # Read again for each pool of a streamed shard: a small part of what the pool itself reads.
-    rows = stratified_rows(read_table(path, ["label"]).column("label").to_numpy(), fraction)
+    rows = _chosen(read_table(path, ["label"]).column("label").to_numpy(), fraction, labelled)
     starts = np.cumsum([0, *groups])
     bounds = np.searchsorted(rows, starts)
     return [rows[bounds[group] : bounds[group + 1]] - starts[group] for group in range(len(groups))]
