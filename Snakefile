@@ -18,9 +18,11 @@ sys.path.insert(0, workflow.basedir)
 from kaizen.store.processes import record_workflow
 from kaizen.jobs.snakefile import (
     JOB_COMMAND,
+    rules_of_config,
+    rules_of_job,
     use_this_environment,
-    workflow_of_config,
 )
+from kaizen.jobs.rules import marker, pattern, store_root, values
 
 min_version("9.0")
 
@@ -34,8 +36,10 @@ if workflow.is_main_process:
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
 # `--config node=<kind>/<key>` makes that node alone and what it lacks, and publishes nothing.
-kz = workflow_of_config(
-    workflow.config_settings, Path.cwd(), is_job=not workflow.is_main_process
+kz = (
+    rules_of_config(workflow.config_settings, Path.cwd(), lambda: workflow.dryrun)
+    if workflow.is_main_process
+    else rules_of_job(workflow.config_settings, Path.cwd())
 )
 
 
@@ -63,7 +67,7 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    if workflow.local_exec:
+    if workflow.is_main_process and workflow.local_exec:
         kz.refuse_absent_gpu()
 
 

@@ -96,21 +96,24 @@ def test_publishing_an_unfinished_plan_is_refused(project: Project) -> None:
 def test_a_specification_goes_through_a_file(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kaizen.jobs import workflow
+    from kaizen.jobs.rules import PlannedRules, receipt
     from kaizen.params.validation import load_params
 
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.chdir(project.root)
-    planned = workflow.Workflow.from_params(load_params(project.params), project.root)
+    planned = PlannedRules.from_params(load_params(project.params), project.root)
     (node,) = planned.plan.shards
     spec = planned.spec(SimpleNamespace(key=node.key))
+    # Written when a command is put together.
+    assert not (project.store.root / ".specs").exists()
+    spec = f"{spec}"
     assert spec == f"@{project.store.root}/.specs/shards-{node.key}.json"
-    assert project.kaizen("node", "--receipt", planned.receipt(node), "--spec", spec).code == 0
+    assert project.kaizen("node", "--receipt", receipt(node.id), "--spec", spec).code == 0
     assert planned.done(node)
     # What is finished needs none; a second workflow's job finds the node.
     assert not list((project.store.root / ".specs").iterdir())
-    assert project.kaizen("node", "--receipt", planned.receipt(node), "--spec", spec).code == 0
-    assert json.loads((project.root / planned.receipt(node)).read_text()) == {
+    assert project.kaizen("node", "--receipt", receipt(node.id), "--spec", spec).code == 0
+    assert json.loads((project.root / receipt(node.id)).read_text()) == {
         "kind": "shards",
         "key": node.key,
     }
@@ -122,20 +125,20 @@ def test_parameters_too_long_for_a_command_line_are_published_through_a_file(
     """Linux takes 128 KiB per argument; these are 200 KiB of variants that the grid does not ask
     for.
     """
-    from kaizen.jobs.workflow import Workflow
+    from kaizen.jobs.rules import PlannedRules, values
     from kaizen.params.validation import load_params
 
     switches = {"feature_distill": True, "classifier_distill": False, "replay": True}
     project.set({f"variants.mine_{number:04d}": switches for number in range(2000)})
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.chdir(project.root)
-    planned = Workflow.from_params(load_params(project.params), project.root)
-    values = planned.values(SimpleNamespace())
-    assert values.startswith(f"@{project.root}/.kaizen/params/")
-    assert Path(values[1:]).stat().st_size > 128 * 1024
+    planned = PlannedRules.from_params(load_params(project.params), project.root)
+    named = f"{values(planned, project.root)(SimpleNamespace())}"
+    assert named.startswith(f"@{project.root}/.kaizen/params/")
+    assert Path(named[1:]).stat().st_size > 128 * 1024
     assert project.kaizen("run").code == 0
     (project.root / "results/manifest.json").unlink()
-    outcome = project.python("publish", "--marker", "marker.json", "--values", values)
+    outcome = project.python("publish", "--marker", "marker.json", "--values", named)
     assert outcome.code == 0, outcome.output
     assert read_json(project.root / "marker.json") == {"plan": planned.plan.key}
     missing = project.kaizen("publish", "--values", "@gone.json")

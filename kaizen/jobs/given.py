@@ -7,7 +7,10 @@ failed, twice. In the store, as the jobs of a cluster find that.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from kaizen.files import read_json
+from kaizen.plan.job import Job, read_job
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 
@@ -15,6 +18,15 @@ from kaizen.store.store import Store
 def spec_file(store: Path, node: NodeId) -> Path:
     """Where the specification of a node's job lies."""
     return store / ".specs" / f"{node.file_name}.json"
+
+
+def read_given(store: Store, node: NodeId) -> Job[Any] | None:
+    """The job of a node whose specification is in the store; None where that has none.
+
+    Raises KaizenError where it is damaged.
+    """
+    path = spec_file(store.root, node)
+    return read_job(read_json(path), str(path)) if path.exists() else None
 
 
 def finished_by_another(store: Store, argument: str) -> NodeId | None:

@@ -2,70 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kaizen.files import counted
+from kaizen.files import counted, printable
 from kaizen.store.node_id import Kind
 
 if TYPE_CHECKING:
-    from rich.text import Text
-    from rich.tree import Tree
-
     from kaizen.jobs.workflow import Workflow
-    from kaizen.plan.nodes import Node, Run
+    from kaizen.plan.nodes import Node, Run, SpecialistSet
     from kaizen.plan.specs import Spec
+
+# What stands before a line on a terminal or a page: (text, style) as `rich` knows styles.
+Part = tuple[str, str]
+# A line's parts, and the lines below it.
+Branch = tuple[list[Part], list[Any]]
 
 
 def print_plan(workflow: Workflow) -> None:
     """Print every run with its nodes: done or to run, and by how many runs a node is shared."""
     from rich.console import Console
-    from rich.text import Text
-    from rich.tree import Tree
+    from rich.segment import Segment, Segments
+    from rich.style import Style
 
-    from kaizen.plan.stream_nodes import lacks
-
-    plan = workflow.plan
+    style = functools.cache(Style.parse)
+    segments = []
+    for parts in tree_lines(workflow):
+        segments += [Segment(printable(text), style(name)) for text, name in parts]
+        segments.append(Segment.line())
     console = Console()
-    tree = Tree(Text(f"plan {plan.key[:12]}, store {workflow.store.root}"))
-
-    def label(node: Node[Spec]) -> Text:
-        done = workflow.done(node)
-        text = Text("✓ " if done else "○ ", style="green" if done else "yellow")
-        text.append(node.title, style="" if done else "bold")
-        if lacks(node):
-            text.append("  made from retired data" if done else "  retired data", style="magenta")
-        users = len(plan.users(node.key))
-        text.append(f"  {node.kind} {node.key[:12]}", style="dim")
-        if users > 1:
-            text.append(f"  shared by {users} runs", style="cyan")
-        return text
-
-    for node in plan.shards:
-        tree.add(label(node))
-    for run in plan.runs:
-        _add_run(tree.add(Text(run.name, style="bold")), run, label)
-    for reference in plan.references:
-        branch = tree.add(Text(reference.name, style="bold"))
-        for step in reference.steps:
-            branch.add(label(step))
-        branch.add(label(reference.evaluation))
-    tree.add(label(plan.summary))
-    console.print(tree)
+    # Not `rich.tree`, which measures and folds every line: a grid has thousands.
+    console.print(Segments(segments), crop=False, end="")
     console.print(_totals(workflow), highlight=False, soft_wrap=True)
 
 
-def _add_run(branch: Tree, run: Run, label: Callable[[Node[Any]], Text]) -> None:
-    """Add a run's steps, each with its replay shard below it, its heads and evaluations."""
+def tree_lines(workflow: Workflow) -> Iterator[list[Part]]:
+    """The lines of the plan's tree."""
+    from kaizen.plan.stream_nodes import lacks
+
+    plan = workflow.plan
+    finished = workflow.all_done()
+
+    def label(node: Node[Any]) -> list[Part]:
+        done = node.id in finished
+        parts = [("✓ ", "green") if done else ("○ ", "yellow")]
+        parts.append((node.title, "none" if done else "bold"))
+        if lacks(node):
+            parts.append(("  made from retired data" if done else "  retired data", "magenta"))
+        users = len(plan.users(node.key))
+        parts.append((f"  {node.kind} {node.key[:12]}", "dim"))
+        if users > 1:
+            parts.append((f"  shared by {users} runs", "cyan"))
+        return parts
+
+    yield [(f"plan {plan.key[:12]}, store {workflow.store.root}", "none")]
+    branches: list[Branch] = [(label(node), []) for node in plan.shards]
+    branches += [_branch_of_run(run, label) for run in plan.runs]
+    branches += [_branch_of_set(reference, label) for reference in plan.references]
+    branches.append((label(plan.summary), []))
+    yield from _drawn(branches, "")
+
+
+def _drawn(branches: list[Branch], before: str) -> Iterator[list[Part]]:
+    """The lines of branches that hang from one line, itself drawn after ``before``."""
+    for number, (parts, below) in enumerate(branches, start=1):
+        last = number == len(branches)
+        yield [(before + ("└── " if last else "├── "), "none"), *parts]
+        yield from _drawn(below, before + ("    " if last else "│   "))
+
+
+def _branch_of_run(run: Run, label: Callable[[Node[Any]], list[Part]]) -> Branch:
+    """A run's steps, each with its replay shard below it, its heads and evaluations."""
     replays = {node.spec.task: node for node in run.replays}
+    below: list[Branch] = []
     for task, step in enumerate(run.steps):
-        leaf = branch.add(label(step))
-        if task in replays:
-            leaf.add(label(replays[task]))
-    for head in run.heads:
-        branch.add(label(head))
-    for evaluation in run.evaluations:
-        branch.add(label(evaluation))
+        replay: list[Branch] = [(label(replays[task]), [])] if task in replays else []
+        below.append((label(step), replay))
+    results: list[Node[Any]] = [*run.heads, *run.evaluations]
+    below += [(label(node), []) for node in results]
+    return [(run.name, "bold")], below
+
+
+def _branch_of_set(reference: SpecialistSet, label: Callable[[Node[Any]], list[Part]]) -> Branch:
+    """The specialists of one method and seed, and their evaluation."""
+    nodes: list[Node[Spec]] = [*reference.steps, reference.evaluation]
+    return [(reference.name, "bold")], [(label(node), []) for node in nodes]
 
 
 def _totals(workflow: Workflow) -> str:

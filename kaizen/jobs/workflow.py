@@ -1,35 +1,25 @@
-"""What the Snakefile and the command line share: parameters, plan, store and published tree in one
-place.
+"""What the Snakefile (`kaizen.jobs.rules`) and the command line share: parameters, plan, store and
+published tree in one place.
 
 Imports neither torch nor Snakemake.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kaizen.data.looks import describe, refuse_loss_of_colour
 from kaizen.data.sources.base import Source
 from kaizen.data.sources.present import holds_images
 from kaizen.errors import KaizenError
-from kaizen.files import (
-    canonical_json,
-    counted,
-    explain_write_errors,
-    sha256_text,
-    tell,
-    write_json,
-)
+from kaizen.files import canonical_json, counted, sha256_text, tell
 from kaizen.jobs.foresight import no_gpu_note, refuse_early
-from kaizen.jobs.given import spec_file
 from kaizen.jobs.raw_data import (
     dataset_facts,
     newest_arrival,
@@ -49,11 +39,9 @@ from kaizen.plan.replay_check import lost_classes
 from kaizen.plan.specs import Spec
 from kaizen.plan.stream_nodes import lacks
 from kaizen.provenance.origin import Origin
-from kaizen.store.arguments import in_file
-from kaizen.store.layout import MANIFEST, Layout, check_places
+from kaizen.store.layout import Layout, check_places
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.places import default_store, main_checkout
-from kaizen.store.publish import is_published
 from kaizen.store.registrations import register
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
@@ -67,14 +55,12 @@ class Workflow:
     plan: Plan
     store: Store
     root: Path
-    edges: bool = False
-    only: Node[Spec] | None = None
     source: Source | None = None
     # Finished nodes that the store lacks, but would take back; see `look_at_store`.
     at_hand: frozenset[NodeId] = frozenset()
 
     @classmethod
-    def from_params(cls, params: Params, root: Path) -> Workflow:
+    def from_params(cls, params: Params, root: Path) -> Self:
         """Plan an experiment in the checkout ``root``; changes nothing there and in the store.
 
         Raises KaizenError where the parameters, the data, or the places of either are wrong.
@@ -96,7 +82,7 @@ class Workflow:
         return cls(params, plan, store, root, source=source)
 
     @classmethod
-    def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Workflow:
+    def from_files(cls, path: Path, overlays: Sequence[Path], root: Path) -> Self:
         """As `from_params`, from params.yaml and overlays."""
         return cls.from_params(load_params(path, overlays), root)
 
@@ -179,44 +165,14 @@ class Workflow:
         """Whether a node is finished."""
         return self.store.has(node.id) or node.id in self.at_hand
 
+    def all_done(self) -> set[NodeId]:
+        """The plan's finished nodes, as `done` says of each; see `Store.finished`."""
+        return self.store.finished(node.id for node in self.plan.nodes.values()) | self.at_hand
+
     def missing(self) -> list[Node[Spec]]:
         """Nodes that have to be made, in an order in which they can be."""
-        return [node for node in self.plan.nodes.values() if not self.done(node)]
-
-    def receipt(self, node: Node[Spec]) -> str:
-        """What Snakemake declares as a job's output: a file in this checkout that says that the
-        node is finished.
-
-        Not the node itself: before a job, and after a failed one, Snakemake deletes its output, and
-        in a store that several workflows share it may be another one's by then.
-        """
-        return f".kaizen/receipts/{node.kind}/{node.key}.json"
-
-    def sort_out_receipts(self) -> None:
-        """Remove receipts of nodes that the store lacks; with edges shown, give every finished node
-        one.
-        """
-        for node in self.plan.nodes.values():
-            path = self.root / self.receipt(node)
-            if self.edges and self.done(node):
-                write_json(path, node.id.to_json())
-                # All of one age, so that none looks newer than what was made from it.
-                os.utime(path, (0, 0))
-            elif path.exists() and not self.done(node):
-                with explain_write_errors(path):
-                    path.unlink(missing_ok=True)
-
-    def node(self, wildcards: Any) -> Node[Spec]:
-        """The node that a rule's key wildcard names."""
-        return self.plan.nodes[wildcards.key]
-
-    def inputs(self, wildcards: Any) -> list[str]:
-        """A rule's input: nothing when the node is finished, so that nothing can make it stale."""
-        node = self.node(wildcards)
-        if self.done(node) and not self.edges:
-            return []
-        parents = node.inputs.values()
-        return [self.receipt(p) for p in parents if self.edges or not self.done(p)]
+        done = self.all_done()
+        return [node for node in self.plan.nodes.values() if node.id not in done]
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -226,57 +182,3 @@ class Workflow:
     def job(self, node: Node[Spec]) -> Job[Spec]:
         """What the job of a node receives, with its origin."""
         return self.origin.job(node)
-
-    def spec(self, wildcards: Any) -> str:
-        """A rule's parameters: "@" and the path of a file that holds them as canonical JSON, see
-        `kaizen.jobs.given`; written when Snakemake asks, which is for the jobs that it runs.
-        """
-        node = self.node(wildcards)
-        # One that an earlier plan left has the same key, but perhaps another origin.
-        return in_file(
-            canonical_json(self.job(node).to_json()), spec_file(self.store.root, node.id)
-        )
-
-    def title(self, wildcards: Any) -> str:
-        """What a job does, for Snakemake's log."""
-        return self.node(wildcards).title
-
-    def pattern(self, kind: str) -> str:
-        """A rule's output: the receipt of the node whose key the wildcard is."""
-        return f".kaizen/receipts/{kind}/{{key}}.json"
-
-    # Of the two below Snakemake would take braces for wildcards if they were plain texts.
-
-    def store_root(self, wildcards: Any) -> str:
-        """The store's folder."""
-        return str(self.store.root)
-
-    def values(self, wildcards: Any) -> str:
-        """For the job that publishes: "@" and a file of this checkout with the parameters as
-        canonical JSON.
-        """
-        text = canonical_json(dataclasses.asdict(self.params))
-        return in_file(text, self.root / ".kaizen" / "params" / f"{sha256_text(text)}.json")
-
-    def marker(self, name: str) -> str:
-        """The file, in this checkout, that the job which publishes makes at its end."""
-        return f".kaizen/published/{name}.json"
-
-    def targets(self) -> list[str]:
-        """The receipts that publishing needs; a finished node needs no job."""
-        nodes = self.plan.nodes.values() if self.edges else self.missing()
-        return [self.receipt(node) for node in nodes]
-
-    def publication(self) -> list[str]:
-        """The marker that publishing makes, of a name never used before; the manifest when the tree
-        is this plan's.
-
-        Where one node is asked for, its receipt alone.
-        """
-        if self.only is not None:
-            return [self.receipt(self.only)]
-        # The last one reads every record: not for a plan that has something to run.
-        nothing_to_run = not self.edges and not self.missing()
-        if nothing_to_run and is_published(self.layout, self.store, self.root):
-            return [MANIFEST]
-        return [self.marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]

@@ -11,7 +11,7 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from kaizen.files import shortened
@@ -52,18 +52,41 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
     return kind(**{name: _build(hints[name], values[name], _at(path, name)) for name in values})
 
 
-def to_dict(value: Any) -> dict[str, Any]:
+def to_dict(value: Any, json_of: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     """The JSON of a dataclass as `from_dict` takes it, without the fields that are not set.
 
     A field is not set where it is `UNSET`, or None and its class gives it that default. Of nested
     classes, which hold parameters, a None is there: a default that changes must change keys.
+    ``json_of`` is `as_json`, or a `Shared` that remembers it of the fields that are dataclasses.
     """
+    json_of = json_of or as_json
     return {
-        field.name: as_json(getattr(value, field.name))
+        field.name: json_of(item)
         for field in dataclasses.fields(value)
-        if getattr(value, field.name) is not UNSET
-        and (field.default is not None or getattr(value, field.name) is not None)
+        if (item := getattr(value, field.name)) is not UNSET
+        and (field.default is not None or item is not None)
     }
+
+
+class Shared:
+    """`as_json` that does the work once for each dataclass that several others share.
+
+    What it gives is shared too: to be read, never to be changed.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        # By identity, as parameters hold lists and cannot be hashed. The object is kept beside its
+        # JSON, so that no other one gets its identity.
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def __call__(self, value: Any) -> Any:
+        """As `as_json`."""
+        if not dataclasses.is_dataclass(value):
+            return as_json(value)
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, as_json(value))
+        return self._known[id(value)][1]
 
 
 def as_json(value: Any) -> Any:

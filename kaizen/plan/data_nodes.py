@@ -42,6 +42,7 @@ class DataNodes:
         self._code = Code(("kaizen.data.ingest", source.target), DATA_PACKAGES)
         # Every run of a grid asks for the same few.
         self._identities: dict[tuple[int, Part], str] = {}
+        self._replays: dict[tuple[float, str, int], Node[ReplaySpec]] = {}
         self.shards = self.plan_shards()
 
     def plan_shards(self) -> list[Node[ShardsSpec]]:
@@ -177,6 +178,16 @@ class DataNodes:
         """The replay shard of the step that follows ``steps``, after the run's replay shards
         ``before``: of a run's own if the policy looks at features.
         """
+        if registry.REPLAY_POLICIES[self.draft.params.replay.policy].features:
+            return self._replay(point, steps, before)
+        alike = (point.replay_size or 0, point.replay_unit, len(steps))
+        if alike not in self._replays:
+            self._replays[alike] = self._replay(point, steps, before)
+        return self._replays[alike]
+
+    def _replay(
+        self, point: Point, steps: Sequence[Node[StepSpec]], before: Sequence[Node[ReplaySpec]]
+    ) -> Node[ReplaySpec]:
         draft = self.draft
         replay = draft.params.replay
         policy = registry.REPLAY_POLICIES[replay.policy]

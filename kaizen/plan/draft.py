@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from kaizen.data.split import Stream, make_stream
 from kaizen.params import Params, for_method
 from kaizen.params.registry import SUPERVISED
+from kaizen.params.typed import Shared
 from kaizen.plan import roles
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import DatasetFacts, Node
@@ -53,6 +54,10 @@ class Draft:
             method: for_method(params, method) for method in (*params.grid.methods, SUPERVISED)
         }
         self.nodes: dict[str, Node[Spec]] = {}
+        # Specifications that differ in seed and tasks only, and the JSON of what they share: a
+        # grid has few, however many nodes.
+        self.step_specs: dict[Hashable, StepSpec] = {}
+        self._json_of = Shared()
         specialists = params.grid.specialists
         self.specialists = not facts.arrivals if specialists is None else specialists
 
@@ -76,7 +81,7 @@ class Draft:
         identities = prior | dict(identities)
         code = Code((*code.modules, MAKER.format(kind)), code.packages)
         code_hash = self.fingerprint(code.modules, code.packages)
-        key = node_key(kind, spec_json(spec), code_hash, identities)
+        key = node_key(kind, spec_json(spec, self._json_of), code_hash, identities)
         if key not in self.nodes:
             local = replace(local or Local(), code=code)
             node_id = NodeId(kind, key)

@@ -7,7 +7,7 @@ record, and are hashed into its key. So they hold what a node depends on and not
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -249,17 +249,20 @@ def step_spec(record: Record) -> StepSpec:
     return spec
 
 
-def spec_json(spec: Spec) -> dict[str, Any]:
-    """A specification as JSON, without what is not set."""
-    values = to_dict(spec)
+def spec_json(spec: Spec, json_of: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+    """A specification as JSON, without what is not set; ``json_of`` as `to_dict` takes it."""
+    values = to_dict(spec, json_of)
     if isinstance(spec, StepSpec) and spec.feature_distill is not None:
         # The other distillers' own parameters have no effect, and a new distiller's no default
         # that could change this key.
-        for other in FEATURE_DISTILLERS.keys() - {spec.feature_distill.distiller}:
-            values["feature_distill"].pop(other, None)
+        others = FEATURE_DISTILLERS.keys() - {spec.feature_distill.distiller}
+        values["feature_distill"] = {
+            name: item for name, item in values["feature_distill"].items() if name not in others
+        }
     if isinstance(spec, StepSpec) and spec.old_labels is None and spec.classifier_distill:
         # Where softmaxes are over all logits the choice, which is newer, is in no key.
-        values["classifier_distill"].pop("logits")
+        soft = values["classifier_distill"]
+        values["classifier_distill"] = {n: item for n, item in soft.items() if n != "logits"}
     return values
 
 

@@ -43,12 +43,60 @@ def plan_step(
 ) -> Node[StepSpec]:
     """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
     params = draft.of_method[method]
-    modules = ["kaizen.training.step", registry.METHODS[method].target]
-    spec = StepSpec(
-        method=method,
+    distilled = None if prior is None else switches
+    # In a grid many steps differ in no more than what is set below.
+    alike = (method, distilled, replay is not None)
+    if alike not in draft.step_specs:
+        draft.step_specs[alike] = _common(params, method, distilled, replay is not None)
+    spec = replace(
+        draft.step_specs[alike],
         seed=seed,
         tasks=list(tasks),
         num_classes=len(draft.facts.classes),
+    )
+    head = params.model.classifier_head
+    if head == "growing" or (head == "auto" and draft.facts.arrivals):
+        spec = _growing(spec, draft.tasks, prior)
+    inputs = data.inputs(tasks)
+    modules = ["kaizen.training.step", registry.METHODS[method].target]
+    if prior is not None:
+        inputs[roles.PRIOR] = prior
+        spec = _separated(spec, draft.tasks)
+    if spec.feature_distill is not None:
+        modules.append(registry.FEATURE_DISTILLERS[spec.feature_distill.distiller].target)
+    if replay is not None:
+        inputs[roles.REPLAY] = replay
+    packages = TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
+    runtime = params.runtime
+    local = Local(
+        save_every_epochs=runtime.save_every_epochs,
+        processes=runtime.processes,
+        hosts=runtime.hosts,
+    )
+    code = Code(tuple(modules), packages)
+    return draft.node(
+        Kind.STEP,
+        title,
+        spec=spec,
+        inputs=inputs,
+        code=code,
+        identities=data.train_identities(tasks),
+        local=local,
+    )
+
+
+def _common(
+    params: Params, method: str, distilled: VariantParams | None, replays: bool
+) -> StepSpec:
+    """What the steps of a method have in common, of those with the same switches (``distilled``,
+    None without a prior step) and with or without a replay shard; seed, tasks and classes are to be
+    set. Parameters without an effect are at their defaults (`kaizen.plan.effective`).
+    """
+    spec = StepSpec(
+        method=method,
+        seed=0,
+        tasks=[],
+        num_classes=0,
         ssl=getattr(params.ssl, method, None),
         model=narrowed(params.model, NetworkParams),
         image=narrowed(params.image, ImageParams),
@@ -61,41 +109,15 @@ def plan_step(
         spec = replace(spec, train=replace(spec.train, classifier_gradient=True))
     if params.reference_compat.simsiam_predictor_warmup and registry.METHODS[method].static_heads:
         spec = replace(spec, static_warmup=True)
-    head = params.model.classifier_head
-    if head == "growing" or (head == "auto" and draft.facts.arrivals):
-        spec = _growing(spec, draft.tasks, prior)
-    inputs = data.inputs(tasks)
-    if prior is not None:
-        inputs[roles.PRIOR] = prior
-        spec = _distilled(spec, params, switches)
-        spec = _separated(spec, draft.tasks)
-        if spec.feature_distill is not None:
-            distiller = registry.FEATURE_DISTILLERS[spec.feature_distill.distiller]
-            modules.append(distiller.target)
-    if replay is not None:
-        inputs[roles.REPLAY] = replay
+    if distilled is not None:
+        spec = _distilled(spec, params, distilled)
+    if replays:
         spec = replace(
             spec,
             replay_batch_size=params.train.replay_batch_size,
             longest_loader=params.reference_compat.epoch_length,
         )
-    packages = TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
-    runtime = params.runtime
-    local = Local(
-        save_every_epochs=runtime.save_every_epochs,
-        processes=runtime.processes,
-        hosts=runtime.hosts,
-    )
-    code = Code(tuple(modules), packages)
-    return draft.node(
-        Kind.STEP,
-        title,
-        spec=effective(spec),
-        inputs=inputs,
-        code=code,
-        identities=data.train_identities(tasks),
-        local=local,
-    )
+    return effective(spec)
 
 
 def variant_switches(params: Params, name: str) -> VariantParams:

@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,24 @@ class Store:
     def has(self, node: NodeId) -> bool:
         """Whether the node is finished."""
         return self.record_path(node).is_file()
+
+    def finished(self, nodes: Iterable[NodeId]) -> set[NodeId]:
+        """Those of ``nodes`` that are finished, as `has` says of each; of many at once, as it lists
+        a kind's folder instead of looking for every node.
+        """
+        there: dict[Kind, set[str]] = {}
+        found = set()
+        for node in nodes:
+            if node.kind not in there:
+                there[node.kind] = names_in(self.root / node.kind)
+            if node.key in there[node.kind] and self.has(node):
+                found.add(node)
+        return found
+
+    def being_made(self, nodes: Iterable[NodeId]) -> set[NodeId]:
+        """Those of ``nodes`` that some process is making at this moment, as `is_locked` says."""
+        files = names_in(self.root / ".locks")
+        return {node for node in nodes if node.file_name in files and self.is_locked(node)}
 
     def work_folder(self, node: NodeId) -> Path:
         """Where a node may keep state while it is being made; survives a failed job."""
@@ -265,3 +283,11 @@ class Store:
                 node = NodeId(kind, key)
                 if is_key(key) and self.has(node):
                     yield node
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()

@@ -48,7 +48,9 @@ def take_back(
     the key; what does not match is left alone, so that the node is made again.
     """
     # A node that is being made is left to its maker, who may take hours.
-    missing = {node for node in nodes if not store.has(node) and not store.is_locked(node)}
+    wanted = list(nodes)
+    missing = set(wanted) - store.finished(wanted)
+    missing -= store.being_made(missing)
     if not missing:
         return []
     taken: list[NodeId] = []

@@ -17,8 +17,8 @@ import yaml
 from project import Project
 
 from kaizen.files import read_json
-from kaizen.jobs.snakefile import workflow_of_config
-from kaizen.jobs.workflow import Workflow
+from kaizen.jobs.rules import PlannedRules, receipt
+from kaizen.jobs.snakefile import rules_of_config
 
 from .test_fuzz import MORE, NASTY, mutated_bytes
 
@@ -32,13 +32,13 @@ def bomb(levels: int) -> str:
 
 def configured(
     project: Project, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Workflow:
+) -> PlannedRules:
     """What the Snakefile makes of a configuration; raises SystemExit where it is wrong."""
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("KAIZEN_STORE", str(project.store.root))
     monkeypatch.delenv("KAIZEN_ORIGIN", raising=False)
     settings = SimpleNamespace(config=config, configfiles=[], replace_workflow_config=False)
-    return workflow_of_config(settings, project.root)
+    return rules_of_config(settings, project.root)
 
 
 @pytest.mark.parametrize("name", ["report", "node", "edges", "zzz"])
@@ -104,7 +104,7 @@ def test_configurations_of_every_kind_end_well(
 def receipts_of(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A receipt of every finished node, as `--config edges=true` writes them."""
     planned = configured(project, {"edges": "true"}, monkeypatch)
-    return [project.root / planned.receipt(node) for node in planned.plan.nodes.values()]
+    return [project.root / receipt(node.id) for node in planned.plan.nodes.values()]
 
 
 def test_a_receipt_may_hold_anything(

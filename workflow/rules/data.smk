@@ -7,7 +7,7 @@ REPLAY_LOOKS_AT_FEATURES = REPLAY_POLICIES[kz.params.replay.policy].features
 use rule node as shards with:
     """Split the dataset into one train and one test shard per task."""
     output:
-        kz.pattern("shards"),
+        pattern("shards"),
     log:
         "logs/shards/{key}.log",
     benchmark:
@@ -21,7 +21,7 @@ use rule node as shards with:
 use rule node as replay with:
     """Choose the replay rows of one step from the earlier tasks' shards, by the steps' features if need be."""
     output:
-        kz.pattern("replay"),
+        pattern("replay"),
     log:
         "logs/replay/{key}.log",
     benchmark:

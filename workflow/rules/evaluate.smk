@@ -22,7 +22,7 @@ use rule node as head with:
 use rule node as evaluation with:
     """Accuracy on every task after every step of a run: classifier, linear probes, kNN; the classifier's confusion."""
     output:
-        kz.pattern("evaluation"),
+        pattern("evaluation"),
     log:
         "logs/evaluation/{key}.log",
     benchmark:
@@ -40,7 +40,7 @@ use rule node as evaluation with:
 use rule evaluation as reference with:
     """The specialists' accuracies and a random network's, which forward transfer compares with."""
     output:
-        kz.pattern("reference"),
+        pattern("reference"),
     log:
         "logs/reference/{key}.log",
     benchmark:

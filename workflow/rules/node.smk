@@ -6,7 +6,7 @@ rule node:
     input:
         kz.inputs,
     output:
-        kz.pattern("node"),
+        pattern("node"),
     log:
         "logs/node/{key}.log",
     benchmark:
@@ -14,7 +14,7 @@ rule node:
     conda:
         ENVIRONMENT
     params:
-        store=kz.store_root,
+        store=store_root(kz),
         spec=kz.spec,
         title=kz.title,
     message:

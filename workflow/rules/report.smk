@@ -4,7 +4,7 @@
 use rule node as summary with:
     """Metrics, tables and figures of the whole grid."""
     output:
-        kz.pattern("summary"),
+        pattern("summary"),
     log:
         "logs/summary/{key}.log",
     benchmark:
@@ -20,7 +20,7 @@ rule publish:
     input:
         kz.targets(),
     output:
-        local(kz.marker("{mark}")),
+        local(marker("{mark}")),
     log:
         "logs/publish/{mark}.log",
     benchmark:
@@ -32,7 +32,7 @@ rule publish:
         mem_mb=1000,
         runtime=30,
     params:
-        values=kz.values,
+        values=values(kz, Path.cwd()),
     message:
         "publish data/ and results/"
     shell:

@@ -12,7 +12,7 @@ ALLOCATION = (
 use rule node as step with:
     """Train one task's step of a run, or a specialist; interrupted, it resumes where its state was saved."""
     output:
-        kz.pattern("step"),
+        pattern("step"),
     log:
         "logs/step/{key}.log",
     benchmark:
