@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kaizen.files import counted, printable
+from kaizen.plan.memory import images_of_tasks, job_memory_mb
 from kaizen.store.node_id import Kind
 
 if TYPE_CHECKING:
@@ -98,5 +99,14 @@ def _totals(workflow: Workflow) -> str:
     served = f"serve{'s' if steps == 1 else ''} {counted(uses, 'use')}"
     return (
         f"{counted(len(plan.nodes), 'node')}: {len(plan.nodes) - len(missing)} done, "
-        f"{len(missing)} to run (✓ done, ○ to run); {counted(steps, 'training step')} {served}"
+        f"{len(missing)} to run (✓ done, ○ to run); {counted(steps, 'training step')} {served}; "
+        f"a step asks a cluster for up to {_largest_step(workflow)} MB"
     )
+
+
+def _largest_step(workflow: Workflow) -> int:
+    """The most memory that a step's job asks for, in MB."""
+    plan, runtime = workflow.plan, workflow.params.runtime
+    images = images_of_tasks(plan)
+    steps = (node.spec for node in plan.nodes.values() if node.kind is Kind.STEP)
+    return max(job_memory_mb(spec, runtime, images) for spec in steps)

@@ -22,6 +22,7 @@ from kaizen.jobs.given import read_given, spec_file
 from kaizen.jobs.workflow import Workflow
 from kaizen.params import Params
 from kaizen.plan.job import Job
+from kaizen.plan.memory import images_of_tasks, job_memory_mb
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import Spec
 from kaizen.store.arguments import in_file
@@ -127,6 +128,12 @@ class PlannedRules(Workflow):
         """What a job does, for Snakemake's log."""
         return self.plan.nodes[wildcards.key].title
 
+    def memory_mb(self, wildcards: Any) -> int:
+        """What a job asks the cluster for."""
+        return job_memory_mb(
+            self.plan.nodes[wildcards.key].spec, self.params.runtime, images_of_tasks(self.plan)
+        )
+
     def targets(self) -> list[str]:
         """The receipts that publishing needs; a finished node needs no job."""
         nodes = self.plan.nodes.values() if self.edges else self.missing()
@@ -188,6 +195,13 @@ class JobRules:
         """See `PlannedRules.title`."""
         job = self._job(wildcards.key)
         return self._planned().title(wildcards) if job is None else job.title
+
+    def memory_mb(self, wildcards: Any) -> int:
+        """See `PlannedRules.memory_mb`; the first Snakemake has asked already."""
+        job = self._job(wildcards.key)
+        if job is None:
+            return self._planned().memory_mb(wildcards)
+        return job_memory_mb(job.spec, self.params.runtime, None)
 
     def targets(self) -> list[str]:
         """None: the first Snakemake publishes."""

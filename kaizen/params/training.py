@@ -119,7 +119,11 @@ class RuntimeParams:
     ingest_workers: Annotated[int, Field(ge=1, le=256)] = doc(
         2, "processes that read and decode images at ingestion"
     )
-    step_mem_mb: Count = doc(4000, "memory that each process of a step asks the cluster for, in MB")
+    step_mem_mb: Count | Literal["auto"] = doc(
+        "auto",
+        "memory that each process of a step asks the cluster for, in MB; auto: what such steps "
+        "were measured to need",
+    )
     step_minutes: Count = doc(240, "time a step asks the cluster for, in minutes")
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
-from kaizen.params import NetworkParams
+from kaizen.params import NetworkParams, RuntimeParams
 from kaizen.params.registry import TIMM
-from kaizen.plan.specs import StepSpec
+from kaizen.plan.nodes import Plan
+from kaizen.plan.specs import Spec, StepSpec
 
 # MB of 10^6 bytes. A process with torch and Kaizen; with a GPU's libraries and context.
 _PROCESS, _GPU_PROCESS = 320.0, 3000.0
@@ -21,6 +23,8 @@ _PROCESS, _GPU_PROCESS = 320.0, 3000.0
 _PER_WEIGHT = 34.0
 # What is asked for over the estimate, and the unit that it is rounded up to.
 _MARGIN, _UNIT = 1.25, 100
+# Of evaluations, heads and replay by features.
+_OTHERS = 4000
 # Of each row of a batch at 32 pixels, by backbone and stem; it grows with the images' area.
 _PER_ROW = {
     ("resnet18", "cifar"): 11.5,
@@ -51,6 +55,27 @@ def step_memory_mb(spec: StepSpec, images: int | None = None) -> int:
     weights = _weights(spec) * _PER_WEIGHT / 1e6
     needed = (process + weights + rows + 1.2 * held) * _MARGIN
     return int(-(-needed // _UNIT) * _UNIT)
+
+
+def images_of_tasks(plan: Plan) -> list[int] | None:
+    """The training images of each task's classes, at least as many as the task has; None where the
+    source does not know them.
+    """
+    counts = plan.facts.train_counts
+    if not counts:
+        return None
+    return [sum(counts[label] for label in labels) for labels in plan.summary.spec.tasks]
+
+
+def job_memory_mb(spec: Spec, runtime: RuntimeParams, images: Sequence[int] | None) -> int:
+    """What a job asks for: one that trains, for all its processes; one that looks at features,
+    which was not measured, 4 GB. ``images`` are those of each task.
+    """
+    own = runtime.step_mem_mb
+    if isinstance(spec, StepSpec):
+        of_tasks = None if images is None else sum(images[task] for task in spec.tasks)
+        return runtime.processes * (step_memory_mb(spec, of_tasks) if own == "auto" else own)
+    return _OTHERS if own == "auto" else own
 
 
 def _per_row_mb(model: NetworkParams, size: int) -> float:

@@ -31,7 +31,7 @@ use rule node as replay with:
         None if REPLAY_LOOKS_AT_FEATURES else "replays"
     threads: kz.params.train.threads if REPLAY_LOOKS_AT_FEATURES else 1
     resources:
-        mem_mb=kz.params.runtime.step_mem_mb if REPLAY_LOOKS_AT_FEATURES else 1000,
+        mem_mb=kz.memory_mb if REPLAY_LOOKS_AT_FEATURES else 1000,
         runtime=lambda wildcards, attempt: (60 if REPLAY_LOOKS_AT_FEATURES else 30)
         * attempt,
         gpu=int(REPLAY_LOOKS_AT_FEATURES and kz.params.train.device == "cuda"),

@@ -4,7 +4,7 @@
 use rule node as head with:
     """Solve the analytic heads of a run's steps from statistics of their features; nothing is trained."""
     output:
-        kz.pattern("head"),
+        pattern("head"),
     log:
         "logs/head/{key}.log",
     benchmark:
@@ -13,7 +13,7 @@ use rule node as head with:
         "heads"
     threads: kz.params.train.threads
     resources:
-        mem_mb=kz.params.runtime.step_mem_mb,
+        mem_mb=kz.memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=int(kz.params.train.device == "cuda"),
         one_at_a_time=1,
@@ -31,7 +31,7 @@ use rule node as evaluation with:
         "evaluations"
     threads: kz.params.train.threads
     resources:
-        mem_mb=kz.params.runtime.step_mem_mb,
+        mem_mb=kz.memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=int(kz.params.train.device == "cuda"),
         one_at_a_time=1,

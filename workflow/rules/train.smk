@@ -20,6 +20,6 @@ use rule node as step with:
     threads: PROCESSES * kz.params.train.threads
     resources:
         **ALLOCATION,
-        mem_mb=PROCESSES * kz.params.runtime.step_mem_mb,
+        mem_mb=kz.memory_mb,
         runtime=lambda wildcards, attempt: kz.params.runtime.step_minutes * attempt,
         gpu=PROCESSES * HOSTS * (kz.params.train.device == "cuda"),
