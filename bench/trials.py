@@ -1,6 +1,6 @@
 """What parameters make of task 0: accuracy on a validation split of its training images, and time.
 
-    python -m bench.search SHARD --params params.yaml --overlay presets/cifar10-small.yaml \
+    python -m bench.trials SHARD --params params.yaml --overlay presets/cifar10-small.yaml \
         --method simclr --seeds 0 1 --try train.lr=0.5 --try 'train.lr=1.0 train.epochs=8'
 
 SHARD is a task's train shard, as `data/shards/task-00.train.parquet`. Every fifth image of each
@@ -127,7 +127,7 @@ def _changed(values: dict[str, Any], changes: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the trials one after the other."""
-    parser = argparse.ArgumentParser(prog="python -m bench.search")
+    parser = argparse.ArgumentParser(prog="python -m bench.trials")
     parser.add_argument("shard", type=Path)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--overlay", type=Path, action="append", default=[])
@@ -149,5 +149,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except (KaizenError, TypeError) as error:
-        print(f"bench.search: {error}", file=sys.stderr)
+        print(f"bench.trials: {error}", file=sys.stderr)
         sys.exit(2)
