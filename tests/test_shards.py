@@ -476,7 +476,14 @@ def test_loading_takes_little_more_memory_than_the_pixels(
     paths = [tmp_path / f"s{i}" for i in range(3)]
     for path in paths:
         write(path, [record(pixels[i % 10], i) for i in range(667)], row_group_mb=4)
-    command = [sys.executable, "-c", _PEAK, str(limit_mb), str(tmp_path / "small"), *paths]
+    command = [
+        sys.executable,
+        "-c",
+        _PEAK,
+        str(limit_mb),
+        str(tmp_path / "small"),
+        *map(str, paths),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found, peak = done.stdout.split()
     assert found == kind
