@@ -147,8 +147,9 @@ class TwoViewAugment:
                 colour.greyscale_(pixels, rows)
             if len(rows := _rows(draws.blurred)):
                 sigma, limit = draws.blur_sigma[rows].to(device), self.augment.blur_sigma[1]
-                place = slice(None) if len(rows) == len(pixels) else rows.to(device)
-                pixels[place] = crop.gaussian_blur(pixels[place], sigma, limit)
+                place = rows.to(device)
+                blurred = crop.gaussian_blur(pixels.index_select(0, place), sigma, limit)
+                pixels.index_copy_(0, place, blurred)
             if len(rows := _rows(draws.solarised)):
                 colour.solarise_(pixels, rows)
         return pixels

@@ -52,7 +52,7 @@ class ResidentRows:
         order = _permutation(self.count, seed).to(self.labels.device)
         for position in range(start, self.count // size):
             rows = order[position * size : (position + 1) * size]
-            yield self.images[rows], self.labels[rows]
+            yield self.images.index_select(0, rows), self.labels[rows]
 
 
 class StreamedRows:

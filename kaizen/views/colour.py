@@ -120,7 +120,9 @@ def colour_jitter_(images: Tensor, rows: Tensor, factors: Tensor, order: Tensor)
         # all that belongs to a sample moves with it.
         operation, moved = order[:, place].sort()
         rows, order = rows[moved], order[moved]
-        batch = images[rows.to(device)] if place == 0 else batch[moved.to(device)]
+        # Not by brackets, which copy number by number.
+        taken = rows if place == 0 else moved
+        batch = (images if place == 0 else batch).index_select(0, taken.to(device))
         factors = factors[moved.to(device)]
         begin = 0
         counts = torch.bincount(operation, minlength=len(OPERATIONS)).tolist()
@@ -157,7 +159,7 @@ def _apply_(operation: Callable[[Tensor], object], images: Tensor, rows: Tensor)
         operation(images[int(rows) : int(rows) + 1])
         return
     rows = rows.to(images.device)
-    chosen = images[rows]
+    chosen = images.index_select(0, rows)
     operation(chosen)
     images.index_copy_(0, rows, chosen)
 

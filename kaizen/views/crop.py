@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from kaizen.views import large
 
@@ -216,7 +215,7 @@ def gaussian_weights(sigma: Tensor, size: int, radius: int) -> Tensor:
     weights = (distance.square() / (-2.0 * sigma.view(-1, 1, 1).square())).exp_()
     # Away with weights that no level can show: those of a small sigma are so near 0 that the
     # processor takes ten times as long for a product with them.
-    functional.threshold(weights, _LEAST_WEIGHT, 0.0, inplace=True)
+    torch.threshold_(weights, _LEAST_WEIGHT, 0.0)
     weights.div_(weights.sum(dim=2, keepdim=True))
     # The pixel that a place beyond the border repeats receives its weight.
     repeats = (there.clamp(0, size - 1).view(-1, 1) == here).to(torch.float32)
