@@ -402,6 +402,8 @@ def test_a_stream_begins_with_a_class(tmp_path: Path) -> None:
     project.set({"dataset.source": "image_folder"})
     outcome = project.kaizen("append", "day-0")
     assert outcome.code == 2 and "is no stream that grows" in outcome.output
+    outcome = project.kaizen("retire", "day-0")
+    assert outcome.code == 2 and "image_folder is no stream that grows" in outcome.output
 
 
 def test_of_two_appends_at_once_none_is_lost(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from kaizen.jobs.raw_data import arrival_dataset
 from kaizen.jobs.raw_removal import raw_files, refuse_lasting, remove, write_down
 from kaizen.jobs.workflow import Workflow
 from kaizen.params import Params
+from kaizen.params.registry import STREAM
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.plan.nodes import Node, Plan
@@ -74,6 +75,11 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     Raises KaizenError where there is no such arrival, all of it is gone already, or something that
     learns from it is not finished, or where images cannot be removed.
     """
+    if params.dataset.source != STREAM:
+        raise KaizenError(
+            f"dataset.source: {params.dataset.source} is no stream that grows, so it has no "
+            "arrival to retire; set dataset.source: stream"
+        )
     workflow = Workflow.from_params(params, root)
     workflow.prepare_store()
     facts = workflow.plan.facts
