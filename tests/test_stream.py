@@ -402,6 +402,8 @@ def test_a_stream_begins_with_a_class(tmp_path: Path) -> None:
     project.set({"dataset.source": "image_folder"})
     outcome = project.kaizen("append", "day-0")
     assert outcome.code == 2 and "is no stream that grows" in outcome.output
+    outcome = project.kaizen("retire", "day-0")
+    assert outcome.code == 2 and "image_folder is no stream that grows" in outcome.output
 
 
 def test_of_two_appends_at_once_none_is_lost(tmp_path: Path) -> None:
@@ -494,6 +496,14 @@ def test_an_edited_arrival_is_found_and_named(tmp_path: Path) -> None:
         outcome = project.kaizen(command)
         assert outcome.code == 2
         assert "images of arrival 'day-1' (class 'bee') are not those" in outcome.output
+    for name in ("7", "owl"):
+        write_image(project.root / RAW / f"day-0/train/{name}/00.png", 1)
+        outcome = project.kaizen("plan")
+        assert outcome.code == 2 and f"arrival 'day-0' (class '{name}') are not" in outcome.output
+        shutil.rmtree(project.root / RAW / f"day-0/train/{name}")
+    write_image(project.root / RAW / "day-0/unlabelled/00.png", 1)
+    assert "'day-0' (unlabelled images) are not" in project.kaizen("plan").output
+    shutil.rmtree(project.root / RAW / "day-0/unlabelled")
     (project.root / RAW / "day-1").rename(project.root / RAW / "moved")
     assert project.kaizen("plan").code == 0, "what is gone is no fault of the plan's"
     outcome = project.kaizen("run")

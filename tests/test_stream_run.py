@@ -291,6 +291,28 @@ def test_images_that_cannot_be_removed_are_named_before_anything_is_done(
     assert len(list((project.root / RAW / "day-1").rglob("*.png"))) == 20
 
 
+def test_shards_by_other_parameters_go_too(tmp_path: Path) -> None:
+    project = make_stream(tmp_path / "project", arrivals=ARRIVALS[:2])
+    for number in (0, 1):
+        append(project, number)
+    project.kaizen("run").good()
+    project.set({"labels.fraction": 0.5})
+    project.kaizen("run").good()
+    assert len(list(project.store.root.rglob("task-01.train.parquet"))) == 2
+    dry = project.kaizen("retire", "day-1").good()
+    assert dry.count("its shards by other parameters or code") == 1
+    project.kaizen("retire", "day-1", "--delete").good()
+    assert not list(project.store.root.rglob("task-01.train.parquet"))
+    assert len(list(project.store.root.rglob("task-00.train.parquet"))) == 2
+    project.kaizen("run").good()
+    project.check_nothing_stale()
+    # By the parameters from before nothing of it can be made; retiring the other arrival does not
+    # make a summary from what is not there.
+    project.set({"labels.fraction": 1.0})
+    printed = project.kaizen("retire", "day-0", "--delete").output
+    assert "Traceback" not in printed and "is not in" not in printed, printed
+
+
 def test_images_that_came_back_are_retired_again(at_once: Project, tmp_path: Path) -> None:
     """As in a checkout that gets another's data/stream.yaml, and has the images."""
     project = at_once.copy(tmp_path / "project")

@@ -99,4 +99,6 @@ def _append(options: argparse.Namespace) -> None:
         _, lines = append(params, Path.cwd(), store.root, options.folder, options.name, progress)
     for line in lines:
         print(line)
-    print(describe_work(Workflow.from_params(params, Path.cwd())))
+    workflow = Workflow.from_params(params, Path.cwd())
+    workflow.look_at_store()
+    print(describe_work(workflow))

@@ -136,7 +136,8 @@ def check_arrival(
     changed = changed_images(dataset, arrival, names, root)
     if changed:
         part, _, label = changed[0].partition("/")
-        what = f"class {names[int(label)]!r}" if label.isdecimal() else "unlabelled images"
+        what = "unlabelled images" if label == str(UNLABELLED) else label
+        what = f"class {names[int(label)]!r}" if label.isdecimal() else what
         raise KaizenError(
             f"{arrival.path}: the {part} images of arrival {arrival.name!r} ({what}) are not those "
             "that were appended; put back what it held, or bring what is new as another arrival "
@@ -166,8 +167,8 @@ def changed_images(
 def arrival_checksums(dataset: DatasetParams, names: Sequence[str], root: Path) -> dict[str, str]:
     """The checksums of the images of one arrival, by part and label: "train/3", "train/-1".
 
-    ``names`` are the classes of the stream in label order; a class that is none of them has its
-    name in the place of the label.
+    ``names`` are the classes of the stream in label order; a class that is none of them has in the
+    place of the label "class " and its name, which may be digits.
     """
     from kaizen.data.sources.arrival import Arrival as ArrivalSource
 
@@ -176,7 +177,7 @@ def arrival_checksums(dataset: DatasetParams, names: Sequence[str], root: Path) 
     label_of = {name: str(label) for label, name in enumerate(names)}
     checksums = source.checksums(cache)
     found = {
-        f"{part}/{label_of.get(name, name)}": checksums[part][place]
+        f"{part}/{label_of.get(name, f'class {name!r}')}": checksums[part][place]
         for part in PARTS
         for place, name in enumerate(source.classes)
         if source.counts(part).get(place)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaizen.data.arrivals import STREAM_FILE, ArrivalStream, read_stream, write_stream
+from kaizen.data.arrivals import STREAM_FILE, Arrival, ArrivalStream, read_stream, write_stream
 from kaizen.data.names import TASKS_FILE, shard_file
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
@@ -21,6 +21,7 @@ from kaizen.jobs.raw_data import arrival_dataset
 from kaizen.jobs.raw_removal import raw_files, refuse_lasting, remove, write_down
 from kaizen.jobs.workflow import Workflow
 from kaizen.params import Params
+from kaizen.params.registry import STREAM
 from kaizen.plan.build import build_plan
 from kaizen.plan.fingerprint import code_fingerprint
 from kaizen.plan.nodes import Node, Plan
@@ -29,7 +30,9 @@ from kaizen.plan.stream_nodes import lacks, reads_training
 from kaizen.provenance.origin import process_facts
 from kaizen.store.garbage import Garbage, delete
 from kaizen.store.node_id import Kind, NodeId
+from kaizen.store.records import read_record
 from kaizen.store.registrations import registrations, store_gate
+from kaizen.store.store import Store
 from kaizen.store.users import user_of
 from kaizen.training.reporter import Reporter
 
@@ -37,8 +40,8 @@ from kaizen.training.reporter import Reporter
 @dataclass(frozen=True)
 class Retirement:
     """What giving up an arrival means: the workflow that is left, replay shards that must be made
-    before (``ahead``), and what goes: raw ``files`` of ``folder`` and nodes (``gone``), the
-    arrival's shards first.
+    before (``ahead``), and what goes: raw ``files`` of ``folder``, nodes (``gone``), the arrival's
+    shards first, and its shards by other parameters or code (``others``).
     """
 
     task: int
@@ -47,6 +50,7 @@ class Retirement:
     folder: Path
     files: list[Path]
     gone: list[Node[Spec]]
+    others: list[NodeId]
 
     def removed(self) -> list[str]:
         """What goes, as lines for a person."""
@@ -59,6 +63,8 @@ class Retirement:
         for node in self.gone:
             if store.has(node.id):
                 lines.append(f"{node.title} ({store.folder(node.id)}) and where it is published")
+        for other in self.others:
+            lines.append(f"its shards by other parameters or code ({store.folder(other)})")
         return lines
 
 
@@ -69,6 +75,11 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     Raises KaizenError where there is no such arrival, all of it is gone already, or something that
     learns from it is not finished, or where images cannot be removed.
     """
+    if params.dataset.source != STREAM:
+        raise KaizenError(
+            f"dataset.source: {params.dataset.source} is no stream that grows, so it has no "
+            "arrival to retire; set dataset.source: stream"
+        )
     workflow = Workflow.from_params(params, root)
     workflow.prepare_store()
     facts = workflow.plan.facts
@@ -126,7 +137,8 @@ def plan_retirement(params: Params, root: Path, name: str, replay: bool) -> Reti
     files = raw_files(params.dataset, arrival, facts.classes, root)
     refuse_lasting(files)
     folder = Path(arrival_dataset(params.dataset, arrival, root).path or "")
-    found = Retirement(task, left, made_before, folder, files, gone)
+    others = _other_shards(store, arrival, {node.id for node in gone})
+    found = Retirement(task, left, made_before, folder, files, gone, others)
     if arrival.retired is not None and arrival.replay_retired == rows_gone and not found.removed():
         raise KaizenError(f"arrival {name!r} was retired before; nothing of it is left to remove")
     return found
@@ -150,12 +162,28 @@ def retire(retirement: Retirement, reporter: Callable[[str], Reporter]) -> list[
     write_stream(left.root, dataclasses.replace(stream, arrivals=left.plan.facts.arrivals))
     lines = remove(left.root, arrival, folder, files)
     left.register()
-    lines += _remove_nodes(left, [node.id for node in retirement.gone])
+    lines += _remove_nodes(left, [*(node.id for node in retirement.gone), *retirement.others])
     # Cards say what was given up; then the tree can be published without the shard.
-    for node in left.missing():
-        if node.kind is Kind.SUMMARY:
+    missing = left.missing()
+    for node in missing:
+        if missing == [node] and node.kind is Kind.SUMMARY:
             run_job(left.job(node), left.store, reporter(node.title))
     return lines
+
+
+def _other_shards(store: Store, arrival: Arrival, planned: set[NodeId]) -> list[NodeId]:
+    """The nodes in the store that hold the arrival's training images too, beside those
+    ``planned``: made by other parameters, or by an earlier version of the code.
+    """
+    images = {f"train/{label}": sha for label, sha in arrival.checksums("train").items()}
+    found = []
+    for node in store.entries():
+        if node.kind is not Kind.SHARDS or node in planned:
+            continue
+        record = read_record(store.record_path(node))
+        if record is not None and images.items() <= record.identities.items():
+            found.append(node)
+    return found
 
 
 def _keep_test_shard(workflow: Workflow, retirement: Retirement) -> None:
