@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kaizen.evaluation.results import READERS
 from kaizen.heads import lda, ncm, ridge
 from kaizen.heads.base import LinearHead
 from kaizen.heads.drift import DriftMap, PairMoments, fit_drift
@@ -15,6 +16,8 @@ from kaizen.heads.kinds import solve_heads
 from kaizen.heads.spectrum import GRID, Spectrum, generalised_cross_validation
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.params import registry
+from kaizen.report.head_figure import COLOURS
+from kaizen.report.series import HEAD_SHORT, READER_LABELS
 
 KINDS = {name: registry.load(target) for name, target in registry.ANALYTIC_HEADS.items()}
 BOTH = pytest.mark.parametrize("per_class", [False, True])
@@ -336,3 +339,8 @@ def test_random_features_are_those_of_their_seed() -> None:
 
 def test_the_kinds_are_those_of_the_registry() -> None:
     assert {"ncm": ncm.solve, "lda": lda.solve, "ridge": ridge.solve} == KINDS
+
+
+def test_every_head_has_a_label_and_a_colour() -> None:
+    assert set(READER_LABELS) == set(READERS)
+    assert set(HEAD_SHORT) == {"classifier", *KINDS} == set(COLOURS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PANELS = ("continual_accuracy", "final_accuracy")
 # Okabe and Ito's, apart from each other; the variants stand on the axis here.
-_COLOURS = {"classifier": "#7F7F7F", "ncm": "#56B4E9", "lda": "#0072B2", "ridge": "#D55E00"}
+COLOURS = {"classifier": "#7F7F7F", "ncm": "#56B4E9", "lda": "#0072B2", "ridge": "#D55E00"}
 _MOST_LABELLED = 24  # bars of one panel; more values over them would run into each other
 
 
@@ -36,7 +36,7 @@ def heads(series: Sequence[Series], title: str) -> tuple[Figure, list[Row]] | No
         blocks = []
         for head in shown:
             # A block of bars has a series' colour and label.
-            look = dataclasses.replace(series[0], colour=_COLOURS[head], label=HEAD_SHORT[head])
+            look = dataclasses.replace(series[0], colour=COLOURS[head], label=HEAD_SHORT[head])
             found = [
                 one.estimate(head, metric) if head in one.readers() else None for one in series
             ]
