@@ -29,7 +29,16 @@ EXPERIMENTS = [
     for line in (PRESETS / "README.md").read_text().splitlines()
     if line.endswith("PU |")
 ]
-CHANGES = ["replay-ablation", "tasks-10", "labels-1", "labels-10", "quick"]
+LABELS = ["labels-0.8", "labels-1", "labels-5", "labels-10", "labels-25"]
+CHANGES = ["replay-ablation", "tasks-10", *LABELS, "quick"]
+# What a preset is to be laid over.
+BASES = {
+    "cifar10-methods": ["cifar10-small"],
+    "tiny-imagenet-100-seeds": ["tiny-imagenet-100"],
+    "tiny-imagenet-100-transfer": ["tiny-imagenet-100"],
+    "tiny-imagenet-100-gpu": ["cifar100"],
+    "search": ["tiny-imagenet-100"],
+}
 
 
 class Number(NamedTuple):
@@ -54,7 +63,8 @@ def load(*names: str) -> Params:
 
 
 def plan(params: Params) -> Plan:
-    labels = range(CLASSES[params.dataset.source])
+    tiny = "tiny-imagenet" in (params.dataset.path or "")
+    labels = range(100 if tiny else CLASSES[params.dataset.source])
     names = tuple(f"class {label:03d}" for label in labels)
     return build_plan(params, DatasetFacts(names, names, names), fake_fingerprint)
 
@@ -163,8 +173,7 @@ def test_every_presets_numbers_are_those_of_its_source(name: str) -> None:
     """Over params.yaml, so that nothing of it, as what it says per method, remains in their
     place.
     """
-    base = ["cifar10-small"] if name == "cifar10-methods" else []
-    params = load(*base, name)
+    params = load(*BASES.get(name, []), name)
     wrong = []
     for row in NUMBERS:
         if row.preset != name:
