@@ -20,6 +20,7 @@ from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.contrastive import ContrastiveDistiller
 from kaizen.models.backbone import Backbone, BasicBlock, build_backbone
+from kaizen.models.resnet import RESNETS
 from kaizen.models.heads import Layer, classifier, mlp
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams, registry
 from kaizen.ssl.base import SSLMethod
@@ -131,6 +132,29 @@ def test_basic_block_is_conv_bn_relu_conv_bn_plus_shortcut() -> None:
 
 
 @needs_torchvision
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_is_torchvisions_to_the_bit(name: str) -> None:
+    """Names, order and values of the weights, what is drawn for them, and what comes out."""
+    prepare_torchvision()
+    from torchvision.models import get_model
+
+    with seeded(3):
+        ours, drawn = RESNETS[name](), torch.rand(4)
+    with seeded(3):
+        theirs, also_drawn = get_model(name, weights=None), torch.rand(4)
+    assert torch.equal(drawn, also_drawn)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [key for key, _ in ours.named_modules()] == [key for key, _ in theirs.named_modules()]
+    for own, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(own, other)
+    images = torch.rand(2, 3, 33, 33)
+    for network in (ours, theirs):
+        network(images).square().sum().backward()
+    assert torch.equal(ours(images), theirs(images))
+    gradients = [[p.grad for p in network.parameters()] for network in (ours, theirs)]
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize(
     ("name", "stem", "padding_2", "channels", "side", "map_side", "parameters"),
     [

@@ -4,11 +4,13 @@ neighbours.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import LBFGS
 
 from kaizen.params import EvaluationParams
 
@@ -44,8 +46,6 @@ def fit_probe(train: Tensor, labels: Tensor, params: EvaluationParams) -> Probe:
     so neither seed nor learning rate matters. ``train`` float32 [N, F], ``labels`` int64 [N] (all
     labelled). A class without a training row is never predicted.
     """
-    from torch.optim import LBFGS
-
     classes, targets = labels.unique(return_inverse=True)
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
     # A constant feature says nothing. Its mean is rounded: divided by a deviation near zero, the
@@ -54,7 +54,7 @@ def fit_probe(train: Tensor, labels: Tensor, params: EvaluationParams) -> Probe:
     inputs = (train - mean) / std
     weight = torch.zeros(len(classes), train.shape[1], device=train.device, requires_grad=True)
     bias = torch.zeros(len(classes), device=train.device, requires_grad=True)
-    optimizer = LBFGS(
+    optimizer = _LBFGS(
         [weight, bias], max_iter=params.probe_iterations, line_search_fn="strong_wolfe"
     )
 
@@ -69,6 +69,15 @@ def fit_probe(train: Tensor, labels: Tensor, params: EvaluationParams) -> Probe:
 
     optimizer.step(closure)
     return Probe(classes, weight.detach(), bias.detach(), mean, std)
+
+
+class _LBFGS(LBFGS):
+    """torch's, without what keeps torch's compiler away from it: that imports the compiler, seconds
+    of each evaluation's start, also where nothing is compiled.
+    """
+
+    add_param_group = inspect.unwrap(LBFGS.add_param_group)
+    zero_grad = inspect.unwrap(LBFGS.zero_grad)
 
 
 def nearest_neighbours(

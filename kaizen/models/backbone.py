@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
+from kaizen.models.resnet import RESNETS
 from kaizen.params import NetworkParams
 from kaizen.params.registry import TIMM
 
@@ -107,25 +108,16 @@ class SmallResNet(Backbone):
 
 
 class TorchvisionResNet(Backbone):
-    """torchvision's ResNet-18 or ResNet-50 without its classification layer (fidelity.md §2)."""
+    """ResNet-18 or ResNet-50, as torchvision's, without its classification layer (fidelity.md §2).
+    """
 
     def __init__(self, name: str, channels: int, cifar_stem: bool, stem_padding_2: bool) -> None:
         """See `build_backbone`; a replaced stem keeps PyTorch's default initialisation, as the
         reference's does.
         """
         super().__init__()
-        prepare_torchvision()
-        try:
-            # Here and not above: only these backbones should pay for the import or need the
-            # package.
-            from torchvision.models import get_model
-        except ImportError as error:
-            raise KaizenError(
-                f"model.backbone: {name} needs torchvision, which cannot be imported ({error}); "
-                "install the torchvision that belongs to the installed torch, or use small_resnet"
-            ) from error
-        self.network = get_model(name, weights=None, zero_init_residual=False)
-        self.feature_dim = int(self.network.fc.in_features)
+        self.network = RESNETS[name]()
+        self.feature_dim = self.network.feature_dim
         self.network.fc = nn.Identity()
         if cifar_stem:
             padding = 2 if stem_padding_2 else 1

@@ -84,8 +84,8 @@ FEATURE_DISTILLERS = {
 # model of timm's.
 BACKBONES: dict[str, tuple[str, ...]] = {
     "small_resnet": (),
-    "resnet18": ("torchvision",),
-    "resnet50": ("torchvision",),
+    "resnet18": (),
+    "resnet50": (),
 }
 TIMM = "timm/"
 

@@ -1,0 +1,127 @@
+"""ResNet-18 and ResNet-50 (He et al. 2016, arXiv:1512.03385), weight for weight as torchvision's.
+
+Own code because importing torchvision's models imports its operators, and with them torch's
+compiler: a second of each job's start. Names of the parameters, their initial values and their
+order are torchvision's (`tests/test_models.py` compares the bits), so that its weights fit.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, downsample: nn.Module | None) -> None:
+        """Map ``inputs`` channels to ``width``; ``downsample`` is the shortcut where shapes
+        change.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, inputs, H, W] to [N, width, H / stride, W / stride] (rounded up)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += shortcut
+        activated: Tensor = self.relu(out)
+        return activated
+
+
+class Bottleneck(nn.Module):
+    """Convolutions of 1x1, 3x3 (which has the stride, as in ResNet V1.5) and 1x1, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, downsample: nn.Module | None) -> None:
+        """Map ``inputs`` channels to 4 x ``width``; ``downsample`` as in `BasicBlock`."""
+        super().__init__()
+        outputs = self.expansion * width
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, inputs, H, W] to [N, 4 * width, H / stride, W / stride] (rounded up)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += shortcut
+        activated: Tensor = self.relu(out)
+        return activated
+
+
+class ResNet(nn.Module):
+    """A residual network for images [N, 3, H, W]: a 7x7 stem, four stages, and a classification
+    layer of 1000 classes.
+    """
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], blocks: tuple[int, ...]) -> None:
+        """``blocks`` of each stage. Convolutions start from He's normal initialisation by
+        fan-out.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = 64
+        for number, count in enumerate(blocks):
+            width = 64 << number
+            stage = _stage(block, inputs, width, count, stride=2 if number else 1)
+            self.add_module(f"layer{number + 1}", stage)
+            inputs = block.expansion * width
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc: nn.Module = nn.Linear(inputs, 1000)
+        self.feature_dim = inputs
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images [N, 3, H, W] to [N, 1000], or to what ``fc`` was replaced by."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        out: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return out
+
+
+def _stage(
+    block: type[BasicBlock | Bottleneck], inputs: int, width: int, count: int, stride: int
+) -> nn.Sequential:
+    """``count`` blocks, of which the first has the stride and a convolution in its shortcut where
+    shapes change.
+    """
+    outputs = block.expansion * width
+    downsample = None
+    if stride != 1 or inputs != outputs:
+        downsample = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+    first = block(inputs, width, stride, downsample)
+    return nn.Sequential(first, *(block(outputs, width, 1, None) for _ in range(1, count)))
+
+
+RESNETS = {
+    "resnet18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+}
