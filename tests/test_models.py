@@ -20,8 +20,8 @@ from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.distill.base import FeatureDistiller
 from kaizen.distill.contrastive import ContrastiveDistiller
 from kaizen.models.backbone import Backbone, BasicBlock, build_backbone
-from kaizen.models.resnet import RESNETS
 from kaizen.models.heads import Layer, classifier, mlp
+from kaizen.models.resnet import RESNETS
 from kaizen.params import FeatureDistillParams, ModelParams, SimCLRParams, registry
 from kaizen.ssl.base import SSLMethod
 from kaizen.ssl.simclr import SimCLR
