@@ -23,14 +23,21 @@ def add_commands(commands: Commands) -> None:
     sub = commands.add_planned(
         "run",
         _run,
-        "Make all that is missing in this one process, then publish; for a machine without "
-        "Snakemake.",
+        "Make all that is missing on this machine, then publish; for a machine without Snakemake.",
     )
     sub.add_argument(
         "--plan",
         type=path_argument,
         metavar="FILE",
         help="run a `kaizen plan --json` made elsewhere; nothing is published",
+    )
+    sub.add_argument(
+        "-j",
+        "--jobs",
+        type=_job_count,
+        default=1,
+        metavar="N",
+        help="make up to N nodes at a time, each in a process of its own (from 1; default 1)",
     )
     # None: not given. A plan file has parameters of its own.
     sub.set_defaults(params=None)
@@ -70,12 +77,10 @@ def add_commands(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from kaizen.files import sha256_text
-    from kaizen.jobs.make import run_job
-    from kaizen.jobs.stop import StopRequest
+    from kaizen.jobs.parallel import run_side_by_side
     from kaizen.params.reading import PARAMS
     from kaizen.store.layout import check_places
     from kaizen.store.registrations import register
-    from kaizen.training.reporter import reporter
 
     workflow = None
     if options.plan:
@@ -94,19 +99,42 @@ def _run(options: argparse.Namespace) -> None:
     named = sha256_text(" ".join(sorted(str(node) for node in nodes)))
     name = workflow.plan.key if workflow else f"file {named[:32]}"
     register(store, Path.cwd(), name, nodes, firm=workflow is not None)
+    if options.jobs > 1:
+        run_side_by_side(jobs, store, options.jobs)
+    else:
+        _run_one_by_one(jobs, store)
+    if workflow is not None and store.root == workflow.store.root:
+        publish_and_show(workflow)
+
+
+def _run_one_by_one(jobs: list[Job[Any]], store: Store) -> None:
+    """Make what the store lacks in this process; raises KaizenError where a node cannot be made."""
+    from kaizen.jobs.make import run_job
+    from kaizen.jobs.parallel import log_of
+    from kaizen.jobs.stop import StopRequest
+    from kaizen.training.reporter import reporter
+
     stop = StopRequest()
     stop.listen()
     for job in jobs:
         if store.has(job.id):
             continue
         stop.now_making(job.id.kind)
-        log = Path("logs") / job.id.kind / f"{job.id.key}.log"
-        with reporter(job.title, log, sys.stderr, live=True) as progress:
+        with reporter(job.title, log_of(job), sys.stderr, live=True) as progress:
             run_job(job, store, progress, stop)
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
-    if workflow is not None and store.root == workflow.store.root:
-        publish_and_show(workflow)
+
+
+def _job_count(text: str) -> int:
+    """The value of ``--jobs``."""
+    from kaizen.jobs.parallel import MOST
+
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a number of jobs; give one from 1 to {MOST}, at most one for each core"
+    )
 
 
 def _jobs_of_file(options: argparse.Namespace, store: Store) -> list[Job[Any]]:

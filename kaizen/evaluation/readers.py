@@ -67,7 +67,7 @@ def fit_probe(train: Tensor, labels: Tensor, params: EvaluationParams) -> Probe:
         loss.backward()
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return Probe(classes, weight.detach(), bias.detach(), mean, std)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import kaizen
-from kaizen.errors import Interrupted, KaizenError, NodeFailed
+from kaizen.errors import Interrupted, KaizenError, NodeFailed, Superseded
 from kaizen.files import canonical_json
 from kaizen.jobs.given import spec_file
 from kaizen.params.typed import from_dict
@@ -40,10 +40,28 @@ from kaizen.training.reporter import Reporter
 # 30 s.
 _SECONDS_TO_SAVE = 120
 _LAST_LINES = 25
-# What a worker may end with, by name; anything else is a fault of the code and shows its traceback.
-_ERRORS: dict[str, type[BaseException]] = {
-    kind.__name__: kind for kind in (KaizenError, NodeFailed, Interrupted, OSError, MemoryError)
+# What a job's own process may end with, by name; anything else is a fault of the code and shows its
+# traceback.
+ERRORS: dict[str, type[BaseException]] = {
+    kind.__name__: kind
+    for kind in (
+        KaizenError,
+        NodeFailed,
+        Interrupted,
+        Superseded,
+        OSError,
+        MemoryError,
+        KeyboardInterrupt,
+    )
 }
+
+
+def error_facts(error: BaseException) -> tuple[str, list[Any]]:
+    """The name of an error in `ERRORS`, and the arguments that make it again in another process."""
+    kind = next(name for name, kind in reversed(ERRORS.items()) if isinstance(error, kind))
+    if isinstance(error, OSError):
+        return kind, [error.errno, error.strerror or str(error), error.filename]
+    return kind, [str(error)]
 
 
 def train_in_processes(
@@ -67,7 +85,7 @@ def train_in_processes(
             for rank, name, arguments in _messages(launcher, stop):
                 if name == "result":
                     result = arguments
-                elif name in _ERRORS:
+                elif name in ERRORS:
                     errors[rank] = _error(name, arguments, rank)
                 else:
                     getattr(reporter, name)(*arguments)
@@ -191,7 +209,7 @@ def _messages(
 
 def _error(name: str, arguments: list[Any], rank: int) -> BaseException:
     """The error that a worker ended with; the first worker speaks for all, any other is named."""
-    kind = _ERRORS[name]
+    kind = ERRORS[name]
     if rank and issubclass(kind, KaizenError):
         arguments = [f"process {rank} (from 0): {arguments[0]}"]
     return kind(*arguments)

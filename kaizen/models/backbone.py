@@ -108,7 +108,7 @@ class SmallResNet(Backbone):
 
 
 class TorchvisionResNet(Backbone):
-    """ResNet-18 or ResNet-50, as torchvision's, without its classification layer (fidelity.md §2)."""
+    """torchvision's ResNet-18 or ResNet-50 without its classification layer (fidelity.md §2)."""
 
     def __init__(self, name: str, channels: int, cifar_stem: bool, stem_padding_2: bool) -> None:
         """See `build_backbone`; a replaced stem keeps PyTorch's default initialisation, as the

@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1x1, 3x3 (which has the stride, as in ResNet V1.5) and 1x1, and a shortcut."""
+    """Convolutions of 1x1, 3x3 (with the stride, as in ResNet V1.5) and 1x1, and a shortcut."""
 
     expansion = 4
 
@@ -83,15 +83,14 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = 64
-        for number, count in enumerate(blocks):
-            width = 64 << number
-            stage = _stage(block, inputs, width, count, stride=2 if number else 1)
-            self.add_module(f"layer{number + 1}", stage)
-            inputs = block.expansion * width
+        inputs = block.expansion * 64
+        self.layer1 = _stage(block, 64, 64, blocks[0], stride=1)
+        self.layer2 = _stage(block, inputs, 128, blocks[1], stride=2)
+        self.layer3 = _stage(block, 2 * inputs, 256, blocks[2], stride=2)
+        self.layer4 = _stage(block, 4 * inputs, 512, blocks[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.fc: nn.Module = nn.Linear(inputs, 1000)
-        self.feature_dim = inputs
+        self.feature_dim = 8 * inputs
+        self.fc: nn.Module = nn.Linear(self.feature_dim, 1000)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
