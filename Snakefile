@@ -7,6 +7,8 @@
 #                           └────────────┴──────────┴─> evaluation ───────┐    one per run; all test shards
 #                    specialists (steps without a prior) ─> reference ────┴─> summary ─> publish
 #
+# Analytic heads, where `grid.heads` asks for some, stand between a run's steps and its evaluation; they read its shards too.
+#
 # The edges come with the plan (`kz.inputs`). A rule says what one kind of node asks of the machine.
 import sys
 from pathlib import Path

@@ -340,6 +340,14 @@ def test_a_streams_heads_grow_one_node_an_arrival(tmp_path: Path) -> None:
         for one in (project, together)
     )
     assert of_one == of_other and len(of_one) == 3 * len(ARRIVALS)
+    # What was made of images that are given up stays, and is not asked for with other parameters.
+    together.kaizen("retire", "day-1", "--delete").good()
+    left = together.manifest()
+    assert {path: left[path] for path in of_other} == of_other
+    together.set({"heads.shrinkage": 0.3})
+    refused = together.kaizen("run")
+    assert refused.code == 2
+    assert "heads after step 1" in refused.output and "were retired" in refused.output
 
 
 def heads_counts(heads: StepHeads) -> tuple[torch.Tensor, torch.Tensor]:
