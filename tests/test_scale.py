@@ -170,4 +170,9 @@ def test_the_snakemake_of_a_clusters_job_makes_its_node(
     outcome = project.snakemake(*text.split())
     assert outcome.code == 0, outcome.output
     assert project.store.has(NodeId.of("shards", node.key))
+    # Removed when the node is there, and not written again.
+    assert not spec_file(project.store.root, node.id).exists()
+    assert f"{planned.spec(SimpleNamespace(key=node.key))}"[1:] == str(
+        spec_file(project.store.root, node.id)
+    )
     assert not spec_file(project.store.root, node.id).exists()

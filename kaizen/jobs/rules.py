@@ -118,8 +118,9 @@ class PlannedRules(Workflow):
         path = spec_file(self.store.root, node.id)
 
         def write() -> None:
-            # One that an earlier plan left has the same key, but perhaps another origin.
-            if not self.is_dry():
+            # Snakemake puts commands together once more for its own records, when the job is done.
+            if not self.is_dry() and not self.store.has(node.id):
+                # One that an earlier plan left has the same key, but perhaps another origin.
                 in_file(canonical_json(self.job(node).to_json()), path)
 
         return WhenNeeded(f"@{path}", write)
