@@ -18,6 +18,7 @@ sys.path.insert(0, workflow.basedir)
 from kaizen.store.processes import record_workflow
 from kaizen.jobs.snakefile import (
     JOB_COMMAND,
+    say_less,
     use_this_environment,
     workflow_of_config,
 )
@@ -30,6 +31,9 @@ workflow.configfiles.append("params.yaml")
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
     record_workflow(Path.cwd())
+    # A job elsewhere says nothing here.
+    if workflow.local_exec:
+        say_less(logger)
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;

@@ -1,7 +1,8 @@
-"""profiles/default: what plain `snakemake` takes from it, and what it leaves to a cluster's profile."""
+"""profiles/default: what plain `snakemake` takes from it, and what it leaves to others."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -70,3 +71,39 @@ def test_plain_snakemake_runs_and_shows_a_failed_jobs_log(fresh: Project, tmp_pa
     output = project.process(sys.executable, "-m", "snakemake", "--snakefile", snakefile).bad()
     assert f"Provided cores: {ALL}" in output
     assert "Error in rule shards" in output and "train/ant/00.png" in output, output
+    assert "Job 2: shards" in output
+    # What Snakemake says of every job besides is in its log file only, errors are in both.
+    (log,) = (project.root / ".snakemake/log").glob("*.log")
+    assert "Select jobs to execute..." in log.read_text() and "Error in rule" in log.read_text()
+    assert "Select jobs" not in output and "Execute 1 jobs" not in output
+
+
+def test_only_what_another_line_says_is_left_out() -> None:
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    from kaizen.jobs.snakefile import say_less
+
+    said: list[logging.LogRecord] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record)
+
+    logger, terminal, file = logging.Logger("test"), Handler(), Handler()
+    terminal.name, file.name = "DefaultStreamHandler", "DefaultLogFileHandler"
+    for handler in (terminal, file):
+        logger.addHandler(handler)
+    say_less(logger)
+
+    def times(level: int, text: str | None, **extra: object) -> int:
+        said.clear()
+        logger.log(level, text, extra=extra)
+        return len(said)
+
+    info, error = logging.INFO, logging.ERROR
+    assert times(info, "Select jobs to execute...") == times(info, "Execute 12 jobs...") == 1
+    assert times(info, "Finished jobid: 3", event=LogEvent.JOB_FINISHED) == 1
+    assert times(error, "Select jobs to execute...") == 2
+    assert times(error, None, event=LogEvent.JOB_ERROR) == times(info, None) == 2
+    assert times(info, None, event=LogEvent.JOB_INFO) == times(info, "Nothing to be done") == 2
+    assert times(info, "1 of 2 steps (50%) done", event=LogEvent.PROGRESS) == 2
