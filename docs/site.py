@@ -24,8 +24,11 @@ PAGES = {
     "presets.md": "presets/README.md",
     "golden.md": "tests/golden/README.md",
     "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
     "changelog.md": "CHANGELOG.md",
 }
+# The same for files that are shown as they are.
+PLAIN = {"license.txt": "LICENSE", "citation.txt": "CITATION.cff"}
 _LINK = re.compile(r"(\]\()([^)\s:#]+)(#[^)\s]*)?(\))")
 
 
@@ -50,7 +53,7 @@ def reference(package: str) -> str:
 
 def page_of(path: str) -> str | None:
     """The page, with its anchor, that a file of the repository has become; None if it has none."""
-    for page, source in PAGES.items():
+    for page, source in (PAGES | PLAIN).items():
         if path == source:
             return page
     parts = Path(path).with_suffix("").parts
@@ -90,7 +93,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     from mkdocs.structure.files import File
 
-    for page, source in PAGES.items():
+    for page, source in (PAGES | PLAIN).items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
     for name in packages():

@@ -281,7 +281,7 @@ def test_the_menu_has_every_page_once() -> None:
     assert sorted(pages) == sorted(own | set(hook.PAGES)), (
         "mkdocs.yml: nav lists the pages of docs/, and those of docs/site.py"
     )
-    assert all((REPOSITORY / source).is_file() for source in hook.PAGES.values())
+    assert all((REPOSITORY / source).is_file() for source in (hook.PAGES | hook.PLAIN).values())
     assert not own & set(hook.PAGES)
     assert settings["strict"] is True and settings["hooks"] == ["docs/site.py"]
 
@@ -318,6 +318,8 @@ def _modules() -> list[Path]:
         ("adding.md", "../kaizen/files.py", "reference/files.md#kaizen.files"),
         ("adding.md", "../kaizen/ssl/__init__.py", "reference/ssl.md#kaizen.ssl"),
         ("presets.md", "../docs/data.md", "data.md"),
+        ("index.md", "CITATION.cff", "citation.txt"),
+        ("contributing.md", "LICENSE", "license.txt"),
         # No page: left for MkDocs to refuse.
         ("running.md", "../Snakefile", "../Snakefile"),
         ("running.md", "https://example.org", "https://example.org"),
@@ -328,6 +330,30 @@ def test_a_link_for_github_leads_to_a_page_of_the_site(page: str, link: str, bec
     hook = _hook()
     source = hook.PAGES.get(page, f"docs/{page}")
     assert hook.follow(f"see [this]({link}).", page, source) == f"see [this]({becomes})."
+
+
+def test_every_link_of_a_page_leads_to_one() -> None:
+    """As `make docs` finds it, without its packages; anchors within a page are left to it."""
+    hook = _hook()
+    figures = {p.relative_to(REPOSITORY / "docs").as_posix() for p in _in_docs("figures/*")}
+    pages = {path.name for path in _in_docs("*.md")} | set(hook.PAGES) | set(hook.PLAIN)
+    modules = {
+        f"reference/{package}.md#{module}"
+        for package in hook.packages()
+        for module in re.findall(r"(?m)^::: (\S+)$", hook.reference(package))
+    }
+    wrong, count = [], 0
+    for page in sorted(pages - set(hook.PLAIN)):
+        source = hook.PAGES.get(page, f"docs/{page}")
+        for link in re.findall(r"\]\(([^)\s:]+)\)", hook.follow(text(source), page, source)):
+            count += 1
+            if link not in modules and link.split("#")[0] not in pages | figures | {""}:
+                wrong.append((page, link))
+    assert wrong == [] and count > 100
+
+
+def _in_docs(pattern: str) -> list[Path]:
+    return list((REPOSITORY / "docs").glob(pattern))
 
 
 def test_what_builds_the_documentation_is_pinned() -> None:

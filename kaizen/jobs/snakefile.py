@@ -43,8 +43,8 @@ def use_this_environment(checkout: str) -> None:
 
 
 def say_less(logger: logging.Logger) -> None:
-    """Let Snakemake's ``logger`` not say in the terminal that it chooses and starts jobs, and that a
-    job is finished: the job's own lines do. Its log file has all; errors are in both.
+    """Let Snakemake's ``logger`` not say in the terminal that it chooses and starts jobs, and that
+    one is finished: the job's own lines do. Its log file has all; errors are in both.
     """
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
