@@ -22,6 +22,7 @@ from kaizen.jobs.snakefile import (
     JOB_COMMAND,
     rules_of_config,
     rules_of_job,
+    say_less,
     use_this_environment,
 )
 from kaizen.jobs.rules import marker, pattern, store_root, values
@@ -34,6 +35,9 @@ workflow.configfiles.append("params.yaml")
 use_this_environment(workflow.basedir)
 if workflow.is_main_process:
     record_workflow(Path.cwd())
+    # A job elsewhere says nothing here.
+    if workflow.local_exec:
+        say_less(logger)
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;

@@ -34,7 +34,26 @@ BAD = {
         "train: {epochs: many}",
         ["train.epochs", '"many"', "must be a valid integer"],
     ),
-    "a number in quotes": ("train: {lr: '0.1'}", ["train.lr", '"0.1"', "must be a valid number"]),
+    "a number in quotes": (
+        "train: {lr: '0.1'}",
+        ["train.lr", '"0.1"', "must be a valid number; write 0.1, without quotes"],
+    ),
+    "a power of ten in quotes": (
+        "train: {lr: '1e-3'}",
+        ["train.lr", '"1e-3"', "must be a valid number; write 1.0e-3, without quotes"],
+    ),
+    "a whole number in quotes": (
+        "train: {epochs: '3'}",
+        ["train.epochs", '"3"', "must be a valid integer; write 3, without quotes"],
+    ),
+    "a whole number as a power of ten": (
+        "train: {epochs: 1e2}",
+        ["train.epochs: 100.0", "must be a valid integer; write 100"],
+    ),
+    "a number in quotes that no file may hold": (
+        "train: {lr: '1e400'}",
+        ['train.lr: "1e400" is not valid: must be a valid number'],
+    ),
     "a number that two versions of YAML read differently": (
         "split: {seed: 010}",
         ["params.yaml, line 1: 010 is 8 to one version of YAML and 10 to another", "write 8"],

@@ -235,13 +235,29 @@ def test_arguments_that_cannot_be_meant(
     assert {path.name for path in project.root.iterdir()} <= {"params.yaml", "images", ".kaizen"}
 
 
-def test_presets_that_are_meant_are_named(project: Project) -> None:
+@pytest.mark.parametrize("command", [("check", "--preset"), ("preset",)])
+@pytest.mark.parametrize("form", ["{}", "{}.yaml", "presets/{}", "presets/{}.yaml"])
+def test_a_missing_preset_lists_those_that_exist(
+    form: str, command: tuple[str, ...], fresh: Project, tmp_path: Path
+) -> None:
+    project = fresh.copy(tmp_path / "project")
     (project.root / "presets").mkdir()
     for name in ("digits", "cifar100"):
         (project.root / f"presets/{name}.yaml").write_text("{}")
-    near, far = (project.kaizen("check", "--preset", name) for name in ("digit", "zzz"))
-    assert "presets/digit.yaml does not exist; did you mean digits?" in near.output
-    assert "presets/zzz.yaml does not exist; choose from cifar100, digits" in far.output
+    near, far = (project.kaizen(*command, form.format(name)) for name in ("digit", "zzz"))
+    assert near.code == far.code == 2
+    wrong = "presets/digit.yaml does not exist; did you mean digits?"
+    assert f"{wrong} Choose from cifar100, digits\n" in near.output
+    assert "presets/zzz.yaml does not exist; choose from cifar100, digits\n" in far.output
+    project.kaizen(*command, form.format("digits")).good()
+
+
+def test_a_file_elsewhere_may_be_a_preset(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    for name in ("mine.yaml", "digits.yaml"):
+        (project.root / name).write_text("train: {epochs: 0}")
+        outcome = project.kaizen("check", "--preset", name)
+        assert outcome.code == 2 and f"{name}: train.epochs: 0" in outcome.output
 
 
 # -- what commands say and do ------------------------------------------------------------------

@@ -15,7 +15,7 @@ from project import Project, make_project
 
 from kaizen.evaluation.metrics import continual_accuracy
 from kaizen.files import read_json, sha256_file, write_json
-from kaizen.provenance.show import duration
+from kaizen.provenance.tree import duration
 from kaizen.store.node_id import NodeId
 
 KAIZEN = "results/models/simclr-kaizen-replay25pct-seed0"
@@ -195,6 +195,47 @@ def test_no_label_stands_without_what_it_is_for(tmp_path: Path) -> None:
     assert "split: by class" in printed and "found:" not in printed
 
 
+@pytest.mark.parametrize(
+    ("asked", "value"),
+    [
+        (f"{KAIZEN}/step-01/model.safetensors", None),
+        ("results/metrics.json:simclr.kaizen.CA", "number       simclr.kaizen.CA = "),
+    ],
+)
+def test_the_answer_comes_first_and_the_tree_on_request(
+    finished: Project, asked: str, value: str | None
+) -> None:
+    found = explained(finished, asked)
+    printed = finished.kaizen("explain", asked).good()
+    answer, _ = printed.split("\n\n")
+    lines = answer.splitlines()
+    assert lines[0] == f"{asked}: {found['what']}"
+    if value is not None:
+        assert lines[1] == f"{value}{found['number']['value']}"
+        assert "they lead to this number" in answer
+    assert f"node         {found['title']} ({found['kind']}/{found['key']})" in lines
+    assert "file         matches its recorded hash" in answer
+    commands, note = found["again"]["commands"], found["again"]["note"]
+    labels = ["make again", "then"][: len(commands)] if commands else ["make again"]
+    for label, text in zip(labels, commands or [note], strict=True):
+        assert f"{label.ljust(13)}{text}" in lines
+    assert not {line[:13].strip() for line in lines} & {"commit", "parameters", "total"}
+    tree = finished.kaizen("explain", asked, "--tree").good()
+    shown = printed.replace(" (--tree shows them)", "")
+    assert tree.startswith(shown) and shown != printed
+    assert "──" not in printed
+    below = tree.removeprefix(shown)
+    for entry in found["parents"]:
+        if not entry.get("repeated"):
+            assert f"{entry['title']}  {entry['kind']}/{entry['key'][:12]}" in below
+    assert "made from" in below and "made from" not in printed
+
+
+def test_an_explanation_has_one_form(finished: Project) -> None:
+    outcome = finished.kaizen("explain", "results/metrics.json", "--tree", "--json")
+    assert outcome.code == 2 and "not allowed with argument --tree" in outcome.output
+
+
 def test_an_edited_file_does_not_match(project: Project) -> None:
     path = project.root / "results/metrics.json"
     metrics = read_json(path)
@@ -268,7 +309,7 @@ def test_what_was_set_aside_or_lost_is_reported(project: Project) -> None:
     assert found["again"]["commands"] == [] and found["code"]["same_now"] is None
     (data,) = found["data"]
     assert data["source"] is None and data["shards"] is None and len(data["checksums"]) == 2
-    printed = project.kaizen("explain", asked).output
+    printed = project.kaizen("explain", asked, "--tree").output
     assert "data         2 task shards which are gone; known by" in printed
     assert "not here (`dvc pull`?)" in printed and "without results/provenance.json" in printed
     assert project.kaizen("explain", asked, "--write-plan", "again.json").code == 2

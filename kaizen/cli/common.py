@@ -81,9 +81,17 @@ def path_argument(text: str) -> Path:
 
 
 def preset_file(name: str) -> Path:
-    """The file of a preset, named with or without folder and suffix."""
-    path_argument(name)
-    return Path(name) if name.endswith((".yaml", ".yml")) else Path("presets") / f"{name}.yaml"
+    """The file of a preset, named with or without folder and suffix; also a file elsewhere, named
+    with its suffix.
+    """
+    from kaizen.params.reading import PRESETS
+
+    path = path_argument(name)
+    has_suffix = name.endswith((".yaml", ".yml"))
+    if has_suffix and (path.parent != Path() or path.exists()):
+        return path
+    preset = path if path.parent == Path(PRESETS) else Path(PRESETS) / path
+    return preset if has_suffix else preset.with_name(f"{preset.name}.yaml")
 
 
 def workflow_of(options: argparse.Namespace) -> Workflow:

@@ -22,8 +22,8 @@ def add_commands(commands: Commands) -> None:
     sub = commands.add_planned(
         "explain",
         _explain,
-        "Show where a result comes from: commit, parameters, data, code, environment, what it was "
-        "made from, wall time, and the command that makes it again.",
+        "Show what a result is, its value and the command that makes it again; then where it comes "
+        "from: commit, parameters, data, code, environment, wall time.",
     )
     sub.add_argument(
         "asked",
@@ -31,8 +31,10 @@ def add_commands(commands: Commands) -> None:
         help="a file or folder of results/ or data/, a node's key, or a number: "
         "results/metrics.json:simclr.kaizen.CA",
     )
-    sub.add_argument("--json", action="store_true", help="print all of it as JSON")
-    sub.add_argument(
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--tree", action="store_true", help="also all that it was made from")
+    form.add_argument("--json", action="store_true", help="print all of it as JSON")
+    form.add_argument(
         "--write-plan",
         type=path_argument,
         metavar="FILE",
@@ -80,7 +82,7 @@ def _explain(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found, indent=1))
     else:
-        print_explanation(found)
+        print_explanation(found, with_tree=options.tree)
 
 
 def _write_plan(asked: str, known: Known, plan_file: Path) -> None:

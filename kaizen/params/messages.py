@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kaizen.files import shortened
+from kaizen.files import shortened, yaml_float
 from kaizen.params import Params
 from kaizen.params.base import section_class
+from kaizen.params.scalars import plain_scalar
 
 # pydantic's error types -> what to do about it; the others speak for themselves.
 _FIXES = {
@@ -21,6 +23,7 @@ _FIXES = {
     "string_type": "put it in quotes",
     "bool_type": "write true or false",
 }
+_POWER_OF_TEN = re.compile(r"([-+]?[0-9]+)(\.[0-9]+)?[eE]([-+]?)([0-9]+)")
 # Words that are near to no key, or to the wrong one -> the key that they are likely meant for.
 _MEANT = {
     "experiment": "grid",
@@ -63,8 +66,30 @@ def describe(problem: Mapping[str, Any]) -> str:
         str(problem["msg"]).replace("Input should be", "must be").replace("Input must", "must")
     )
     value = json.dumps(problem["input"], default=str)
-    fix = _FIXES.get(problem["type"], "")
+    fix = _FIXES.get(problem["type"], "") or _number_meant(problem)
     return f"{path}: {shortened(value)} is not valid: {message}" + (f"; {fix}" if fix else "")
+
+
+def _number_meant(problem: Mapping[str, Any]) -> str:
+    """How the number is written that was likely meant: one in quotes, or a whole one written as a
+    fraction; empty where there is none.
+    """
+    given, is_whole = problem["input"], problem["type"] in ("int_type", "int_from_float")
+    if not is_whole and problem["type"] != "float_type":
+        return ""
+    in_quotes = isinstance(given, str)
+    value = plain_scalar(given.strip()) if in_quotes else given
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+        return ""
+    if is_whole:
+        text = str(int(value)) if value == int(value) else ""
+    elif in_quotes and (power := _POWER_OF_TEN.fullmatch(given.strip())):
+        # As it was given, and so that YAML 1.1 reads a number too.
+        digits, point, sign, exponent = power.groups()
+        text = f"{digits}{point or '.0'}e{sign or '+'}{exponent}"
+    else:
+        text = yaml_float(value)
+    return text and f"write {text}" + (", without quotes" if in_quotes else "")
 
 
 def _meant(location: Sequence[str | int]) -> list[str]:

@@ -22,7 +22,7 @@ _MOST_DEPTH = 50
 # The same of a file that Kaizen writes: a stream of thousands of arrivals.
 _MOST_WRITTEN = 5_000_000
 # Where presets lie in the project's folder.
-_PRESETS = "presets"
+PRESETS = "presets"
 
 
 def read_files(paths: Sequence[Path]) -> dict[str, Any]:
@@ -75,13 +75,14 @@ def _find(path: Path, is_overlay: bool) -> str:
     """What to do about a file of parameters that is not there."""
     if not is_overlay:
         return "run in the project's folder or name the file with --params"
-    if path.parent.name != _PRESETS:
+    if path.parent.name != PRESETS:
         return "name a file of parameters that is to be laid over the others"
     known = sorted(file.stem for file in path.parent.glob("*.yaml"))
     if not known:
         return "run in the project's folder, where presets are"
     close = difflib.get_close_matches(path.stem, known, 1)
-    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+    names = ", ".join(known)
+    return f"did you mean {close[0]}? Choose from {names}" if close else f"choose from {names}"
 
 
 def _too_large(where: str, most: int = _MOST_VALUES) -> KaizenError:

@@ -1,4 +1,6 @@
-"""An explanation for people: labelled lines and one tree, which a pipe gets as plain text."""
+"""An explanation for people: the answer, labelled lines and, if wanted, a tree of what it was made
+from; a pipe gets plain text.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kaizen.files import canonical_json, printable
+from kaizen.provenance.tree import duration, lineage_tree, total
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.tree import Tree
 
 _LABEL = 13
 _MOST_FILES = 12
@@ -18,8 +20,12 @@ _WIDEST = 120
 _PIPE = 500
 
 
-def print_explanation(found: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what `explain` found."""
+def print_explanation(
+    found: Mapping[str, Any], console: Console | None = None, with_tree: bool = False
+) -> None:
+    """Print what `explain` found: the answer first, then all that it depends on; ``with_tree`` also
+    the tree of what it was made from.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -39,12 +45,8 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
             console.print(Text.assemble((head, "dim"), (row, style)), soft_wrap=True)
 
     console.print(Text(f"{found['asked']}: {found['what']}", style="bold"), soft_wrap=True)
-    for label, text, style in _facts(found):
+    for label, text, style in _answer(found):
         line(label, text, style)
-    if found["parents"]:
-        line("made from", "with the wall time of each")
-        console.print(_tree(found), soft_wrap=True)
-    line("total", _total(found["wall_time"]))
     again = found["again"]
     for number, command in enumerate(again["commands"]):
         # Never wrapped, so that it can be copied.
@@ -56,6 +58,14 @@ def print_explanation(found: Mapping[str, Any], console: Console | None = None) 
             again["note"],
             "" if again["commands"] else "yellow",
         )
+    console.print()
+    for label, text, style in _facts(found):
+        line(label, text, style)
+    option = "" if with_tree or not found["parents"] else " (--tree shows them)"
+    line("total", total(found["wall_time"]) + option)
+    if found["parents"] and with_tree:
+        line("made from", "with the wall time of each")
+        console.print(lineage_tree(found), soft_wrap=True)
 
 
 def _printable(value: Any) -> Any:
@@ -67,9 +77,16 @@ def _printable(value: Any) -> Any:
     return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Label, text and style of the lines above the tree."""
+def _answer(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Label, text and style of the lines that say what it is, and whether that is right."""
+    if found["number"]:
+        yield from _number_lines(found["number"])
     yield "node", f"{found['title']} ({found['kind']}/{found['key']})", ""
+    yield from _file_lines(found["files"])
+
+
+def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Label, text and style of the lines about what it depends on."""
     current = {
         True: "yes",
         False: "no, of another",
@@ -82,9 +99,6 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     )
     if found["published"]:
         yield "published", ", ".join(found["published"]), ""
-    yield from _file_lines(found["files"])
-    if found["number"]:
-        yield from _number_lines(found["number"])
     yield from _origin_lines(found["origin"])
     yield from _made_lines(found["made"], found["origin"] or {})
     yield from _data_lines(found["data"])
@@ -243,45 +257,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name} ({len(value)} entries, see --json)"
         else:
             yield f"{prefix}{name} {value if isinstance(value, str) else canonical_json(value)}"
-
-
-def _tree(found: Mapping[str, Any]) -> Tree:
-    """What a node was made from, each one's own parents below it once."""
-    from rich.text import Text
-    from rich.tree import Tree
-
-    def add(branch: Tree, entries: Sequence[Mapping[str, Any]], top: bool) -> None:
-        for entry in entries:
-            # All read the shards, and a summary also the steps of what it sums up: once is enough.
-            if entry.get("repeated") and (top or entry["kind"] == "shards"):
-                continue
-            time = duration(entry["seconds"]) if entry["seconds"] is not None else "unknown time"
-            if not entry["known"]:
-                time = "not here (`dvc pull`?)"
-            above = ", see above" if entry.get("repeated") else ""
-            text = Text.assemble(
-                entry["title"], (f"  {entry['kind']}/{entry['key'][:12]}  {time}{above}", "dim")
-            )
-            add(branch.add(text), entry["parents"], False)
-
-    made = found["made"] or {}
-    own = "unknown time" if made.get("seconds") is None else duration(made["seconds"])
-    tree = Tree(Text.assemble(found["title"], (f"  {own}", "dim")), guide_style="dim")
-    add(tree, found["parents"], True)
-    return tree
-
-
-def _total(wall: Mapping[str, Any]) -> str:
-    nodes = "1 node" if wall["nodes"] == 1 else f"{wall['nodes']} nodes"
-    unknown = f", without {wall['unknown']} whose time is not known" if wall["unknown"] else ""
-    return f"{duration(wall['seconds'])} of wall time in {nodes}{unknown}"
-
-
-def duration(seconds: float) -> str:
-    """A time for people: "3.2 s", "4 min 05 s" or "2 h 10 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
