@@ -234,7 +234,7 @@ def markdown(metrics: Metrics, reader: str) -> str:
 
 def heads_markdown(metrics: Metrics) -> str:
     """CA and FA of each head side by side, the best of each row bold; empty where there is the
-    trained one alone.
+    trained one alone. Without the reference rows, which have one head each.
     """
     heads = present_heads(metrics)
     if len(heads) < 2:
@@ -244,6 +244,8 @@ def heads_markdown(metrics: Metrics) -> str:
     header = ["Method", "Variant", *names]
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(names)])]
     for method, entries in in_order(metrics):
+        if method == REFERENCE:
+            continue
         for entry in entries.values():
             texts = []
             for metric in columns:
