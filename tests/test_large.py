@@ -14,9 +14,11 @@ from PIL import Image
 from pillow_images import generator, noise, per_image, rows_then_columns, smooth
 from torch import Tensor
 
+from kaizen.data.image_files import centre_square, to_picture, to_pixels
 from kaizen.params import AugmentParams, ImageParams, JitterParams
 from kaizen.views import crop, large
 from kaizen.views.augment import TwoViewAugment
+from kaizen.views.pixels import to_model_input
 
 COLOUR = ImageParams(size=224, channels=3, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 FULL = AugmentParams(
@@ -141,3 +143,30 @@ def test_a_large_image_is_the_same_in_every_batch() -> None:
         crop.gaussian_blur(pixels[some], draws.blur_sigma[some], 2.0),
         crop.gaussian_blur(pixels, draws.blur_sigma, 2.0)[some],
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (128, 128), (900, 130), (200, 200)])
+@pytest.mark.parametrize("size", [64, 256])
+def test_the_centre_of_a_large_image_is_two_levels_from_pillows(
+    shape: tuple[int, int], channels: int, size: int
+) -> None:
+    assert large.resizes_singly(*shape, size)
+    side = max(shape)
+    pictures = (noise(1, channels, side, side), smooth(1, channels, side))
+    for picture in pictures:
+        pixels = picture[0, :, : shape[0], : shape[1]].permute(1, 2, 0).contiguous().numpy()
+        expected = to_pixels(centre_square(to_picture(pixels), size)).transpose(2, 0, 1)
+        image = replace(COLOUR, channels=channels, load_size=size)
+        found = to_model_input(pixels, image)
+        assert found.shape == (channels, size, size)
+        apart = np.abs(found.astype(int) - expected.astype(int))
+        assert apart.max() <= 2
+        # Pillow 13 shrinks tall images by columns first, which moves many pixels by one level.
+        assert apart.mean() < 0.3
+
+
+def test_small_and_thin_images_stay_pillows() -> None:
+    assert not large.resizes_singly(127, 128, 64)
+    assert not large.resizes_singly(500, 375, 32)
+    assert not large.resizes_singly(3000, 100, 256)

@@ -23,7 +23,7 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM") + (
 # The side that samples are brought to, and the pixels beyond which none is taken.
 _SAMPLE, _SAMPLE_LIMIT = 32, 16_000_000
 # Longer than so many times their width, pictures are cropped before they are resized.
-_THIN = 8
+THIN = 8
 
 
 class Header(NamedTuple):
@@ -158,12 +158,12 @@ def resized(picture: Image.Image, side: int) -> Image.Image:
 def centre_square(picture: Image.Image, side: int) -> Image.Image:
     """The centre ``side`` x ``side`` of what `resized` returns, rounded as torchvision does it.
 
-    A picture more than `_THIN` times as long as wide is cropped first: enlarged as a whole it could
+    A picture more than `THIN` times as long as wide is cropped first: enlarged as a whole it could
     take gigabytes. Its pixels are those of the whole to 2 levels, where none is cut off at 0 or
     255.
     """
     sizes = picture.size
-    if max(sizes) <= _THIN * min(sizes):
+    if max(sizes) <= THIN * min(sizes):
         whole = resized(picture, side)
         left, top = (round((length - side) / 2) for length in whole.size)
         return whole.crop((left, top, left + side, top + side))

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from kaizen.data.image_files import THIN
 
 # Below so many multiplications per image the matrix products are as fast: at 64 x 64 in colour they
 # are 1.5 million, at 32 x 32 a fifth of a million.
 _CROP_PRODUCTS = 600_000
 _BLUR_SIDE = 96
+# Smaller images are resized by Pillow, to the bit as torchvision does.
+_RESIZED_PIXELS, _RESIZED_SIDE = 128 * 128, 64
 # Wider kernels take more passes over the image than matrix products are worth.
 _BLUR_RADIUS = 16
 
@@ -40,6 +45,29 @@ def blurs_singly(images: Tensor, sigma_limit: float) -> bool:
         and images.shape[-1] >= _BLUR_SIDE
         and math.ceil(4.0 * sigma_limit) <= _BLUR_RADIUS
     )
+
+
+def resizes_singly(height: int, width: int, size: int) -> bool:
+    """Whether `resize_centre` brings an image of height x width pixels to size x size: large ones,
+    that are not so thin that the whole would take much memory.
+    """
+    large = height * width >= _RESIZED_PIXELS and size >= _RESIZED_SIDE
+    return large and max(height, width) <= THIN * min(height, width)
+
+
+def resize_centre(array: np.ndarray, size: int) -> np.ndarray:
+    """The shorter side of pixels uint8 [H, W, C] brought to ``size``, and the centre cut out, with
+    the sizes of `kaizen.data.image_files.centre_square`: uint8 [C, size, size].
+
+    Four times as fast as Pillow at 500 x 375, and up to 2 levels away, as `resize_crop` is.
+    """
+    height, width = array.shape[:2]
+    shape = [int(size * side / min(height, width)) for side in (height, width)]
+    # torch reads what may be written to only.
+    pixels = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)
+    whole = functional.interpolate(pixels[None], shape, mode="bicubic", antialias=True)[0]
+    top, left = (round((side - size) / 2) for side in shape)
+    return whole[:, top : top + size, left : left + size].numpy()
 
 
 def resize_crop(image: Tensor, box: list[int], mirrored: bool, out: Tensor) -> None:

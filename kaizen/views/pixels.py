@@ -8,6 +8,7 @@ import numpy as np
 
 from kaizen.data.image_files import centre_square, decode_file, to_picture, to_pixels
 from kaizen.params import ImageParams
+from kaizen.views.large import resize_centre, resizes_singly
 
 
 def decode_row(data: bytes, encoding: str, height: int, width: int, channels: int) -> np.ndarray:
@@ -32,11 +33,14 @@ def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
 
     Colour becomes grey by ITU-R 601-2 luma. With ``load_size`` S the shorter side is resized to S
     (bicubic) and the centre S x S cut out, rounded as torchvision's Resize and CenterCrop; else H'
-    x W' = H x W. Memory is bounded however thin the image (`centre_square`).
+    x W' = H x W. Memory is bounded however thin the image (`centre_square`). Large images are
+    resized by torch, up to 2 levels from Pillow (`resizes_singly`).
     """
     size = image.load_size
     height, width = array.shape[:2]
     if size is not None and (height, width) != (size, size):
+        if resizes_singly(height, width, size):
+            return resize_centre(convert_channels(array, image.channels), size)
         # Channels first: grey images resize in a third of the time.
         picture = to_picture(array).convert("L" if image.channels == 1 else "RGB")
         array = to_pixels(centre_square(picture, size))
