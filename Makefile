@@ -49,6 +49,7 @@ lint: setup ## style, types and rules, without tests
 
 bench: setup-bench ## our steps and openings against the peers', about half an hour
 	$(BENCH)/bin/python -m bench
+	$(BENCH)/bin/python -m bench.augmentation
 
 bench-quick: setup-bench ## the small ones, compared with the record of bench, two minutes
 	$(BENCH)/bin/python -m bench --quick

@@ -1,9 +1,10 @@
-"""Views on one thread, next to torchvision's transforms on Pillow's images, one image at a time.
+"""Views on one thread, next to torchvision's transforms (version 1 and 2) on Pillow's images, one
+image at a time, and to Kornia's on batches, where it is installed (`make bench`).
 
     python bench/augmentation.py [repetitions]
 
 Prints microseconds per view: minimum / 10th percentile / median of interleaved repetitions, whose
-order rotates, and the ratio of the minima.
+order rotates, and how many times as long each peer takes, by minima.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional
 
+from kaizen.compute.memory import keep_freed_memory
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.params import AugmentParams, ImageParams, JitterParams
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.pixels import decode_row, to_model_input
 
 prepare_torchvision()
-from torchvision import transforms as peers  # noqa: E402 - only now can it be imported
+from torchvision import transforms as first  # noqa: E402 - only now can it be imported
+from torchvision.transforms import v2 as second  # noqa: E402
 
 # Chances that both sides give to the operations; the preset of CIFAR-100, with blur where said.
 CROP, JITTER, GREY, SOLARISE = (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 0.2, 0.2
@@ -62,8 +65,10 @@ def pillow_blur(picture: Image.Image) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2.0)))
 
 
-def peer_of(augment: AugmentParams, image: ImageParams) -> Callable[[Image.Image], Tensor]:
-    """The same view of one picture by torchvision's transforms, version 1."""
+def peer_of(
+    augment: AugmentParams, image: ImageParams, peers: Any = first
+) -> Callable[[Image.Image], Tensor]:
+    """The same view of one picture by torchvision's transforms, version 1 or 2."""
     jitter = augment.jitter
     steps: list[Any] = [
         peers.RandomResizedCrop(
@@ -84,9 +89,40 @@ def peer_of(augment: AugmentParams, image: ImageParams) -> Callable[[Image.Image
         steps.append(peers.RandomSolarize(128, augment.solarize[1]))
     if augment.flip:
         steps.append(peers.RandomHorizontalFlip(augment.flip))
-    steps += [peers.ToTensor(), peers.Normalize(list(image.mean), list(image.std))]
+    steps += [first.ToTensor(), peers.Normalize(list(image.mean), list(image.std))]
     view: Callable[[Image.Image], Tensor] = peers.Compose(steps)
     return view
+
+
+def kornia_of(augment: AugmentParams, image: ImageParams) -> Callable[[Tensor], Tensor] | None:
+    """The same views of a batch by Kornia, which draws for each image; None where it is absent."""
+    try:
+        from kornia import augmentation as kornia
+    except ModuleNotFoundError:
+        return None
+    jitter = augment.jitter
+    strengths = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    steps: list[Any] = [
+        kornia.RandomResizedCrop(
+            (image.size, image.size),
+            scale=tuple(augment.crop_scale),
+            ratio=tuple(augment.crop_ratio),
+            resample="bicubic",
+        )
+    ]
+    if jitter.probability:
+        steps.append(kornia.ColorJitter(*strengths, p=jitter.probability))
+    if augment.greyscale:
+        steps.append(kornia.RandomGrayscale(p=augment.greyscale))
+    if augment.blur[1]:
+        steps.append(kornia.RandomGaussianBlur((17, 17), (0.1, 2.0), p=augment.blur[1]))
+    if augment.solarize[1]:
+        steps.append(kornia.RandomSolarize(0.0, 0.0, p=augment.solarize[1]))
+    if augment.flip:
+        steps.append(kornia.RandomHorizontalFlip(p=augment.flip))
+    steps.append(kornia.Normalize(torch.tensor(image.mean), torch.tensor(image.std)))
+    views: Callable[[Tensor], Tensor] = kornia.AugmentationSequential(*steps, data_keys=["input"])
+    return views
 
 
 def photographs(count: int, channels: int, height: int, width: int) -> Tensor:
@@ -112,11 +148,16 @@ def of_memory(
     """One view of each of ``count`` images in memory."""
     augment, image = augment_params(blur, channels), image_params(size, channels)
     images, generator = photographs(count, channels, *side), torch.Generator().manual_seed(0)
-    ours, peer, pillow = TwoViewAugment(augment, image), peer_of(augment, image), pictures(images)
-    return {
+    ours, pillow = TwoViewAugment(augment, image), pictures(images)
+    peer, newer = peer_of(augment, image), peer_of(augment, image, second)
+    runs: dict[str, Callable[[], object]] = {
         "ours": lambda: ours(images, 1, generator),
-        "torchvision": lambda: torch.stack([peer(picture) for picture in pillow]),
+        "torchvision v1": lambda: torch.stack([peer(picture) for picture in pillow]),
+        "torchvision v2": lambda: torch.stack([newer(picture) for picture in pillow]),
     }
+    if batched := kornia_of(augment, image):
+        runs["kornia"] = lambda: batched(images.float() / 255)
+    return runs
 
 
 def of_jpeg(count: int) -> dict[str, Callable[[], object]]:
@@ -143,7 +184,7 @@ def of_jpeg(count: int) -> dict[str, Callable[[], object]]:
         for _ in range(2):
             torch.stack([peer(picture) for picture in opened])
 
-    return {"ours": our_views, "torchvision": their_views}
+    return {"ours": our_views, "torchvision v1": their_views}
 
 
 def race(
@@ -166,6 +207,8 @@ def race(
 def main() -> None:
     """Print a line per case."""
     torch.set_num_threads(1)
+    # As every job does.
+    keep_freed_memory()
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     cases = {
         "digits 64 x 1x8x8 to 16": (of_memory(64, 1, (8, 8), 16, 0.0), 64),
@@ -179,8 +222,12 @@ def main() -> None:
         each = [
             f"{name} " + " / ".join(f"{v:,.1f}" for v in values) for name, values in found.items()
         ]
-        ratio = found["torchvision"][0] / found["ours"][0]
-        print(case, *each, f"ratio {ratio:.2f}", sep="; ", flush=True)
+        ratios = [
+            f"{name} takes {values[0] / found['ours'][0]:.2f} times as long"
+            for name, values in found.items()
+            if name != "ours"
+        ]
+        print(case, *each, *ratios, sep="; ", flush=True)
 
 
 if __name__ == "__main__":
