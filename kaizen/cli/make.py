@@ -185,9 +185,11 @@ def _publish(options: argparse.Namespace) -> None:
         workflow = workflow_of(options)
     missing = workflow.missing()
     if missing:
+        # Appended while the run was at work, which knew nothing of it.
+        grown = ", as the stream has grown meanwhile" if workflow.plan.facts.arrivals else ""
         raise KaizenError(
-            f"{counted(len(missing), 'node')} {'is' if len(missing) == 1 else 'are'} not finished, "
-            f"the first: {missing[0].title}; run `snakemake --cores all`"
+            f"{counted(len(missing), 'node')} {'is' if len(missing) == 1 else 'are'} not finished"
+            f"{grown}, the first: {missing[0].title}; run `snakemake --cores all`, which goes on"
         )
     workflow.register()
     publish_and_show(workflow)
