@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         for later, method in [(True, "simclr"), *((False, method) for method in methods)]:
             contests.append(_in_a_process(case, method, later, seconds))
             print(_contest_text(contests[-1]), flush=True)
+            print(_share_text(contests[-1], described["peak"]), end="", flush=True)
     with openers() as contestants:
         timings = contest(contestants, 30, seconds)
         contests.append(_recorded("opening 1,000 images of 32x32", timings, None))
@@ -105,7 +106,10 @@ def _step_contest(case: Case, method: str, later: bool, seconds: float) -> dict[
             contestants.append(Contestant("lightly", lightly.images, lightly))
     timings = contest(contestants, 60, seconds)
     step = "step k > 0" if later else "step 0"
-    return _recorded(f"{case.name}, {step}, {method}", timings, memory)
+    found = _recorded(f"{case.name}, {step}, {method}", timings, memory)
+    if later:
+        found |= {"gflop": case.gflop, "precision": str(compute.dtype).removeprefix("torch.")}
+    return found
 
 
 def _recorded(
@@ -132,6 +136,22 @@ def _contest_text(found: dict[str, Any]) -> str:
             line += ", ours x" + " / ".join(f"{ratio:.2f}" for ratio in ratios)
         lines.append(f"{line} (n = {row['repetitions']})")
     return "\n".join(lines)
+
+
+def _share_text(found: dict[str, Any], peak: dict[str, float]) -> str:
+    """What our step reaches of the machine's matrix product, and the memory that it took."""
+    lines = []
+    if "gflop" in found:
+        rate = found["gflop"] / found["rows"][0]["minimum"]
+        whole = peak[found["precision"]]
+        lines.append(
+            f"  ours: {rate:.0f} GFLOP/s, {rate / whole:.0%} of a {found['precision']} product"
+        )
+    if memory := found["peak_memory_mb"]:
+        lines.append(
+            f"  memory: {memory['start']:.0f} MB at the start, {memory['ours']:.0f} at most"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _machine_text(described: dict[str, Any]) -> str:

@@ -37,6 +37,8 @@ class Case:
     # Rows of the made-up data, enough for some batches.
     rows: int = 2048
     methods: tuple[str, ...] = ("simclr",)
+    # Of a SimCLR step k > 0: products and sums of its convolutions and linear layers.
+    gflop: float = 0.0
     # The paper's distillation predictor is as wide as the projector's hidden layer.
     distill_hidden: int = field(default=512)
 
@@ -52,6 +54,7 @@ DIGITS = Case(
     projector_hidden=256,
     projector_out=64,
     distill_hidden=256,
+    gflop=3.19,
 )
 SMALL_64 = Case(
     name="small64",
@@ -62,6 +65,7 @@ SMALL_64 = Case(
     image=_CIFAR,
     augment=_COLOUR,
     methods=("simclr", "mocov2plus", "byol", "vicreg"),
+    gflop=14.4,
 )
 SMALL_256 = Case(
     name="small256",
@@ -71,6 +75,7 @@ SMALL_256 = Case(
     stored=32,
     image=_CIFAR,
     augment=_COLOUR,
+    gflop=57.6,
 )
 RESNET18 = Case(
     name="resnet18",
@@ -84,5 +89,6 @@ RESNET18 = Case(
     projector_out=256,
     classes=100,
     distill_hidden=2048,
+    gflop=161.1,
 )
 CASES = (DIGITS, SMALL_64, SMALL_256, RESNET18)

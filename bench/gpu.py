@@ -21,9 +21,9 @@ from kaizen.compute.device import choose_compute
 from kaizen.params.registry import SSL_METHODS
 from kaizen.training.gradients import Gradients
 
-PAPER = dataclasses.replace(RESNET18, name="resnet18-256", batch=256, replay=32, rows=20480)
-# GFLOP of a step k > 0, by counting the convolutions' products (../shared/design).
-_GFLOP = {PAPER.name: 161.1 * 288 / 18, SMALL_64.name: 14.4, SMALL_256.name: 14.4 * 288 / 72}
+PAPER = dataclasses.replace(
+    RESNET18, name="resnet18-256", batch=256, replay=32, rows=20480, gflop=RESNET18.gflop * 16
+)
 _TIMED = (
     (SMALL_64, "simclr"),
     (SMALL_64, "byol"),
@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
         for label, change in (("not recorded", unrecorded), ("recorded", lambda step: step)):
             step = change(OurStep(case, method, compute, True))
             taken = milliseconds(step, 2.0)
-            share = _GFLOP[case.name] / taken / rate
+            share = case.gflop / taken / rate
             print(
                 f"{case.name}, {method}, {label}: {taken:.2f} ms a step, "
                 f"{1e3 * step.images / taken:,.0f} images/s, {share:.1%} of the peak",
