@@ -32,6 +32,7 @@ ORDER = (
     "distill",
     "training",
     "evaluation",
+    "inference",
     "report",
     "provenance",
     "jobs",
