@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from kaizen import __version__
-from kaizen.cli import keep, look, make, plan, stream
+from kaizen.cli import keep, look, make, plan, stream, use
 from kaizen.cli.common import Commands
 from kaizen.errors import KaizenError
 from kaizen.files import tell
@@ -99,6 +99,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (plan, stream, make, look, keep):
+    for group in (plan, stream, make, look, use, keep):
         group.add_commands(commands)
     return parser
