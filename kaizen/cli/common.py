@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
     from kaizen.store.store import Store
 
+PARAMS = Path("params.yaml")
+
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -55,7 +57,7 @@ def add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params",
         type=path_argument,
-        default=Path("params.yaml"),
+        default=PARAMS,
         metavar="FILE",
         help="default: params.yaml",
     )
