@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from project import Project, make_project
+from project import REPOSITORY, Project, make_project
 
 import kaizen
 from kaizen.data.names import CHECKPOINT, CONFIG_FILE, PREPROCESSING_FILE
@@ -454,3 +455,45 @@ def test_the_device_and_the_precision_can_be_chosen(run: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(KaizenError, match="device: cuda, but torch sees no GPU"):
             kaizen.load(run, device="cuda")
+
+
+# -- the README --------------------------------------------------------------------------------
+
+
+def readme(language: str, run: Path) -> str:
+    """A block of the section on the use of a model, with the name of a run."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Use the model\n")[2].partition("\n## ")[0]
+    block = section.partition(f"```{language}\n")[2].partition("```")[0]
+    return block.replace("<run>", run.name)
+
+
+def put_pictures(folder: Path) -> None:
+    for number, name in enumerate(("cat.png", "photographs/1.jpg", "in/a/b.jpg", "in/c.jpg")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(folder / name, number, (12, 9))
+
+
+def test_the_readmes_lines_of_python_are_true(
+    project: Project, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_pictures(project.root)
+    monkeypatch.chdir(project.root)
+    picture = Image.open("cat.png")
+    names: dict[str, Any] = {"picture": picture, "images": [picture, picture, picture]}
+    exec(readme("python", run), names)
+    assert names["names"][0] == names["names"][1]
+    assert names["features"].shape == (1, 16) and names["logits"].shape == (3, 4)
+
+
+def test_the_readmes_commands_do_what_it_says(project: Project, run: Path) -> None:
+    put_pictures(project.root)
+    printed = []
+    for line in readme("sh", run).splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "kaizen"
+        printed.append(project.kaizen(*arguments).good())
+    assert "photographs/1.jpg: " in printed[0]
+    assert "answers.csv: 2 images\n" in printed[1]
+    assert (project.root / "answers.csv").read_text().count(".jpg") == 2
+    assert "features.parquet: 12 images\n" in printed[2]
