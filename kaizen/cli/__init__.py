@@ -15,7 +15,7 @@ from pathlib import Path
 from kaizen import __version__
 from kaizen.cli import keep, look, make, plan, stream, use
 from kaizen.cli.common import Commands
-from kaizen.cli.project import enter_project
+from kaizen.cli.project import enter_project, use_presets
 from kaizen.errors import KaizenError
 from kaizen.files import tell
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
     try:
         enter_project(options)
+        use_presets(options)
         options.command(options)
     except KaizenError as error:
         tell(error)

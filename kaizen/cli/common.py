@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
     from kaizen.store.store import Store
 
-PARAMS = Path("params.yaml")
+PARAMS, PRESETS = Path("params.yaml"), Path("presets")
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -85,7 +85,7 @@ def path_argument(text: str) -> Path:
 def preset_file(name: str) -> Path:
     """The file of a preset, named with or without folder and suffix."""
     path_argument(name)
-    return Path(name) if name.endswith((".yaml", ".yml")) else Path("presets") / f"{name}.yaml"
+    return Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
 
 
 def workflow_of(options: argparse.Namespace) -> Workflow:

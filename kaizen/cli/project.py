@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kaizen.cli.common import PARAMS
+from kaizen.cli.common import PARAMS, PRESETS
 from kaizen.files import printable
-
-_PRESETS = "presets"
 
 
 def project_above(folder: Path) -> Path | None:
@@ -55,9 +53,34 @@ def _from(here: Path, value: Any, name: str) -> Any:
         return [_from(here, item, name) for item in value]
     if isinstance(value, Path) and value != PARAMS:
         # A preset is the project's, unless such a file is here.
-        preset = value.parts[:1] == (_PRESETS,) and not (here / value).exists()
+        preset = value.parent == PRESETS and not (here / value).exists()
         return value if preset else here / value
     if name == "asked" and isinstance(value, str):
         path, colon, number = value.partition(":")
         return f"{here / path}{colon}{number}" if path and (here / path).exists() else value
     return value
+
+
+def use_presets(options: argparse.Namespace) -> None:
+    """Let the presets among ``options`` be those of the distribution where the project has none."""
+    for name in ("overlay", "names"):
+        files: list[Path] = getattr(options, name, [])
+        if PRESETS.is_dir() or not any(file.parent == PRESETS for file in files):
+            continue
+        if (shipped := shipped_files()) is not None:
+            found = [shipped / file if file.parent == PRESETS else file for file in files]
+            setattr(options, name, found)
+
+
+def shipped_files() -> Path | None:
+    """The folder with the files of a project (Snakefile, presets, …) that was installed with the
+    distribution; None where it was installed from a checkout, which has them, or not at all.
+    """
+    from importlib import metadata
+
+    try:
+        files = metadata.files("kaizen-ssl") or []
+    except metadata.PackageNotFoundError:
+        return None
+    places = (file for file in files if file.parts[-3:] == ("share", "kaizen", "Snakefile"))
+    return next((Path(str(place.locate())).resolve().parent for place in places), None)
