@@ -67,6 +67,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --no-deps torchvision
+	@# Under this name the package was installed before; it would take the command with it later.
+	$(VENV)/bin/pip uninstall --quiet --yes kaizen 2>/dev/null || true
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
 	touch $(STAMP)

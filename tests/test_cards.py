@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,11 +21,11 @@ from conftest import make_plan
 from PIL import Image
 from project import Project, make_project
 
+import kaizen
 from kaizen.data.found import Found
-from kaizen.errors import KaizenError
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forgetting
 from kaizen.files import canonical_json, read_json, sha256_file
-from kaizen.models.trained import load_model, untrained_model
+from kaizen.models.trained import untrained_model
 from kaizen.params import DatasetParams
 from kaizen.plan.data_specs import DataFacts, DatasetSpec, LabelsSpec
 from kaizen.plan.job import read_job
@@ -34,7 +35,6 @@ from kaizen.report.markdown import nested_lines, plain, table
 from kaizen.report.node import run_summary
 from kaizen.report.tables import percent
 from kaizen.store.records import read_record
-from kaizen.views.decode import load_shard
 
 RUN = "simclr-kaizen-replay25pct-seed0"
 JOINT = "simclr-joint-seed0"
@@ -125,7 +125,7 @@ def test_the_model_card_has_the_runs_own_results_and_lineage(project: Project) -
 
 def test_the_number_of_parameters_is_the_models(project: Project) -> None:
     card = (project.root / f"results/models/{RUN}/README.md").read_text()
-    model, _ = load_model(project.root / f"results/models/{RUN}/step-01")
+    model = kaizen.load(project.root / f"results/models/{RUN}")
     for name, module in (("Backbone", model.encoder), ("Classifier", model.classifier)):
         expected = sum(parameter.numel() for parameter in module.parameters())
         (line,) = (line for line in card.splitlines() if line.startswith(f"- **{name}**"))
@@ -146,48 +146,48 @@ def test_joint_training_has_a_card_of_one_step(project: Project) -> None:
 
 
 @pytest.mark.parametrize("run", [RUN, JOINT])
-def test_the_code_of_the_card_loads_the_model_that_was_evaluated(
-    project: Project, run: str, monkeypatch: pytest.MonkeyPatch
+def test_the_code_of_the_cards_loads_the_model_that_was_evaluated(
+    project: Project, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both cards' lines, in a copy of the step's folder, on the test images."""
     card = (project.root / f"results/models/{run}/README.md").read_text()
     code = card.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(project.root)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    code = re.sub("^images =.*$", "", code, flags=re.MULTILINE)
-    assert names["labels"].shape == (1,) and names["features"].shape == (1, 16)
-    # The same lines on the test images give the accuracies that the card reports.
+    step = max((project.root / f"results/models/{run}").glob("step-*"))
+    folder = shutil.copytree(step, tmp_path / "anywhere")
+    assert code in (folder / "README.md").read_text()
+    monkeypatch.chdir(folder)
     accuracy = read_json(project.root / f"results/evaluations/{run}/accuracy.json")["matrices"][
         "classifier"
     ][-1]
+    stream = read_json(project.root / "data/shards/tasks.json")
     for task, expected in enumerate(accuracy):
-        images, labels = load_shard(
-            Path(f"data/shards/task-{task:02d}.test.parquet"), names["image"], 1.0
-        )
-        names["images"] = torch.from_numpy(images)
-        exec(code, names)
-        assert (
-            names["labels"] == torch.from_numpy(labels)
-        ).double().mean().item() == pytest.approx(expected)
+        paths = [
+            path
+            for name in stream["tasks"][task]["class_names"]
+            for path in sorted((project.images / "test" / name).iterdir())
+        ]
+        names: dict[str, Any] = {"images": paths}
+        exec(re.sub("^images =.*$", "", code, flags=re.MULTILINE), names)
+        right = [name == path.parent.name for name, path in zip(names["names"], paths, strict=True)]
+        assert np.mean(right) == pytest.approx(expected)
+        assert names["features"].shape == (len(paths), 16)
 
 
-def test_a_checkpoint_that_is_not_the_recorded_one_is_refused(
-    project: Project, tmp_path: Path
-) -> None:
-    copy = project.copy(tmp_path / "copy")
-    folder = copy.root / f"results/models/{RUN}/step-01"
-    path = folder / "model.safetensors"
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(
-        KaizenError, match=r"step-01/model\.safetensors does not match its recorded hash"
-    ):
-        load_model(folder)
-    with pytest.raises(KaizenError, match="not the record of a step"):
-        load_model(copy.root / "data/shards")
-    with pytest.raises(KaizenError, match="does not exist"):
-        load_model(tmp_path)
+def test_a_steps_card_begins_with_what_hugging_face_reads(project: Project) -> None:
+    accuracy = read_json(project.root / f"results/evaluations/{RUN}/accuracy.json")["matrices"]
+    for step, expected in enumerate([accuracy["classifier"][0][:1], accuracy["classifier"][1]]):
+        card = (project.root / f"results/models/{RUN}/step-{step:02d}/README.md").read_text()
+        start, head, text = card.split("---\n", 2)
+        assert start == "" and text.startswith(f"\n# Model card: {RUN.replace('_', chr(92) + '_')}")
+        found = yaml.safe_load(head)
+        assert found["library_name"] == "kaizen-ssl"
+        assert found["pipeline_tag"] == "image-classification" and "simclr" in found["tags"]
+        (index,) = found["model-index"]
+        (result,) = index["results"]
+        assert index["name"] == f"{RUN}/step-{step:02d}"
+        assert result["metrics"][0]["value"] == pytest.approx(np.mean(expected))
+        key = read_json(project.root / f"results/models/{RUN}/step-{step:02d}/node.json")["key"]
+        assert f"- **Key**: `{key}`" in text
 
 
 def test_a_growing_classifier_knows_its_labels(project: Project) -> None:

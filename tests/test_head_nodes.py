@@ -22,7 +22,7 @@ from kaizen.evaluation.head_files import StepHeads, read_heads, write_heads
 from kaizen.files import read_json, sha256_file
 from kaizen.heads.kinds import solve_heads
 from kaizen.heads.statistics import ClassStatistics
-from kaizen.models.trained import load_model
+from kaizen.inference.loading import load
 from kaizen.store.node_id import Kind
 from kaizen.views.augment import evaluation_transform
 from kaizen.views.decode import load_shard
@@ -156,7 +156,8 @@ def own(with_heads: Project, tmp_path: Path) -> Project:
 
 def features(project: Project, run: str, step: int, part: str, task: int) -> tuple[Any, Any]:
     """Features float32 [N, F] of a task's images by a step's model, and labels."""
-    model, image = load_model(project.root / f"results/models/{run}/step-{step:02d}")
+    model = load(project.root / f"results/models/{run}/step-{step:02d}")
+    image = model.config.image
     shard = project.root / f"data/shards/task-{task:02d}.{part}.parquet"
     images, labels = load_shard(shard, image)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from kaizen.data.split import class_tasks
 from kaizen.evaluation.metrics import continual_accuracy, final_accuracy
 from kaizen.evaluation.results import LDA_ROWS
 from kaizen.heads.lda import oas
-from kaizen.models.trained import load_model
+from kaizen.inference.loading import load
 from kaizen.report.reference_rows import beaten_sentences, chance
 
 SHOWN = ("chance", "lda_pixels", "lda_random_network", "lda_step_0_simclr")
@@ -81,7 +81,7 @@ def test_discriminant_analysis_of_the_pixels_is_scikit_learns(project: Project) 
 
 def test_discriminant_analysis_of_step_0_is_that_of_its_encoder_alone(project: Project) -> None:
     (folder,) = project.root.glob("results/models/simclr-no_distill-seed0/step-00")
-    model, _ = load_model(folder)
+    model = load(folder)
 
     def features(pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():

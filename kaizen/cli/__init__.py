@@ -10,10 +10,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kaizen import __version__
-from kaizen.cli import keep, look, make, plan, stream
+from kaizen.cli import keep, look, make, plan, stream, use
 from kaizen.cli.common import Commands
+from kaizen.cli.project import enter_project, use_presets
 from kaizen.errors import KaizenError
 from kaizen.files import tell
 
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         speak_utf8()
     options = _parser().parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
     try:
+        enter_project(options)
+        use_presets(options)
         options.command(options)
     except KaizenError as error:
         tell(error)
@@ -43,11 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kaizen"):
             raise
-        print(
-            f"kaizen: the package {error.name} is not installed in this Python ({sys.executable}); "
-            "`make setup` in the checkout makes an environment that has all, .venv; or pip "
-            "install it",
-            file=sys.stderr,
+        tell(
+            f"the package {error.name} is not installed in this Python ({sys.executable}); "
+            f"{_environment()}"
         )
         return 2
     except OSError as error:
@@ -56,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"{where}{error.strerror or error}; fix that and run the same command again")
         return 2
     return 0
+
+
+def _environment() -> str:
+    """Where an environment is that has all packages, or how it is made."""
+    checkout = Path(__file__).resolve().parents[2]
+    command = checkout / ".venv" / "bin" / "kaizen"
+    if command.is_file():
+        return f"run {command}, which has all packages"
+    if (checkout / "Makefile").is_file():
+        return f"`make setup` in {checkout} makes an environment that has all packages, .venv"
+    return "`pip install --force-reinstall kaizen-ssl` installs all that is needed"
 
 
 def _with_numbers(arguments: Sequence[str]) -> list[str]:
@@ -99,6 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (plan, stream, make, look, keep):
+    for group in (plan, stream, make, look, use, keep):
         group.add_commands(commands)
     return parser

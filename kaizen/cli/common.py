@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
     from kaizen.store.store import Store
 
+PARAMS, PRESETS = Path("params.yaml"), Path("presets")
+
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -55,7 +57,7 @@ def add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params",
         type=path_argument,
-        default=Path("params.yaml"),
+        default=PARAMS,
         metavar="FILE",
         help="default: params.yaml",
     )
@@ -84,13 +86,11 @@ def preset_file(name: str) -> Path:
     """The file of a preset, named with or without folder and suffix; also a file elsewhere, named
     with its suffix.
     """
-    from kaizen.params.reading import PRESETS
-
     path = path_argument(name)
     has_suffix = name.endswith((".yaml", ".yml"))
     if has_suffix and (path.parent != Path() or path.exists()):
         return path
-    preset = path if path.parent == Path(PRESETS) else Path(PRESETS) / path
+    preset = path if path.parent == PRESETS else PRESETS / path
     return preset if has_suffix else preset.with_name(f"{preset.name}.yaml")
 
 

@@ -59,6 +59,7 @@ def add_commands(commands: Commands) -> None:
         help="the parameters themselves, or @FILE that holds them, instead of --params",
     )
     sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
+    sub.set_defaults(in_project=False)
     add_store(sub)
     sub.add_argument(
         "--receipt",

@@ -59,18 +59,9 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     """Resolve `train.device` and `train.precision` and make torch deterministic with ``threads``
     CPU threads.
 
-    auto takes the GPU where there is one, and bfloat16 where the hardware computes in it: there it
-    was measured to win (docs/performance.md). Raises KaizenError when the GPU asked for is absent.
+    See `resolved`. Raises KaizenError when the GPU asked for is absent.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise KaizenError(
-            "train.device: cuda, but torch sees no GPU on this machine; set train.device to auto "
-            "or cpu"
-        )
-    chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    if precision == "auto":
-        wins = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_computes_bfloat16()
-        precision = "bfloat16" if wins else "float32"
+    compute = resolved(device, precision, "train.device")
     torch.set_num_threads(threads)
     keep_freed_memory()
     # cuBLAS is deterministic only with a fixed workspace, which it reads when it is first used.
@@ -83,6 +74,24 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
+    return compute
+
+
+def resolved(device: str, precision: str, name: str) -> Compute:
+    """The device and precision that are meant by names; no setting of torch is changed.
+
+    auto takes the GPU where there is one, and bfloat16 where the hardware computes in it: there it
+    was measured to win (docs/performance.md). Raises KaizenError, which begins with ``name``, when
+    the GPU asked for is absent.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise KaizenError(
+            f"{name}: cuda, but torch sees no GPU on this machine; set {name} to auto or cpu"
+        )
+    chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "auto":
+        wins = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_computes_bfloat16()
+        precision = "bfloat16" if wins else "float32"
     return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
 

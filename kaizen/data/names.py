@@ -13,6 +13,9 @@ MEMORY_FILE = "memory.parquet"
 CHECKPOINT = "model.safetensors"
 HISTORY_FILE = "history.parquet"
 FACTS_FILE = "step.json"
+# Beside a checkpoint: what the model is, and how an image is brought to it.
+CONFIG_FILE = "config.json"
+PREPROCESSING_FILE = "preprocessor_config.json"
 ACCURACY_FILE = "accuracy.json"
 CONFUSION_FILE = "confusion.parquet"
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kaizen import __version__
 from kaizen.errors import KaizenError, NodeFailed
 from kaizen.jobs.makers import MAKERS
-from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.job import Job
 from kaizen.provenance.origin import check_code, check_loaded, process_facts, with_versions
 from kaizen.store.locks import Watch
@@ -62,7 +62,7 @@ def run_job(
                 made = MAKERS[node.kind](job, store, building, reporter, Watch(stop, lock))
             environment = made.environment | {
                 "python": platform.python_version(),
-                "kaizen": installed_version("kaizen"),
+                "kaizen": __version__,
             }
             times = {"began": began, "seconds": time.time() - began}
             check_loaded(job)

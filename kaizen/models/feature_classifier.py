@@ -21,6 +21,8 @@ from kaizen.models.heads import classifier
 from kaizen.params import NetworkParams
 from kaizen.plan.specs import StepSpec
 
+_MAKE_AGAIN = "delete its folder and run again"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -64,6 +66,11 @@ class FeatureClassifier(nn.Module):
         self.encoder = encoder
         self.classifier = head
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] of normalised images [N, C, H, W], float."""
+        logits: Tensor = self.classifier(self.encoder(images))
+        return logits
+
     def predicted(self, logits: Tensor) -> Tensor:
         """The labels of the largest of logits [N, L]: int64 [N]."""
         largest = logits.argmax(dim=1)
@@ -88,14 +95,12 @@ def build_feature_classifier(architecture: Architecture) -> FeatureClassifier:
     return FeatureClassifier(encoder, head)
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; raises KaizenError that names it when it is not one."""
+def read_checkpoint(path: Path, fix: str = _MAKE_AGAIN) -> dict[str, Tensor]:
+    """Read a safetensors file; raises KaizenError that names it and ``fix`` when it is not one."""
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise KaizenError(
-            f"{path} is not a readable checkpoint ({error}); delete its folder and run again"
-        ) from error
+        raise KaizenError(f"{path} is not a readable checkpoint ({error}); {fix}") from error
 
 
 def load_weights(
@@ -104,12 +109,14 @@ def load_weights(
     source: Path,
     may_lack: tuple[str, ...] = (),
     new_logits: int = 0,
+    *,
+    fix: str = _MAKE_AGAIN,
 ) -> None:
     """Load a checkpoint's tensors by name into ``model``.
 
     Tensors that the model does not have are left out; those under a prefix of ``may_lack`` may be
     missing. The model's last ``new_logits`` logits are new and keep their weights. Raises
-    KaizenError naming the file and the first tensor that is missing or of another shape.
+    KaizenError naming the file, the first tensor that is missing or of another shape, and ``fix``.
     """
     state = model.state_dict()
     if new_logits:
@@ -121,13 +128,13 @@ def load_weights(
                 continue
             raise KaizenError(
                 f"{source} lacks the tensor {name}; it was made with other model parameters or is "
-                "damaged; delete its folder and run again"
+                f"damaged; {fix}"
             )
         if tensors[name].shape != value.shape:
             raise KaizenError(
                 f"{source}: tensor {name} has shape {tuple(tensors[name].shape)}, but the "
                 f"parameters make it {tuple(value.shape)}; it was made with other model "
-                "parameters; delete its folder and run again"
+                f"parameters; {fix}"
             )
     with torch.no_grad():
         for name, value in state.items():

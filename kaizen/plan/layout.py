@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kaizen.data.names import PREPROCESSING_FILE
 from kaizen.plan.nodes import Plan, Run
 from kaizen.plan.point import size_word
 from kaizen.plan.roles import step_role, step_roles
@@ -58,5 +59,19 @@ def _second_places(plan: Plan) -> dict[str, tuple[NodeId, str]]:
         "data/shards/README.md": (summary, "cards/data.md"),
     }
     for run in plan.runs:
-        places[f"results/models/{run.name}/README.md"] = (summary, f"cards/{run.name}.md")
+        folder = f"results/models/{run.name}"
+        places[f"{folder}/README.md"] = (summary, f"cards/{run.name}.md")
+        for task in range(len(run.steps)):
+            step = step_role(task)
+            places[f"{folder}/{step}/README.md"] = (summary, f"models/{run.name}/{step}.md")
+            places |= _input_place(plan, run.name, step)
+    for reference in plan.references:
+        for task in range(len(reference.steps)):
+            places |= _input_place(plan, reference.name, f"task-{task:02d}")
     return places
+
+
+def _input_place(plan: Plan, run: str, folder: str) -> dict[str, tuple[NodeId, str]]:
+    """Where a model has the summary's description of its input."""
+    source = (plan.summary.id, f"models/{run}/{PREPROCESSING_FILE}")
+    return {f"results/models/{run}/{folder}/{PREPROCESSING_FILE}": source}

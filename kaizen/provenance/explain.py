@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.compute.cpu import other_cpu
-from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, TASKS_FILE
+from kaizen.data.names import (
+    CHECKPOINT,
+    CONFIG_FILE,
+    FACTS_FILE,
+    HISTORY_FILE,
+    PREPROCESSING_FILE,
+    TASKS_FILE,
+)
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params.typed import as_json
@@ -39,6 +46,7 @@ _FILES = {
     CHECKPOINT: "model",
     HISTORY_FILE: "loss terms of every epoch",
     FACTS_FILE: "what the step was trained on",
+    CONFIG_FILE: "description of the model",
     RECORD: "record",
     TASKS_FILE: "list of the tasks",
     "metrics.json": "metrics",
@@ -98,8 +106,10 @@ def _what(subject: Subject) -> str:
     path = Path(name)
     if path.parts[0] == "figures":
         word = "data of a figure" if path.suffix == ".csv" else "figure"
-    elif path.parts[0] == "cards":
+    elif path.suffix == ".md" and path.parts[0] in ("cards", "models"):
         word = "card"
+    elif path.name == PREPROCESSING_FILE:
+        word = "description of a model's input"
     else:
         word = _FILES.get(
             name, "shard" if subject.node.kind in (Kind.SHARDS, Kind.REPLAY) else "table"

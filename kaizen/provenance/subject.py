@@ -68,6 +68,10 @@ def _of_path(text: str, known: Known) -> Subject | None:
             return Subject(entry.node, {path: entry.name}, is_file=True)
         inside = {p: entry for p, entry in known.files.items() if p.startswith(f"{name}/")}
         nodes = {entry.node for entry in inside.values()}
+        if own := known.files.get(f"{name}/{RECORD}"):
+            # The summary puts a card beside what it describes.
+            nodes = {own.node}
+            inside = {p: entry for p, entry in inside.items() if entry.node == own.node}
         if len(nodes) > 1:
             records = sorted(place for place in inside if place.endswith(f"/{RECORD}"))
             folders = ", ".join(place.removesuffix(f"/{RECORD}") for place in records)

@@ -22,6 +22,7 @@ from kaizen.plan.roles import SHARDS, shards_role
 from kaizen.plan.specs import SummarySpec
 from kaizen.report.data_card import data_card
 from kaizen.report.model_card import FinishedRun, model_card
+from kaizen.report.model_folders import FOLDER, write_model_folders
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.facts import read_facts
@@ -36,7 +37,8 @@ def write_cards(
     references: Sequence[Reference],
     out: Path,
 ) -> None:
-    """Write data.md and a card per run, <run>.md, into the folder ``out``.
+    """Write data.md and a card per run, <run>.md, into the folder ``out``; and beside it what
+    belongs into the folders of models.
 
     ``runs`` and ``references`` are the summary's results in the order of its specification. Raises
     KaizenError where a record, a checkpoint or the list of tasks is missing or does not match its
@@ -44,6 +46,7 @@ def write_cards(
     """
     spec, inputs = job.spec, job.inputs
     stream, found = read_tasks(spec, inputs, store)
+    write_model_folders(job, store, runs, stream, out.parent / FOLDER)
     files.write_text(out / DATA_CARD, data_card(spec, stream, found))
     by_reference = {(reference.method, reference.seed): reference for reference in references}
     for entry, run in zip(spec.runs, runs, strict=True):

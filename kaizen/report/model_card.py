@@ -17,6 +17,7 @@ from kaizen.params.registry import SUPERVISED
 from kaizen.plan.point import size_text
 from kaizen.plan.roles import PRIOR
 from kaizen.plan.specs import RunEntry, StepSpec, step_spec
+from kaizen.report.card_texts import CITATION, LIMITS, LOADING
 from kaizen.report.markdown import bullets, nested_lines, plain, table
 from kaizen.report.series import (
     METRIC_SHORT,
@@ -31,53 +32,6 @@ from kaizen.training.facts import StepFacts
 # Tensors of a checkpoint that are state, not parameters.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _PARTS = ("encoder", "classifier")
-
-_LIMITS = """\
-It is made for research on continual learning, and for classifying images like those it was trained
-on: of these classes, at this size, normalised as below. It always answers with one of its classes,
-also for an image of none of them, and its softmax is not a calibrated probability. Tasks differ in
-how well they are recognised, early ones are often worse than the mean accuracy says (see the last
-rows of the tables below), and the model knows only what its images show, with whatever bias they
-were collected. It was not tested for safety, fairness or robustness. Do not use it for decisions
-about people.
-"""
-
-_CITATION = """\
-```bibtex
-@inproceedings{tang2024kaizen,
-  title     = {Kaizen: Practical Self-Supervised Continual Learning with Continual Fine-Tuning},
-  author    = {Tang, Chi Ian and Qendro, Lorena and Spathis, Dimitris and Kawsar, Fahim and
-               Mascolo, Cecilia and Mathur, Akhil},
-  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)},
-  year      = {2024},
-  note      = {arXiv:2303.17235}
-}
-```
-"""
-
-_LOADING = """\
-The checkpoints are [safetensors](https://github.com/huggingface/safetensors): tensors by name, no
-code. With Kaizen's code, from the project's folder:
-
-```python
-from pathlib import Path
-
-import torch
-
-from kaizen.views.augment import evaluation_transform
-from kaizen.models.trained import load_model
-
-folder = Path("{folder}")
-model, image = load_model(folder)  # refuses a checkpoint that is not the recorded one
-images = torch.zeros(1, {channels}, {size}, {size}, dtype=torch.uint8)  # [N, C, H, W], 0 to 255
-with torch.no_grad():
-    features = model.encoder(evaluation_transform(images, image, {test_crop}))  # float32 [N, F]
-    # int64 [N], positions in the list of classes
-    labels = model.predicted(model.classifier(features))
-```
-
-The classes by label: {classes}.
-"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +57,6 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
     """The Markdown page; ``stream`` is what tasks.json holds."""
     entry, run, steps = finished.entry, finished.result, finished.steps
     last = step_spec(steps[-1])
-    image = last.image
     variant = VARIANT_LABELS.get(run.point.variant, run.point.variant)
     folder = f"results/models/{entry.name}/step-{len(steps) - 1:02d}"
     sections = {
@@ -121,21 +74,14 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
             else f"with the self-supervised method {method_label(run.point.method)} and the"
         )
         + f" variant *{plain(variant)}*, seed {run.point.seed}.\n",
-        "Intended use and limits": _LIMITS,
+        "Intended use and limits": LIMITS,
         "How it was trained": bullets(_facts(finished, last)),
         "Training data": _training_data(steps, finished.facts, stream)
         + "\nThe data card, `data/shards/README.md`, describes them.\n",
         "Results": f"Prediction uses: {READER_LABELS[finished.deploy]} (`deploy.head`).\n\n"
         + _results(run, finished.reference),
-        "How to load it": _LOADING.format(
-            folder=folder,
-            channels=image.channels,
-            size=image.size,
-            test_crop=finished.evaluation.params["test_crop"],
-            classes=", ".join(
-                f"{label} {plain(name)}" for label, name in enumerate(stream["classes"])
-            ),
-        ),
+        "How to load it": "Each step's folder is a model of its own, and whole when it is "
+        f"copied elsewhere: `cd {folder}` first.\n\n{LOADING}",
         "Lineage": "Each step starts from the checkpoint of the one before it. `kaizen explain "
         f"{folder}` prints commit, wall time and the command that makes it again.\n\n"
         f"{_lineage(entry, steps)}",
@@ -145,7 +91,7 @@ def model_card(finished: FinishedRun, stream: Mapping[str, Any]) -> str:
             "Kaizen's code is under the BSD-3-Clause licence. The licence of this model is for you "
             "to choose and to state here, within what the licence of its training images allows.\n"
         ),
-        "Citation": _CITATION,
+        "Citation": CITATION,
     }
     head = f"# Model card: {plain(entry.name)}\n"
     return "\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())])

@@ -15,9 +15,17 @@ from torch import Tensor
 from kaizen.compute import distributed
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.compute.seeds import derive_seed
-from kaizen.data.names import CHECKPOINT, FACTS_FILE, HISTORY_FILE, REPLAY_FILE, shard_file
+from kaizen.data.names import (
+    CHECKPOINT,
+    CONFIG_FILE,
+    FACTS_FILE,
+    HISTORY_FILE,
+    REPLAY_FILE,
+    shard_file,
+)
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, counted
+from kaizen.models.config import config_of, read_config, write_config
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
 from kaizen.params.registry import SUPERVISED
@@ -66,9 +74,12 @@ def run_step(
     with distributed.first_alone():
         files = input_files(params, job.inputs, store)
         learnt: Mapping[str, str] = {}
+        lineage: list[str] = []
         if roles.PRIOR in job.inputs:
-            prior = store.open_file(job.inputs[roles.PRIOR], FACTS_FILE)
-            learnt = read_facts(prior).classes
+            prior = job.inputs[roles.PRIOR]
+            learnt = read_facts(store.open_file(prior, FACTS_FILE)).classes
+            before = read_config(store.open_file(prior, CONFIG_FILE))
+            lineage = [*before.lineage, prior.key]
     data = step_data(params, files, compute)
     facts = step_facts(
         files[roles.SHARDS],
@@ -125,6 +136,7 @@ def run_step(
     if distributed.rank() == 0:
         _write_results(student, progress, building)
         write_facts(facts, building)
+        write_config(config_of(params, facts.classes, job.id.key, lineage), building)
     images = len(progress.history) * data.epoch_length() * data.rows
     return Made(
         compute.describe() | {"processes": progress.processes},

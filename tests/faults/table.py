@@ -115,6 +115,7 @@ _FILES = {
     "checkpoint": "model.safetensors",
     "history": "history.parquet",
     "facts of a step": "step.json",
+    "description of a model": "config.json",
     "evaluation": "accuracy.json",
 }
 

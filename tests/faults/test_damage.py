@@ -32,6 +32,7 @@ FILES: dict[str, tuple[str, str, Mapping[str, object]]] = {
     "checkpoint": ("step", "model.safetensors", STEP_1),
     "history": ("step", "history.parquet", SUMMARY),
     "facts of a step": ("step", "step.json", SUMMARY),
+    "description of a model": ("step", "config.json", SUMMARY),
     "evaluation": ("evaluation", "accuracy.json", SUMMARY),
     "record": ("step", "node.json", STEP_1),
 }

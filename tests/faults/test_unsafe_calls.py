@@ -20,7 +20,7 @@ from kaizen.params.reading import _strict_loader
 def findings(*arguments: str, source: str | None = None) -> list[tuple[str, str]]:
     """What ruff finds with the repository's rules against running what a file says: file, rule."""
     ruff = shutil.which("ruff", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert ruff is not None, "pip install 'kaizen[dev]'"
+    assert ruff is not None, "pip install 'kaizen-ssl[dev]'"
     command = [ruff, "check", "--no-cache", "--select", "S,TID251", "--output-format", "json"]
     # To start programs from lists of words is meant.
     command += ["--ignore", "S603,S606,S607"]

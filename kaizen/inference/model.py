@@ -1,0 +1,151 @@
+"""A trained model as its users have it: from images of any kind to classes and features."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kaizen.compute.device import Compute
+from kaizen.inference.images import Images, OneImage, each_image, pixels_of
+from kaizen.models.config import ModelConfig, Preprocessing
+from kaizen.models.feature_classifier import FeatureClassifier
+from kaizen.views.augment import evaluation_transform
+from kaizen.views.pixels import to_model_input
+
+BATCH_SIZE = 64
+
+
+class Predictions(NamedTuple):
+    """What N images were taken for: the names of the most probable classes, str [N], and the
+    softmax over all K classes seen so far, float32 [N, K], on the CPU.
+    """
+
+    names: list[str]
+    probabilities: Tensor
+
+
+class Model(nn.Module):
+    """A step's encoder and classifier. ``classes`` are the names of the K classes seen so far, in
+    the order of the logits; ``config`` and ``preprocessing`` are what its folder says.
+
+    As an nn.Module it maps normalised images to logits; `predict` and `embed` take images of any
+    kind, and compute in the precision that the evaluation computes in.
+    """
+
+    def __init__(
+        self,
+        network: FeatureClassifier,
+        config: ModelConfig,
+        preprocessing: Preprocessing,
+        compute: Compute,
+    ) -> None:
+        """Take a network in eval mode that lies on the device of ``compute``."""
+        super().__init__()
+        self.encoder, self.classifier = network.encoder, network.classifier
+        self.config, self.preprocessing, self.compute = config, preprocessing, compute
+        self.classes = tuple(known.name for known in config.classes)
+        seen = [known.logit for known in config.classes]
+        self._seen: Tensor
+        positions = torch.tensor(seen, device=compute.device)
+        self.register_buffer("_seen", positions, persistent=False)
+        self._all_seen = seen == list(range(config.logits))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] of normalised images [N, C, size, size], float, as `prepare` makes them:
+        of the K classes seen so far, in the order of ``classes``.
+        """
+        return self.logits(self.encoder(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [N, K] of features [N, F], of the classes seen so far."""
+        logits: Tensor = self.classifier(features)
+        return logits if self._all_seen else logits[:, self._seen]
+
+    def prepare(self, images: Images) -> Tensor:
+        """What the network sees of images of any kind: float32 [N, C, size, size], normalised, on
+        the CPU.
+
+        Decoded, resized, cropped and normalised as in evaluation. Raises KaizenError where
+        something is no image.
+        """
+        image = self.config.image
+        prepared = [
+            self.prepare_one(one, f"image {number}")
+            for number, one in enumerate(each_image(images))
+        ]
+        empty = torch.empty(0, image.channels, image.size, image.size)
+        return torch.stack(prepared) if prepared else empty
+
+    def prepare_one(self, image: OneImage, name: str = "an image") -> Tensor:
+        """The same of one image, float32 [C, size, size]; ``name`` is for messages."""
+        wanted = self.config.image
+        pixels = to_model_input(pixels_of(image, self.preprocessing, name), wanted)
+        batch = torch.from_numpy(pixels)[None]
+        return evaluation_transform(batch, wanted, self.preprocessing.test_crop)[0]
+
+    def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:
+        """The classes of images: N names, and probabilities float32 [N, K] of the K ``classes``.
+
+        ``images`` are paths, files' bytes, PIL images, arrays or tensors, of any size and mode, one
+        or many. Raises KaizenError where one of them is no image.
+        """
+        found = [self.run(batch)[1] for batch in self._batches(images, batch_size)]
+        logits = torch.cat([torch.empty(0, len(self.classes)), *found])
+        return Predictions(
+            [self.classes[place] for place in logits.argmax(dim=1).tolist()], logits.softmax(dim=1)
+        )
+
+    def embed(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Tensor:
+        """The features of images, float32 [N, F], on the CPU; images as for `predict`."""
+        found = [self.run(batch)[0] for batch in self._batches(images, batch_size)]
+        return torch.cat([torch.empty(0, self.encoder.feature_dim), *found])
+
+    @torch.no_grad()
+    def run(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Features float32 [N, F] and logits float32 [N, K] of prepared images, on the CPU; in the
+        precision of the evaluation, whatever mode the module is in.
+        """
+        training = self.training
+        self.eval()
+        try:
+            device = self._seen.device
+            inputs = prepared.to(device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(
+                device.type,
+                dtype=torch.bfloat16,
+                enabled=self.compute.dtype == torch.bfloat16,
+            ):
+                features = self.encoder(inputs)
+                logits = self.logits(features)
+            return features.float().cpu(), logits.float().cpu()
+        finally:
+            self.train(training)
+
+    def _batches(self, images: Images, batch_size: int) -> Iterator[Tensor]:
+        """Prepared images, ``batch_size`` at a time."""
+        numbered = enumerate(each_image(images))
+        for batch in batched(numbered, max(1, batch_size)):
+            yield torch.stack([self.prepare_one(one, f"image {number}") for number, one in batch])
+
+
+def digest(model: Model) -> str:
+    """A hash of all that decides what a model answers: weights, classes, how images are shown."""
+    found = hashlib.sha256(repr((model.config, model.preprocessing)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def batched(
+    items: Iterable[tuple[int, OneImage]], size: int
+) -> Iterator[Sequence[tuple[int, OneImage]]]:
+    """Lists of ``size`` items, the last one shorter (itertools.batched is Python 3.12's)."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

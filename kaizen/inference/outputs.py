@@ -1,0 +1,152 @@
+"""The file that a command writes: in parts while it runs, so that an interrupted command goes on
+where it was, and whole at its end.
+
+Each part is a Parquet file that is written atomically, in a hidden folder beside the output. What
+it is a part of stands in that folder too: with another model, other images or options the parts are
+of no use and are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from kaizen.errors import KaizenError
+from kaizen.files import atomic_path, canonical_json, explain_write_errors, read_json, write_json
+
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+_ABOUT = "about.json"
+
+
+def check_output(path: Path) -> None:
+    """Raise KaizenError where no output can be written to ``path``: another suffix, or what is
+    there already.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise KaizenError(
+            f"--out: {path} ends in {path.suffix or 'nothing'}; name a file that ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    if path.exists() or path.is_symlink():
+        raise KaizenError(f"--out: {path} exists; remove it, or name another file")
+    if not path.absolute().parent.is_dir():
+        raise KaizenError(f"--out: {path.parent} is not a folder; make it, or name another")
+
+
+class Output:
+    """An output in the making. ``parts`` is the number of those that are there.
+
+    ``about`` says what it is of: model, images, options. Parts that were made of another are
+    removed when it is opened; ``started_again`` tells.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, about: Mapping[str, Any]) -> None:
+        """Find the parts of an earlier attempt; raises KaizenError where they cannot be used or
+        removed.
+        """
+        self.path, self.schema = path, schema
+        self.folder = path.with_name(f".{path.name}.parts")
+        self.started_again = False
+        about = {name: about[name] for name in sorted(about)}
+        if self.folder.exists() and self._about() != json.loads(canonical_json(about)):
+            self.started_again = True
+            self._remove()
+        if not self.folder.exists():
+            write_json(self.folder / _ABOUT, about)
+        self.parts = 0
+        while self._part(self.parts).is_file():
+            self.parts += 1
+
+    def write(self, table: pa.Table) -> None:
+        """Add a part."""
+        with atomic_path(self._part(self.parts)) as temporary:
+            pq.write_table(table, temporary)
+        self.parts += 1
+
+    def read(self) -> Iterator[pa.Table]:
+        """The parts, one at a time; raises KaizenError where one is damaged."""
+        for number in range(self.parts):
+            path = self._part(number)
+            try:
+                table = pq.read_table(path)
+                if not table.schema.equals(self.schema):
+                    raise ValueError("other columns")
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise KaizenError(
+                    f"{path} is damaged ({' '.join(str(error).split())[:200]}); remove "
+                    f"{self.folder} and run the same command again"
+                ) from error
+            yield table
+
+    def finish(self) -> None:
+        """Put the parts together to the output, and remove them."""
+        kind = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}[self.path.suffix.lower()]
+        with atomic_path(self.path) as temporary:
+            kind(temporary, self.schema, self.read())
+        self._remove()
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.parquet"
+
+    def _about(self) -> Any:
+        with contextlib.suppress(KaizenError):
+            return read_json(self.folder / _ABOUT)
+        return None
+
+    def _remove(self) -> None:
+        with explain_write_errors(self.folder):
+            shutil.rmtree(self.folder)
+
+
+def _parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def _csv(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    with pyarrow.csv.CSVWriter(path, _flat(schema.empty_table()).schema) as writer:
+        for table in tables:
+            writer.write_table(_flat(table))
+
+
+def _jsonl(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    floats = {field.name for field in schema if pa.types.is_floating(field.type)}
+    with open(path, "w", encoding="utf-8") as file:
+        for table in tables:
+            for row in table.to_pylist():
+                for name, value in row.items():
+                    if isinstance(value, list):
+                        row[name] = [_short(number) for number in value]
+                    elif name in floats and value is not None:
+                        row[name] = _short(value)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _short(number: float) -> float:
+    """A number with the digits that a float32 needs, and no more."""
+    return float(f"{number:.9g}")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """A column of lists as one column a place, as CSV has no lists."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if not pa.types.is_fixed_size_list(column.type):
+            columns[name] = column
+            continue
+        for place in range(column.type.list_size):
+            parts = [pa.array([], column.type.value_type)]
+            parts += [pyarrow.compute.list_element(chunk, place) for chunk in column.chunks]
+            columns[f"{name}_{place}"] = pa.chunked_array(parts)
+    return pa.table(columns)
