@@ -252,6 +252,49 @@ def test_heads_are_among_the_results(with_heads: Project) -> None:
     with_heads.kaizen("verify").good()
 
 
+def test_the_head_that_is_deployed_answers(with_heads: Project) -> None:
+    """`deploy.head: ridge`: its file lies beside the model, and is what predicts."""
+    folder = with_heads.root / f"results/models/{RUN}"
+    beside = (folder / "step-01" / "heads.safetensors").read_bytes()
+    assert beside == (with_heads.root / f"results/heads/{RUN}/step-01.safetensors").read_bytes()
+    model = load(folder)
+    assert model.preprocessing.head == "ridge"
+    names = {known.label: known.name for known in model.config.classes}
+    for task in (0, 1):
+        shard = with_heads.root / f"data/shards/task-{task:02d}.test.parquet"
+        images, labels = load_shard(shard, model.config.image)
+        found = model.predict([image.transpose(1, 2, 0) for image in images])
+        right = [names[y] == name for y, name in zip(labels.tolist(), found.names, strict=True)]
+        assert np.mean(right) == pytest.approx(accuracies(with_heads, RUN)["ridge"][1][task])
+        assert found.probabilities.shape == (len(labels), 4)
+    specialist = load(with_heads.root / "results/models/simclr-specialist-seed0/task-00")
+    assert specialist.head is None
+
+
+def test_a_deployed_head_that_is_missing_or_damaged_is_refused(
+    with_heads: Project, tmp_path: Path
+) -> None:
+    shutil.copytree(with_heads.root / f"results/models/{RUN}/step-01", tmp_path / "model")
+    beside = tmp_path / "model" / "heads.safetensors"
+    heads = read_heads(beside)
+    beside.unlink()
+    with pytest.raises(KaizenError, match=r"heads\.safetensors does not exist, and ridge is"):
+        load(tmp_path / "model")
+    ridge = heads.heads["ridge"]
+    broken = dataclasses.replace(ridge, weight=ridge.weight * float("nan"))
+    write_heads(dataclasses.replace(heads, heads={"ridge": broken}), beside)
+    with pytest.raises(KaizenError, match="ridge is not finite"):
+        load(tmp_path / "model")
+    beside.unlink()
+    write_heads(dataclasses.replace(heads, heads={"lda": heads.heads["lda"]}), beside)
+    with pytest.raises(KaizenError, match="has no head ridge"):
+        load(tmp_path / "model")
+
+
+def _of_steps(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {path: file for path, file in manifest.items() if file["kind"] == "step"}
+
+
 def test_other_parameters_of_heads_train_nothing_and_give_the_same_bytes_again(
     own: Project,
 ) -> None:
@@ -266,9 +309,7 @@ def test_other_parameters_of_heads_train_nothing_and_give_the_same_bytes_again(
     heads = read_heads(own.root / f"results/heads/{RUN}/step-01.safetensors")
     assert heads.statistics.scatter.shape == (4, 16, 16)
     assert heads.projection is not None and heads.projection.shape == (16, 16)
-    assert {p: f for p, f in own.manifest().items() if "/models/" in p and "README" not in p} == {
-        path: file for path, file in models.items() if "README" not in path
-    }
+    assert _of_steps(own.manifest()) == _of_steps(models)
     own.set({"heads.shrinkage": "auto", "heads.covariance": "shared", "heads.random_features": 0})
     for key in own.keys("head"):
         shutil.rmtree(own.store.root / "head" / key)

@@ -174,7 +174,7 @@ def test_the_citation_is_of_this_version_and_licence() -> None:
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     (paper,) = citation["references"]
     # As the model cards cite it.
-    card = text("kaizen/report/model_card.py")
+    card = text("kaizen/report/card_texts.py")
     assert paper["title"] in card and paper["identifiers"][0]["value"] in card
     assert all(author["family-names"] in card for author in paper["authors"])
     assert paper["collection-title"] in card and str(paper["year"]) in card

@@ -99,7 +99,8 @@ def test_the_frozen_copy_projects_without_what_only_a_student_needs(method: str)
     features = torch.randn(5, model.encoder.feature_dim, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         projected = teacher.ssl.project(features)
-        assert torch.equal(projected, model.eval().ssl.project(features))
+        # Batch norms are folded into the layers before them, which rounds otherwise.
+        torch.testing.assert_close(projected, model.eval().ssl.project(features))
         assert projected.shape == (5, model.ssl.projection_dim)
         if isinstance(teacher.ssl, PrototypeMethod):
             scores = teacher.ssl.prototype_scores(projected)

@@ -17,6 +17,7 @@ SMALL = {
     "model.backbone": "resnet18",
     "grid.variants": ["kaizen"],
     "grid.specialists": True,
+    "grid.heads": ["trained", "lda"],
     "replay.policy": "herding",
     "split.tasks": 2,
     "train.epochs": 1,

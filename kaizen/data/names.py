@@ -16,6 +16,8 @@ FACTS_FILE = "step.json"
 # Beside a checkpoint: what the model is, and how an image is brought to it.
 CONFIG_FILE = "config.json"
 PREPROCESSING_FILE = "preprocessor_config.json"
+# Beside a model, the analytic heads of its step, where one of them answers.
+HEADS_FILE = "heads.safetensors"
 ACCURACY_FILE = "accuracy.json"
 CONFUSION_FILE = "confusion.parquet"
 

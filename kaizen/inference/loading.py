@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 
 from kaizen.compute.device import resolved
-from kaizen.data.names import CHECKPOINT, CONFIG_FILE
+from kaizen.data.names import CHECKPOINT, CONFIG_FILE, HEADS_FILE
 from kaizen.errors import KaizenError
-from kaizen.inference.model import Model
+from kaizen.evaluation.head_files import read_heads
+from kaizen.inference.model import AnalyticHead, Model
 from kaizen.models.config import (
     ModelConfig,
     Preprocessing,
@@ -26,6 +27,7 @@ from kaizen.models.feature_classifier import (
     load_weights,
     read_checkpoint,
 )
+from kaizen.params.registry import TRAINED
 from kaizen.store.records import RECORD, read_record
 
 _NAME = "name a model's folder, results/models/<run>/step-NN, or a run's, results/models/<run>"
@@ -69,7 +71,23 @@ def load(
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise KaizenError(f"{path}: {name} is not finite; {_COPY}")
-    return Model(compute.place(network.eval()), config, preprocessing, compute).eval()
+    model = Model(compute.place(network.eval()), config, preprocessing, compute)
+    if preprocessing.head != TRAINED:
+        model.answer_by(_head(place / HEADS_FILE, preprocessing.head))
+    return model.eval()
+
+
+def _head(path: Path, kind: str) -> AnalyticHead:
+    """The head ``kind`` of a model, from the file beside it."""
+    if not path.is_file():
+        raise KaizenError(f"{path} does not exist, and {kind} is the head that answers; {_COPY}")
+    found = read_heads(path)
+    if kind not in found.heads:
+        raise KaizenError(f"{path} has no head {kind}; {_COPY}")
+    head = found.heads[kind]
+    if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
+        raise KaizenError(f"{path}: {kind} is not finite; {_COPY}")
+    return AnalyticHead(head, found.projection)
 
 
 def model_folder(folder: Path) -> Path:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kaizen.compute.device import Compute
+from kaizen.heads.base import LinearHead
+from kaizen.heads.expansion import expanded
 from kaizen.inference.images import Images, OneImage, each_image, pixels_of
 from kaizen.models.config import ModelConfig, Preprocessing
 from kaizen.models.feature_classifier import FeatureClassifier
@@ -27,6 +29,26 @@ class Predictions(NamedTuple):
 
     names: list[str]
     probabilities: Tensor
+
+
+class AnalyticHead(nn.Module):
+    """An analytic head (docs/heads.md) as a module: features [N, F] to scores float64 [N, K]."""
+
+    def __init__(self, head: LinearHead, projection: Tensor | None) -> None:
+        """Take its weights, and the projection of its random features, if it has any."""
+        super().__init__()
+        self.labels = head.classes.tolist()
+        self.weight: Tensor
+        self.bias: Tensor
+        self.projection: Tensor | None
+        self.register_buffer("weight", head.weight)
+        self.register_buffer("bias", head.bias)
+        self.register_buffer("projection", projection)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """W x + b of what the head sees of ``features``, of its classes in the order of labels."""
+        scores: Tensor = torch.addmm(self.bias, expanded(features, self.projection), self.weight.T)
+        return scores
 
 
 class Model(nn.Module):
@@ -54,6 +76,7 @@ class Model(nn.Module):
         positions = torch.tensor(seen, device=compute.device)
         self.register_buffer("_seen", positions, persistent=False)
         self._all_seen = seen == list(range(config.logits))
+        self.head: AnalyticHead | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] of normalised images [N, C, size, size], float, as `prepare` makes them:
@@ -61,8 +84,20 @@ class Model(nn.Module):
         """
         return self.logits(self.encoder(images))
 
+    def answer_by(self, head: AnalyticHead) -> None:
+        """Let an analytic head answer instead of the trained classifier."""
+        self.head = head.to(self._seen.device)
+
     def logits(self, features: Tensor) -> Tensor:
-        """Logits [N, K] of features [N, F], of the classes seen so far."""
+        """Logits [N, K] of features [N, F], of the classes seen so far: those of the classifier, or
+        an analytic head's scores, minus infinity for a class that it has no image of.
+        """
+        if self.head is not None:
+            scores: Tensor = self.head(features)
+            found = scores.new_full((len(scores), len(self.classes)), -torch.inf)
+            places = {known.label: place for place, known in enumerate(self.config.classes)}
+            found[:, [places[label] for label in self.head.labels]] = scores
+            return found
         logits: Tensor = self.classifier(features)
         return logits if self._all_seen else logits[:, self._seen]
 

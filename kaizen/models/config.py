@@ -18,6 +18,7 @@ from kaizen.data.names import CONFIG_FILE, PREPROCESSING_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
 from kaizen.params import ImageParams, NetworkParams
+from kaizen.params.registry import ANALYTIC_HEADS, TRAINED
 from kaizen.params.typed import from_dict, to_dict
 from kaizen.plan.specs import StepSpec
 
@@ -66,12 +67,14 @@ class Preprocessing:
 
     ``test_crop`` is the share of each side whose centre is shown; ``resize`` the shorter side that
     larger files were shrunk to when they were ingested, ``bit_depth`` the bits of 16-bit grey
-    (`dataset.resize`, `dataset.bit_depth`); None: as in params.yaml.
+    (`dataset.resize`, `dataset.bit_depth`); None: as in params.yaml. ``head`` is what answers
+    (`deploy.head`): the trained classifier, or an analytic head, whose file then lies beside it.
     """
 
     test_crop: float
     resize: int | None
     bit_depth: int | None
+    head: str = TRAINED
 
 
 def config_of(
@@ -118,6 +121,10 @@ def read_preprocessing(path: Path) -> Preprocessing:
     """Read a preprocessor_config.json; raises KaizenError that names it where it is none."""
     found = _read(Preprocessing, path)
     sides = (found.resize, found.bit_depth)
+    if found.head != TRAINED and found.head not in ANALYTIC_HEADS:
+        raise KaizenError(
+            f"{path}: head {found.head[:40]!r} is none; copy the model's folder again, all of it"
+        )
     if not 0 < found.test_crop <= 1 or any(side is not None and side < 1 for side in sides):
         raise KaizenError(
             f"{path}: test_crop lies above 0 and up to 1, resize and bit_depth are at least 1; "

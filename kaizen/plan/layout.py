@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kaizen.data.names import PREPROCESSING_FILE
+from kaizen.data.names import HEADS_FILE, PREPROCESSING_FILE, head_file
+from kaizen.params.registry import TRAINED
 from kaizen.plan.nodes import Plan, Run
 from kaizen.plan.point import size_word
 from kaizen.plan.roles import step_role, step_roles
@@ -65,6 +66,10 @@ def _second_places(plan: Plan) -> dict[str, tuple[NodeId, str]]:
             step = step_role(task)
             places[f"{folder}/{step}/README.md"] = (summary, f"models/{run.name}/{step}.md")
             places |= _input_place(plan, run.name, step)
+            if plan.params.deploy.head != TRAINED:
+                # The one that answers lies beside the model.
+                head = run.heads[task] if len(run.heads) > 1 else run.heads[0]
+                places[f"{folder}/{step}/{HEADS_FILE}"] = (head.id, head_file(task))
     for reference in plan.references:
         for task in range(len(reference.steps)):
             places |= _input_place(plan, reference.name, f"task-{task:02d}")

@@ -17,6 +17,7 @@ from kaizen.models.config import (
     read_config,
     write_preprocessing,
 )
+from kaizen.params.registry import TRAINED
 from kaizen.plan.job import Job
 from kaizen.plan.roles import step_role
 from kaizen.plan.specs import RunEntry, SummarySpec
@@ -47,7 +48,7 @@ def write_model_folders(
     """
     spec = job.spec
 
-    def write(name: str, evaluation: str) -> None:
+    def write(name: str, evaluation: str, head: str = TRAINED) -> None:
         crop = store.read_record(job.inputs[evaluation]).params["test_crop"]
         dataset = spec.data.dataset
         write_preprocessing(
@@ -55,6 +56,7 @@ def write_model_folders(
                 test_crop=crop,
                 resize=dataset.resize,
                 bit_depth=dataset.bit_depth or None,
+                head=head,
             ),
             out / name / PREPROCESSING_FILE,
         )
@@ -62,7 +64,7 @@ def write_model_folders(
     for reference in spec.references:
         write(reference.input.removeprefix("reference-"), reference.input)
     for entry, run in zip(spec.runs, runs, strict=True):
-        write(entry.name, entry.evaluations[-1])
+        write(entry.name, entry.evaluations[-1], spec.deploy or TRAINED)
         for number, role in enumerate(entry.steps):
             config = read_config(store.open_file(job.inputs[role], CONFIG_FILE))
             text = step_card(entry, number, config, run, stream)

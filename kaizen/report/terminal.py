@@ -63,7 +63,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
             label = Text(printable(str(entries[key]["label"])))
             table.add_row(*([] if narrow else [Text(name)]), label, *texts)
             name = ""
-            for head, head_texts in _of_heads(metrics, entries, key):
+            for head, head_texts in () if reference else _of_heads(metrics, entries, key):
                 label = Text(f"  {HEAD_SHORT[head]} head", style="dim")
                 table.add_row(*([] if narrow else [Text("")]), label, *map(Text, head_texts))
         table.add_section()

@@ -109,7 +109,9 @@ class ReplayedGradients:
             self._recording, self._phase, self._computed = None, phase, 0
         if self.record and self._recording is None and self._computed >= _UNRECORDED:
             self._recording = self._recorded(inputs, moment)
-        return self._compute(inputs, moment) if self._recording is None else self._replay(inputs)
+        if self._recording is None:
+            return self._compute(inputs, moment)
+        return self._replay(self._recording, inputs)
 
     def _terms(self, inputs: tuple[Tensor, ...], moment: Moment) -> Tensor:
         """The work itself: from images and choices, or from views, with the labels last."""
@@ -118,9 +120,7 @@ class ReplayedGradients:
             first, second = self._masked(first, second)
         return self._gradients.of_views((first, second), labels, moment)
 
-    def _replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        recording = self._recording
-        assert recording is not None  # noqa: S101  # the caller looked
+    def _replay(self, recording: _Recording, inputs: tuple[Tensor, ...]) -> Tensor:
         for kept, given in zip(recording.inputs, inputs, strict=True):
             kept.copy_(given)
         recording.graph.replay()
