@@ -14,6 +14,7 @@ from conftest import MadeOnce
 from project import Project, make_checkout
 from stream_project import ARRIVALS, RAW, append, make_stream
 
+import kaizen
 from kaizen.data.arrivals import STREAM_FILE, read_stream
 from kaizen.data.shards import shard_info
 from kaizen.files import read_json, sha256_file
@@ -245,6 +246,9 @@ def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> 
         assert step["params"]["num_classes"] == 5 and "logits" not in step["params"]
         classes = read_json(at_once.root / f"results/models/{run}/step-02/step.json")["classes"]
         assert classes == {str(label): name for label, name in enumerate(names[:5])}
+        for step, count in enumerate((2, 4, 5, 5, 6)):
+            model = kaizen.load(at_once.root / f"results/models/{run}/step-{step:02d}")
+            assert list(model.classes) == names[:count]
     unlabelled = at_once.root / "data/shards/task-03/task-03.train.parquet"
     assert set(pq.read_table(unlabelled)["label"].to_pylist()) == {-1}
 
