@@ -66,6 +66,7 @@ def rows_of(path: Path) -> list[dict[str, object]]:
 def test_class_folders_give_accuracy_and_confusion(project: Project, run_folder: str) -> None:
     """Those that the evaluation has, after the last step."""
     output = project.kaizen("predict", run_folder, "images/test").good()
+    assert output == project.kaizen("predict", run_folder, "images/test/").good()
     (file,) = project.root.glob("results/evaluations/*kaizen*/accuracy.json")
     measured = np.mean(read_json(file)["matrices"]["classifier"][1])
     right = round(measured * 24)

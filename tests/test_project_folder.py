@@ -67,6 +67,13 @@ def test_paths_are_meant_from_the_current_folder(
     os.chdir(run)
     assert cli.main(["explain", "step-01", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["key"] == key
+    for name, what in (
+        ("README.md", "card of the summary of all runs"),
+        ("preprocessor_config.json", "description of a model's input of the summary of all runs"),
+    ):
+        os.chdir(run / "step-01")
+        assert cli.main(["explain", name, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["what"] == what
     os.chdir(project.root / "results")
     assert cli.main(["explain", "metrics.json:simclr.kaizen.CA", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["number"] is not None

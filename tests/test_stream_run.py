@@ -15,6 +15,7 @@ from conftest import MadeOnce
 from project import Project, make_checkout, write_image
 from stream_project import ARRIVALS, RAW, append, make_stream, write_arrival
 
+import kaizen
 from kaizen.data.arrivals import STREAM_FILE, read_stream
 from kaizen.data.shards import shard_info
 from kaizen.files import read_json, sha256_file
@@ -359,6 +360,9 @@ def test_every_shard_step_and_card_has_the_classes_by_name(at_once: Project) -> 
         assert step["params"]["num_classes"] == 5 and "logits" not in step["params"]
         classes = read_json(at_once.root / f"results/models/{run}/step-02/step.json")["classes"]
         assert classes == {str(label): name for label, name in enumerate(names[:5])}
+        for step, count in enumerate((2, 4, 5, 5, 6)):
+            model = kaizen.load(at_once.root / f"results/models/{run}/step-{step:02d}")
+            assert list(model.classes) == names[:count]
     card = (at_once.root / "data/shards/README.md").read_text()
     # Task 3 has no class to hold a share of.
     assert "- **Held out for testing**: 20 % of every class, seed 0: task 0, 1, 2, 4\n" in card

@@ -63,7 +63,10 @@ def _add_options(
     )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default: 64")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that decode; default: one for each CPU"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="threads that decode; default: one for each CPU, at most 8",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument(
@@ -105,7 +108,8 @@ def _at_least_one(options: argparse.Namespace, name: str) -> None:
 def _use(options: argparse.Namespace, run: Callable[[Model, Inputs], Seen]) -> None:
     """Check the options, load the model, find the images, and print what was seen."""
     if options.workers is None:
-        options.workers = len(os.sched_getaffinity(0))
+        # Each holds an image of up to a gigabyte while it is resized.
+        options.workers = min(8, len(os.sched_getaffinity(0)))
     for name in ("batch_size", "workers"):
         _at_least_one(options, name)
     if options.out is not None:

@@ -183,7 +183,7 @@ def _folder(root: str, classes: Collection[str]) -> tuple[Files, list[str]]:
             path = os.path.join(folder, name)
             is_image = os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
             (images if is_image else left_out).append(path)
-    tops = [os.path.relpath(path, root).split(os.sep) for path in images]
+    tops = [path[len(root) :].lstrip(os.sep).split(os.sep) for path in images]
     known = {look(name): name for name in classes}
     of_classes = any(look(top[0]) in known for top in tops) and all(len(top) > 1 for top in tops)
     true = [known.get(look(top[0]), _text(top[0])) if of_classes else None for top in tops]

@@ -23,6 +23,7 @@ from kaizen.models.config import (
 )
 from kaizen.models.feature_classifier import (
     Architecture,
+    FeatureClassifier,
     build_feature_classifier,
     load_weights,
     read_checkpoint,
@@ -54,16 +55,7 @@ def load(
     check_record(place, config)
     preprocessing = _preprocessing(place, test_crop)
     compute = resolved(device, precision or config.precision, "device")
-    network = build_feature_classifier(
-        Architecture(
-            model=config.network,
-            channels=config.image.channels,
-            logits=config.logits,
-            seed=0,
-            stem_padding_2=config.stem_padding_2,
-            image_size=config.image.size,
-        )
-    )
+    network = _network(config, place)
     path = place / CHECKPOINT
     if not path.is_file():
         raise KaizenError(f"{path} does not exist; {_COPY}")
@@ -88,6 +80,22 @@ def _head(path: Path, kind: str) -> AnalyticHead:
     if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
         raise KaizenError(f"{path}: {kind} is not finite; {_COPY}")
     return AnalyticHead(head, found.projection)
+
+
+def _network(config: ModelConfig, folder: Path) -> FeatureClassifier:
+    """The network that a configuration describes, its weights yet to come."""
+    architecture = Architecture(
+        model=config.network,
+        channels=config.image.channels,
+        logits=config.logits,
+        seed=0,
+        stem_padding_2=config.stem_padding_2,
+        image_size=config.image.size,
+    )
+    try:
+        return build_feature_classifier(architecture)
+    except KaizenError as error:
+        raise KaizenError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
 def model_folder(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from kaizen.data.names import CONFIG_FILE, PREPROCESSING_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import read_json, write_json
 from kaizen.params import ImageParams, NetworkParams
-from kaizen.params.registry import ANALYTIC_HEADS, TRAINED
+from kaizen.params.registry import ANALYTIC_HEADS, BACKBONES, TIMM, TRAINED
 from kaizen.params.typed import from_dict, to_dict
 from kaizen.plan.specs import StepSpec
 
@@ -152,11 +152,19 @@ def _read(kind: type[T], path: Path) -> T:
 
 def _problem(config: ModelConfig) -> str:
     """What no training can have written; empty where there is nothing."""
-    image, network = config.image, config.network
     if config.format != FORMAT:
         return f"format {config.format}, and this version of Kaizen reads {FORMAT}"
     if config.precision not in ("auto", "float32", "bfloat16"):
         return f"precision {config.precision} is none"
+    logits = [known.logit for known in config.classes]
+    if not 1 <= config.logits <= _MOST_LOGITS or logits != sorted(set(logits)):
+        return "the classes are not in the order of their logits"
+    if not logits or not 0 <= logits[0] <= logits[-1] < config.logits:
+        return f"the classes have other logits than the {config.logits} there are, or are none"
+    return _image_problem(config.image) or _network_problem(config.network)
+
+
+def _image_problem(image: ImageParams) -> str:
     if image.channels not in (1, 3) or not 1 <= image.size <= _MOST_SIDE:
         return f"images of {image.channels} channels and {image.size} pixels are none"
     if image.load_size is not None and not 1 <= image.load_size <= 2 * _MOST_SIDE:
@@ -165,12 +173,13 @@ def _problem(config: ModelConfig) -> str:
         return f"mean and std need a value for each of the {image.channels} channels"
     if not all(map(math.isfinite, image.mean)) or not all(0 < std < math.inf for std in image.std):
         return "mean and std are numbers, and std is above 0"
+    return ""
+
+
+def _network_problem(network: NetworkParams) -> str:
+    if network.backbone not in BACKBONES and not network.backbone.startswith(TIMM):
+        return f"{network.backbone} is none of the backbones {', '.join(BACKBONES)}, {TIMM}…"
     hidden = network.classifier_hidden
     if not 1 <= network.width <= _MOST_WIDTH or not all(1 <= n <= _MOST_LAYER for n in hidden):
         return f"a network of width {network.width} and hidden layers {hidden} is none"
-    logits = [known.logit for known in config.classes]
-    if not 1 <= config.logits <= _MOST_LOGITS or logits != sorted(set(logits)):
-        return "the classes are not in the order of their logits"
-    if not logits or not 0 <= logits[0] <= logits[-1] < config.logits:
-        return f"the classes have other logits than the {config.logits} there are, or are none"
     return ""

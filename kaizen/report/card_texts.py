@@ -4,12 +4,12 @@ from __future__ import annotations
 
 LIMITS = """\
 It is made for research on continual learning, and for classifying images like those it was trained
-on: of these classes, at this size, normalised as below. It always answers with one of its classes,
-also for an image of none of them, and its softmax is not a calibrated probability. Tasks differ in
-how well they are recognised, early ones are often worse than the mean accuracy says (see the last
-rows of the tables below), and the model knows only what its images show, with whatever bias they
-were collected. It was not tested for safety, fairness or robustness. Do not use it for decisions
-about people.
+on: of these classes, at this size, normalised as this page says. It always answers with one of its
+classes, also for an image of none of them, and its softmax is not a calibrated probability. Tasks
+differ in how well they are recognised, early ones are often worse than the mean accuracy says (the
+tables of the run's card show each), and the model knows only what its images show, with whatever
+bias they were collected. It was not tested for safety, fairness or robustness. Do not use it for
+decisions about people.
 """
 
 CITATION = """\
