@@ -34,6 +34,26 @@ BAD = {
         "train: {epochs: many}",
         ["train.epochs", '"many"', "must be a valid integer"],
     ),
+    "a share above 1 where a word may stand": (
+        "heads: {shrinkage: 2}",
+        ["params.yaml: heads.shrinkage: 2 is not valid: must be less than or equal to 1, or auto"],
+    ),
+    "a size in gigabytes for one in megabytes": (
+        "runtime: {step_mem_mb: 4G}",
+        ['params.yaml: runtime.step_mem_mb: "4G" is not valid: must be a valid integer, or auto'],
+    ),
+    "a number in quotes where a word may stand": (
+        "runtime: {step_mem_mb: '2000'}",
+        ["runtime.step_mem_mb", "or auto; write 2000, without quotes"],
+    ),
+    "random features of which each class takes the square": (
+        "heads: {covariance: per_class, random_features: 2000}",
+        ["heads.random_features", "lower it to 1000, or set covariance to shared"],
+    ),
+    "more random features than one system takes": (
+        "heads: {random_features: 5001}",
+        ["heads.random_features", "less than or equal to 5000"],
+    ),
     "a number in quotes": (
         "train: {lr: '0.1'}",
         ["train.lr", '"0.1"', "must be a valid number; write 0.1, without quotes"],

@@ -12,7 +12,7 @@ from conftest import REPOSITORY, commit_fake, tree
 from nodes import FILES, NODE, OTHER, PLAN, needed
 
 from kaizen.errors import KaizenError
-from kaizen.files import write_text
+from kaizen.files import read_json, write_json, write_text
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import Spec
 from kaizen.store.garbage import collect, delete, find_garbage, parse_size
@@ -179,3 +179,17 @@ def test_what_has_no_nodes_name_is_left_alone(store: Store, tmp_path: Path) -> N
     assert (tmp_path / "elsewhere" / "mine").read_text() == "keep"
     assert all((store.root / name).read_text() == "keep" for name in theirs)
     assert not (store.root / "step" / ("a" * 32)).is_symlink()
+
+
+def test_what_was_made_of_a_stream_stays_unless_asked_for(store: Store) -> None:
+    of_stream = {"shards": {"shards-00": "a" * 32, "shards-01": "b" * 32}}
+    for node, made in ((NODE, of_stream), (OTHER, {"shards": {"shards": "c" * 32}})):
+        commit_fake(store, node, FILES)
+        path = store.folder(node.id) / "run.json"
+        path.chmod(0o644)
+        write_json(path, read_json(path) | made)
+    assert [item.path.name for item in collect(store, None, really=True)] == [OTHER.key]
+    assert store.has(NODE.id)
+    assert [item.path.name for item in collect(store, None, really=True, streams=True)] == [
+        NODE.key
+    ]

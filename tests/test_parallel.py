@@ -168,3 +168,18 @@ def test_the_longest_chain_goes_first(fresh: Project) -> None:
     assert len(places) == len(jobs)
     assert all(places[p] < places[job.id] for job in jobs for p in job.inputs.values())
     assert ordered[0].id.kind is Kind.SHARDS and ordered[-1].id.kind is Kind.SUMMARY
+
+
+def test_a_run_whose_reader_has_gone_is_not_said_to_have_ended_well(
+    fresh: Project, tmp_path: Path
+) -> None:
+    project = fresh.copy(tmp_path / "project")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "kaizen", "run"]
+    done = subprocess.run(
+        command, cwd=project.root, env=project.environment(), stdout=writing, stderr=writing
+    )
+    os.close(writing)
+    assert done.returncode == 141
+    assert len(project.nodes()) < len(project.plan())

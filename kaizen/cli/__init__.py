@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         # The reader of our output (head, say) has gone; a closed stdout would complain again at
-        # exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # exit. What was asked for may not be done: as if killed by SIGPIPE.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return 141
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kaizen"):
             raise

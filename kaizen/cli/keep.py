@@ -14,14 +14,20 @@ def add_commands(commands: Commands) -> None:
     sub = commands.add_planned(
         "gc",
         _gc,
-        "Remove from the store what no checkout that uses it needs by its plan; a dry run unless "
-        "--delete.",
+        "Remove from the store what no checkout that uses it needs by its last plan: also what was "
+        "made under another --overlay or --preset. A dry run unless --delete. Nodes of a stream "
+        "that grows are kept, as their raw images may be gone.",
     )
     sub.add_argument("--delete", action="store_true", help="really remove it")
     sub.add_argument(
         "--keep",
         metavar="SIZE",
         help="only until the store has this size, the longest unused first: 20G",
+    )
+    sub.add_argument(
+        "--streams",
+        action="store_true",
+        help="also what was made of streams that grow, and may not be made again",
     )
     sub.add_argument(
         "--forget",
@@ -72,7 +78,7 @@ def _gc(options: argparse.Namespace) -> None:
             f"{path} says of whom it is in no way that this version reads, so no node is removed "
             f"that may be its; `kaizen gc --forget {path}` if its checkout is gone"
         )
-    garbage = collect(store, keep, options.delete, here)
+    garbage = collect(store, keep, options.delete, here, streams=options.streams)
     total = sum(item.size for item in garbage) / 1e6
     for item in garbage:
         print(f"{item.size / 1e6:10.1f} MB  {item.path}")

@@ -120,7 +120,8 @@ class Model(nn.Module):
         """The same of one image, float32 [C, size, size]; ``name`` is for messages."""
         wanted = self.config.image
         pixels = to_model_input(pixels_of(image, self.preprocessing, name), wanted)
-        batch = torch.from_numpy(pixels)[None]
+        # torch warns of arrays that must not be written to, as those of a shard are.
+        batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())[None]
         return evaluation_transform(batch, wanted, self.preprocessing.test_crop)[0]
 
     def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:

@@ -180,6 +180,12 @@ def _signals_to(running: list[_Running]) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def _send(end: connection.Connection, facts: Sequence[Any]) -> None:
+    """Tell the parent what a job was ended by, where there still is one."""
+    with contextlib.suppress(OSError):
+        end.send_bytes(json.dumps(facts).encode())
+
+
 def _make(text: str, root: str, end: connection.Connection) -> None:
     """In a process of its own: make the node whose specification is ``text``; ends the process."""
     # A terminal's Ctrl-C comes to the parent alone, which passes it on.
@@ -207,10 +213,10 @@ def _make(text: str, root: str, end: connection.Connection) -> None:
         code = 0
     except (KaizenError, OSError, MemoryError) as error:
         code = getattr(error, "exit_code", 2 if isinstance(error, OSError) else 1)
-        end.send_bytes(json.dumps(error_facts(error)).encode())
+        _send(end, error_facts(error))
     except KeyboardInterrupt:
         code = 130
-        end.send_bytes(json.dumps(["KeyboardInterrupt", []]).encode())
+        _send(end, ["KeyboardInterrupt", []])
     except Exception:
         traceback.print_exc()
     sys.stderr.flush()

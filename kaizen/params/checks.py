@@ -101,6 +101,11 @@ def known_heads(params: Params) -> Iterator[str]:
             yield f"grid.heads: {unknown(name, 'a head', [TRAINED, *ANALYTIC_HEADS])}"
     if TRAINED not in heads:
         yield f"grid.heads: {TRAINED} is not among them, but it is always evaluated; add it"
+    if params.heads.covariance == "per_class" and params.heads.random_features > 1000:
+        yield (
+            "heads.random_features: with covariance per_class each class takes their square in "
+            "memory; lower it to 1000, or set covariance to shared"
+        )
     if params.deploy.head not in heads:
         yield (
             f"deploy.head: {params.deploy.head!r} is none of grid.heads ({', '.join(heads)}); add "

@@ -36,7 +36,7 @@ class HeadsParams:
         "penalty of the map, as a share of the mean variance of a feature; auto: chosen by "
         "generalised cross-validation",
     )
-    random_features: Annotated[int, Field(ge=0, le=20000)] = doc(
+    random_features: Annotated[int, Field(ge=0, le=5000)] = doc(
         0, "so many random ReLU features of the features are read instead (RanPAC); 0: none"
     )
     seed: Seed = doc(0, "of the random features")

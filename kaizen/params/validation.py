@@ -83,7 +83,25 @@ def _typed(text: str) -> tuple[Params | None, list[str]]:
             for p in error.errors(include_url=False)
             if (p["type"], p["loc"][-1]) != ("string_type", "str")
         ]
-        return None, [describe(problem) for problem in found]
+        return None, [describe(problem) for problem in _or_a_word(found)]
+
+
+def _or_a_word(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The problems, that of a value and that of the word it may be instead (auto) as one."""
+    words = {
+        problem["loc"][:-1]: str(problem["loc"][-1])[len("literal['") : -len("']")]
+        for problem in problems
+        if str(problem["loc"][-1]).startswith("literal['")
+    }
+    found: list[Mapping[str, Any]] = []
+    for problem in problems:
+        word = words.get(problem["loc"][:-1])
+        if word is None:
+            found.append(problem)
+        elif not str(problem["loc"][-1]).startswith("literal['"):
+            message = f"{problem['msg']}, or {word}"
+            found.append({**problem, "loc": problem["loc"][:-1], "msg": message})
+    return found
 
 
 def _per_method_problems(

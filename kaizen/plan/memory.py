@@ -61,6 +61,8 @@ def images_of_tasks(plan: Plan) -> list[int] | None:
     """The training images of each task's classes, at least as many as the task has; None where the
     source does not know them.
     """
+    if plan.facts.arrivals:
+        return [sum(arrival.counts("train").values()) for arrival in plan.facts.arrivals]
     counts = plan.facts.train_counts
     if not counts:
         return None

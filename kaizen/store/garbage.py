@@ -8,12 +8,13 @@ size.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import explain_write_errors
 from kaizen.store.locks import remove_if_free
 from kaizen.store.node_id import Kind, NodeId, is_key
+from kaizen.store.records import SHARDS_OF_RUN, read_record
 from kaizen.store.registrations import registrations, store_gate
 from kaizen.store.store import Store
 from kaizen.store.users import User
@@ -31,18 +33,26 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @dataclass(frozen=True)
 class Garbage:
     """Something in the store that no plan needs: its size in bytes, and when it was last used (0:
-    it never can be).
+    it never can be). A node ``of_stream`` may be one that cannot be made again: its raw images may
+    be gone.
     """
 
     path: Path
     size: int
     used: float
+    of_stream: bool = False
 
 
 def collect(
-    store: Store, keep: int | None, really: bool, also: User | None = None
+    store: Store,
+    keep: int | None,
+    really: bool,
+    also: User | None = None,
+    *,
+    streams: bool = False,
 ) -> list[Garbage]:
-    """Find what no user of the store needs, and remove it if ``really``; returns it.
+    """Find what no user of the store needs, and remove it if ``really``; returns it. Nodes of
+    streams that grow stay unless ``streams``.
 
     With ``keep`` only so much, the longest unused first, that the whole store then has at most that
     many bytes. ``also`` counts as registered. Where a registration cannot be read, nothing goes
@@ -53,6 +63,8 @@ def collect(
         found = registrations(store, also)
         needed = {node for _, user, _ in found.living for node in user.nodes}
         garbage = find_garbage(store, needed | (also.nodes if also else set()))
+        if not streams:
+            garbage = [item for item in garbage if not item.of_stream]
         if found.unreadable:
             garbage = [item for item in garbage if not item.used]
         if keep is not None:
@@ -89,7 +101,26 @@ def _unneeded_nodes(store: Store, needed: set[NodeId]) -> Iterator[Garbage]:
                 continue
             node = NodeId(kind, key)
             if (node not in needed or temporary) and not store.is_locked(node):
-                yield _garbage(folder, usable=not temporary)
+                item = _garbage(folder, usable=not temporary)
+                of_stream = not temporary and _of_stream(store, node)
+                yield dataclasses.replace(item, of_stream=of_stream)
+
+
+def _of_stream(store: Store, node: NodeId) -> bool:
+    """Whether a node was made from the arrivals of a stream that grows, each of which has shards of
+    its own.
+    """
+    made = store.read_run_record(node)
+    shards = made.get(SHARDS_OF_RUN) if made is not None else None
+    if isinstance(shards, Mapping) and any(role.startswith("shards-") for role in shards):
+        return True
+    if node.kind is not Kind.SHARDS:
+        return False
+    try:
+        record = read_record(store.record_path(node))
+    except KaizenError:
+        return True  # not known: it stays
+    return record is not None and record.params.get("task") is not None
 
 
 def _unneeded_work(store: Store, needed: set[NodeId]) -> Iterator[Garbage]:
