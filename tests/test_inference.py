@@ -155,7 +155,7 @@ def test_config_says_what_the_model_is(run: Path, project: Project) -> None:
         assert config["key"] == record["key"] and CONFIG_FILE in record["files"]
         assert config["image"] == record["params"]["image"]
     assert "test_crop" not in json.dumps(last), "no step's key depends on it"
-    preprocessing = {"bit_depth": None, "resize": 12, "test_crop": 0.75}
+    preprocessing = {"bit_depth": None, "resize": 12, "head": "trained", "test_crop": 0.75}
     assert read_json(run / f"step-01/{PREPROCESSING_FILE}") == preprocessing
     (specialist,) = project.root.glob("results/models/*specialist*/task-00")
     assert read_json(specialist / PREPROCESSING_FILE) == preprocessing
