@@ -22,8 +22,10 @@ from matplotlib.figure import Figure
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts, write_confusion
 from kaizen.evaluation.results import RunResult
+from kaizen.models.config import config_of, write_config
 from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point
+from kaizen.plan.specs import StepSpec
 from kaizen.report import canvas
 from kaizen.report.losses import History, loss_terms, read_steps
 from kaizen.report.node import run_summary
@@ -176,7 +178,9 @@ def write_history(path: Path, epochs: Epochs) -> None:
     pyarrow.parquet.write_table(reverse, path)
 
 
-def write_step(folder: Path, epochs: Epochs | None) -> None:
+def write_step(folder: Path, epochs: Epochs | None, node: Node[StepSpec]) -> None:
+    names = {str(label): f"class {label}" for label in range(10)}
+    write_config(config_of(node.spec, names, node.key, []), folder)
     if epochs:
         write_history(folder / "history.parquet", epochs)
     header = json.dumps(
@@ -226,7 +230,7 @@ def test_the_summary_node_reads_the_histories_of_the_first_seed(tmp_path: Path) 
             if not store.has(node.id):
                 # The summary has no use for the other seeds' histories.
                 kept = epochs if run.point.seed == 4 else None
-                finish(store, node, partial(write_step, epochs=kept))
+                finish(store, node, partial(write_step, epochs=kept, node=node))
     part = {"rows": 8, "labelled": 8, "skipped": 0, "content_sha256": "f"}
     tasks = [
         {"task": task, "classes": labels, "class_names": [f"class {label}" for label in labels]}

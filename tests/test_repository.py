@@ -73,7 +73,13 @@ def test_the_targets_of_make_that_a_file_names_exist(name: str) -> None:
 def test_make_alone_lists_every_target_with_what_it_does() -> None:
     assert not re.search(r"(?m)^\.DEFAULT_GOAL", MAKEFILE)
     outputs = [
-        subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [*command, "--no-print-directory"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for command in (["make"], ["make", "help"])
     ]
     assert outputs[0] == outputs[1]

@@ -67,7 +67,8 @@ def _environment() -> str:
     """Where an environment is that has all packages, or how it is made."""
     checkout = Path(__file__).resolve().parents[2]
     command = checkout / ".venv" / "bin" / "kaizen"
-    if command.is_file():
+    # Not where this is that environment, and lacks a package all the same.
+    if command.is_file() and Path(sys.prefix).resolve() != (checkout / ".venv").resolve():
         return f"run {command}, which has all packages"
     if (checkout / "Makefile").is_file():
         return f"`make setup` in {checkout} makes an environment that has all packages, .venv"
