@@ -61,7 +61,7 @@ def read_heads(path: Path) -> StepHeads:
     """Read the file; raises KaizenError where it is none."""
     tensors = read_checkpoint(path)
     try:
-        statistics = ClassStatistics(**{name: tensors[name] for name in _STATISTICS})
+        statistics = ClassStatistics.of_tensors(tensors)
         heads = {
             kind: LinearHead(statistics.classes, tensors[f"{kind}.weight"], tensors[f"{kind}.bias"])
             for kind in ANALYTIC_HEADS

@@ -7,7 +7,8 @@ from 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -57,6 +58,14 @@ class ClassStatistics:
         else:
             scatter = rest.T @ rest
         return ClassStatistics(classes, counts, means, scatter)
+
+    @staticmethod
+    def of_tensors(tensors: Mapping[str, Tensor]) -> ClassStatistics:
+        """Those that a step's file holds under the names of the fields; raises KeyError for one
+        that is not there.
+        """
+        names = (field.name for field in fields(ClassStatistics))
+        return ClassStatistics(**{name: tensors[name] for name in names})
 
     @property
     def per_class(self) -> bool:

@@ -74,11 +74,12 @@ def _drawn(branches: list[Branch], before: str) -> Iterator[list[Part]]:
 
 
 def _branch_of_run(run: Run, label: Callable[[Node[Any]], list[Part]]) -> Branch:
-    """A run's steps, each with its replay shard below it, its heads and evaluations."""
+    """A run's steps, each with what it replays below it, its heads and evaluations."""
     replays = {node.spec.task: node for node in run.replays}
     below: list[Branch] = []
     for task, step in enumerate(run.steps):
         replay: list[Branch] = [(label(replays[task]), [])] if task in replays else []
+        replay += [(label(node), []) for node in run.statistics[task - 1 : task]] if task else []
         below.append((label(step), replay))
     results: list[Node[Any]] = [*run.heads, *run.evaluations]
     below += [(label(node), []) for node in results]

@@ -16,12 +16,12 @@ from kaizen.params.registry import (
     ANALYTIC_HEADS,
     BACKBONES,
     FEATURE_DISTILLERS,
-    REPLAY_POLICIES,
     SOURCES,
     SSL_METHODS,
     TIMM,
     TRAINED,
 )
+from kaizen.params.replay_checks import replay_policy_and_size
 
 # What the plan calls the models of one task alone, in the place of a variant's name.
 SPECIALIST = "specialist"
@@ -148,25 +148,6 @@ def prototypes_to_distil(params: Params) -> Iterator[str]:
     for name in params.grid.methods:
         if name in SSL_METHODS and SSL_METHODS[name].distiller != "prototype":
             yield f"distill.feature.distiller: {name} has no prototypes to distil; choose auto"
-
-
-def replay_policy_and_size(params: Params) -> Iterator[str]:
-    """The policy is registered, and its size is given once, in one unit, where it is used."""
-    policy, sizes = params.replay.policy, params.replay.sizes()
-    known = _all_variants(params)
-    uses_replay = any(known[name].replay for name in params.grid.variants if name in known)
-    if policy not in REPLAY_POLICIES:
-        yield f"replay.policy: {unknown(policy, 'a replay policy', REPLAY_POLICIES)}"
-    elif len(sizes) > 1:
-        yield (
-            f"replay: {' and '.join(sizes)} are given, of which only one can be; set the others to "
-            "null"
-        )
-    elif uses_replay and not any(sizes.values()):
-        yield (
-            "replay: a variant of the grid uses replay; give replay.proportion, as in [0.1], or "
-            "replay.per_class or replay.memory, as in [20]"
-        )
 
 
 def values_per_channel(params: Params) -> Iterator[str]:

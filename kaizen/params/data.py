@@ -25,8 +25,9 @@ from kaizen.params.registry import REPLAY_POLICIES, SOURCES
 SourceName = Annotated[str, Field(json_schema_extra={"enum": list(SOURCES)})]
 PolicyName = Annotated[str, Field(json_schema_extra={"enum": list(REPLAY_POLICIES)})]
 
-# Replay sizes are shares of each class, images of each class, or images in all.
-ReplayUnit = Literal["proportion", "per_class", "memory"]
+# Replay sizes are shares of each class, images of each class, or images in all. The last stands in
+# a unit's place for pseudo-features, which have no size.
+ReplayUnit = Literal["proportion", "per_class", "memory", "prototypes"]
 
 # Beyond these a pixel divided by it, or what it is in the network, is no float32 any more; one
 # level in one pixel of 100,000 has a larger one.
@@ -149,7 +150,8 @@ class ReplayParams:
         "first_n",
         "which images: the first of each class in dataset order (the reference, fidelity.md §7), "
         "random ones of each class, a random sample of the stream, or of each class those whose "
-        "mean feature follows the class mean; files of kaizen/data/replay/",
+        "mean feature follows the class mean (files of kaizen/data/replay/); or prototypes: none, "
+        "but pseudo-features of the classes' statistics (docs/heads.md), all sizes null",
     )
     proportion: list[Probability] | None = doc(
         [0.1], "sizes to try: shares of each class of the earlier tasks"

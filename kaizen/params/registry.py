@@ -28,12 +28,14 @@ class Distiller(NamedTuple):
 
 class ReplayPolicy(NamedTuple):
     """A replay policy: its function, and what it needs: the seed, or features from the run's own
-    steps.
+    steps. One without ``images`` makes what draws pseudo-features of statistics instead, and
+    has no replay shard.
     """
 
     target: str
     seeded: bool = False
     features: bool = False
+    images: bool = True
 
 
 # The parameters of `dataset` that have an effect for some sources only.
@@ -100,6 +102,7 @@ REPLAY_POLICIES = {
     "balanced_random": ReplayPolicy("kaizen.data.replay.balanced_random:choose", seeded=True),
     "reservoir": ReplayPolicy("kaizen.data.replay.reservoir:choose", seeded=True),
     "herding": ReplayPolicy("kaizen.data.replay.herding:choose", features=True),
+    "prototypes": ReplayPolicy("kaizen.training.prototypes:prototypes_of", images=False),
 }
 
 # The head that the steps train: the paper's. The others are solved from statistics of features.

@@ -13,12 +13,12 @@ from kaizen.params import Params, ReplayUnit
 from kaizen.params.registry import SUPERVISED
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import Draft, Fingerprint
-from kaizen.plan.head_nodes import plan_heads
+from kaizen.plan.head_nodes import plan_heads, plan_statistics
 from kaizen.plan.nodes import DatasetFacts, Node, Plan, Run, SpecialistSet
-from kaizen.plan.point import Point
-from kaizen.plan.replay_check import refuse_empty_replay
+from kaizen.plan.point import PROTOTYPES, Point
+from kaizen.plan.replay_check import refuse_empty_replay, replays_images
 from kaizen.plan.result_nodes import plan_evaluation, plan_rows, plan_summary
-from kaizen.plan.specs import ReplaySpec, StepSpec
+from kaizen.plan.specs import HeadSpec, ReplaySpec, StepSpec
 from kaizen.plan.step_nodes import plan_step, variant_switches
 from kaizen.plan.stream_nodes import StreamNodes
 from kaizen.store.node_id import Kind
@@ -55,7 +55,10 @@ def grid_points(params: Params) -> Iterator[Point]:
     """
     given = params.replay.sizes()
     unit: ReplayUnit = next(iter(given), "proportion")
-    sizes = given.get(unit, [])
+    sizes: list[float | None] = [*given.get(unit, [])]
+    replayed: ReplayUnit = unit
+    if not replays_images(params):
+        replayed, sizes = PROTOTYPES, [None]
     for method in (*params.grid.methods, SUPERVISED):
         for variant in params.grid.variants:
             switches = variant_switches(params, variant)
@@ -63,7 +66,8 @@ def grid_points(params: Params) -> Iterator[Point]:
                 continue
             for size in sizes if switches.replay else [None]:
                 for seed in params.grid.seeds:
-                    yield Point(method, variant, size, unit, seed)
+                    of_point = replayed if switches.replay else unit
+                    yield Point(method, variant, size, of_point, seed)
 
 
 def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
@@ -75,6 +79,7 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
     method, seed = point.method, point.seed
     steps: list[Node[StepSpec]] = []
     replays: list[Node[ReplaySpec]] = []
+    statistics: list[Node[HeadSpec]] = []
     if switches.joint:
         tasks = range(len(draft.tasks))
         steps.append(
@@ -93,6 +98,8 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
             replay = data.replay(point, steps, replays) if task > 0 and point.replay_size else None
             title = f"step {task} · {name}" if task else f"step 0 · {method} · seed {seed}"
             prior = steps[-1] if steps else None
+            if prior is not None and point.prototypes:
+                statistics.append(plan_statistics(draft, data, name, steps, statistics))
             steps.append(
                 plan_step(
                     draft,
@@ -104,11 +111,15 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
                     switches=switches,
                     prior=prior,
                     replay=replay,
+                    statistics=statistics[-1] if statistics else None,
                 )
             )
             replays += [replay] if replay else []
         if ahead and point.replay_size:
             replays.append(data.replay(point, steps, replays))
+        if draft.facts.arrivals and point.prototypes:
+            # The next step's, while the newest arrival's training images are there.
+            statistics.append(plan_statistics(draft, data, name, steps, statistics))
     kept = tuple(replay for replay in replays if not replay.given_up)
     heads = plan_heads(draft, data, name, steps)
     if isinstance(data, StreamNodes):
@@ -116,7 +127,7 @@ def _run(draft: Draft, data: DataNodes, point: Point, ahead: bool) -> Run:
     else:
         title = f"evaluation · {name}"
         evaluations = [plan_evaluation(draft, data, Kind.EVALUATION, title, steps, heads)]
-    return Run(point, tuple(steps), kept, tuple(evaluations), tuple(heads))
+    return Run(point, tuple(steps), kept, tuple(evaluations), tuple(heads), tuple(statistics))
 
 
 def _specialists(draft: Draft, data: DataNodes, method: str, seed: int) -> SpecialistSet:

@@ -42,6 +42,23 @@ def plan_heads(
     return nodes
 
 
+def plan_statistics(
+    draft: Draft,
+    data: DataNodes,
+    name: str,
+    steps: Sequence[Node[StepSpec]],
+    before: Sequence[Node[HeadSpec]],
+) -> Node[HeadSpec]:
+    """What the step that follows ``steps`` replays pseudo-features of, from that of the step before
+    it, the last of ``before``: statistics of the encoder's features and no head, so that those of
+    `grid.heads` train nothing again.
+    """
+    last = len(steps) - 1
+    title = f"statistics after step {last} · {name}"
+    prior = before[-1] if before else None
+    return _plan_head(draft, data, title, kinds=[], steps=steps, first=last, prior=prior)
+
+
 def _plan_head(
     draft: Draft,
     data: DataNodes,
@@ -57,7 +74,7 @@ def _plan_head(
     tasks = [task for step in made for task in step.spec.tasks]
     spec = HeadSpec(
         kinds=kinds,
-        heads=_effective(draft.params.heads, kinds),
+        heads=effective_heads(draft.params.heads, kinds),
         first=first,
         tasks=[step.spec.tasks for step in made],
         fraction=made[0].spec.train.data_fraction,
@@ -83,13 +100,16 @@ def _plan_head(
     )
 
 
-def _effective(params: HeadsParams, kinds: Sequence[str]) -> HeadsParams:
+def effective_heads(params: HeadsParams, kinds: Sequence[str]) -> HeadsParams:
     """The parameters, those that have no effect at their defaults: a change of them changes no
     key.
     """
     defaults = HeadsParams()
     if params.drift == "none":
         params = replace(params, residual=defaults.residual, map_ridge=defaults.map_ridge)
+    if not kinds:
+        # The classifier reads the encoder's features themselves.
+        params = replace(params, random_features=0)
     if not params.random_features:
         params = replace(params, seed=defaults.seed)
     if not {"lda", "ridge"} & set(kinds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaizen.data.names import HEADS_FILE, PREPROCESSING_FILE, head_file
 from kaizen.params.registry import TRAINED
 from kaizen.plan.nodes import Plan, Run
-from kaizen.plan.point import size_word
+from kaizen.plan.point import PROTOTYPES, size_word
 from kaizen.plan.roles import step_role, step_roles
 from kaizen.store.layout import METRICS, Layout
 from kaizen.store.node_id import NodeId
@@ -49,6 +49,8 @@ def _replay_folders(run: Run) -> dict[str, NodeId]:
             # Made with the models of this run's steps.
             folder += f"/{run.name}"
         folders[f"{folder}/{step_role(replay.spec.task)}"] = replay.id
+    for task, statistics in enumerate(run.statistics, start=1):
+        folders[f"data/replay/{PROTOTYPES}/{run.name}/{step_role(task)}"] = statistics.id
     return folders
 
 

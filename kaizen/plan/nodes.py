@@ -119,6 +119,8 @@ class Run:
     evaluations: tuple[Node[EvaluationSpec], ...]
     # As the evaluations; none where the grid asks for the trained head alone.
     heads: tuple[Node[HeadSpec], ...] = ()
+    # After each step that another one follows, where pseudo-features are replayed.
+    statistics: tuple[Node[HeadSpec], ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,7 +130,7 @@ class Run:
     @property
     def nodes(self) -> tuple[Node[Spec], ...]:
         """All that it uses directly."""
-        return (*self.steps, *self.replays, *self.heads, *self.evaluations)
+        return (*self.steps, *self.replays, *self.statistics, *self.heads, *self.evaluations)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from kaizen.params import ReplayUnit
+
+# What stands in the place of a unit where pseudo-features are replayed, which have no size.
+PROTOTYPES: Literal["prototypes"] = "prototypes"
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """SSL method x variant x replay size x seed: what identifies a run of the grid.
 
-    ``replay_size`` is None for a variant without replay.
+    ``replay_size`` is None for a variant without replay, and where pseudo-features are replayed,
+    which the unit `PROTOTYPES` says.
     """
 
     method: str
@@ -19,6 +24,11 @@ class Point:
     replay_size: float | int | None
     replay_unit: ReplayUnit
     seed: int
+
+    @property
+    def prototypes(self) -> bool:
+        """Whether pseudo-features are replayed."""
+        return self.replay_unit == PROTOTYPES
 
     @property
     def series(self) -> tuple[str, str, float | int | None, str]:
@@ -38,6 +48,7 @@ class Point:
     def _words(self) -> list[str]:
         size = self.replay_size
         words = [] if size is None else [f"replay{size_word(size, self.replay_unit)}"]
+        words += [PROTOTYPES] if self.prototypes else []
         # The variant `supervised` stands for its method too.
         names = dict.fromkeys((self.method, self.variant))
         return [*names, *words]

@@ -13,7 +13,7 @@ from kaizen.data.replay.counts import (
 )
 from kaizen.data.split import Stream
 from kaizen.errors import KaizenError, names_text
-from kaizen.params import Params, ReplayUnit
+from kaizen.params import Params, ReplayUnit, registry
 from kaizen.plan.draft import Draft, stream_of
 from kaizen.plan.nodes import DatasetFacts
 from kaizen.plan.point import size_text
@@ -57,6 +57,11 @@ def lost_classes(params: Params, facts: DatasetFacts) -> list[str]:
     return found
 
 
+def replays_images(params: Params) -> bool:
+    """Whether variants that replay do so by images of a replay shard, not by pseudo-features."""
+    return registry.REPLAY_POLICIES[params.replay.policy].images
+
+
 def _replaying(params: Params) -> list[str]:
     """The variants of the grid that replay."""
     return [name for name in params.grid.variants if variant_switches(params, name).replay]
@@ -64,7 +69,7 @@ def _replaying(params: Params) -> list[str]:
 
 def _counts(params: Params, facts: DatasetFacts, stream: Stream) -> list[dict[int, int]]:
     """The tasks' counts (`task_counts`); empty where nothing replays or they are not known."""
-    if not _replaying(params):
+    if not _replaying(params) or not replays_images(params):
         return []
     if facts.arrivals:
         return [kept_labels(arrival.counts("train"), params.labels) for arrival in facts.arrivals]
@@ -83,7 +88,7 @@ def _counts(params: Params, facts: DatasetFacts, stream: Stream) -> list[dict[in
 
 def _sizes(params: Params) -> list[tuple[ReplayUnit, float]]:
     """The replay sizes above 0, each with its unit."""
-    sizes = params.replay.sizes().items()
+    sizes = params.replay.sizes().items() if replays_images(params) else ()
     return [(unit, amount) for unit, amounts in sizes for amount in amounts if amount]
 
 

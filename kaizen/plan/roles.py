@@ -10,7 +10,8 @@ PRIOR = "prior"
 REPLAY = "replay"
 # The replay shard of the step before, from which the next one goes on.
 MEMORY = "memory"
-# The analytic heads of a run, or on a stream that grows of one step.
+# The analytic heads of a run, or of one step: on a stream that grows, and the statistics that a
+# step replays pseudo-features of.
 HEAD = "head"
 
 _STEP = "step-"

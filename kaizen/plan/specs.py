@@ -66,6 +66,17 @@ class ReplaySpec:
 
 
 @dataclass(frozen=True)
+class PrototypesSpec:
+    """How pseudo-features follow the student: as statistics follow encoders in the section
+    `heads`.
+    """
+
+    drift: Literal["none", "linear", "affine"]
+    residual: bool
+    map_ridge: float | Literal["auto"]
+
+
+@dataclass(frozen=True)
 class StepSpec:
     """A training step, as the plan resolved the parameters for its task (or all tasks, jointly),
     method and variant.
@@ -78,7 +89,8 @@ class StepSpec:
     ``old_labels`` are those of the tasks before and ``task_labels`` those of the task itself where
     the classifier tells them apart (`distill.classifier.logits: old`).
     ``static_warmup`` is set where heads whose rate is not scheduled start low
-    (`reference_compat.simsiam_predictor_warmup`).
+    (`reference_compat.simsiam_predictor_warmup`). ``prototypes`` is set where a batch has
+    ``replay_batch_size`` pseudo-features of the statistics of the input `head`, and no old image.
     """
 
     method: str
@@ -101,6 +113,7 @@ class StepSpec:
     replay_batch_size: int | None = None
     longest_loader: bool | None = None
     static_warmup: bool | None = None
+    prototypes: PrototypesSpec | None = None
 
     def __post_init__(self) -> None:
         """Give the method's parameters their class; raises TypeError where they are another's."""

@@ -20,9 +20,10 @@ from kaizen.plan import roles
 from kaizen.plan.data_nodes import DataNodes
 from kaizen.plan.draft import TRAIN_PACKAGES, Draft
 from kaizen.plan.effective import effective
+from kaizen.plan.head_nodes import effective_heads
 from kaizen.plan.job import Code, Local
 from kaizen.plan.nodes import Node
-from kaizen.plan.specs import ReplaySpec, StepSpec, narrowed
+from kaizen.plan.specs import HeadSpec, PrototypesSpec, ReplaySpec, StepSpec, narrowed
 from kaizen.store.node_id import Kind
 
 # What a specialist is trained with: no prior step, nothing to replay.
@@ -40,14 +41,19 @@ def plan_step(
     switches: VariantParams = ALONE,
     prior: Node[StepSpec] | None = None,
     replay: Node[ReplaySpec] | None = None,
+    statistics: Node[HeadSpec] | None = None,
 ) -> Node[StepSpec]:
-    """A training step of ``method`` on ``tasks``, from the step before it and a replay shard."""
+    """A training step of ``method`` on ``tasks``, from the step before it and a replay shard,
+    or the ``statistics`` of pseudo-features.
+    """
     params = draft.of_method[method]
     distilled = None if prior is None else switches
     # In a grid many steps differ in no more than what is set below.
-    alike = (method, distilled, replay is not None)
+    alike = (method, distilled, replay is not None, statistics is not None)
     if alike not in draft.step_specs:
-        draft.step_specs[alike] = _common(params, method, distilled, replay is not None)
+        draft.step_specs[alike] = _common(
+            params, method, distilled, replay is not None, statistics is not None
+        )
     spec = replace(
         draft.step_specs[alike],
         seed=seed,
@@ -66,6 +72,9 @@ def plan_step(
         modules.append(registry.FEATURE_DISTILLERS[spec.feature_distill.distiller].target)
     if replay is not None:
         inputs[roles.REPLAY] = replay
+    if statistics is not None:
+        inputs[roles.HEAD] = statistics
+        modules.append(registry.REPLAY_POLICIES[params.replay.policy].target)
     packages = TRAIN_PACKAGES + registry.backbone_packages(params.model.backbone)
     runtime = params.runtime
     local = Local(
@@ -86,11 +95,16 @@ def plan_step(
 
 
 def _common(
-    params: Params, method: str, distilled: VariantParams | None, replays: bool
+    params: Params,
+    method: str,
+    distilled: VariantParams | None,
+    replays: bool,
+    prototypes: bool,
 ) -> StepSpec:
     """What the steps of a method have in common, of those with the same switches (``distilled``,
-    None without a prior step) and with or without a replay shard; seed, tasks and classes are to be
-    set. Parameters without an effect are at their defaults (`kaizen.plan.effective`).
+    None without a prior step) and with or without a replay shard or ``prototypes``; seed, tasks and
+    classes are to be set. Parameters without an effect are at their defaults
+    (`kaizen.plan.effective`).
     """
     spec = StepSpec(
         method=method,
@@ -116,6 +130,13 @@ def _common(
             spec,
             replay_batch_size=params.train.replay_batch_size,
             longest_loader=params.reference_compat.epoch_length,
+        )
+    if prototypes:
+        heads = effective_heads(params.heads, [])
+        spec = replace(
+            spec,
+            replay_batch_size=params.train.replay_batch_size,
+            prototypes=narrowed(heads, PrototypesSpec),
         )
     return effective(spec)
 

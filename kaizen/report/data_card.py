@@ -201,6 +201,8 @@ def _range(name: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _replay(spec: SummarySpec) -> str:
     """The policy and the sizes that the runs have."""
+    if any(run.point.prototypes for run in spec.runs):
+        return f"{spec.context.replay_policy}: no image, but statistics of features"
     sizes = dict.fromkeys(
         size_text(run.point.replay_size, run.point.replay_unit)
         for run in spec.runs

@@ -104,7 +104,9 @@ def _facts(finished: FinishedRun, last: StepSpec) -> list[tuple[str, str]]:
     counts = _parameter_counts(finished.checkpoint)
     distillation = f"{feature.distiller}, weight {feature.weight:g}" if feature else "none"
     replay = "none"
-    if point.replay_size:
+    if point.prototypes:
+        replay = "pseudo-features of the earlier classes' statistics, no image"
+    elif point.replay_size:
         images = ", ".join(str(step.replay_rows) for step in facts[1:])
         size = size_text(point.replay_size, point.replay_unit)
         replay = f"{size} of the earlier tasks: {images} images from step 1 on"

@@ -11,7 +11,7 @@ from kaizen.evaluation.metrics import METRICS, run_metrics, seen_accuracy
 from kaizen.evaluation.results import JOINT, READERS, REFERENCE, Reference, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
 from kaizen.params.registry import ANALYTIC_HEADS, SUPERVISED
-from kaizen.plan.point import size_text
+from kaizen.plan.point import PROTOTYPES, size_text
 
 METHOD_LABELS = {
     "simclr": "SimCLR",
@@ -137,7 +137,9 @@ class Series:
             "method": self.method,
             "variant": self.variant,
             "replay_size": None if self.replay_size is None else float(self.replay_size),
-            "replay_unit": None if self.replay_size is None else self.replay_unit,
+            "replay_unit": self.replay_unit
+            if self.replay_size is not None or self.replay_unit == PROTOTYPES
+            else None,
         }
 
 
@@ -196,7 +198,9 @@ def group(runs: Sequence[RunResult], references: Sequence[Reference]) -> list[Se
                 if not of_series:
                     continue
                 key, label = variant, VARIANT_LABELS.get(variant, variant)
-                if len(sizes) > 1 and size is not None:
+                if unit == PROTOTYPES:
+                    key, label = f"{variant}_{PROTOTYPES}", f"{label}, {PROTOTYPES}"
+                elif len(sizes) > 1 and size is not None:
                     written = size_text(size, unit)
                     key, label = (
                         f"{variant}_replay_{written.replace(' ', '')}",

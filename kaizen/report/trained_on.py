@@ -22,7 +22,9 @@ def trained_on(
     warnings: dict[str, list[str]] = {}
     for point, steps in zip(points, facts, strict=True):
         label = VARIANT_LABELS.get(point.variant, point.variant)
-        if point.replay_size is not None:
+        if point.prototypes:
+            label += ", prototypes"
+        elif point.replay_size is not None:
             label += f", {size_text(point.replay_size, point.replay_unit)} replay"
         name = (method_label(point.method), label)
         series.setdefault(name, []).extend(one for one, _ in steps)

@@ -120,6 +120,8 @@ class Step:
         epoch = self._epoch(progress)
         for images, labels in self.data.batches(epoch.seed, epoch.first, length):
             moment = Moment(epoch.number * length + progress.batch, steps, epoch.number)
+            if (drawn := self.objective.prototypes) is not None:
+                drawn.prepare(derive_seed(epoch.seed, "prototypes", progress.batch), moment.step)
             views_seed = derive_seed(epoch.seed, "views", progress.batch)
             epoch.add(self.update(images, labels, epoch.rates, views_seed, moment))
             progress.batch += 1
@@ -243,7 +245,7 @@ class Step:
         The last update can break them after the last loss was computed.
         """
         state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
-        state |= {f"teacher.{name}": t for name, t in self._drifting_teacher().items()}
+        state |= self._beside()
         state |= {f"momentum.{name}": tensor for name, tensor in self.optimizer.state().items()}
         names = [name for name, tensor in state.items() if tensor.is_floating_point()]
         finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
@@ -251,15 +253,17 @@ class Step:
             raise self._not_finite([names[finite.index(False)]], f"after epoch {progress.epoch}")
         return state
 
-    def _drifting_teacher(self) -> dict[str, Tensor]:
-        """The teacher's buffers where it runs in train mode and they change; else nothing: it comes
-        from its file.
+    def _beside(self) -> dict[str, Tensor]:
+        """What changes beside student and optimiser: the buffers of a teacher in train mode, and
+        the sums and map of pseudo-features. The rest comes from files.
         """
-        return (
-            dict(self.teacher.named_buffers())
-            if self.teacher is not None and self.teacher.training
-            else {}
-        )
+        found: dict[str, Tensor] = {}
+        if self.teacher is not None and self.teacher.training:
+            found |= {f"teacher.{name}": tensor for name, tensor in self.teacher.named_buffers()}
+        if self.objective.prototypes is not None:
+            state = self.objective.prototypes.state()
+            found |= {f"prototypes.{name}": tensor for name, tensor in state.items()}
+        return found
 
     def _resume(self) -> Progress:
         """Load the resume state into student, teacher and optimiser; a fresh start where there is
@@ -272,21 +276,18 @@ class Step:
         processes = distributed.count()
         if not distributed.all_processes(bool(tensors)):
             return Progress(processes=[processes])
-        state = self.student.state_dict()
-        teacher = self._drifting_teacher()
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}, "momentum": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        if set(parts["model"]) != set(state) or set(parts["teacher"]) != set(teacher):
+        state = {f"model.{name}": tensor for name, tensor in self.student.state_dict().items()}
+        state |= self._beside()
+        names = [name for name in tensors if name.startswith("momentum.")]
+        momentum = {name.removeprefix("momentum."): tensors.pop(name) for name in names}
+        if set(tensors) != set(state):
             raise KaizenError(
                 f"{self.work} holds the state of another model; delete that folder and run again"
             )
         with torch.no_grad():
-            for target, saved in ((state, parts["model"]), (teacher, parts["teacher"])):
-                for name, tensor in saved.items():
-                    target[name].copy_(tensor)
-        self.optimizer.load_state(parts["momentum"])
+            for name, tensor in tensors.items():
+                state[name].copy_(tensor)
+        self.optimizer.load_state(momentum)
         self.reporter.note(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
         if progress.processes[-1] != processes:
             self.reporter.note(

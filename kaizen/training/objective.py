@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from kaizen.ssl.base import Moment
 from kaizen.training.classification import cross_entropy_sum
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERMS
+
+if TYPE_CHECKING:
+    from kaizen.training.prototypes import Prototypes
 
 Value = TypeVar("Value", float, Tensor)
 
@@ -35,6 +38,11 @@ def _features(teacher: ContinualModel, views: tuple[Tensor, Tensor]) -> tuple[Te
         return teacher.encoder(views[0]), teacher.encoder(views[1])
     first, second = teacher.encoder(torch.cat(views)).chunk(2)
     return first, second
+
+
+def _appended(views: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Features [N, F] of two views, with pseudo-features [R, F] of each after them."""
+    return torch.cat([views[0], rows[0]]), torch.cat([views[1], rows[1]])
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Objective:
     old_logits: Tensor | None = None
     task_logits: Tensor | None = None
     task_rows: int = 0
+    # Pseudo-features that follow a batch's rows in the classifier's terms; they need a teacher.
+    prototypes: Prototypes | None = None
 
     @property
     def weights(self) -> dict[str, float]:
@@ -88,7 +98,8 @@ class Objective:
         """Compute the loss of a batch of task and replay rows.
 
         ``views`` are float32 [N, C, H, W], ``labels`` int64 [N] with -1 where absent; every row
-        takes part in every term but L_C^CT, which unlabelled rows skip. Returns (L, a scalar with
+        takes part in every term but L_C^CT, which unlabelled rows skip. Pseudo-features are rows of
+        the classifier's two terms alone. Returns (L, a scalar with
         gradient; the four unweighted terms, float32 [4] without, in the order of `TERMS`).
         """
         with compute.autocast():
@@ -100,13 +111,19 @@ class Objective:
                 if self.classifier_gradient
                 else (features[0].detach(), features[1].detach())
             )
+            old = None
+            if self.prototypes is not None and teacher is not None:
+                old = _features(teacher, views)
+                drawn, mapped = self.prototypes(old, features)
+                seen = _appended(seen, mapped)
+                labels = torch.cat([labels, self.prototypes.labels])
             logits = [student.classifier(view) for view in seen]
             supervised = cross_entropy_sum(
                 [self._own_classes(view) for view in logits], self._targets(labels)
             )
             feature_kd = classifier_kd = torch.zeros((), device=labels.device)
             if teacher is not None:
-                old = _features(teacher, views)
+                old = old or _features(teacher, views)
                 if self.feature_weight is not None and student.distiller is not None:
                     with torch.no_grad():
                         targets = (
@@ -115,6 +132,8 @@ class Objective:
                         )
                     feature_kd = student.distiller(ssl.projections, targets)
                 if self.classifier_weight is not None:
+                    if self.prototypes is not None:
+                        old = _appended(old, drawn)
                     with torch.no_grad():
                         soft = [teacher.classifier(view) for view in old]
                     # A classifier that grew has its new logits last; the teacher knows the first

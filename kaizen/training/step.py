@@ -4,8 +4,9 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from kaizen.data.names import (
     FACTS_FILE,
     HISTORY_FILE,
     REPLAY_FILE,
+    head_file,
     shard_file,
 )
 from kaizen.errors import KaizenError
@@ -28,7 +30,7 @@ from kaizen.files import atomic_path, counted
 from kaizen.models.config import config_of, read_config, write_config
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
 from kaizen.models.shared import share_encoders
-from kaizen.params.registry import SUPERVISED
+from kaizen.params.registry import REPLAY_POLICIES, SUPERVISED, load
 from kaizen.plan import roles
 from kaizen.plan.job import Job
 from kaizen.plan.specs import StepSpec
@@ -47,6 +49,9 @@ from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel, build_model, frozen_copy
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.batches import Rows, open_rows
+
+if TYPE_CHECKING:
+    from kaizen.training.prototypes import Prototypes
 
 
 def student_for(params: StepSpec) -> ContinualModel:
@@ -106,10 +111,14 @@ def run_step(
             may_lack=("distiller.",),
             new_logits=params.new_logits or 0,
         )
-        if params.feature_distill or params.classifier_distill:
+        if params.feature_distill or params.classifier_distill or params.prototypes:
             teacher = compute.place(
                 frozen_copy(student, bool(params.teacher_train_mode), params.new_logits or 0)
             )
+    prototypes: Prototypes | None = None
+    if params.prototypes is not None:
+        make: Callable[..., Prototypes | None] = load(REPLAY_POLICIES["prototypes"].target)
+        prototypes = make(params, files[roles.HEAD][0], data.rows, compute.device, reporter.note)
     student.ssl.start_task()
     student = compute.place(student)
     for model in (student, teacher):
@@ -120,7 +129,7 @@ def run_step(
         teacher=teacher,
         data=data,
         augment=TwoViewAugment(params.augment, params.image),
-        objective=objective_of(params, data.batch_size, compute),
+        objective=objective_of(params, data.batch_size, compute, prototypes),
         train=params.train,
         static_warmup=bool(params.static_warmup),
         seed=derive_seed(params.seed, "training", *params.tasks),
@@ -151,7 +160,11 @@ def input_files(
     params: StepSpec, inputs: Mapping[str, NodeId], store: Store
 ) -> dict[str, list[Path]]:
     """The files that the step reads of each of its inputs, their hashes checked."""
-    names = {roles.REPLAY: REPLAY_FILE, roles.PRIOR: CHECKPOINT}
+    names = {
+        roles.REPLAY: REPLAY_FILE,
+        roles.PRIOR: CHECKPOINT,
+        roles.HEAD: head_file(params.tasks[0] - 1),
+    }
     shards = [
         store.open_file(roles.shards_of(inputs, task), shard_file(task, "train"))
         for task in params.tasks
@@ -209,9 +222,11 @@ def step_data(params: StepSpec, files: dict[str, list[Path]], compute: Compute) 
     return data
 
 
-def objective_of(params: StepSpec, task_rows: int, compute: Compute) -> Objective:
+def objective_of(
+    params: StepSpec, task_rows: int, compute: Compute, prototypes: Prototypes | None = None
+) -> Objective:
     """The loss that a step's parameters describe; the first ``task_rows`` of a batch are the
-    task's.
+    task's, and ``prototypes`` the pseudo-features after its rows.
     """
     feature, soft = params.feature_distill, params.classifier_distill
 
@@ -230,6 +245,7 @@ def objective_of(params: StepSpec, task_rows: int, compute: Compute) -> Objectiv
         task_logits=logits_of(params.task_labels),
         task_rows=task_rows,
         logit_of_label=logit_positions(params.logits, compute),
+        prototypes=prototypes,
     )
 
 
