@@ -184,9 +184,10 @@ def test_a_herding_replay_shard_is_shared_by_the_runs_that_share_its_steps() -> 
 def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
     shards = {
         policy: make_plan(BASE | {"replay.policy": policy}).runs[0].replays[0]
-        for policy in REPLAY_POLICIES
+        for policy, entry in REPLAY_POLICIES.items()
+        if entry.images
     }
-    assert len({node.code_hash for node in shards.values()}) == len(REPLAY_POLICIES)
+    assert len({node.code_hash for node in shards.values()}) == len(shards) > 3
     for policy, node in shards.items():
         own: tuple[str, ...] = ("kaizen.data.replay.shard", f"kaizen.data.replay.{policy}:choose")
         packages: tuple[str, ...] = ("numpy", "pillow")
@@ -194,7 +195,7 @@ def test_a_replay_shards_code_is_that_of_its_policy_alone() -> None:
             own, packages = (*own, "kaizen.evaluation.step_features"), (*packages, "torch")
         own = (*own, "kaizen.jobs.makers#_replay")
         assert node.code_hash == fake_fingerprint(own, packages)
-        others = {f"kaizen.data.replay.{name}" for name in REPLAY_POLICIES.keys() - {policy}}
+        others = {f"kaizen.data.replay.{name}" for name in shards.keys() - {policy}}
         assert not others & closure(own)
         assert ("kaizen.models.feature_classifier" in closure(own)) is (policy == "herding")
 

@@ -19,7 +19,7 @@ from kaizen.params import registry
 
 TASKS = [[4, 0], [1, 5], [2, 3]]
 COUNTS = {0: 30, 1: 100, 2: 10, 3: 7, 4: 21, 5: 100}
-POLICIES = list(registry.REPLAY_POLICIES)
+POLICIES = [name for name, policy in registry.REPLAY_POLICIES.items() if policy.images]
 SIZES = [Size("proportion", 0.3), Size("per_class", 8), Size("memory", 60)]
 
 

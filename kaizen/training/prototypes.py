@@ -2,9 +2,9 @@
 prototypes`).
 
 They are drawn in the features of the prior encoder, where the classes' statistics are, and mapped
-to the student's as these move. The map is fitted in closed form to sums over the step's batches,
-which fade. All buffers have a fixed place and shape, so that a recording of the step
-(`kaizen.training.gradients`) reads and moves them.
+to the student's as these move. The map is fitted in closed form before each batch, to sums over the
+batches of the step, which fade. All buffers have a fixed place and shape, so that a recording of
+the step (`kaizen.training.gradients`) reads and moves them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kaizen.compute.precision import full_precision, widened
+from kaizen.compute.precision import full_precision
 from kaizen.errors import KaizenError
 from kaizen.heads.spectrum import Spectrum
 from kaizen.heads.statistics import ClassStatistics
@@ -26,8 +26,6 @@ Pair = tuple[Tensor, Tensor]
 
 # What the sums keep at each batch: about 20 batches count, as many as the student stays alike for.
 _KEPT = 0.95
-# Batches between two fits of the map; a step's first ones have one each, as nothing is known yet.
-_EVERY = 10
 # The map's penalty where it is not given, as a share of a feature's mean variance. A choice by
 # cross-validation, as the head's, would decompose a matrix at each fit.
 _RIDGE = 1e-3
@@ -70,15 +68,13 @@ class Prototypes:
 
     def state(self) -> dict[str, Tensor]:
         """What training goes on from: live tensors, changed by the next batch."""
-        if self._params.drift == "none":
-            return {}
-        return self._sums | {"weight": self._weight, "offset": self._offset}
+        return self._sums
 
     def prepare(self, seed: int, step: int) -> None:
-        """Draw those of the batch of the optimiser step ``step``, before it is computed; never
-        waits for the device.
+        """Fit the map, which is I before a step's first batch, and draw the pseudo-features of the
+        batch of optimiser step ``step``, before that is computed; never waits for the device.
         """
-        if step and (step < _EVERY or step % _EVERY == 0) and self._params.drift != "none":
+        if step and self._params.drift != "none":
             self._fit()
         count, size, device = len(self.labels), self._means.shape[1], self._means.device
         generator = torch.Generator().manual_seed(seed)
@@ -115,8 +111,8 @@ class Prototypes:
         if self._params.drift == "none":
             return old, old
         with full_precision(self._means.device.type):
-            x = [widened(view.detach()) for view in before]
-            y = [widened(view.detach()) for view in now]
+            x = [view.detach().float() for view in before]
+            y = [view.detach().float() for view in now]
             new = [self._new[0], self._new[1]]
             if self._params.residual:
                 for view, chosen in enumerate(self._chosen):
