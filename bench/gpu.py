@@ -56,14 +56,14 @@ def unrecorded(step: OurStep) -> OurStep:
     return step
 
 
-def same_bits(method: str) -> bool:
+def same_bits(method: str, prototypes: bool = False) -> bool:
     """Whether a recording gives every tensor of the model the bits of the same operations computed
     one by one, after 14 batches; ten of them are replayed.
     """
     case = dataclasses.replace(SMALL_64, rows=512)
     states = []
     for recorded in (True, False):
-        step = OurStep(case, method, choose_compute("cuda", "auto", 1), True)
+        step = OurStep(case, method, choose_compute("cuda", "auto", 1), True, prototypes)
         if not recorded:
             step.step.gradients.record = False  # type: ignore[union-attr]  # on a GPU it has it
         for _ in range(14):

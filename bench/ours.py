@@ -13,12 +13,15 @@ import torch
 from bench.cases import Case
 from kaizen.compute.device import Compute
 from kaizen.compute.seeds import derive_seed
+from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
 from kaizen.params import FeatureDistillParams, SSLParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
+from kaizen.plan.specs import PrototypesSpec
 from kaizen.ssl.base import Moment
 from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
+from kaizen.training.prototypes import Prototypes
 from kaizen.training.reporter import PlainReporter
 from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
@@ -35,10 +38,20 @@ def made_up_rows(case: Case, count: int, seed: int, device: torch.device) -> Res
     return ResidentRows(images.to(device), labels.to(device))
 
 
-class OurStep:
-    """Batches of one step: of a first one, or with ``later`` of one with a teacher and replay."""
+def made_up_statistics(size: int, classes: int) -> ClassStatistics:
+    """Of ``classes`` with 20 rows of ``size`` features each."""
+    rows = torch.randn(20 * classes, size, generator=torch.Generator().manual_seed(3))
+    return ClassStatistics.of(rows.relu(), torch.arange(20 * classes) % classes)
 
-    def __init__(self, case: Case, method: str, compute: Compute, later: bool) -> None:
+
+class OurStep:
+    """Batches of one step: of a first one, or with ``later`` of one with a teacher and replay, of
+    images or with ``prototypes`` of pseudo-features.
+    """
+
+    def __init__(
+        self, case: Case, method: str, compute: Compute, later: bool, prototypes: bool = False
+    ) -> None:
         """Build student, teacher, optimiser and data."""
         distiller = SSL_METHODS[method].distiller
         distill = FeatureDistillParams(
@@ -66,7 +79,16 @@ class OurStep:
         teacher = compute.place(frozen_copy(student, train_mode=False)) if later else None
         student.ssl.start_task()
         data = StepData(made_up_rows(case, case.rows, 1, compute.device), case.batch)
-        if later:
+        drawn = None
+        if prototypes:
+            drawn = Prototypes(
+                made_up_statistics(student.encoder.feature_dim, case.classes // 2),
+                PrototypesSpec("affine", True, "auto"),
+                count=case.replay,
+                rows=case.batch,
+                device=compute.device,
+            )
+        elif later:
             data.replay = made_up_rows(case, max(case.replay * 4, 64), 2, compute.device)
             data.replay_batch_size = case.replay
         self.step = Step(
@@ -75,7 +97,11 @@ class OurStep:
             data=data,
             augment=TwoViewAugment(case.augment, case.image),
             objective=Objective(
-                distill.weight if later else None, 2.0 if later else None, 1.0, False
+                distill.weight if later else None,
+                2.0 if later else None,
+                1.0,
+                False,
+                prototypes=drawn,
             ),
             train=TrainParams(batch_size=case.batch, lr=case.learning_rate),
             seed=5,

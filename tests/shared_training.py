@@ -20,6 +20,7 @@ import torch
 from ssl_models import METHODS, small_ssl_params
 from torch import Tensor, nn
 
+from bench.ours import made_up_statistics
 from kaizen.compute import distributed
 from kaizen.compute.device import choose_compute
 from kaizen.errors import NodeFailed
@@ -27,8 +28,10 @@ from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
+from kaizen.plan.specs import PrototypesSpec
 from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
+from kaizen.training.prototypes import Prototypes
 from kaizen.training.reporter import PlainReporter
 from kaizen.training.step_data import StepData
 from kaizen.training.student import build_model, frozen_copy
@@ -52,6 +55,7 @@ class Case:
     teacher_train_mode: bool = False
     replay: int = 4
     train: dict[str, Any] = field(default_factory=dict)
+    prototypes: bool = False
 
     @property
     def name(self) -> str:
@@ -63,6 +67,7 @@ class Case:
                 f"{self.teacher_train_mode}",
                 f"{self.replay}",
                 *self.train,
+                *(["prototypes"] if self.prototypes else []),
             ]
         )
 
@@ -77,6 +82,7 @@ CASES = [
     Case("byol", teacher_train_mode=True),
     Case("simclr", replay=0, train={"classifier_gradient": True, "optimizer": "sgd"}),
     Case("mocov2plus", precision="bfloat16"),
+    Case("simclr", precision="float32", replay=0, prototypes=True),
 ]
 
 
@@ -133,7 +139,16 @@ def train(case: Case, work: Path) -> Tensors:
         # A rate of 0.125 for the batches of 7.
         **({"epochs": 2, "batch_size": 7, "warmup_epochs": 0, "lr": 32 / 7} | case.train)
     )
-    objective = Recorded(distill.weight, 2.0, 1.0, params.classifier_gradient)
+    drawn = None
+    if case.prototypes:
+        drawn = Prototypes(
+            made_up_statistics(student.encoder.feature_dim, CLASSES - 1),
+            PrototypesSpec("affine", True, "auto"),
+            count=4,
+            rows=data.rows,
+            device=compute.device,
+        )
+    objective = Recorded(distill.weight, 2.0, 1.0, params.classifier_gradient, prototypes=drawn)
     augment = RecordedAugment(double)
     step = Step(
         student=student,

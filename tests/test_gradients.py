@@ -67,8 +67,10 @@ def test_a_cpu_computes_operation_by_operation() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("method", METHODS)
-def test_on_a_gpu_a_recording_changes_no_bit(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "prototypes"), [*((method, False) for method in METHODS), ("simclr", True)]
+)
+def test_on_a_gpu_a_recording_changes_no_bit(method: str, prototypes: bool) -> None:
     from bench.gpu import same_bits
 
-    assert same_bits(method)
+    assert same_bits(method, prototypes)

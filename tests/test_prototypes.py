@@ -5,18 +5,21 @@ nodes, and steps that replay them.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import make_params, make_plan
 from plan_places import changed, places
-from project import make_project
+from project import Project, make_project
 from ssl_models import METHODS
 from test_ssl_training import CHANGES, Nodes
 from torch import Tensor
 
 from kaizen.errors import Interrupted, KaizenError
+from kaizen.evaluation.head_files import read_heads
+from kaizen.files import read_json
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.plan.specs import PrototypesSpec
 from kaizen.store.node_id import Kind
@@ -233,3 +236,75 @@ def test_every_method_replays_and_resumes_to_the_bit(nodes: Nodes, method: str) 
             nodes.make(second, stop=True)
     nodes.make(second)
     assert nodes.contents(second) == expected
+
+
+# The first digits, so small a network that a run takes seconds.
+DIGITS: dict[str, Any] = REPLAY | {
+    "dataset": {"source": "digits"},
+    "split": {"sizes": [2, 2, 2], "seed": 5},
+    "grid.variants": ["kaizen", "kaizen_no_replay"],
+    "grid.heads": ["trained"],
+    "grid.specialists": False,
+    "model": {"backbone": "small_resnet", "width": 8, "classifier_hidden": [32]},
+    "train": {"epochs": 8, "batch_size": 32, "replay_batch_size": 32, "lr": 2.0},
+    "image": {"size": 8, "channels": 1, "mean": [0.305], "std": [0.376]},
+    "evaluation": {"probe_iterations": 1},
+}
+
+
+def old_tasks(project: Project, run: str) -> float:
+    """Accuracy after the last step, mean over the tasks before it, 0..1."""
+    matrix = read_json(project.root / f"results/evaluations/{run}/accuracy.json")["matrices"]
+    *old, _ = matrix["classifier"][-1]
+    return float(sum(old) / len(old))
+
+
+@pytest.mark.parametrize(
+    ("change", "margin"),
+    [
+        ({}, 0.1),
+        (
+            {
+                "labels.fraction": 0.05,
+                "heads.covariance": "per_class",
+                "distill.classifier.logits": "old",
+            },
+            0.05,
+        ),
+    ],
+)
+def test_old_classes_are_remembered_without_an_image(
+    tmp_path: Path, change: dict[str, Any], margin: float
+) -> None:
+    project = make_project(tmp_path / "project", DIGITS | change)
+    project.kaizen("run").good()
+    drawn = old_tasks(project, "simclr-kaizen-prototypes-seed0")
+    plain = old_tasks(project, "simclr-kaizen_no_replay-seed0")
+    assert drawn > plain + margin
+    assert "Kaizen, prototypes" in (project.root / "results/summary/table.md").read_text()
+    assert (
+        "pseudo-features"
+        in (project.root / "results/models/simclr-kaizen-prototypes-seed0/README.md").read_text()
+    )
+    folder = project.root / "data/replay/prototypes/simclr-kaizen-prototypes-seed0"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-01", "step-02"]
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(0.005, 4), (0.0, 0)])
+def test_one_labelled_image_of_each_class_suffices_and_none_is_said(
+    tmp_path: Path, labels: float, classes: int
+) -> None:
+    change = {
+        "labels.fraction": labels,
+        "heads.covariance": "per_class",
+        "grid.variants": ["kaizen"],
+        "train.epochs": 2,
+        "train.warmup_epochs": 0,
+    }
+    project = make_project(tmp_path / "project", DIGITS | change)
+    output = project.kaizen("run").good()
+    run = "simclr-kaizen-prototypes-seed0"
+    path = project.root / f"data/replay/prototypes/{run}/step-02/step-01.safetensors"
+    assert read_heads(path).statistics.counts.tolist() == [1.0] * classes
+    said = f"of {classes} earlier classes" if classes else "no earlier image had a label"
+    assert said in output

@@ -120,8 +120,6 @@ class Step:
         epoch = self._epoch(progress)
         for images, labels in self.data.batches(epoch.seed, epoch.first, length):
             moment = Moment(epoch.number * length + progress.batch, steps, epoch.number)
-            if (drawn := self.objective.prototypes) is not None:
-                drawn.prepare(derive_seed(epoch.seed, "prototypes", progress.batch), moment.step)
             views_seed = derive_seed(epoch.seed, "views", progress.batch)
             epoch.add(self.update(images, labels, epoch.rates, views_seed, moment))
             progress.batch += 1
@@ -163,9 +161,11 @@ class Step:
     ) -> Tensor:
         """One optimiser step on uint8 images [N, C, H, W]; returns the four terms, float32 [4].
 
-        ``seed`` is that of the views, ``rates`` the learning rate of each of the optimiser's
-        groups.
+        ``seed`` is that of views and pseudo-features, ``rates`` the learning rate of each of the
+        optimiser's groups.
         """
+        if self.objective.prototypes is not None:
+            self.objective.prototypes.prepare(derive_seed(seed, "prototypes"), moment.step)
         terms = self.gradients(images, labels, seed, moment)
         distributed.sum_gradients(self.shared_parameters)
         self.student.ssl.before_update(moment, self.student.encoder)
