@@ -30,7 +30,7 @@ EXPERIMENTS = [
     if line.endswith("PU |")
 ]
 LABELS = ["labels-0.8", "labels-1", "labels-5", "labels-10", "labels-25"]
-CHANGES = ["replay-ablation", "tasks-10", *LABELS, "quick"]
+CHANGES = ["replay-ablation", "tasks-10", "prototypes", *LABELS, "quick"]
 # What a preset is to be laid over.
 BASES = {
     "cifar10-methods": ["cifar10-small"],
