@@ -14,6 +14,7 @@ from conftest import make_params, make_plan
 from plan_places import changed, places
 from project import Project, make_project
 from ssl_models import METHODS
+from stream_project import ARRIVALS, append, make_stream
 from test_ssl_training import CHANGES, Nodes
 from torch import Tensor
 
@@ -308,3 +309,25 @@ def test_one_labelled_image_of_each_class_suffices_and_none_is_said(
     assert read_heads(path).statistics.counts.tolist() == [1.0] * classes
     said = f"of {classes} earlier classes" if classes else "no earlier image had a label"
     assert said in output
+
+
+def test_a_stream_grows_and_its_images_may_be_given_up(tmp_path: Path) -> None:
+    """One arrival after the other, each given up after its step, gives the bytes of all at once."""
+    change = REPLAY | {"grid.variants": ["kaizen"]}
+    at_once = make_stream(tmp_path / "at_once", change)
+    for number in range(len(ARRIVALS)):
+        append(at_once, number)
+    at_once.kaizen("run").good()
+    project = make_stream(tmp_path / "project", change)
+    for number in range(len(ARRIVALS)):
+        append(project, number)
+        project.kaizen("run").good()
+        if number < len(ARRIVALS) - 1:
+            project.kaizen("retire", f"day-{number}", "--delete").good()
+    for pattern in ("results/models/*kaizen*/*/model.safetensors", "data/replay/**/*.safetensors"):
+        expected = {
+            path.relative_to(at_once.root): path.read_bytes() for path in at_once.root.glob(pattern)
+        }
+        assert len(expected) == len(ARRIVALS)
+        for path, content in expected.items():
+            assert (project.root / path).read_bytes() == content, path

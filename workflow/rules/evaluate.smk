@@ -9,8 +9,9 @@ use rule node as head with:
         "logs/head/{key}.log",
     benchmark:
         "logs/head/{key}.tsv"
+    # Statistics of pseudo-features stand between steps: in one job with others they would wait for themselves.
     group:
-        "heads"
+        "heads" if REPLAY_POLICIES[kz.params.replay.policy].images else None
     threads: kz.params.train.threads
     resources:
         mem_mb=kz.memory_mb,
