@@ -7,8 +7,6 @@ use rule node as head with:
         pattern("head"),
     log:
         "logs/head/{key}.log",
-    benchmark:
-        "logs/head/{key}.tsv"
     group:
         "heads"
     threads: kz.params.train.threads
@@ -25,8 +23,6 @@ use rule node as evaluation with:
         pattern("evaluation"),
     log:
         "logs/evaluation/{key}.log",
-    benchmark:
-        "logs/evaluation/{key}.tsv"
     group:
         "evaluations"
     threads: kz.params.train.threads
@@ -43,5 +39,3 @@ use rule evaluation as reference with:
         pattern("reference"),
     log:
         "logs/reference/{key}.log",
-    benchmark:
-        "logs/reference/{key}.tsv"
