@@ -93,7 +93,7 @@ def start(project: Project, arguments: list[str]) -> subprocess.Popen[str]:
 def test_a_job_is_made_by_a_fork_of_the_warm_process(
     project: Project, warm: psutil.Process, tmp_path: Path
 ) -> None:
-    spec = first_step(fresh)
+    spec = first_step(project)
     alone = project.copy(tmp_path / "alone")
     receipt = project.root / "step.json"
     job = start(project, command(project, spec, receipt))
@@ -116,7 +116,7 @@ def test_a_job_is_made_by_a_fork_of_the_warm_process(
 def test_bad_input_is_said_in_one_line_with_exit_code_2(
     project: Project, warm: psutil.Process
 ) -> None:
-    spec = first_step(fresh)
+    spec = first_step(project)
     spec["inputs"] = {role: parent | {"key": "0" * 32} for role, parent in spec["inputs"].items()}
     outcome = project.process(*command(project, spec, project.root / "step.json"))
     assert outcome.code == 2
@@ -125,7 +125,7 @@ def test_bad_input_is_said_in_one_line_with_exit_code_2(
 
 
 def test_a_stopped_job_saves_and_says_143(project: Project, warm: psutil.Process) -> None:
-    first_step(fresh)
+    first_step(project)
     project.set({"train.epochs": 2000})
     spec = next(n for n in project.plan() if n["kind"] == "step" and n["title"].count("step 0"))
     job = start(project, command(project, spec, project.root / "step.json"))
@@ -137,7 +137,7 @@ def test_a_stopped_job_saves_and_says_143(project: Project, warm: psutil.Process
 
 
 def test_the_end_of_the_warm_process_ends_no_job(project: Project, warm: psutil.Process) -> None:
-    spec = first_step(fresh)
+    spec = first_step(project)
     receipt = project.root / "step.json"
     job = start(project, command(project, spec, receipt))
     until(lambda: warm.children())
@@ -193,7 +193,7 @@ def test_without_a_warm_process_a_job_asks_nobody(tmp_path: Path) -> None:
 
 
 def test_a_job_with_other_threads_is_declined(project: Project, warm: psutil.Process) -> None:
-    spec = first_step(fresh)
+    spec = first_step(project)
     project.variables["OMP_NUM_THREADS"] = "2"
     job = start(project, command(project, spec, project.root / "step.json"))
     output, _ = job.communicate()
