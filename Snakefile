@@ -17,6 +17,7 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
+from kaizen.jobs import warm
 from kaizen.store.processes import record_workflow
 from kaizen.jobs.snakefile import (
     JOB_COMMAND,
@@ -75,6 +76,7 @@ include: "workflow/rules/report.smk"
 onstart:
     if workflow.is_main_process and workflow.local_exec:
         kz.refuse_absent_gpu()
+        warm.start(kz.missing(), kz.params.train.threads)
 
 
 localrules:

@@ -10,6 +10,13 @@ if sys.version_info < (3, 11):  # noqa: UP036
         "PYTHON=python3.12` in the checkout makes an environment, .venv)"
     )
 
-from kaizen.cli import main
+import os
 
-sys.exit(main())
+from kaizen.jobs.ask import ask
+
+code = ask(sys.argv[1:], os.environ)
+if code is None:
+    from kaizen.cli import main
+
+    code = main()
+sys.exit(code)

@@ -58,6 +58,14 @@ def add_commands(commands: Commands) -> None:
         metavar="JSON",
         help="the parameters themselves, or @FILE that holds them, instead of --params",
     )
+    sub = commands.add(
+        "warm",
+        _warm,
+        "Wait for jobs of the Snakemake that started this, with all imported that they need; what "
+        "the Snakefile calls.",
+    )
+    sub.add_argument("socket", type=path_argument, metavar="SOCKET")
+    sub.set_defaults(in_project=False)
     sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
     sub.set_defaults(in_project=False)
     add_store(sub)
@@ -208,6 +216,13 @@ def publish_and_show(workflow: Workflow) -> None:
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
     print_results()
+
+
+def _warm(options: argparse.Namespace) -> None:
+    from kaizen.cli import main
+    from kaizen.jobs.warm import serve
+
+    serve(options.socket, main)
 
 
 def _node(options: argparse.Namespace) -> None:

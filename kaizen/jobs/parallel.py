@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
@@ -30,7 +30,7 @@ from kaizen.jobs.launch import ERRORS, error_facts
 from kaizen.jobs.make import run_job
 from kaizen.jobs.stop import StopRequest
 from kaizen.plan.job import Job, read_job
-from kaizen.plan.specs import EvaluationSpec, ReplaySpec, StepSpec
+from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec
 from kaizen.store.store import Store
 from kaizen.training.reporter import reporter
 
@@ -65,7 +65,9 @@ def run_side_by_side(jobs: Sequence[Job[Any]], store: Store, count: int) -> None
     """
     finished = store.finished(job.id for job in jobs)
     waiting = most_urgent_first([job for job in jobs if job.id not in finished])
-    context: Any = multiprocessing.get_context("spawn" if _use_a_gpu(waiting) else "forkserver")
+    context: Any = multiprocessing.get_context(
+        "spawn" if use_a_gpu(job.spec for job in waiting) else "forkserver"
+    )
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(list(PRELOADED))
     # It unblocks the signals where it starts its own process, so not within `_start`.
@@ -102,8 +104,8 @@ def most_urgent_first(jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
     return sorted(jobs, key=lambda job: -height[job.id])
 
 
-def _use_a_gpu(jobs: Sequence[Job[Any]]) -> bool:
-    specs = (job.spec for job in jobs)
+def use_a_gpu(specs: Iterable[Spec]) -> bool:
+    """Whether some of the nodes may be computed on a GPU of this machine."""
     compute = (s.compute for s in specs if isinstance(s, StepSpec | ReplaySpec | EvaluationSpec))
     return sees_gpu() and any(one is not None and one.device != "cpu" for one in compute)
 

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import os
+import resource
 import shlex
 import socket
 import sys
@@ -168,12 +169,13 @@ def with_origin(jobs: Sequence[Job[Any]], root: Path) -> list[Job[Any]]:
 
 
 def process_facts() -> dict[str, Any]:
-    """Where this job runs: host, process, number of processes of one step, and the cluster's number
-    for the job.
+    """Where this job runs: host, process, number of processes of one step, the cluster's number for
+    the job; and the most memory that its process has had so far, in MB.
     """
     facts: dict[str, Any] = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
     if job := this_slurm_job():

@@ -10,8 +10,6 @@ use rule node as shards with:
         pattern("shards"),
     log:
         "logs/shards/{key}.log",
-    benchmark:
-        "logs/shards/{key}.tsv"
     threads: kz.params.runtime.ingest_workers
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -24,8 +22,6 @@ use rule node as replay with:
         pattern("replay"),
     log:
         "logs/replay/{key}.log",
-    benchmark:
-        "logs/replay/{key}.tsv"
     # A replay shard that needs steps' features stands between them: in one job with others it would wait for itself.
     group:
         None if REPLAY_LOOKS_AT_FEATURES else "replays"

@@ -7,8 +7,6 @@ use rule node as head with:
         pattern("head"),
     log:
         "logs/head/{key}.log",
-    benchmark:
-        "logs/head/{key}.tsv"
     # Statistics of pseudo-features stand between steps: in one job with others they would wait for themselves.
     group:
         "heads" if REPLAY_POLICIES[kz.params.replay.policy].images else None
@@ -26,8 +24,6 @@ use rule node as evaluation with:
         pattern("evaluation"),
     log:
         "logs/evaluation/{key}.log",
-    benchmark:
-        "logs/evaluation/{key}.tsv"
     group:
         "evaluations"
     threads: kz.params.train.threads
@@ -44,5 +40,3 @@ use rule evaluation as reference with:
         pattern("reference"),
     log:
         "logs/reference/{key}.log",
-    benchmark:
-        "logs/reference/{key}.tsv"

@@ -9,8 +9,6 @@ rule node:
         pattern("node"),
     log:
         "logs/node/{key}.log",
-    benchmark:
-        "logs/node/{key}.tsv"
     conda:
         ENVIRONMENT
     params:

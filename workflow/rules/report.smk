@@ -7,8 +7,6 @@ use rule node as summary with:
         pattern("summary"),
     log:
         "logs/summary/{key}.log",
-    benchmark:
-        "logs/summary/{key}.tsv"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -23,8 +21,6 @@ rule publish:
         local(marker("{mark}")),
     log:
         "logs/publish/{mark}.log",
-    benchmark:
-        "logs/publish/{mark}.tsv"
     conda:
         ENVIRONMENT
     threads: 1

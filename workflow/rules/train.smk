@@ -15,8 +15,6 @@ use rule node as step with:
         pattern("step"),
     log:
         "logs/step/{key}.log",
-    benchmark:
-        "logs/step/{key}.tsv"
     threads: PROCESSES * kz.params.train.threads
     resources:
         **ALLOCATION,
