@@ -170,7 +170,10 @@ def test_from_a_folder_of_photographs_to_a_model(python: Path, tmp_path: Path) -
     run(one, "kaizen", "run")
     run(two, "python", "-m", "snakemake")
     models = [
-        sorted(path.read_bytes() for path in project.glob("results/models/*/*/model.safetensors"))
+        sorted(
+            path.read_bytes()
+            for path in project.glob("results/models/*kaizen*/step-*/model.safetensors")
+        )
         for project in (one, two)
     ]
     assert len(models[0]) == 2 and models[0] == models[1]
