@@ -307,6 +307,7 @@ def test_names_of_folders_are_texts(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("one", "has one class, 'class 0', and an experiment needs two"),
         ("flat", "holds no class folders"),
         ("broken", "none of the images that were looked at can be read"),
+        ("domains", "all have the same folders, 'class 0', 'class 1'"),
         (".", "would lie among the images of"),
     ],
 )
@@ -316,6 +317,8 @@ def test_images_that_no_experiment_can_be_of_are_refused(
     (tmp_path / "empty").mkdir()
     photos(tmp_path / "one", classes=1)
     write(tmp_path / "flat/x.png", 1, (8, 8), True)
+    for domain in ("photographs", "sketches"):
+        photos(tmp_path / "domains" / domain, classes=2, below=".")
     for label in "ab":
         for number in range(3):
             path = tmp_path / f"broken/{label}/{number}.png"

@@ -10,7 +10,8 @@ from typing import Literal
 from kaizen.data.image_files import read_header
 from kaizen.data.sources.base import Looks
 from kaizen.data.sources.image_folder import ImageFolder
-from kaizen.errors import KaizenError
+from kaizen.data.sources.walk import subfolders
+from kaizen.errors import KaizenError, names_text
 from kaizen.params import DatasetParams
 
 # So many images, evenly spaced, are looked at: headers, and of fewer the pixels. Each is read once,
@@ -56,10 +57,11 @@ class Measured:
 def measure(folder: Path) -> Measured:
     """Look at a folder of images as the source `image_folder` reads it.
 
-    Raises KaizenError where it is not laid out as that, or has fewer than two classes, or holds no
-    image that can be read.
+    Raises KaizenError where it is not laid out as that, or as domains, or has fewer than two
+    classes, or holds no image that can be read.
     """
     source, unread = _opened(folder)
+    _refuse_domains(source)
     counts: Counter[int] = Counter()
     for (label, _), count in source.train_counts().items():
         counts[label] += count
@@ -104,6 +106,23 @@ def _opened(folder: Path) -> tuple[ImageFolder, str]:
             continue
         return source, unread
     raise AssertionError("the second try ends the loop")
+
+
+def _refuse_domains(source: ImageFolder) -> None:
+    """Raise KaizenError where every class folder is divided into the same parts or classes: what
+    looks like classes are domains then.
+    """
+    if source.held_out is None:
+        return
+    train = source.find_layout().train
+    inside = [subfolders(source.root / train / name, source.layout) for name in source.classes]
+    if len(inside[0]) > 1 and all(names == inside[0] for names in inside):
+        raise KaizenError(
+            f"{source.root}: its folders {names_text(source.classes)} all have the same folders, "
+            f"{names_text(sorted(inside[0]))}. If those above are domains, such as photographs and "
+            "sketches, use `kaizen init FOLDER` and set dataset.source: domain_folder "
+            "(docs/data.md); if they are classes, put each class's images into one folder"
+        )
 
 
 def _usual_side(source: ImageFolder) -> int:
