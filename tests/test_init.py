@@ -18,9 +18,11 @@ from project import REPOSITORY, Outcome, Project
 from kaizen import cli
 from kaizen.errors import KaizenError
 from kaizen.params.validation import load_params
+from kaizen.start import measure as measured
 from kaizen.start import new
 from kaizen.start.files import project_files
-from kaizen.start.fitted import _task_sizes
+from kaizen.start.fitted import _task_sizes, fit
+from kaizen.start.params_text import params_text
 
 TINY = "train: { epochs: 1, warmup_epochs: 0 }\nevaluation: { probe_iterations: 5 }\n"
 
@@ -257,6 +259,26 @@ def test_parameters_fit_the_images(
     assert cli.main(["plan"]) == 0
     lines = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
     assert max(map(len, lines)) <= 100 and sum("#" in line for line in lines) > 20
+
+
+@pytest.mark.parametrize(
+    ("images", "why"),
+    [
+        ({}, "Images differ in size:"),
+        ({"size": (100, 100)}, "Images are larger, or no squares:"),
+        ({"size": (20, 20), "classes": 5}, "Not all images were looked at (10), so sizes may"),
+    ],
+    ids=["sizes", "large", "not all seen"],
+)
+def test_the_reason_is_the_one(
+    images: dict[str, Any], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "classes" in images:
+        monkeypatch.setattr(measured, "SEEN", 10)
+    found = measured.measure(photos(tmp_path / "photos", **images))
+    fitted = fit(found)
+    assert fitted.load_size == fitted.size
+    assert why in " ".join(params_text(found, fitted, "x").replace("#", " ").split())
 
 
 def test_mean_and_deviation_are_the_pixels(

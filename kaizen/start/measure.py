@@ -14,9 +14,10 @@ from kaizen.data.sources.walk import subfolders
 from kaizen.errors import KaizenError, names_text
 from kaizen.params import DatasetParams
 
-# So many images, evenly spaced, are looked at: headers, and of fewer the pixels. Each is read once,
-# so more than `kaizen check` takes.
-SEEN, DECODED = 1000, 200
+# So many images, evenly spaced, are looked at: headers, and of fewer the pixels. This is done once,
+# so it takes more than `kaizen check` does.
+SEEN, DECODED = 5000, 200
+_SIDES = 1000
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _refuse_domains(source: ImageFolder) -> None:
 def _usual_side(source: ImageFolder) -> int:
     """The median of the shorter sides of evenly spaced training images, in pixels."""
     rows = source.rows("train")
-    some = rows[:: max(1, len(rows) // SEEN)]
+    some = rows[:: max(1, len(rows) // _SIDES)]
     headers = [read_header(source.root / row.path) for row in some]
     sides = sorted(min(header.height, header.width) for header in headers if header)
     return sides[len(sides) // 2] if sides else 0

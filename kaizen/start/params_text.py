@@ -144,11 +144,13 @@ def _image(found: Measured, fitted: Fitted) -> Iterator[str]:
     if fitted.load_size is None:
         yield from _because("load_size: null", "All images are squares of one size.")
     else:
-        yield from _because(
-            f"load_size: {fitted.load_size}",
-            "Images differ in size, or are larger or no squares: the shorter side is brought to "
-            "this, and the centre is cut out.",
-        )
+        why = "Images differ in size"
+        if found.looks.unlike is None:
+            why = "Images are larger, or no squares"
+            if found.looks.seen < found.looks.images:
+                why = f"Not all images were looked at ({found.looks.seen}), so sizes may differ"
+        why += ": the shorter side is brought to this, and the centre is cut out."
+        yield from _because(f"load_size: {fitted.load_size}", why)
     if fitted.channels == 3:
         yield from _because("channels: 3", "There are colour images; greyscale ones become RGB.")
     elif found.looks.colour:
