@@ -348,7 +348,7 @@ def test_images_that_no_experiment_can_be_of_are_refused(
             path.write_bytes(b"no image")
     before = sorted(tmp_path.rglob("*"))
     message = init(capsys, tmp_path / "p", "--from", tmp_path / images).bad()
-    assert text in message and "Traceback" not in message
+    assert text in message and "Traceback" not in message and "dataset.path" not in message
     assert sorted(tmp_path.rglob("*")) == before
 
 

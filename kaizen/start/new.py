@@ -61,7 +61,11 @@ def _fitted(target: Path, images: Path) -> tuple[list[str], str]:
             f"--from: the project {target} would lie among the images of {images}, as one of their "
             "classes; name a folder elsewhere for it"
         )
-    found = measure(images)
+    try:
+        found = measure(images)
+    except KaizenError as error:
+        # There is no params.yaml yet that the user could look at.
+        raise KaizenError(str(error).replace("dataset.path: ", "--from: ")) from error
     fitted = fit(found)
     inside = project in folder.parents
     path = str(folder.relative_to(project)) if inside else os.path.abspath(images)
