@@ -28,7 +28,11 @@ PAGES = {
     "changelog.md": "CHANGELOG.md",
 }
 # The same for files that are shown as they are.
-PLAIN = {"license.txt": "LICENSE", "citation.txt": "CITATION.cff"}
+PLAIN = {
+    "license.txt": "LICENSE",
+    "citation.txt": "CITATION.cff",
+    "notebook.ipynb": "examples/model_after_each_task.ipynb",
+}
 _LINK = re.compile(r"(\]\()([^)\s:#]+)(#[^)\s]*)?(\))")
 
 

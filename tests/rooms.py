@@ -37,6 +37,7 @@ ORDER = (
     "report",
     "provenance",
     "jobs",
+    "start",
     "cli",
     "__main__",
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import email
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -15,7 +19,22 @@ import yaml
 from project import PARAMS, REPOSITORY, write_dataset
 
 SOURCES = ("kaizen", "workflow", "profiles", "presets", ".dvc/plots")
-FILES = ("Snakefile", "dvc.yaml", "params.yaml", "pyproject.toml", "README.md", "LICENSE")
+FILES = (
+    "Snakefile",
+    "dvc.yaml",
+    "params.yaml",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+)
+
+TINY = """\
+train: { epochs: 1, warmup_epochs: 0 }
+grid: { variants: [kaizen] }
+evaluation: { probe_iterations: 5 }
+report: { formats: [png] }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +54,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def pip(command: str, *arguments: str) -> None:
+def pip(*arguments: str) -> None:
+    offline = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1"}
     subprocess.run(
-        [sys.executable, "-m", "pip", command, "--quiet", "--no-deps", "--no-index", *arguments],
-        check=True,
-        env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        [sys.executable, "-m", "pip", "--quiet", *arguments], check=True, env=os.environ | offline
     )
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel, which sees this one's packages but not the
+    checkout: a line of a .pth is a folder whose own .pth files, a checkout's among them, do not
+    count.
+    """
+    root = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True)
+    python = root / "bin" / "python"
+    pip("--python", str(python), "install", str(wheel))
+    (packages,) = root.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return python
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +116,71 @@ def test_it_holds_all_of_a_project_and_of_the_package(wheel: Path) -> None:
     }
     assert "kaizen/py.typed" in package
     assert {name for name in names if name.startswith("kaizen/")} == package
+
+
+def test_an_index_shows_links_that_work_and_whose_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        found = email.message_from_bytes(file.read(name))
+    text = found.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    readme = text.decode()
+    assert found["Description-Content-Type"] == "text/markdown" and "# Kaizen" in readme
+    targets = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert [target for target in targets if not target.startswith("https://")] == []
+    # Nothing but the links is gone.
+    assert "docs/running.md has all of it" in readme and "kaizen.load(" in readme
+    assert found["Author"] == "The Kaizen authors" and found["License-Expression"] == "BSD-3-Clause"
+    assert "Typing :: Typed" in found.get_all("Classifier", [])
+    assert found.get_all("Project-URL") == ["Paper, https://arxiv.org/abs/2303.17235"]
+
+
+def test_links_lead_into_the_repository_that_is_named() -> None:
+    for_index = runpy.run_path(str(REPOSITORY / "setup.py"), run_name="setup")["for_index"]
+    text = "[a](docs/a.md#b) ![c](d.png) [e](https://f) [g](#h)"
+    assert for_index(text, "https://r") == (
+        "[a](https://r/blob/main/docs/a.md#b) ![c](https://r/raw/main/d.png) [e](https://f) [g](#h)"
+    )
+    assert for_index(text, None) == "a  [e](https://f) [g](#h)"
+
+
+def test_from_a_folder_of_photographs_to_a_model(python: Path, tmp_path: Path) -> None:
+    """In a new environment: init, then each of the two ways to run it; and DVC knows it."""
+    write_dataset(tmp_path / "photos")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    environment = {
+        "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
+        "HOME": str(tmp_path / "home"),
+        "PYTHONUTF8": "1",
+        "OMP_NUM_THREADS": "1",
+        "DVC_SITE_CACHE_DIR": str(tmp_path / "dvc-site"),
+    }
+
+    def run(folder: Path, *command: str) -> str:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    where = run(tmp_path, "python", "-c", "import kaizen; print(kaizen.__file__)")
+    assert Path(where.strip()).is_relative_to(python.parents[1])
+    for name in ("one", "two"):
+        images = ("--from", "photos", "--preset", "tiny.yaml")
+        assert "of 4 classes" in run(tmp_path, "kaizen", "init", name, *images, "--dvc")
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, "kaizen", "run")
+    run(two, "python", "-m", "snakemake")
+    models = [
+        sorted(
+            path.read_bytes()
+            for path in project.glob("results/models/*kaizen*/step-*/model.safetensors")
+        )
+        for project in (one, two)
+    ]
+    assert len(models[0]) == 2 and models[0] == models[1]
+    (folder,) = one.glob("results/models/*kaizen*")
+    assert "accuracy " in run(tmp_path, "kaizen", "predict", str(folder), "photos/test")
+    assert run(two, "python", "-m", "dvc", "root").strip() == "."
+    assert "data/inputs.json" in run(two, "python", "-m", "dvc", "status")
 
 
 def test_it_works_without_a_checkout(installed: Path, tmp_path: Path) -> None:

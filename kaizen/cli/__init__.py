@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaizen import __version__
-from kaizen.cli import keep, look, make, plan, stream, use
+from kaizen.cli import begin, keep, look, make, plan, stream, use
 from kaizen.cli.common import Commands
 from kaizen.cli.project import enter_project, use_presets
 from kaizen.errors import KaizenError
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         speak_utf8()
-    options = _parser().parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
+    options = make_parser().parse_args(
+        _with_numbers(sys.argv[1:] if arguments is None else arguments)
+    )
     try:
         enter_project(options)
         use_presets(options)
@@ -108,7 +110,8 @@ def speak_utf8() -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with all commands."""
     parser = argparse.ArgumentParser(
         prog="kaizen",
         description="Self-supervised continual learning. `snakemake --cores all` runs the "
@@ -116,6 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (plan, stream, make, look, use, keep):
+    for group in (begin, plan, stream, make, look, use, keep):
         group.add_commands(commands)
     return parser

@@ -67,20 +67,8 @@ def use_presets(options: argparse.Namespace) -> None:
         files: list[Path] = getattr(options, name, [])
         if PRESETS.is_dir() or not any(file.parent == PRESETS for file in files):
             continue
+        from kaizen.start.files import shipped_files
+
         if (shipped := shipped_files()) is not None:
             found = [shipped / file if file.parent == PRESETS else file for file in files]
             setattr(options, name, found)
-
-
-def shipped_files() -> Path | None:
-    """The folder with the files of a project (Snakefile, presets, …) that was installed with the
-    distribution; None where it was installed from a checkout, which has them, or not at all.
-    """
-    from importlib import metadata
-
-    try:
-        files = metadata.files("kaizen-ssl") or []
-    except metadata.PackageNotFoundError:
-        return None
-    places = (file for file in files if file.parts[-3:] == ("share", "kaizen", "Snakefile"))
-    return next((Path(str(place.locate())).resolve().parent for place in places), None)

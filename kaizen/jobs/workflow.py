@@ -31,7 +31,7 @@ from kaizen.params import Params
 from kaizen.params.registry import STREAM
 from kaizen.params.validation import load_params
 from kaizen.plan.build import build_plan
-from kaizen.plan.fingerprint import code_fingerprint, installed_version
+from kaizen.plan.fingerprint import PACKAGE, code_fingerprint, installed_version
 from kaizen.plan.job import Job
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node, Plan
@@ -103,12 +103,17 @@ class Workflow:
 
     def unseen(self) -> dict[str, Any]:
         """What results depend on and DVC does not see, wherever it lies: a hash over the raw images
-        and names of classes, and the versions of the packages that count for some node.
+        and names of classes, the versions of the packages that count for some node, and, of a
+        project without code of its own, a hash over that of all nodes.
         """
         facts = canonical_json(self.plan.facts.to_json())
         names = {name for node in self.plan.nodes.values() for name in node.local.code.packages}
         versions = {name: installed_version(name) for name in sorted(names)}
-        return {"images": sha256_text(facts), "packages": versions}
+        found: dict[str, Any] = {"images": sha256_text(facts), "packages": versions}
+        if not (self.root / PACKAGE).is_dir():
+            codes = sorted({node.code_hash for node in self.plan.nodes.values()})
+            found["code"] = sha256_text(canonical_json(codes))
+        return found
 
     def describe(self) -> list[str]:
         """For `kaizen check`: what is in the images, seen, left out and not replayed, as lines."""

@@ -74,7 +74,10 @@ def read_yaml(path: Path, is_overlay: bool = False, written_by_us: bool = False)
 def _find(path: Path, is_overlay: bool) -> str:
     """What to do about a file of parameters that is not there."""
     if not is_overlay:
-        return "run in the project's folder or name the file with --params"
+        return (
+            "run in the project's folder or name the file with --params; `kaizen init FOLDER` "
+            "makes a project"
+        )
     if path.parent.name != PRESETS:
         return "name a file of parameters that is to be laid over the others"
     known = sorted(file.stem for file in path.parent.glob("*.yaml"))
