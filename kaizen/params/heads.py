@@ -14,7 +14,8 @@ HeadName = Annotated[str, Field(json_schema_extra={"enum": [TRAINED, *ANALYTIC_H
 @parameters
 class HeadsParams:
     """The analytic heads of `grid.heads`: closed forms of statistics that follow the encoder's
-    drift (docs/heads.md). Changing them trains nothing again.
+    drift (docs/heads.md). Changing them trains nothing again, unless
+    `replay.policy: prototypes` replays what it draws from these statistics.
     """
 
     drift: Literal["none", "linear", "affine"] = doc(
