@@ -16,6 +16,7 @@ import yaml
 from conftest import REPOSITORY, fake_fingerprint
 from project import Project
 
+from kaizen.errors import KaizenError
 from kaizen.params import Params, for_method
 from kaizen.params.validation import load_params
 from kaizen.plan.build import build_plan
@@ -36,6 +37,8 @@ BASES = {
     "cifar10-methods": ["cifar10-small"],
     "tiny-imagenet-100-seeds": ["tiny-imagenet-100"],
     "tiny-imagenet-100-transfer": ["tiny-imagenet-100"],
+    "tiny-imagenet-100-prototypes": ["tiny-imagenet-100"],
+    "tiny-imagenet-100-old-logits": ["tiny-imagenet-100"],
     "tiny-imagenet-100-gpu": ["cifar100"],
     "search": ["tiny-imagenet-100"],
 }
@@ -81,6 +84,12 @@ def test_the_table_and_the_folder_name_the_same_presets() -> None:
 @pytest.mark.parametrize("names", EXPERIMENTS, ids=" ".join)
 @pytest.mark.parametrize("change", [None, *CHANGES])
 def test_every_preset_plans(names: list[str], change: str | None) -> None:
+    sized = yaml.safe_load((PRESETS / f"{change}.yaml").read_text()) if change else {}
+    replay = sized.get("replay", {})
+    if "tiny-imagenet-100-prototypes" in names and any(replay.values()) and "policy" not in replay:
+        with pytest.raises(KaizenError, match="prototypes"):
+            load(*names, change or "")
+        return
     params = load(*names, *([change] if change else []))
     planned = plan(params)
     assert {run.point.variant for run in planned.runs} == set(params.grid.variants)
