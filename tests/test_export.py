@@ -430,3 +430,15 @@ def test_bad_input_is_refused_and_nothing_written(
     assert outcome.code == 2 and "Traceback" not in outcome.output
     assert message in outcome.output.replace("\n", " "), outcome.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_torch_cannot_export_is_refused_in_a_sentence(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no such operator:\n  aten::frobnicate")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    outcome = export(project, "torch", tmp_path / "out")
+    assert outcome.code == 2 and not list(tmp_path.iterdir())
+    assert "torch.export cannot take this network (no such operator: aten::frob" in outcome.output
