@@ -1,6 +1,6 @@
 """Kaizen: self-supervised continual learning as a versioned, resumable workflow.
 
-`kaizen.load(FOLDER)` loads a trained model.
+`kaizen.load(FOLDER)` loads a trained model, `kaizen.load("model.onnx")` an exported one.
 """
 
 from kaizen.bytecode import load_by_hash
@@ -14,13 +14,14 @@ __version__ = "0.1.0"
 
 load_by_hash()
 
-# A type checker knows `load` from above, and no other names.
+# A type checker knows `load` from above, and no other names: a `Model`, of whose methods an
+# `ExportedModel` has those of `kaizen.inference.answering`.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """`load`, which imports torch, when it is first asked for."""
+        """`load`, when it is first asked for; of a folder it imports torch."""
         if name != "load":
             raise AttributeError(f"module 'kaizen' has no attribute {name!r}")
-        from kaizen.inference.loading import load
+        from kaizen.inference.opening import load
 
         return load

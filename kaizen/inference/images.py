@@ -1,24 +1,26 @@
 """Images of any kind to the pixels that shards would hold: uint8 [H, W, 1 or 3], as ingestion makes
-them of files.
+them of files. torch is not imported: where it is not, no image is a tensor.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from kaizen.data.image_files import MAX_PIXELS, decode_file, shrink, to_pixels
 from kaizen.data.image_modes import eight_bit
 from kaizen.errors import KaizenError
 from kaizen.models.config import Preprocessing
 
-OneImage = str | Path | bytes | Image.Image | np.ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OneImage = Union[str, Path, bytes, Image.Image, np.ndarray, "Tensor"]
 Images = OneImage | Iterable[OneImage]
 
 _ARRAY_MODES = {2: "LA", 4: "RGBA"}
@@ -28,10 +30,16 @@ _SHAPES = (
 )
 
 
+def is_tensor(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is torch's tensor; where nobody has imported torch, none is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def each_image(images: Images) -> Iterator[OneImage]:
     """The images one by one: of an array [N, …] or tensor [N, C, H, W] its rows."""
-    if isinstance(images, OneImage):
-        many = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
+    if isinstance(images, str | Path | bytes | Image.Image | np.ndarray) or is_tensor(images):
+        many = (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim == 4
         # [N, H, W]: rows of grey images, of which W is no number of channels.
         grey = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] > 4
         if many or grey:
@@ -81,7 +89,7 @@ def _pixels(image: OneImage, bit_depth: int | None) -> np.ndarray:
         return decode_file(image, bit_depth)
     if isinstance(image, Image.Image):
         return _of_picture(image, bit_depth)
-    if isinstance(image, Tensor):
+    if is_tensor(image):
         return _of_tensor(image, bit_depth)
     if isinstance(image, np.ndarray):
         return _of_array(image, bit_depth)
@@ -107,7 +115,7 @@ def _of_tensor(tensor: Tensor, bit_depth: int | None) -> np.ndarray:
     array = tensor.detach().cpu()
     if array.ndim == 3:
         array = array.permute(1, 2, 0)
-    if array.dtype == torch.bfloat16:
+    if str(array.dtype) == "torch.bfloat16":
         array = array.float()
     return _of_array(array.numpy(), bit_depth)
 

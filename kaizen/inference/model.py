@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kaizen.compute.device import Compute
 from kaizen.heads.base import LinearHead
 from kaizen.heads.expansion import expanded
+from kaizen.inference.answering import BATCH_SIZE
+from kaizen.inference.facts import facts_of
 from kaizen.inference.images import Images, OneImage, each_image, pixels_of
 from kaizen.models.config import ModelConfig, Preprocessing
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.views.augment import evaluation_transform
 from kaizen.views.pixels import to_model_input
-
-BATCH_SIZE = 64
 
 
 class Predictions(NamedTuple):
@@ -78,6 +79,23 @@ class Model(nn.Module):
         self._all_seen = seen == list(range(config.logits))
         self.head: AnalyticHead | None = None
 
+    @property
+    def key(self) -> str:
+        """The key of the step that made the model."""
+        return self.config.key
+
+    def facts(self) -> dict[str, Any]:
+        """What the model is, as JSON (`kaizen.inference.facts.ModelFacts`)."""
+        return facts_of(self.config, self.preprocessing, self.encoder.feature_dim).to_json()
+
+    def identity(self) -> dict[str, str]:
+        """What decides the bits of its answers: `digest`, device and precision."""
+        return {
+            "model": digest(self),
+            "device": self.compute.device.type,
+            "precision": str(self.compute.dtype),
+        }
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] of normalised images [N, C, size, size], float, as `prepare` makes them:
         of the K classes seen so far, in the order of ``classes``.
@@ -123,6 +141,17 @@ class Model(nn.Module):
         # torch warns of arrays that must not be written to, as those of a shard are.
         batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())[None]
         return evaluation_transform(batch, wanted, self.preprocessing.test_crop)[0]
+
+    def prepare_numpy(self, image: OneImage, name: str = "an image") -> np.ndarray:
+        """`prepare_one` as an array, for `answer`."""
+        return np.ascontiguousarray(self.prepare_one(image, name).numpy())
+
+    def answer(self, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities float32 [N, K] and features float32 [N, F] of arrays that `prepare_numpy`
+        made, stacked: float32 [N, C, size, size].
+        """
+        features, logits = self.run(torch.from_numpy(prepared))
+        return logits.softmax(dim=1).numpy(), features.numpy()
 
     def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> Predictions:
         """The classes of images: N names, and probabilities float32 [N, K] of the K ``classes``.
