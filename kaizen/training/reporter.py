@@ -1,5 +1,5 @@
-"""Progress of a step: a live display on a terminal, plain lines elsewhere, and the log file
-always.
+"""Progress of a step: lines, for the log file always, and for a stream now and then. On a terminal
+`kaizen.jobs.grid_view` shows what jobs leave in the store.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ class Reporter(Protocol):
 
 
 class PlainReporter:
-    """Lines: every one into the log, and to the stream at most one in 15 s."""
+    """Lines: every one into the log; to the stream notes, and at most one in ``interval`` seconds
+    of the others.
+    """
 
-    def __init__(self, title: str, log: TextIO | None, stream: TextIO | None) -> None:
+    def __init__(
+        self,
+        title: str,
+        log: TextIO | None,
+        stream: TextIO | None,
+        interval: float = PLAIN_INTERVAL_S,
+    ) -> None:
         """Write to ``log`` and ``stream``; either may be None."""
-        self.title, self.log, self.stream = title, log, stream
+        self.title, self.log, self.stream, self.interval = title, log, stream, interval
         self.started = self.last = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -71,67 +79,16 @@ class PlainReporter:
                 self._write(
                     f"the log cannot be written ({error.strerror}) and ends here", always=True
                 )
-        if self.stream is not None and (always or time.monotonic() - self.last >= PLAIN_INTERVAL_S):
+        if self.stream is not None and (always or time.monotonic() - self.last >= self.interval):
             self.last = time.monotonic()
             print(line, file=self.stream, flush=True)
 
 
-class LiveReporter:
-    """One bar on a terminal, updated in place, besides the log."""
-
-    def __init__(self, title: str, log: TextIO | None) -> None:
-        """Start the display; `close` ends it."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.plain = PlainReporter(title, log, None)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self.display = Progress(*columns, TextColumn("{task.fields[detail]}"))
-        self.bar = self.display.add_task(title, total=None, detail="")
-        self.display.start()
-
-    def note(self, text: str) -> None:
-        """See `Reporter.note`."""
-        self.plain.note(text)
-        self.display.console.print(f"{self.plain.title}: {text}", markup=False, highlight=False)
-
-    def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
-    ) -> None:
-        """See `Reporter.epoch`."""
-        self.plain.epoch(done, total, terms, lr, images_per_second)
-        losses = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
-        self.display.update(
-            self.bar,
-            completed=done,
-            total=total,
-            detail=f"{losses} {images_per_second:.0f} images/s",
-        )
-
-    def amount(self, done: int, total: int, what: str) -> None:
-        """See `Reporter.amount`."""
-        self.plain.amount(done, total, what)
-        self.display.update(self.bar, completed=done, total=total, detail=what)
-
-    def close(self) -> None:
-        """End the display."""
-        self.display.stop()
-
-
 @contextlib.contextmanager
-def reporter(title: str, log: Path | None, stream: TextIO, live: bool) -> Iterator[Reporter]:
-    """A reporter for one job, live where ``live`` and ``stream`` is a terminal; the log file is
-    truncated first.
+def reporter(
+    title: str, log: Path | None, stream: TextIO | None, interval: float = PLAIN_INTERVAL_S
+) -> Iterator[PlainReporter]:
+    """A reporter for one job, as `PlainReporter`; the log file is truncated first.
 
     Raises KaizenError where the log cannot be opened.
     """
@@ -142,12 +99,7 @@ def reporter(title: str, log: Path | None, stream: TextIO, live: bool) -> Iterat
                 log.parent.mkdir(parents=True, exist_ok=True)
                 file = open(log, "w", encoding="utf-8")  # noqa: SIM115
             stack.callback(_close, file)
-        if live and stream.isatty():
-            display = LiveReporter(title, file)
-            stack.callback(display.close)
-            yield display
-        else:
-            yield PlainReporter(title, file, stream)
+        yield PlainReporter(title, file, stream, interval)
 
 
 def _close(file: TextIO) -> None:
