@@ -143,11 +143,11 @@ def test_what_is_not_known_is_said() -> None:
     left = time_left(jobs, {jobs[0].id: None, jobs[1].id: None}, Times(), 1)
     assert str(left) == "no estimate yet: no step has finished"
     assert str(Left(30.0, None, (Kind.SUMMARY,))) == (
-        "about 30 s and summary, of which none has finished"
+        "about 30 s left without summary, of which none has finished"
     )
 
 
 def test_an_error_is_a_range() -> None:
-    assert str(Left(600.0, 0.5)) == "about 10 min (7 min to 15 min)"
-    assert str(Left(600.0, 0.0)) == "about 10 min"
+    assert str(Left(600.0, 0.5)) == "about 10 min left (7 min to 15 min)"
+    assert str(Left(600.0, 0.0)) == "about 10 min left"
     assert [duration(s) for s in (0.2, 89, 100, 7200)] == ["1 s", "89 s", "2 min", "2.0 h"]

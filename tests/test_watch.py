@@ -135,7 +135,9 @@ def test_without_a_terminal_each_change_is_a_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
     grid, changes = Grid(JOBS, store), Changes(lambda job: 1.5)
     first = list(changes.lines(grid.look()))
-    assert len(first) == 1 and first[0].startswith(f"0 of {len(JOBS)} nodes done, 0 running")
+    assert len(first) == 1 and first[0].startswith(
+        f"0 of {len(JOBS)} nodes done, {len(JOBS)} waiting; no "
+    )
     assert list(changes.lines(grid.look())) == []
     with store.lock(JOBS[0].id):
         (started,) = changes.lines(grid.look())

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.cli.common import Commands, add_store, job_count, open_store, path_argument, workflow_of
-from kaizen.cli.look import print_results
 from kaizen.errors import Interrupted, KaizenError
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ def add_commands(commands: Commands) -> None:
         metavar="JSON",
         help="the parameters themselves, or @FILE that holds them, instead of --params",
     )
+    sub.add_argument("--quiet", action="store_true", help="do not show the results")
     sub = commands.add("node", _node, "Make one node; what the workflow's rules call.")
     sub.set_defaults(in_project=False)
     add_store(sub)
@@ -77,6 +77,9 @@ def add_commands(commands: Commands) -> None:
         help="the node's specification, or @FILE that holds it",
     )
     sub.add_argument("--log", type=path_argument, metavar="FILE")
+    sub.add_argument(
+        "--quiet", action="store_true", help="let the log alone have what is no cause for concern"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -208,21 +211,23 @@ def _publish(options: argparse.Namespace) -> None:
             f"{grown}, the first: {missing[0].title}; run `snakemake --cores all`, which goes on"
         )
     workflow.register()
-    publish_and_show(workflow)
+    publish_and_show(workflow, options.quiet)
     if options.marker:
         write_marker(options.marker, workflow.plan.key)
 
 
-def publish_and_show(workflow: Workflow) -> None:
-    """Publish a finished plan's files, and print its results."""
+def publish_and_show(workflow: Workflow, quiet: bool = False) -> None:
+    """Publish a finished plan's files and, unless ``quiet``, print its results."""
     from kaizen.files import tell, write_json
+    from kaizen.report.terminal import print_results
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
-    print_results()
+    if not quiet:
+        print_results(workflow.root)
 
 
 def _node(options: argparse.Namespace) -> None:
@@ -243,11 +248,11 @@ def _node(options: argparse.Namespace) -> None:
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()
-    with reporter(job.title, options.log, sys.stderr) as progress:
+    with reporter(job.title, options.log, sys.stderr, quiet=options.quiet) as progress:
         try:
             made = run_job(job, store, progress, stop)
         except KaizenError as error:
-            progress.note(printable(str(error)))
+            progress.alarm(printable(str(error)))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())

@@ -36,14 +36,14 @@ class Left:
         if self.unknown and (not self.seconds or Kind.STEP in self.unknown):
             kind = Kind.STEP if Kind.STEP in self.unknown else self.unknown[0]
             return f"no estimate yet: no {kind} has finished"
-        text = f"about {duration(self.seconds)}"
+        text = f"about {duration(self.seconds)} left"
         if self.error is not None:
             low, high = self.seconds / (1 + self.error), self.seconds * (1 + self.error)
             if duration(low) != duration(high):
                 text += f" ({duration(low)} to {duration(high)})"
         if self.unknown:
-            text += f" and {', '.join(self.unknown)}, of which none has finished"
-        return text
+            text += f" without {', '.join(self.unknown)}, of which none has finished"
+        return f"{text}, {self.jobs} at a time" if self.jobs > 1 else text
 
 
 def time_left(
@@ -150,8 +150,7 @@ def describe_work(workflow: Workflow) -> str:
         return f"to run: {jobs}; how long that takes is not known before something has run"
     unknown = ", ".join(left.unknown)
     but = f" (without {unknown}, of which none has run yet)" if unknown else ""
-    alone = Left(left.seconds, left.error)
-    return f"to run: {jobs}; {alone} one after the other{but}"
+    return f"to run: {jobs}; about {duration(left.seconds)} one after the other{but}"
 
 
 def duration(seconds: float) -> str:

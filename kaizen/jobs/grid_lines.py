@@ -68,17 +68,8 @@ def _head(picture: Picture, width: int) -> list[Line]:
     if picture.is_done:
         return lines[:1]
     if picture.running or picture.waiting:
-        lines.append([(left_text(picture), "none")])
+        lines.append([(str(picture.left), "none")])
     return lines
-
-
-def left_text(picture: Picture) -> str:
-    """How long all that can be made takes."""
-    left = picture.left
-    known = f"{left} left"
-    if str(left).startswith("no estimate"):
-        return str(left)
-    return f"{known}, {left.jobs} at a time"
 
 
 def _of_running(one: Running, now: float, width: int) -> list[Line]:
@@ -230,7 +221,7 @@ class Changes:
             yield from self._epoch(one, picture.at)
         new = before is None or len(before.finished) != len(picture.finished)
         if new:
-            yield _sum(picture)
+            yield summary_line(picture)
 
     def _epoch(self, one: Running, now: float) -> Iterator[str]:
         """A line about the epochs of a node, at most one in 15 s."""
@@ -247,14 +238,17 @@ class Changes:
         )
 
 
-def _sum(picture: Picture) -> str:
+def summary_line(picture: Picture) -> str:
+    """The picture in one line."""
     parts = [f"{len(picture.finished)} of {counted(picture.total, 'node')} done"]
     if picture.is_done:
         return parts[0]
-    parts.append(f"{len(picture.running)} running, {len(picture.waiting)} waiting")
+    if picture.running:
+        parts.append(f"{len(picture.running)} running")
+    parts.append(f"{len(picture.waiting)} waiting")
     if picture.failed:
         parts.append(f"{len(picture.failed)} failed")
-    return ", ".join(parts) + f"; {left_text(picture)}"
+    return ", ".join(parts) + f"; {picture.left}"
 
 
 def _in(seconds: float | None) -> str:

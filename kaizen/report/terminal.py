@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaizen.errors import KaizenError
 from kaizen.evaluation.results import REFERENCE
-from kaizen.files import printable
+from kaizen.files import printable, read_json, shortened
 from kaizen.report.reference_rows import beaten_sentences
 from kaizen.report.series import HEAD_SHORT, HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order, present_heads
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NARROW = 64  # columns
+REPORT_FILE = "report.md"
+
+
+def print_results(root: Path) -> None:
+    """Print the published table, the paths of the figures and that of the report.
+
+    Raises KaizenError where nothing is published in the checkout ``root``.
+    """
+    summary = Path("results/summary")
+    fix = "run in the project's folder; `snakemake --cores all` or `kaizen run` makes the results"
+    metrics = read_json(root / summary / "metrics_full.json", fix=fix)
+    figures = sorted((root / summary / "figures").glob("*.png"))
+    try:
+        print_table(metrics, [figure.relative_to(root) for figure in figures])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise KaizenError(
+            f"{root / summary / 'metrics_full.json'} is not what a summary writes "
+            f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
+        ) from error
+    if (root / summary / REPORT_FILE).is_file():
+        print(f"Report\n  {summary / REPORT_FILE}", flush=True)
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:

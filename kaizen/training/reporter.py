@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Protocol, TextIO
 from kaizen.files import explain_write_errors
 
 PLAIN_INTERVAL_S = 15.0
+# Notes that a quiet reporter passes on: what waits, goes on after an interruption, or is otherwise
+# than was asked for.
+_CONCERN = re.compile(r"note:|waits for|takes over|resumes at|was trained by|.* cannot be ")
 
 
 class Reporter(Protocol):
@@ -41,13 +46,21 @@ class PlainReporter:
         log: TextIO | None,
         stream: TextIO | None,
         interval: float = PLAIN_INTERVAL_S,
+        quiet: bool = False,
     ) -> None:
-        """Write to ``log`` and ``stream``; either may be None."""
-        self.title, self.log, self.stream, self.interval = title, log, stream, interval
+        """Write to ``log`` and ``stream``; either may be None. ``quiet``: to the stream only what
+        is a cause for concern.
+        """
+        self.title, self.log, self.stream = title, log, stream
+        self.interval, self.quiet = math.inf if quiet else interval, quiet
         self.started = self.last = time.monotonic()
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
+        self._write(text, always=not self.quiet or _CONCERN.match(text) is not None)
+
+    def alarm(self, text: str) -> None:
+        """Report what ends the job."""
         self._write(text, always=True)
 
     def epoch(
@@ -86,9 +99,15 @@ class PlainReporter:
 
 @contextlib.contextmanager
 def reporter(
-    title: str, log: Path | None, stream: TextIO | None, interval: float = PLAIN_INTERVAL_S
+    title: str,
+    log: Path | None,
+    stream: TextIO | None,
+    interval: float = PLAIN_INTERVAL_S,
+    *,
+    quiet: bool = False,
 ) -> Iterator[PlainReporter]:
-    """A reporter for one job, as `PlainReporter`; the log file is truncated first.
+    """A reporter for one job, as `PlainReporter`; the log file is truncated first, and gets a link
+    of a readable name beside it.
 
     Raises KaizenError where the log cannot be opened.
     """
@@ -99,7 +118,26 @@ def reporter(
                 log.parent.mkdir(parents=True, exist_ok=True)
                 file = open(log, "w", encoding="utf-8")  # noqa: SIM115
             stack.callback(_close, file)
-        yield PlainReporter(title, file, stream, interval)
+            _link_readably(log, title)
+        yield PlainReporter(title, file, stream, interval, quiet)
+
+
+def readable_name(title: str) -> str:
+    """A title as the name of a file: "step-1-simclr-kaizen-seed-0"."""
+    return re.sub(r"[^\w.+]+", "-", title).strip("-.")[:120]
+
+
+def _link_readably(log: Path, title: str) -> None:
+    """Let a readable name beside a log, whose own is a key, lead to it: of two nodes of one title,
+    to the newer log. A file that is no link stays.
+    """
+    link = log.with_name(f"{readable_name(title)}.log")
+    if link.name in (".log", log.name) or (link.exists() and not link.is_symlink()):
+        return
+    # It is a convenience: there may be file systems without links.
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(log.name)
 
 
 def _close(file: TextIO) -> None:
