@@ -151,3 +151,21 @@ def test_an_error_is_a_range() -> None:
     assert str(Left(600.0, 0.5)) == "about 10 min left (7 min to 15 min)"
     assert str(Left(600.0, 0.0)) == "about 10 min left"
     assert [duration(s) for s in (0.2, 89, 100, 7200)] == ["1 s", "89 s", "2 min", "2.0 h"]
+
+
+def test_of_a_grid_of_any_size_so_many_run_records_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan({"grid.seeds": list(range(60)), "grid.specialists": False})
+    jobs = [node.job() for node in plan.nodes.values()]
+    asked: list[NodeId] = []
+
+    def read(store: Store, node: NodeId) -> dict[str, Any]:
+        asked.append(node)
+        return made(2.0)
+
+    monkeypatch.setattr(Store, "read_run_record", read)
+    times = learn(jobs, {job.id for job in jobs}, Store(tmp_path), IMAGES)
+    counts = {kind: sum(node.kind is kind for node in asked) for kind in Kind}
+    assert len(jobs) > 600 and max(counts.values()) == 100
+    assert times.count(Kind.STEP) == 100

@@ -125,15 +125,19 @@ def jobs_at_once(jobs: Sequence[Job[Any]]) -> int:
     return max(1, len(os.sched_getaffinity(0)) // max(1, *used)) if used else 1
 
 
-def work_left(workflow: Workflow, at_once: int | None = None) -> tuple[Left, Times]:
-    """How long the missing nodes of a plan take, and what that was learnt from."""
+def work_left(
+    workflow: Workflow, at_once: int | None = None
+) -> tuple[Left, Mapping[NodeId, float | None]]:
+    """How long the missing nodes of a plan take, all of them and each in seconds (None: nothing
+    says).
+    """
     jobs = [node.job() for node in workflow.plan.nodes.values()]
     done = workflow.all_done()
     images = images_of_tasks(workflow.plan)
     times = learn(jobs, done, workflow.store, images)
     missing = [job for job in jobs if job.id not in done]
     seconds = {job.id: times.estimate(workload_of(job, images)) for job in missing}
-    return time_left(missing, seconds, times, at_once or jobs_at_once(jobs)), times
+    return time_left(missing, seconds, times, at_once or jobs_at_once(jobs)), seconds
 
 
 def describe_work(workflow: Workflow) -> str:

@@ -216,21 +216,23 @@ def learn(
             if sample := sample_of(workload_of(job, images), made):
                 times.add(sample)
         if len(done) < len(of_kind) and times.count(kind) < _ENOUGH:
-            for node in _newest(store, kind, {job.id.key for job in of_kind}):
+            for node in newest(store, kind, {job.id.key for job in of_kind}, _MOST):
                 if sample := _foreign(store, node):
                     times.add(sample)
     return times
 
 
-def _newest(store: Store, kind: Kind, but: set[str]) -> list[NodeId]:
-    """The store's newest nodes of a kind, oldest first, without those whose keys are in ``but``."""
+def newest(store: Store, kind: Kind, but: set[str], most: int) -> list[NodeId]:
+    """The store's newest nodes of a kind, at most so many, oldest first, without those whose keys
+    are in ``but``.
+    """
     try:
         with os.scandir(store.root / kind) as entries:
             found = [(e.stat().st_mtime, e.name) for e in entries if is_key(e.name)]
     except OSError:
         return []
-    newest = sorted(one for one in found if one[1] not in but)[-_MOST:]
-    return [NodeId(kind, key) for _, key in newest]
+    last = sorted(one for one in found if one[1] not in but)[-most:]
+    return [NodeId(kind, key) for _, key in last]
 
 
 def _foreign(store: Store, node: NodeId) -> Sample | None:
