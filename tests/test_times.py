@@ -142,8 +142,10 @@ def test_what_is_not_known_is_said() -> None:
     jobs = jobs_of("a", "b:a")
     left = time_left(jobs, {jobs[0].id: None, jobs[1].id: None}, Times(), 1)
     assert str(left) == "no estimate yet: no step has finished"
-    assert str(Left(30.0, None, (Kind.SUMMARY,))) == (
-        "about 30 s left without summary, of which none has finished"
+    assert str(Left(30.0, None, (Kind.SUMMARY,))) == "about 30 s left; without summary"
+    unknown = (Kind.REPLAY, Kind.HEAD, Kind.SUMMARY)
+    assert str(Left(30.0, None, unknown, 2)) == (
+        "about 30 s left, 2 at a time; without replay and 2 other kinds"
     )
 
 

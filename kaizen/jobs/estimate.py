@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kaizen.files import counted
 from kaizen.jobs.parallel import heights
 from kaizen.jobs.times import Times, learn, workload_of
 from kaizen.plan.job import Job
@@ -41,9 +42,13 @@ class Left:
             low, high = self.seconds / (1 + self.error), self.seconds * (1 + self.error)
             if duration(low) != duration(high):
                 text += f" ({duration(low)} to {duration(high)})"
+        if self.jobs > 1:
+            text += f", {self.jobs} at a time"
         if self.unknown:
-            text += f" without {', '.join(self.unknown)}, of which none has finished"
-        return f"{text}, {self.jobs} at a time" if self.jobs > 1 else text
+            others = len(self.unknown) - 1
+            more = f" and {counted(others, 'other kind')}" if others else ""
+            text += f"; without {self.unknown[0]}{more}"
+        return text
 
 
 def time_left(
