@@ -25,7 +25,7 @@ from kaizen.jobs.snakefile import (
     use_this_environment,
 )
 from kaizen.jobs.rules import marker, pattern, store_root, values
-from kaizen.jobs.snakemake_terminal import quiet_terminal, show_published
+from kaizen.jobs.snakemake_terminal import quiet_terminal, says_all, show_published
 
 min_version("9.0")
 
@@ -37,7 +37,7 @@ terminal = None
 if workflow.is_main_process:
     record_workflow(Path.cwd())
     # A job elsewhere says nothing here, and Snakemake says where it is.
-    if workflow.local_exec:
+    if workflow.local_exec and not says_all():
         terminal = quiet_terminal(logger, lambda: workflow.dryrun)
 # For the jobs: what is in their logs need not be in this terminal.
 QUIET = "--quiet" if terminal else ""
@@ -82,6 +82,7 @@ include: "workflow/rules/report.smk"
 onstart:
     if workflow.is_main_process and workflow.local_exec:
         kz.refuse_absent_gpu()
+    if terminal:
         terminal.at_start()
 
 

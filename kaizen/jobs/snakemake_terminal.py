@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import re
 import sys
 import time
@@ -113,6 +114,11 @@ class Terminal(logging.Filter):
         at_once = max(1, self._cores // max(1, threads)) if self._cores else None
         jobs = [node.job() for node in plan.nodes.values()]
         return Grid(jobs, rules.store, images_of_tasks(plan), at_once)
+
+
+def says_all() -> bool:
+    """Whether the user asked for all that Snakemake and its jobs say: KAIZEN_TERMINAL=all."""
+    return os.environ.get("KAIZEN_TERMINAL") == "all"
 
 
 def quiet_terminal(logger: logging.Logger, is_dry: Callable[[], bool]) -> Terminal:

@@ -17,7 +17,9 @@ from kaizen.files import explain_write_errors
 PLAIN_INTERVAL_S = 15.0
 # Notes that a quiet reporter passes on: what waits, goes on after an interruption, or is otherwise
 # than was asked for.
-_CONCERN = re.compile(r"note:|waits for|takes over|resumes at|was trained by|.* cannot be ")
+_CONCERN = re.compile(
+    r"note:|waits for|takes over|resumes at|was trained by|was done|.* cannot be "
+)
 
 
 class Reporter(Protocol):
