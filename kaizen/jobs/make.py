@@ -17,8 +17,9 @@ from kaizen.provenance.origin import check_code, check_loaded, process_facts, wi
 from kaizen.store.locks import NodeLock, Watch
 from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
-from kaizen.training.reporter import Reporter
-from kaizen.training.traces import Traces
+from kaizen.training.boards import open_board
+from kaizen.training.reporter import Reporter, readable_name
+from kaizen.training.traces import Board, Traces
 
 _LACKS_MEMORY = (
     "out of memory",
@@ -50,7 +51,7 @@ def run_job(
     with store.lock(node, reporter.note, stop, job.title) as lock:
         if store.has(node):
             return False
-        traces = Traces(reporter, store.work_folder(node))
+        traces = Traces(reporter, store.work_folder(node), _board_of(job))
         try:
             _build(job, store, traces, stop, lock)
         except Interrupted:
@@ -58,10 +59,21 @@ def run_job(
         except Exception as error:
             traces.failed(error)
             raise
+        finally:
+            traces.close()
         # The working state of a finished node.
         if (work := store.work_folder(node)).exists():
             shutil.rmtree(work, ignore_errors=True)
     return True
+
+
+def _board_of(job: Job[Any]) -> Callable[[int], Board] | None:
+    """What opens the place where the curves of a job also go; None where there is none."""
+    kind = job.local.live
+    if kind is None:
+        return None
+    name = f"{readable_name(job.title)}-{job.id.key[:8]}"
+    return lambda first: open_board(kind, name, first)
 
 
 def _build(

@@ -18,7 +18,7 @@ PLAIN_INTERVAL_S = 15.0
 # Notes that a quiet reporter passes on: what waits, goes on after an interruption, or is otherwise
 # than was asked for.
 _CONCERN = re.compile(
-    r"note:|waits for|takes over|resumes at|was trained by|was done|.* cannot be "
+    r"note:|`kaizen watch`|waits for|takes over|resumes at|was trained by|was done|.* cannot be "
 )
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kaizen.errors import KaizenError
 from kaizen.files import (
@@ -115,6 +115,16 @@ def read_failure(work: Path) -> Failure | None:
         return None
 
 
+class Board(Protocol):
+    """Another place for the rows of a step; see `kaizen.training.boards`."""
+
+    def add(self, row: Row) -> None:
+        """Add an epoch."""
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+
+
 class Traces:
     """A reporter that also leaves traces in a node's working folder, and passes all on.
 
@@ -122,11 +132,15 @@ class Traces:
     work that it reports goes on.
     """
 
-    def __init__(self, reporter: Reporter, work: Path) -> None:
+    def __init__(
+        self, reporter: Reporter, work: Path, open_board: Callable[[int], Board] | None = None
+    ) -> None:
         """Forget the failure of an earlier job; ``work`` is made when there is something to
-        write.
+        write. ``open_board`` opens another place for the rows, from an epoch on.
         """
         self._reporter, self._work = reporter, work
+        self._open_board = open_board
+        self._board: Board | None = None
         self._writes, self._first = True, True
         self._epoch_began = time.monotonic()
         self._amount_written = -math.inf
@@ -147,6 +161,7 @@ class Traces:
         seconds, self._epoch_began = now - self._epoch_began, now
         row = Row(done, total, time.time(), seconds, images_per_second, lr, dict(terms))
         self._try(lambda: self._add(row))
+        self._show(row)
         self._reporter.epoch(done, total, terms, lr, images_per_second)
 
     def amount(self, done: int, total: int, what: str) -> None:
@@ -163,6 +178,28 @@ class Traces:
         # The failure itself may be a disk that is full.
         with contextlib.suppress(OSError, ValueError, KaizenError):
             write_json(self._work / FAILURE_FILE, asdict(failure))
+
+    def close(self) -> None:
+        """No more rows come."""
+        if self._board is not None:
+            with contextlib.suppress(Exception):
+                self._board.close()
+
+    def _show(self, row: Row) -> None:
+        """Put a row on the board, if there is one; the first with those before it."""
+        if self._open_board is None:
+            return
+        # Whatever goes wrong in another's library must not cost the step.
+        try:
+            rows = [row]
+            if self._board is None:
+                rows = [one for one in read_rows(self._work) if one.epoch < row.epoch] + rows
+                self._board = self._open_board(rows[0].epoch)
+            for one in rows:
+                self._board.add(one)
+        except Exception as error:
+            self._open_board = None
+            self._reporter.note(f"note: runtime.live: {error}; the curves end here")
 
     def _try(self, write: Callable[[], None]) -> None:
         if self._writes:
