@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from kaizen.jobs.grid_lines import Changes, grid_lines, sparkline
 from kaizen.plan.job import Job
 from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
-from kaizen.training.reporter import PlainReporter
+from kaizen.training.reporter import PlainReporter, reporter
 from kaizen.training.traces import Row, Traces
 
 PLAN = make_plan({"grid.variants": ["kaizen", "no_distill"], "grid.specialists": False})
@@ -182,3 +183,37 @@ def test_watching_imports_no_torch(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_quiet_reporter_tells_what_is_a_cause_for_concern(tmp_path: Path) -> None:
+    stream, log = io.StringIO(), tmp_path / "step.log"
+    with reporter("step 1", log, stream, quiet=True) as quiet:
+        quiet.note("cpu, float32, 1 thread")
+        quiet.epoch(1, 2, {"L": 1.0}, 0.1, 10.0)
+        quiet.note("waits for process 7 of root on vm, since now, which is making the same node")
+        quiet.note("/x/resume.safetensors cannot be used (its content does not match its hash)")
+        quiet.note("done")
+        quiet.alarm("a loss is not finite")
+    told = stream.getvalue().splitlines()
+    assert [line.split()[2] for line in told] == ["waits", "/x/resume.safetensors", "a"]
+    assert len(log.read_text().splitlines()) == 6
+    assert (tmp_path / "step-1.log").readlink() == Path("step.log")
+
+
+def test_a_readable_name_takes_no_other_files_place(tmp_path: Path) -> None:
+    mine = tmp_path / "step-1-a.log"
+    mine.write_text("mine")
+    with reporter("step 1 · a", tmp_path / "k.log", None) as job:
+        job.note("new")
+    assert mine.read_text() == "mine"
+    for key in ("one", "two"):
+        with reporter("b/../c", tmp_path / f"{key}.log", None) as job:
+            job.note(key)
+    assert (tmp_path / "b-..-c.log").read_text() == "b/../c: two\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "b-..-c.log",
+        "k.log",
+        "one.log",
+        "step-1-a.log",
+        "two.log",
+    ]

@@ -15,10 +15,11 @@ from typing import Protocol, TextIO
 from kaizen.files import explain_write_errors
 
 PLAIN_INTERVAL_S = 15.0
-# Notes that a quiet reporter passes on: what waits, goes on after an interruption, or is otherwise
-# than was asked for.
+# Notes that a quiet reporter passes on: what waits, goes on after an interruption, or cannot be
+# done. How a step's batches differ from the parameters is on its card and in its log.
 _CONCERN = re.compile(
-    r"note:|`kaizen watch`|waits for|takes over|resumes at|was trained by|was done|.* cannot be "
+    r"note: runtime|`kaizen watch`|waits for|takes over|resumes at|was trained by|was done|"
+    r".* cannot be "
 )
 
 
