@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY, commit_fake, make_plan, tree
-from project import make_project
+from project import Project, make_project
 from rich.cells import cell_len
 
 from kaizen.jobs.grid import Grid, Picture
@@ -167,6 +174,40 @@ def test_the_command_shows_a_project_and_changes_nothing(tmp_path: Path) -> None
     plan.write_text(project.kaizen("plan", "--json").good())
     named = project.kaizen("watch", "--once", "--plan", str(plan)).good()
     assert "9 of 9 nodes done" in named
+
+
+def test_a_run_on_a_terminal_of_80_columns_shows_epochs_and_time(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", {"grid.variants": ["no_distill"], "train.epochs": 200})
+    shown = on_a_terminal([sys.executable, "-m", "kaizen", "run", "--jobs", "2"], project)
+    # What moves the cursor begins another line; colours are none.
+    lines = re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-LN-Za-ln-z]", shown)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    # A link to a figure in the table's list may be longer.
+    until = next(place for place, line in enumerate(lines) if "Variant" in line)
+    assert max(cell_len(line) for line in lines[:until]) <= 80
+    assert any("of 6 nodes done ━" in line for line in lines)
+    assert any(re.search(r"step 0 .* epoch \d+/200 .* left", line) for line in lines), shown
+    assert any("images/s" in line and "process" in line for line in lines)
+
+
+def on_a_terminal(command: list[str], project: Project) -> str:
+    """What a command that must succeed writes to a terminal of 80 columns and 24 lines."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = project.environment() | {"TERM": "xterm", "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("COLUMNS", None)
+    started = subprocess.Popen(
+        command, cwd=project.root, env=environment, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    written = b""
+    # Reading fails once nobody has the other side open.
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 1 << 16):
+            written += piece
+    os.close(ours)
+    assert started.wait() == 0, written.decode()
+    return written.decode()
 
 
 def test_watching_imports_no_torch(tmp_path: Path) -> None:
