@@ -21,7 +21,7 @@ REPORT_FILE = "report.md"
 
 
 def print_results(root: Path) -> None:
-    """Print the published table, the paths of the figures and that of the report.
+    """Print the published table, and where figures and report are.
 
     Raises KaizenError where nothing is published in the checkout ``root``.
     """
@@ -37,12 +37,12 @@ def print_results(root: Path) -> None:
             f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
         ) from error
     if (root / summary / REPORT_FILE).is_file():
-        print(f"Report\n  {summary / REPORT_FILE}", flush=True)
+        print(f"Report   {summary / REPORT_FILE}", flush=True)
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
     """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold, below
-    it those of the analytic heads; then the figures' paths.
+    it those of the analytic heads; then where the figures are.
 
     ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
     """
@@ -98,9 +98,9 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     for sentence in beaten_sentences(metrics):
         console.print(f"Note: {sentence}", markup=False, highlight=False)
     if figures:
-        console.print("Figures")
-    for path in figures:
-        console.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)
+        more = f" and {len(figures) - 1} more beside it" if len(figures) > 1 else ""
+        text = f"Figures  {figures[0]}{more}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _of_heads(
