@@ -78,8 +78,8 @@ def test_a_steps_size_is_its_images_times_epochs_with_replay() -> None:
     plain = {job.spec.tasks[0]: by_title[job.title] for job in STEPS if "no_distill" in job.title}
     assert plain[1].size == 30 * 200 and plain[4].size == 30 * 400
     kaizen = next(work for title, work in by_title.items() if "step 1 · simclr kaizen" in title)
-    # As many images of replay as of the task are in each batch.
-    assert kaizen.size == 2 * 30 * 200
+    # As many images of replay as of the task are in each batch, and a teacher sees them.
+    assert kaizen.size == pytest.approx(2 * 30 * 200 * 4 / 3)
     assert kaizen.alike[0] != plain[1].alike[0] and kaizen.alike[1] == plain[1].alike[1]
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
-    commands.add("show", _show, "Show the published results: table and paths of the figures.")
+    commands.add(
+        "show", _show, "Show the published results: the table, and where figures and report are."
+    )
     sub = commands.add_planned(
         "explain",
         _explain,
