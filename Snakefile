@@ -23,10 +23,10 @@ from kaizen.jobs.snakefile import (
     JOB_COMMAND,
     rules_of_config,
     rules_of_job,
-    say_less,
     use_this_environment,
 )
 from kaizen.jobs.rules import marker, pattern, store_root, values
+from kaizen.jobs.snakemake_terminal import quiet_terminal, says_all, show_published
 
 min_version("9.0")
 
@@ -34,11 +34,14 @@ min_version("9.0")
 workflow.configfiles.append("params.yaml")
 
 use_this_environment(workflow.basedir)
+terminal = None
 if workflow.is_main_process:
     record_workflow(Path.cwd())
-    # A job elsewhere says nothing here.
-    if workflow.local_exec:
-        say_less(logger)
+    # A job elsewhere says nothing here, and Snakemake says where it is.
+    if workflow.local_exec and not says_all():
+        terminal = quiet_terminal(logger, lambda: workflow.dryrun)
+# For the jobs: what is in their logs need not be in this terminal.
+QUIET = "--quiet" if terminal else ""
 
 
 # `--config edges=true` lets finished nodes keep their inputs, so that --dag and --report show the whole graph;
@@ -48,6 +51,10 @@ kz = (
     if workflow.is_main_process
     else rules_of_job(workflow.config_settings, Path.cwd())
 )
+
+
+if terminal:
+    terminal.show(kz)
 
 
 # Braces in the checkout's path are none of a pattern's.
@@ -77,6 +84,16 @@ onstart:
     if workflow.is_main_process and workflow.local_exec:
         kz.refuse_absent_gpu()
         warm.start(kz.missing(), kz.params.train.threads)
+    if terminal:
+        terminal.at_start()
+
+
+# The table comes last; where nothing is left to do, `terminal` sees to it.
+onsuccess:
+    if terminal:
+        terminal.at_end()
+    elif workflow.is_main_process:
+        show_published(kz)
 
 
 localrules:

@@ -183,6 +183,7 @@ ROWS = [
     Row("report.title", "report", "another"),
     Row("runtime.hosts", "runtime", 2),
     Row("runtime.ingest_workers", "runtime", 3),
+    Row("runtime.live", "runtime", "tensorboard"),
     Row("runtime.processes", "runtime", 2),
     Row("runtime.save_every_epochs", "runtime", 11),
     Row("runtime.step_mem_mb", "runtime", 4001),

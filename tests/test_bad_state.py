@@ -165,7 +165,7 @@ def test_store_with_a_link_that_leads_nowhere(finished: Project, tmp_path: Path)
 def test_an_error_of_a_job_passes_its_log(tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match="from the job"),
-        reporter("test", tmp_path / "log", io.StringIO(), live=False) as job,
+        reporter("test", tmp_path / "log", io.StringIO()) as job,
     ):
         job.note("began")
         raise OSError("from the job")

@@ -43,6 +43,8 @@ def queued(
     output.
     """
     project = reproduced.copy_with_links(tmp_path_factory.mktemp("queued") / "project")
+    # Each job says that it made its node.
+    project.variables["KAIZEN_TERMINAL"] = "all"
     names = {"softer": 1.0, "softest": 0.5, "harder": 4.0}
     for name, weight in names.items():
         changes = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -71,39 +72,88 @@ def test_plain_snakemake_runs_and_shows_a_failed_jobs_log(fresh: Project, tmp_pa
     output = project.process(sys.executable, "-m", "snakemake", "--snakefile", snakefile).bad()
     assert f"Provided cores: {ALL}" in output
     assert "Error in rule shards" in output and "train/ant/00.png" in output, output
-    assert "Job 2: shards" in output
+    # The error's sentence, and what it is about, whole; no specification around it.
+    assert "replace or remove it, or set dataset.on_corrupt: skip" in output
+    assert "0 of 9 nodes done" in output and '"params"' not in output
+    assert "CalledProcessError" not in output and "Complete log(s)" in output
     # What Snakemake says of every job besides is in its log file only, errors are in both.
     (log,) = (project.root / ".snakemake/log").glob("*.log")
     assert "Select jobs to execute..." in log.read_text() and "Error in rule" in log.read_text()
     assert "Select jobs" not in output and "Execute 1 jobs" not in output
 
 
-def test_only_what_another_line_says_is_left_out() -> None:
+class Keeps(logging.StreamHandler[io.StringIO]):
+    """Keeps what it is given."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(io.StringIO())
+        self.name = name
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(str(record.msg))
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_the_terminal_shows_what_no_other_line_says(dry: bool) -> None:
     from snakemake_interface_logger_plugins.common import LogEvent
 
-    from kaizen.jobs.snakefile import say_less
+    from kaizen.jobs.snakemake_terminal import quiet_terminal
 
-    said: list[logging.LogRecord] = []
+    logger = logging.Logger("test")
+    terminal, file = Keeps("DefaultStreamHandler"), Keeps("DefaultLogFileHandler")
+    logger.addHandler(terminal)
+    logger.addHandler(file)
+    quiet_terminal(logger, lambda: dry)
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record)
-
-    logger, terminal, file = logging.Logger("test"), Handler(), Handler()
-    terminal.name, file.name = "DefaultStreamHandler", "DefaultLogFileHandler"
-    for handler in (terminal, file):
-        logger.addHandler(handler)
-    say_less(logger)
-
-    def times(level: int, text: str | None, **extra: object) -> int:
-        said.clear()
+    def shows(level: int, text: str, **extra: object) -> bool:
+        terminal.said.clear()
+        file.said.clear()
         logger.log(level, text, extra=extra)
-        return len(said)
+        assert file.said == [text]
+        return terminal.said == [text]
 
     info, error = logging.INFO, logging.ERROR
-    assert times(info, "Select jobs to execute...") == times(info, "Execute 12 jobs...") == 1
-    assert times(info, "Finished jobid: 3", event=LogEvent.JOB_FINISHED) == 1
-    assert times(error, "Select jobs to execute...") == 2
-    assert times(error, None, event=LogEvent.JOB_ERROR) == times(info, None) == 2
-    assert times(info, None, event=LogEvent.JOB_INFO) == times(info, "Nothing to be done") == 2
-    assert times(info, "1 of 2 steps (50%) done", event=LogEvent.PROGRESS) == 2
+    for chatter in ("Select jobs to execute...", "Execute 12 jobs...", "Building DAG of jobs..."):
+        assert not shows(info, chatter)
+        assert shows(error, chatter)
+    assert not shows(error, "RuleException:\nCalledProcessError in file x, line 1:\nCommand")
+    assert shows(error, "RuleException:\nValueError in file x, line 1:")
+    assert shows(info, "Nothing to be done") and shows(info, "Provided cores: 2")
+    for event in (LogEvent.JOB_INFO, LogEvent.RUN_INFO):
+        assert shows(info, "a job", event=event) is dry
+    assert shows(error, "Error in rule", event=LogEvent.JOB_ERROR)
+
+
+def test_where_the_log_is_stands_after_an_error_only() -> None:
+    from kaizen.jobs.snakemake_terminal import quiet_terminal
+
+    logger, terminal = logging.Logger("test"), Keeps("DefaultStreamHandler")
+    logger.addHandler(terminal)
+    quiet_terminal(logger, lambda: False)
+    logger.info("Complete log(s): /x")
+    logger.error("Error in rule step")
+    logger.info("Complete log(s): /x")
+    assert terminal.said == ["Error in rule step", "Complete log(s): /x"]
+
+
+def test_a_finished_run_ends_with_table_and_report_and_so_does_one_with_nothing_to_do(
+    fresh: Project, tmp_path: Path
+) -> None:
+    project = fresh.copy(tmp_path / "project")
+    snakefile = str(REPOSITORY / "Snakefile")
+    profile = str(REPOSITORY / "profiles/default")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile]
+    command += ["--workflow-profile", profile]
+    first = project.process(*command).good().rstrip().splitlines()
+    assert first[-1] == "Report   results/summary/report.md" and len(first) < 40, "\n".join(first)
+    assert sum("nodes done" in line for line in first) <= 7
+    table = next(place for place, line in enumerate(first) if "Variant" in line)
+    assert not any("nodes done" in line for line in first[table:])
+    again = project.process(*command).good().rstrip().splitlines()
+    assert again[-len(first) + table :] == first[table:]
+    assert any("Nothing to be done" in line for line in again)
+    dry = project.process(*command, "--dry-run").good()
+    assert "Nothing to be done" in dry and "Variant" not in dry
+    (log,) = (project.root / "logs/summary").glob("summary-*.log")
+    assert log.is_symlink() and "done" in log.read_text()

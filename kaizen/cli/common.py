@@ -82,6 +82,17 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
+def job_count(text: str) -> int:
+    """The value of ``--jobs``."""
+    from kaizen.jobs.parallel import MOST
+
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a number of jobs; give one from 1 to {MOST}, at most one for each core"
+    )
+
+
 def preset_file(name: str) -> Path:
     """The file of a preset, named with or without folder and suffix; also a file elsewhere, named
     with its suffix.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
-    commands.add("show", _show, "Show the published results: table and paths of the figures.")
+    commands.add(
+        "show", _show, "Show the published results: the table, and where figures and report are."
+    )
     sub = commands.add_planned(
         "explain",
         _explain,
@@ -43,24 +45,9 @@ def add_commands(commands: Commands) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    print_results()
+    from kaizen.report.terminal import print_results
 
-
-def print_results() -> None:
-    """Print the published table and the paths of the figures."""
-    from kaizen.files import read_json, shortened
-    from kaizen.report.terminal import print_table
-
-    summary = Path("results/summary")
-    fix = "run in the project's folder; `snakemake --cores all` or `kaizen run` makes the results"
-    metrics = read_json(summary / "metrics_full.json", fix=fix)
-    try:
-        print_table(metrics, sorted((summary / "figures").glob("*.png")))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise KaizenError(
-            f"{summary / 'metrics_full.json'} is not what a summary writes "
-            f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
-        ) from error
+    print_results(Path())
 
 
 def _explain(options: argparse.Namespace) -> None:

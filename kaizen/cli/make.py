@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.cli.common import Commands, add_store, open_store, path_argument, workflow_of
-from kaizen.cli.look import print_results
+from kaizen.cli.common import Commands, add_store, job_count, open_store, path_argument, workflow_of
 from kaizen.errors import Interrupted, KaizenError
 
 if TYPE_CHECKING:
+    from kaizen.jobs.grid_view import View
     from kaizen.jobs.workflow import Workflow
     from kaizen.plan.job import Job
     from kaizen.store.store import Store
@@ -34,7 +36,7 @@ def add_commands(commands: Commands) -> None:
     sub.add_argument(
         "-j",
         "--jobs",
-        type=_job_count,
+        type=job_count,
         default=1,
         metavar="N",
         help="make up to N nodes at a time, each in a process of its own (from 1; default 1)",
@@ -58,6 +60,7 @@ def add_commands(commands: Commands) -> None:
         metavar="JSON",
         help="the parameters themselves, or @FILE that holds them, instead of --params",
     )
+    sub.add_argument("--quiet", action="store_true", help="do not show the results")
     sub = commands.add(
         "warm",
         _warm,
@@ -82,6 +85,9 @@ def add_commands(commands: Commands) -> None:
         help="the node's specification, or @FILE that holds it",
     )
     sub.add_argument("--log", type=path_argument, metavar="FILE")
+    sub.add_argument(
+        "--quiet", action="store_true", help="let the log alone have what is no cause for concern"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -108,20 +114,41 @@ def _run(options: argparse.Namespace) -> None:
     named = sha256_text(" ".join(sorted(str(node) for node in nodes)))
     name = workflow.plan.key if workflow else f"file {named[:32]}"
     register(store, Path.cwd(), name, nodes, firm=workflow is not None)
-    if options.jobs > 1:
-        run_side_by_side(jobs, store, options.jobs)
-    else:
-        _run_one_by_one(jobs, store)
+    with _shown(jobs, store, workflow, options.jobs) as view:
+        if options.jobs > 1:
+            run_side_by_side(jobs, store, options.jobs, quiet=view is not None)
+        else:
+            _run_one_by_one(jobs, store, view)
     if workflow is not None and store.root == workflow.store.root:
         publish_and_show(workflow)
 
 
-def _run_one_by_one(jobs: list[Job[Any]], store: Store) -> None:
+@contextlib.contextmanager
+def _shown(
+    jobs: list[Job[Any]], store: Store, workflow: Workflow | None, at_once: int
+) -> Iterator[View | None]:
+    """Show on a terminal what becomes of ``jobs``, as `kaizen watch` does; elsewhere there is no
+    view.
+    """
+    if not sys.stderr.isatty() or all(store.has(job.id) for job in jobs):
+        yield None
+        return
+    from kaizen.jobs.grid import Grid
+    from kaizen.jobs.grid_view import View
+    from kaizen.plan.memory import images_of_tasks
+
+    images = images_of_tasks(workflow.plan) if workflow else None
+    with View(Grid(jobs, store, images, at_once), sys.stderr) as view:
+        view.keep_fresh()
+        yield view
+
+
+def _run_one_by_one(jobs: list[Job[Any]], store: Store, view: View | None) -> None:
     """Make what the store lacks in this process; raises KaizenError where a node cannot be made."""
     from kaizen.jobs.make import run_job
     from kaizen.jobs.parallel import log_of
     from kaizen.jobs.stop import StopRequest
-    from kaizen.training.reporter import reporter
+    from kaizen.training.reporter import PLAIN_INTERVAL_S, reporter
 
     stop = StopRequest()
     stop.listen()
@@ -129,21 +156,12 @@ def _run_one_by_one(jobs: list[Job[Any]], store: Store) -> None:
         if store.has(job.id):
             continue
         stop.now_making(job.id.kind)
-        with reporter(job.title, log_of(job), sys.stderr, live=True) as progress:
+        # A view shows the epochs, and notes go above it.
+        interval = math.inf if view else PLAIN_INTERVAL_S
+        with reporter(job.title, log_of(job), sys.stderr, interval) as progress:
             run_job(job, store, progress, stop)
         if stop():
             raise Interrupted("stopped between two nodes; the same command goes on")
-
-
-def _job_count(text: str) -> int:
-    """The value of ``--jobs``."""
-    from kaizen.jobs.parallel import MOST
-
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST:
-        return int(text)
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not a number of jobs; give one from 1 to {MOST}, at most one for each core"
-    )
 
 
 def _jobs_of_file(options: argparse.Namespace, store: Store) -> list[Job[Any]]:
@@ -201,21 +219,23 @@ def _publish(options: argparse.Namespace) -> None:
             f"{grown}, the first: {missing[0].title}; run `snakemake --cores all`, which goes on"
         )
     workflow.register()
-    publish_and_show(workflow)
+    publish_and_show(workflow, options.quiet)
     if options.marker:
         write_marker(options.marker, workflow.plan.key)
 
 
-def publish_and_show(workflow: Workflow) -> None:
-    """Publish a finished plan's files, and print its results."""
+def publish_and_show(workflow: Workflow, quiet: bool = False) -> None:
+    """Publish a finished plan's files and, unless ``quiet``, print its results."""
     from kaizen.files import tell, write_json
+    from kaizen.report.terminal import print_results
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
-    print_results()
+    if not quiet:
+        print_results(workflow.root)
 
 
 def _warm(options: argparse.Namespace) -> None:
@@ -243,11 +263,11 @@ def _node(options: argparse.Namespace) -> None:
     stop = StopRequest()
     stop.now_making(job.id.kind)
     stop.listen()
-    with reporter(job.title, options.log, sys.stderr, live=False) as progress:
+    with reporter(job.title, options.log, sys.stderr, quiet=options.quiet) as progress:
         try:
             made = run_job(job, store, progress, stop)
         except KaizenError as error:
-            progress.note(printable(str(error)))
+            progress.alarm(printable(str(error)))
             raise SystemExit(error.exit_code) from None
         if options.receipt:
             write_json(options.receipt, job.id.to_json())

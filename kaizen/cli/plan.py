@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from kaizen.cli.common import Commands, add_params, path_argument, planned, preset_file
+from kaizen.cli.common import Commands, add_params, job_count, path_argument, planned, preset_file
 
 SCHEMA = Path("workflow/schemas/params.schema.json")
 
@@ -14,7 +14,17 @@ SCHEMA = Path("workflow/schemas/params.schema.json")
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
     sub = commands.add_planned(
-        "plan", _plan, "Show the nodes of the experiment: done, to run, shared by how many runs."
+        "plan",
+        _plan,
+        "Show the nodes of the experiment: done, to run and why, shared by how many runs, and how "
+        "long it will take.",
+    )
+    sub.add_argument(
+        "-j",
+        "--jobs",
+        type=job_count,
+        metavar="N",
+        help="estimate for N nodes at a time; default: as many as this machine has cores for",
     )
     sub.add_argument(
         "--json", action="store_true", help="print them as JSON, with every node's specification"
@@ -70,7 +80,7 @@ def _plan(options: argparse.Namespace) -> None:
         return
     from kaizen.jobs.plan_tree import print_plan
 
-    print_plan(workflow)
+    print_plan(workflow, options.jobs)
 
 
 def _check(options: argparse.Namespace) -> None:

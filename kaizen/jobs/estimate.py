@@ -2,14 +2,147 @@
 
 from __future__ import annotations
 
+import heapq
+import os
 from collections import Counter
-from statistics import median
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kaizen.store.node_id import Kind
+from kaizen.files import counted
+from kaizen.jobs.parallel import heights
+from kaizen.jobs.times import Times, learn, workload_of
+from kaizen.plan.job import Job
+from kaizen.plan.memory import images_of_tasks
+from kaizen.plan.specs import StepSpec
+from kaizen.store.node_id import Kind, NodeId
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
+
+
+@dataclass(frozen=True)
+class Left:
+    """How long what is left takes: seconds, by how much that may be wrong (None: nothing says),
+    and the kinds of which nothing is known, which are not in it.
+    """
+
+    seconds: float
+    error: float | None
+    unknown: tuple[Kind, ...] = ()
+    jobs: int = 1
+
+    def __str__(self) -> str:
+        # Steps are most of the work.
+        if self.unknown and (not self.seconds or Kind.STEP in self.unknown):
+            kind = Kind.STEP if Kind.STEP in self.unknown else self.unknown[0]
+            return f"no estimate yet: no {kind} has finished"
+        text = f"about {duration(self.seconds)} left"
+        if self.error is not None:
+            low, high = self.seconds / (1 + self.error), self.seconds * (1 + self.error)
+            if duration(low) != duration(high):
+                text += f" ({duration(low)} to {duration(high)})"
+        if self.jobs > 1:
+            text += f", {self.jobs} at a time"
+        if self.unknown:
+            others = len(self.unknown) - 1
+            more = f" and {counted(others, 'other kind')}" if others else ""
+            text += f"; without {self.unknown[0]}{more}"
+        return text
+
+
+def time_left(
+    jobs: Sequence[Job[Any]],
+    seconds: Mapping[NodeId, float | None],
+    times: Times,
+    at_once: int,
+    running: Sequence[NodeId] = (),
+) -> Left:
+    """How long ``jobs``, in an order in which they can be made, take with so many at once.
+
+    ``seconds`` are those of each, of the ``running`` ones what is left. The longest chains begin
+    first, as `kaizen run -j` does it. The errors of nodes of a kind add up, as they have one cause.
+    """
+    unknown = {job.id.kind for job in jobs if seconds.get(job.id) is None}
+    # Between two nodes a process starts, and whoever starts it looks around.
+    pause = {job.id: 0.0 if job.id in running else times.pause() for job in jobs}
+    known = {job.id: (seconds.get(job.id) or 0.0) for job in jobs}
+    weighed, total = 0.0, 0.0
+    missing = False
+    for job in jobs:
+        if not known[job.id]:
+            continue
+        error = times.error(job.id.kind)
+        missing = missing or error is None
+        total += known[job.id]
+        weighed += known[job.id] * (error or 0.0)
+    error = None if missing or not total else weighed / total
+    with_pauses = {node: length and pause[node] + length for node, length in known.items()}
+    length = _makespan(jobs, with_pauses, max(1, at_once), set(running))
+    return Left(length, error, tuple(kind for kind in Kind if kind in unknown), at_once)
+
+
+def _makespan(
+    jobs: Sequence[Job[Any]], seconds: Mapping[NodeId, float], at_once: int, running: set[NodeId]
+) -> float:
+    """When the last of ``jobs`` ends, in seconds from now."""
+    height = heights(jobs)
+    children: dict[NodeId, list[NodeId]] = {}
+    waits: dict[NodeId, int] = {}
+    ready: list[tuple[bool, int, int, NodeId]] = []
+    place = {job.id: number for number, job in enumerate(jobs)}
+    for job in jobs:
+        parents = {parent for parent in job.inputs.values() if parent in place}
+        waits[job.id] = len(parents)
+        for parent in parents:
+            children.setdefault(parent, []).append(job.id)
+        if not parents:
+            heapq.heappush(ready, _turn(job.id, running, height, place))
+    now = 0.0
+    ends: list[tuple[float, int, NodeId]] = []
+    while ready or ends:
+        while ready and len(ends) < at_once:
+            node = heapq.heappop(ready)[-1]
+            heapq.heappush(ends, (now + seconds[node], place[node], node))
+        now, _, ended = heapq.heappop(ends)
+        for child in children.get(ended, []):
+            waits[child] -= 1
+            if not waits[child]:
+                heapq.heappush(ready, _turn(child, running, height, place))
+    return now
+
+
+def _turn(
+    node: NodeId, running: set[NodeId], height: Mapping[NodeId, int], place: Mapping[NodeId, int]
+) -> tuple[bool, int, int, NodeId]:
+    return node not in running, -height[node], place[node], node
+
+
+def jobs_at_once(jobs: Sequence[Job[Any]]) -> int:
+    """How many steps `snakemake` alone makes at a time on this machine: as many as it has cores
+    for.
+    """
+    used = [
+        job.local.processes * job.spec.train.threads
+        for job in jobs
+        if isinstance(job.spec, StepSpec)
+    ]
+    return max(1, len(os.sched_getaffinity(0)) // max(1, *used)) if used else 1
+
+
+def work_left(
+    workflow: Workflow, at_once: int | None = None
+) -> tuple[Left, Mapping[NodeId, float | None]]:
+    """How long the missing nodes of a plan take, all of them and each in seconds (None: nothing
+    says).
+    """
+    jobs = [node.job() for node in workflow.plan.nodes.values()]
+    done = workflow.all_done()
+    images = images_of_tasks(workflow.plan)
+    times = learn(jobs, done, workflow.store, images)
+    missing = [job for job in jobs if job.id not in done]
+    seconds = {job.id: times.estimate(workload_of(job, images)) for job in missing}
+    return time_left(missing, seconds, times, at_once or jobs_at_once(jobs)), seconds
 
 
 def describe_work(workflow: Workflow) -> str:
@@ -21,22 +154,16 @@ def describe_work(workflow: Workflow) -> str:
         return "nothing is left to run"
     counts = Counter(node.kind for node in missing)
     jobs = ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
-    times: dict[Kind, list[float]] = {}
-    for node in workflow.plan.nodes.values():
-        if workflow.done(node):
-            record = workflow.store.read_run_record(node.id) or {}
-            if isinstance(record.get("seconds"), int | float):
-                times.setdefault(node.kind, []).append(float(record["seconds"]))
-    known = [kind for kind in counts if kind in times]
-    if not known:
+    left, _ = work_left(workflow, at_once=1)
+    if not left.seconds:
         return f"to run: {jobs}; how long that takes is not known before something has run"
-    seconds = sum(counts[kind] * median(times[kind]) for kind in known)
-    unknown = ", ".join(kind for kind in counts if kind not in times)
+    unknown = ", ".join(left.unknown)
     but = f" (without {unknown}, of which none has run yet)" if unknown else ""
-    return f"to run: {jobs}; about {_duration(seconds)} one after the other{but}"
+    return f"to run: {jobs}; about {duration(left.seconds)} one after the other{but}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -31,6 +31,11 @@ def refuse_early(params: Params, facts: DatasetFacts, source: Source | None) -> 
     ``source`` is None where no raw image is left to look at.
     """
     _refuse_missing_package(params.model.backbone)
+    live = params.runtime.live
+    if live is not None and not _is_installed(live):
+        raise KaizenError(
+            f"runtime.live: {live} is not installed; pip install {live}, or set it to null"
+        )
     if facts.arrivals:
         for task, arrival in enumerate(facts.arrivals):
             _refuse_small_task(task, sum(arrival.counts("train").values()))

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kaizen import __version__
-from kaizen.errors import KaizenError, NodeFailed
+from kaizen.errors import Interrupted, KaizenError, NodeFailed
 from kaizen.jobs.makers import MAKERS
 from kaizen.plan.job import Job
 from kaizen.provenance.origin import check_code, check_loaded, process_facts, with_versions
-from kaizen.store.locks import Watch
+from kaizen.store.locks import NodeLock, Watch
 from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
-from kaizen.training.reporter import Reporter
+from kaizen.training.boards import open_board
+from kaizen.training.reporter import Reporter, readable_name
+from kaizen.training.traces import Board, Traces
 
 _LACKS_MEMORY = (
     "out of memory",
@@ -49,30 +51,56 @@ def run_job(
     with store.lock(node, reporter.note, stop, job.title) as lock:
         if store.has(node):
             return False
-        for role, parent in job.inputs.items():
-            if not store.has(parent):
-                raise KaizenError(
-                    f"{role} ({parent}) is not in {store.root}; run `snakemake` to make it"
-                )
-        check_code(job)
-        job = with_versions(job)
-        began = time.time()
-        with store.building(node) as building:
-            with _explain_lack_of_memory(node.kind):
-                made = MAKERS[node.kind](job, store, building, reporter, Watch(stop, lock))
-            environment = made.environment | {
-                "python": platform.python_version(),
-                "kaizen": __version__,
-            }
-            times = {"began": began, "seconds": time.time() - began}
-            check_loaded(job)
-            lock.confirm()
-            run_record = times | process_facts() | made.run_facts()
-            store.commit(job.to_json(), building, environment, run_record)
+        traces = Traces(reporter, store.work_folder(node), _board_of(job))
+        try:
+            _build(job, store, traces, stop, lock)
+        except Interrupted:
+            raise
+        except Exception as error:
+            traces.failed(error)
+            raise
+        finally:
+            traces.close()
         # The working state of a finished node.
         if (work := store.work_folder(node)).exists():
             shutil.rmtree(work, ignore_errors=True)
     return True
+
+
+def _board_of(job: Job[Any]) -> Callable[[int], Board] | None:
+    """What opens the place where the curves of a job also go; None where there is none."""
+    kind = job.local.live
+    if kind is None:
+        return None
+    name = f"{readable_name(job.title)}-{job.id.key[:8]}"
+    return lambda first: open_board(kind, name, first)
+
+
+def _build(
+    job: Job[Any], store: Store, traces: Traces, stop: Callable[[], bool], lock: NodeLock
+) -> None:
+    """Check, build and commit a node whose lock is held."""
+    node = job.id
+    for role, parent in job.inputs.items():
+        if not store.has(parent):
+            raise KaizenError(
+                f"{role} ({parent}) is not in {store.root}; run `snakemake` to make it"
+            )
+    check_code(job)
+    job = with_versions(job)
+    began = time.time()
+    with store.building(node) as building:
+        with _explain_lack_of_memory(node.kind):
+            made = MAKERS[node.kind](job, store, building, traces, Watch(stop, lock))
+        environment = made.environment | {
+            "python": platform.python_version(),
+            "kaizen": __version__,
+        }
+        times = {"began": began, "seconds": time.time() - began}
+        check_loaded(job)
+        lock.confirm()
+        run_record = times | process_facts() | made.run_facts()
+        store.commit(job.to_json(), building, environment, run_record)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from kaizen.jobs.make import run_job
 from kaizen.jobs.stop import StopRequest
 from kaizen.plan.job import Job, read_job
 from kaizen.plan.specs import EvaluationSpec, ReplaySpec, Spec, StepSpec
+from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.reporter import reporter
 
@@ -56,9 +57,11 @@ def log_of(job: Job[Any]) -> Path:
     return Path("logs") / job.id.kind / f"{job.id.key}.log"
 
 
-def run_side_by_side(jobs: Sequence[Job[Any]], store: Store, count: int) -> None:
+def run_side_by_side(
+    jobs: Sequence[Job[Any]], store: Store, count: int, quiet: bool = False
+) -> None:
     """Make those of ``jobs`` that the store lacks, up to ``count`` at a time; they come in an order
-    in which they can be made.
+    in which they can be made. They report to their logs, and to stderr unless ``quiet``.
 
     SIGTERM and SIGINT are passed on, so that steps save. After a failure what runs is finished, and
     nothing new begun. Raises what the first job that failed did, Interrupted where it was stopped.
@@ -81,7 +84,7 @@ def run_side_by_side(jobs: Sequence[Job[Any]], store: Store, count: int) -> None
             for job in ready[: count - len(running)]:
                 if not errors and not stopped():
                     waiting.remove(job)
-                    _start(context, job, store, running)
+                    _start(context, job, store, running, quiet)
             if not running:
                 break
             _collect(running, errors)
@@ -96,12 +99,20 @@ def most_urgent_first(jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
 
     That keeps all processes busy to the end, where a run's steps have to follow each other.
     """
+    height = heights(jobs)
+    return sorted(jobs, key=lambda job: -height[job.id])
+
+
+def heights(jobs: Sequence[Job[Any]]) -> dict[NodeId, int]:
+    """How many others follow each of ``jobs``, one after the other, on the longest chain of them;
+    the jobs come in an order in which they can be made.
+    """
     height = {job.id: 0 for job in jobs}
     for job in reversed(jobs):
         for parent in job.inputs.values():
             if parent in height:
                 height[parent] = max(height[parent], height[job.id] + 1)
-    return sorted(jobs, key=lambda job: -height[job.id])
+    return height
 
 
 def use_a_gpu(specs: Iterable[Spec]) -> bool:
@@ -110,11 +121,12 @@ def use_a_gpu(specs: Iterable[Spec]) -> bool:
     return sees_gpu() and any(one is not None and one.device != "cpu" for one in compute)
 
 
-def _start(context: Any, job: Job[Any], store: Store, running: list[_Running]) -> None:
+def _start(context: Any, job: Job[Any], store: Store, running: list[_Running], quiet: bool) -> None:
     """Start a job's process, and add it to those that signals are passed on to."""
     ended, end = context.Pipe(duplex=False)
     text = canonical_json(job.to_json())
-    process = context.Process(target=_make, args=(text, str(store.root), end), name=str(job.id))
+    arguments = (text, str(store.root), end, quiet)
+    process = context.Process(target=_make, args=arguments, name=str(job.id))
     # Blocked here, a signal comes once the process is among those that it is passed on to. Server
     # and process begin so too: it is delivered to the process as soon as that listens, and never to
     # the server.
@@ -188,7 +200,7 @@ def _send(end: connection.Connection, facts: Sequence[Any]) -> None:
         end.send_bytes(json.dumps(facts).encode())
 
 
-def _make(text: str, root: str, end: connection.Connection) -> None:
+def _make(text: str, root: str, end: connection.Connection, quiet: bool) -> None:
     """In a process of its own: make the node whose specification is ``text``; ends the process."""
     # A terminal's Ctrl-C comes to the parent alone, which passes it on.
     os.setsid()
@@ -205,7 +217,7 @@ def _make(text: str, root: str, end: connection.Connection) -> None:
         request.now_making(job.id.kind)
         request.listen()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-        with reporter(job.title, log_of(job), sys.stderr, live=False) as progress:
+        with reporter(job.title, log_of(job), None if quiet else sys.stderr) as progress:
             try:
                 made = run_job(job, Store(Path(root)), progress, stop)
                 progress.note("done" if made else "was done already")

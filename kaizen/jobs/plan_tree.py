@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaizen.files import counted, printable
+from kaizen.jobs.estimate import duration, work_left
+from kaizen.jobs.reasons import Reasons
 from kaizen.plan.memory import images_of_tasks, job_memory_mb
-from kaizen.store.node_id import Kind
+from kaizen.store.node_id import Kind, NodeId
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
@@ -21,25 +23,45 @@ Part = tuple[str, str]
 Branch = tuple[list[Part], list[Any]]
 
 
-def print_plan(workflow: Workflow) -> None:
-    """Print every run with its nodes: done or to run, and by how many runs a node is shared."""
+def print_plan(workflow: Workflow, at_once: int | None = None) -> None:
+    """Print every run with its nodes: done or to run, why and how long that takes (all of it with
+    so many ``at_once``), and by how many runs a node is shared.
+    """
     from rich.console import Console
     from rich.segment import Segment, Segments
     from rich.style import Style
 
     style = functools.cache(Style.parse)
     segments = []
-    for parts in tree_lines(workflow):
+    left, seconds = work_left(workflow, at_once)
+    finished = workflow.all_done()
+    reasons = Reasons(workflow.store, finished)
+    for parts in tree_lines(workflow, lambda node: _about(node, seconds, reasons)):
         segments += [Segment(printable(text), style(name)) for text, name in parts]
         segments.append(Segment.line())
     console = Console()
     # Not `rich.tree`, which measures and folds every line: a grid has thousands.
     console.print(Segments(segments), crop=False, end="")
     console.print(_totals(workflow), highlight=False, soft_wrap=True)
+    if seconds:
+        console.print(str(left), highlight=False, soft_wrap=True)
 
 
-def tree_lines(workflow: Workflow) -> Iterator[list[Part]]:
-    """The lines of the plan's tree."""
+def _about(node: Node[Any], seconds: Mapping[NodeId, float | None], reasons: Reasons) -> list[Part]:
+    """How long a node to make takes, and why it is to be made."""
+    took, why = seconds.get(node.id), reasons.of(node)
+    parts: list[Part] = []
+    if took is not None:
+        parts.append((f"  about {duration(took)}", "none"))
+    if why:
+        parts.append((f"  because: {why}", "yellow"))
+    return parts
+
+
+def tree_lines(
+    workflow: Workflow, about: Callable[[Node[Any]], list[Part]] = lambda node: []
+) -> Iterator[list[Part]]:
+    """The lines of the plan's tree; ``about`` says more of a node that is to be made."""
     from kaizen.plan.stream_nodes import lacks
 
     plan = workflow.plan
@@ -55,7 +77,7 @@ def tree_lines(workflow: Workflow) -> Iterator[list[Part]]:
         parts.append((f"  {node.kind} {node.key[:12]}", "dim"))
         if users > 1:
             parts.append((f"  shared by {users} runs", "cyan"))
-        return parts
+        return parts if done else parts + about(node)
 
     yield [(f"plan {plan.key[:12]}, store {workflow.store.root}", "none")]
     branches: list[Branch] = [(label(node), []) for node in plan.shards]

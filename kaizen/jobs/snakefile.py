@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,11 +29,8 @@ from kaizen.store.store import Store
 # What every rule runs; in no key, so that a new option makes no result again.
 JOB_COMMAND = (
     "exec python -m kaizen node --store {params.store:q} --receipt {output:q} --log {log:q} "
-    "--spec {params.spec:q}"
+    "--spec {params.spec:q} {params.quiet}"
 )
-
-# Before every job (Snakemake 9.27).
-_CHATTER = re.compile(r"Select jobs to execute\.\.\.|Execute \d+ jobs\.\.\.")
 
 
 def use_this_environment(checkout: str) -> None:
@@ -46,24 +41,6 @@ def use_this_environment(checkout: str) -> None:
     os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
     code = [checkout, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
-
-
-def say_less(logger: logging.Logger) -> None:
-    """Let Snakemake's ``logger`` not say in the terminal that it chooses and starts jobs, and that
-    one is finished: the job's own lines do. Its log file has all; errors are in both.
-    """
-    for handler in logger.handlers:
-        if handler.name == "DefaultStreamHandler":
-            handler.addFilter(_tells_something)
-
-
-def _tells_something(record: logging.LogRecord) -> bool:
-    """Whether a line of Snakemake's says what no other does."""
-    if record.levelno > logging.INFO:
-        return True
-    return getattr(record, "event", None) != "job_finished" and not _CHATTER.fullmatch(
-        str(record.msg)
-    )
 
 
 def rules_of_config(

@@ -125,6 +125,9 @@ class RuntimeParams:
         "were measured to need",
     )
     step_minutes: Count = doc(240, "time a step asks the cluster for, in minutes")
+    live: Literal["tensorboard", "dvclive"] | None = doc(
+        None, "where a step also writes its curves as it trains: logs/tensorboard, logs/dvclive"
+    )
 
 
 @parameters

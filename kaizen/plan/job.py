@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, printable, shortened
@@ -55,8 +55,8 @@ class Local:
     """What a job gets that is no part of its node's key: it decides how, not what is made.
 
     ``path`` and ``classes`` are where the images of `shards` lie and how the classes were chosen;
-    ``versions`` are those of ``code.packages`` when the plan was made, ``origin`` says the commit
-    (`kaizen.provenance.origin`).
+    ``live`` is where a step's curves also go; ``versions`` are those of ``code.packages`` when the
+    plan was made, ``origin`` says the commit (`kaizen.provenance.origin`).
     """
 
     code: Code = field(default_factory=Code)
@@ -66,6 +66,7 @@ class Local:
     save_every_epochs: int = 10
     processes: int = 1
     hosts: int = 1
+    live: Literal["tensorboard", "dvclive"] | None = None
     versions: dict[str, str] | None = None
     origin: OriginFacts | None = None
 

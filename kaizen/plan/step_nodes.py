@@ -81,6 +81,7 @@ def plan_step(
         save_every_epochs=runtime.save_every_epochs,
         processes=runtime.processes,
         hosts=runtime.hosts,
+        live=runtime.live,
     )
     code = Code(tuple(modules), packages)
     return draft.node(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaizen.errors import KaizenError
 from kaizen.evaluation.results import REFERENCE
-from kaizen.files import printable
+from kaizen.files import printable, read_json, shortened
 from kaizen.report.reference_rows import beaten_sentences
 from kaizen.report.series import HEAD_SHORT, HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order, present_heads
@@ -16,11 +17,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NARROW = 64  # columns
+REPORT_FILE = "report.md"
+
+
+def print_results(root: Path) -> None:
+    """Print the published table, and where figures and report are.
+
+    Raises KaizenError where nothing is published in the checkout ``root``.
+    """
+    summary = Path("results/summary")
+    fix = "run in the project's folder; `snakemake --cores all` or `kaizen run` makes the results"
+    metrics = read_json(root / summary / "metrics_full.json", fix=fix)
+    figures = sorted((root / summary / "figures").glob("*.png"))
+    try:
+        print_table(metrics, [figure.relative_to(root) for figure in figures])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise KaizenError(
+            f"{root / summary / 'metrics_full.json'} is not what a summary writes "
+            f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
+        ) from error
+    if (root / summary / REPORT_FILE).is_file():
+        print(f"Report   {summary / REPORT_FILE}", flush=True)
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
     """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold, below
-    it those of the analytic heads; then the figures' paths.
+    it those of the analytic heads; then where the figures are.
 
     ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
     """
@@ -76,9 +98,9 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     for sentence in beaten_sentences(metrics):
         console.print(f"Note: {sentence}", markup=False, highlight=False)
     if figures:
-        console.print("Figures")
-    for path in figures:
-        console.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)
+        more = f" and {len(figures) - 1} more beside it" if len(figures) > 1 else ""
+        text = f"Figures  {figures[0]}{more}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _of_heads(

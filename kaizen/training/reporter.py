@@ -1,10 +1,12 @@
-"""Progress of a step: a live display on a terminal, plain lines elsewhere, and the log file
-always.
+"""Progress of a step: lines, for the log file always, and for a stream now and then. On a terminal
+`kaizen.jobs.grid_view` shows what jobs leave in the store.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,12 @@ from typing import Protocol, TextIO
 from kaizen.files import explain_write_errors
 
 PLAIN_INTERVAL_S = 15.0
+# Notes that a quiet reporter passes on: what waits, goes on after an interruption, or cannot be
+# done. How a step's batches differ from the parameters is on its card and in its log.
+_CONCERN = re.compile(
+    r"note: runtime|`kaizen watch`|waits for|takes over|resumes at|was trained by|was done|"
+    r".* cannot be "
+)
 
 
 class Reporter(Protocol):
@@ -31,15 +39,31 @@ class Reporter(Protocol):
 
 
 class PlainReporter:
-    """Lines: every one into the log, and to the stream at most one in 15 s."""
+    """Lines: every one into the log; to the stream notes, and at most one in ``interval`` seconds
+    of the others.
+    """
 
-    def __init__(self, title: str, log: TextIO | None, stream: TextIO | None) -> None:
-        """Write to ``log`` and ``stream``; either may be None."""
+    def __init__(
+        self,
+        title: str,
+        log: TextIO | None,
+        stream: TextIO | None,
+        interval: float = PLAIN_INTERVAL_S,
+        quiet: bool = False,
+    ) -> None:
+        """Write to ``log`` and ``stream``; either may be None. ``quiet``: to the stream only what
+        is a cause for concern.
+        """
         self.title, self.log, self.stream = title, log, stream
+        self.interval, self.quiet = math.inf if quiet else interval, quiet
         self.started = self.last = time.monotonic()
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
+        self._write(text, always=not self.quiet or _CONCERN.match(text) is not None)
+
+    def alarm(self, text: str) -> None:
+        """Report what ends the job."""
         self._write(text, always=True)
 
     def epoch(
@@ -71,67 +95,22 @@ class PlainReporter:
                 self._write(
                     f"the log cannot be written ({error.strerror}) and ends here", always=True
                 )
-        if self.stream is not None and (always or time.monotonic() - self.last >= PLAIN_INTERVAL_S):
+        if self.stream is not None and (always or time.monotonic() - self.last >= self.interval):
             self.last = time.monotonic()
             print(line, file=self.stream, flush=True)
 
 
-class LiveReporter:
-    """One bar on a terminal, updated in place, besides the log."""
-
-    def __init__(self, title: str, log: TextIO | None) -> None:
-        """Start the display; `close` ends it."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.plain = PlainReporter(title, log, None)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self.display = Progress(*columns, TextColumn("{task.fields[detail]}"))
-        self.bar = self.display.add_task(title, total=None, detail="")
-        self.display.start()
-
-    def note(self, text: str) -> None:
-        """See `Reporter.note`."""
-        self.plain.note(text)
-        self.display.console.print(f"{self.plain.title}: {text}", markup=False, highlight=False)
-
-    def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
-    ) -> None:
-        """See `Reporter.epoch`."""
-        self.plain.epoch(done, total, terms, lr, images_per_second)
-        losses = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
-        self.display.update(
-            self.bar,
-            completed=done,
-            total=total,
-            detail=f"{losses} {images_per_second:.0f} images/s",
-        )
-
-    def amount(self, done: int, total: int, what: str) -> None:
-        """See `Reporter.amount`."""
-        self.plain.amount(done, total, what)
-        self.display.update(self.bar, completed=done, total=total, detail=what)
-
-    def close(self) -> None:
-        """End the display."""
-        self.display.stop()
-
-
 @contextlib.contextmanager
-def reporter(title: str, log: Path | None, stream: TextIO, live: bool) -> Iterator[Reporter]:
-    """A reporter for one job, live where ``live`` and ``stream`` is a terminal; the log file is
-    truncated first.
+def reporter(
+    title: str,
+    log: Path | None,
+    stream: TextIO | None,
+    interval: float = PLAIN_INTERVAL_S,
+    *,
+    quiet: bool = False,
+) -> Iterator[PlainReporter]:
+    """A reporter for one job, as `PlainReporter`; the log file is truncated first, and gets a link
+    of a readable name beside it.
 
     Raises KaizenError where the log cannot be opened.
     """
@@ -142,12 +121,26 @@ def reporter(title: str, log: Path | None, stream: TextIO, live: bool) -> Iterat
                 log.parent.mkdir(parents=True, exist_ok=True)
                 file = open(log, "w", encoding="utf-8")  # noqa: SIM115
             stack.callback(_close, file)
-        if live and stream.isatty():
-            display = LiveReporter(title, file)
-            stack.callback(display.close)
-            yield display
-        else:
-            yield PlainReporter(title, file, stream)
+            _link_readably(log, title)
+        yield PlainReporter(title, file, stream, interval, quiet)
+
+
+def readable_name(title: str) -> str:
+    """A title as the name of a file: "step-1-simclr-kaizen-seed-0"."""
+    return re.sub(r"[^\w.+]+", "-", title).strip("-.")[:120]
+
+
+def _link_readably(log: Path, title: str) -> None:
+    """Let a readable name beside a log, whose own is a key, lead to it: of two nodes of one title,
+    to the newer log. A file that is no link stays.
+    """
+    link = log.with_name(f"{readable_name(title)}.log")
+    if link.name in (".log", log.name) or (link.exists() and not link.is_symlink()):
+        return
+    # It is a convenience: there may be file systems without links.
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(log.name)
 
 
 def _close(file: TextIO) -> None:

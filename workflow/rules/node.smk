@@ -15,6 +15,7 @@ rule node:
         store=store_root(kz),
         spec=kz.spec,
         title=kz.title,
+        quiet=QUIET,
     message:
         "{params.title}"
     shell:

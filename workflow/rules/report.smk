@@ -14,7 +14,7 @@ use rule node as summary with:
 
 
 rule publish:
-    """Link the plan's files to data/ and results/, then show the results."""
+    """Link the plan's files to data/ and results/."""
     input:
         kz.targets(),
     output:
@@ -32,4 +32,4 @@ rule publish:
     message:
         "publish data/ and results/"
     shell:
-        "exec python -m kaizen publish --marker {output:q} --values {params.values:q} 2>&1 | tee {log:q}"
+        "exec python -m kaizen publish --quiet --marker {output:q} --values {params.values:q} 2>&1 | tee {log:q}"
