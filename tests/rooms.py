@@ -36,6 +36,7 @@ ORDER = (
     "inference",
     "report",
     "provenance",
+    "serving",
     "jobs",
     "cli",
     "__main__",
