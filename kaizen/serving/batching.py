@@ -111,12 +111,14 @@ class Batcher:
 
     def _take(self) -> list[Waiting]:
         """Take the next batch from the queue; nothing where their clients have given them up."""
-        first, count = self._queue[0], 0
+        first, count, full = self._queue[0], 0, False
         taken: list[Waiting] = []
         rest: deque[Waiting] = deque()
         for waiting in self._queue:
-            fits = not taken or count + len(waiting.images) <= self._size
-            if waiting.model is first.model and fits and not rest:
+            own = waiting.model is first.model
+            # Those of one model in the order in which they came.
+            full = full or (own and bool(taken) and count + len(waiting.images) > self._size)
+            if own and not full:
                 # One that its client has given up is computed for nobody.
                 if waiting.answer.set_running_or_notify_cancel():
                     taken.append(waiting)
