@@ -34,6 +34,7 @@ ORDER = (
     "training",
     "evaluation",
     "inference",
+    "export",
     "report",
     "provenance",
     "serving",

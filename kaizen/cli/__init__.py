@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaizen import __version__
-from kaizen.cli import keep, look, make, plan, serve, stream, use
+from kaizen.cli import export, keep, look, make, plan, serve, stream, use
 from kaizen.cli.common import Commands
 from kaizen.cli.project import enter_project, use_presets
 from kaizen.errors import KaizenError
@@ -116,6 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (plan, stream, make, look, use, serve, keep):
+    for group in (plan, stream, make, look, use, export, serve, keep):
         group.add_commands(commands)
     return parser
