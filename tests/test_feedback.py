@@ -48,12 +48,11 @@ def test_feedback_becomes_the_next_arrival(tmp_path: Path) -> None:
     with Server(tmp_path / "log", str(run), "--collect", str(kept)) as server:
         assert 'data-collects="true"' in server.good("/")
         for seed in range(4):
-            body = form([(f"{seed}.png", noise(seed))], label="cat" if seed % 2 else "yak")
-            server.good("/feedback", *body)
+            label = "cat" if seed % 2 else "yak"
+            server.good("/feedback", *form([(f"{seed}.png", noise(seed))], label=label))
         answers = server.predict(*[noise(seed) for seed in range(4, 8)])[1]["answers"]
         for answer in answers:
-            body = json.dumps({"id": answer["id"], "label": "dog"}).encode()
-            server.good("/feedback", body)
+            server.good("/feedback", json.dumps({"id": answer["id"], "label": "dog"}).encode())
         # A correction: the image is there once, with the class named last.
         server.good("/feedback", json.dumps({"id": answers[0]["id"], "label": " yak "}).encode())
         # Its class stays when it comes again without one.

@@ -98,7 +98,8 @@ function show(picture, found) {
 }
 
 function showError(picture, error) {
-  const line = element("p", `${picture.name || "The image"}: ${error.message}`);
+  const name = picture.name || "The image";
+  const line = element("p", error.message.startsWith(name) ? error.message : `${name}: ${error.message}`);
   line.className = "error";
   answers.prepend(line);
 }
