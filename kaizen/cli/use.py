@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,9 @@ from kaizen.cli.common import Commands, path_argument
 from kaizen.errors import KaizenError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from kaizen.inference.answering import Answering
     from kaizen.inference.inputs import Inputs
-    from kaizen.inference.model import Model
-    from kaizen.inference.run import Seen, Work
+    from kaizen.inference.run import Row, Seen, Work
 
 
 def add_commands(commands: Commands) -> None:
@@ -44,8 +42,8 @@ def _add_options(
         "model",
         type=path_argument,
         metavar="MODEL",
-        help="a model's folder, results/models/<run>/step-NN or a copy of it; or a run's, for its "
-        "latest step",
+        help="a model's folder, results/models/<run>/step-NN or a copy of it; a run's, for its "
+        "latest step; or an exported model, *.onnx, which needs no torch",
     )
     parser.add_argument(
         "what",
@@ -79,7 +77,7 @@ def _add_options(
 def _predict(options: argparse.Namespace) -> None:
     _at_least_one(options, "top")
 
-    def run(model: Model, inputs: Inputs) -> Seen:
+    def run(model: Answering, inputs: Inputs) -> Seen:
         from kaizen.inference.run import Work
 
         top = min(options.top, len(model.classes))
@@ -90,7 +88,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    def run(model: Model, inputs: Inputs) -> Seen:
+    def run(model: Answering, inputs: Inputs) -> Seen:
         from kaizen.inference.run import Work
 
         work = Work("embed", options.batch_size, options.workers)
@@ -105,7 +103,7 @@ def _at_least_one(options: argparse.Namespace, name: str) -> None:
         raise KaizenError(f"--{option}: {getattr(options, name)} is too few; at least 1")
 
 
-def _use(options: argparse.Namespace, run: Callable[[Model, Inputs], Seen]) -> None:
+def _use(options: argparse.Namespace, run: Callable[[Answering, Inputs], Seen]) -> None:
     """Check the options, load the model, find the images, and print what was seen."""
     if options.workers is None:
         # Each holds an image of up to a gigabyte while it is resized.
@@ -116,15 +114,17 @@ def _use(options: argparse.Namespace, run: Callable[[Model, Inputs], Seen]) -> N
         from kaizen.inference.outputs import check_output
 
         check_output(options.out)
-    from kaizen.compute.device import choose_compute
     from kaizen.files import counted, printable
     from kaizen.inference.inputs import find_inputs, left_out_text
-    from kaizen.inference.loading import load
+    from kaizen.inference.opening import is_exported, load
     from kaizen.inference.show import report_lines
 
     model = load(options.model, device=options.device, precision=options.precision)
-    # The same bits again, also on a GPU.
-    choose_compute(options.device, "float32", len(os.sched_getaffinity(0)))
+    if not is_exported(options.model):
+        from kaizen.compute.device import choose_compute
+
+        # The same bits again, also on a GPU.
+        choose_compute(options.device, "float32", len(os.sched_getaffinity(0)))
     inputs = find_inputs(options.what, model.classes)
     if inputs.left_out:
         print(f"kaizen: {printable(left_out_text(inputs.left_out))}", file=sys.stderr)
@@ -137,13 +137,15 @@ def _use(options: argparse.Namespace, run: Callable[[Model, Inputs], Seen]) -> N
         raise KaizenError("none of the images could be read; see the reasons above")
 
 
-def _run(options: argparse.Namespace, model: Model, inputs: Inputs, work: Work) -> Seen:
-    from kaizen.inference.outputs import Output
+def _run(options: argparse.Namespace, model: Answering, inputs: Inputs, work: Work) -> Seen:
     from kaizen.inference.run import run_over
 
     output = None
     if options.out is not None:
-        output = Output(options.out, work.schema(model), _about(model, inputs, work))
+        from kaizen.inference.outputs import Output, schema
+
+        columns = schema(work, model.facts()["feature_dim"])
+        output = Output(options.out, columns, _about(model, inputs, work))
         if output.started_again:
             print(
                 "kaizen: an unfinished output of another model, other images or options was there; "
@@ -152,10 +154,10 @@ def _run(options: argparse.Namespace, model: Model, inputs: Inputs, work: Work) 
             )
     with _progress(len(inputs), output is not None) as progress:
 
-        def report(done: int, table: pa.Table) -> None:
+        def report(done: int, rows: Sequence[Row]) -> None:
             progress(done)
             if output is None:
-                for row in table.to_pylist():
+                for row in rows:
                     _print_row(row)
 
         seen = run_over(model, inputs, work, output, report)
@@ -164,14 +166,10 @@ def _run(options: argparse.Namespace, model: Model, inputs: Inputs, work: Work) 
     return seen
 
 
-def _about(model: Model, inputs: Inputs, work: Work) -> dict[str, str | int | float]:
+def _about(model: Answering, inputs: Inputs, work: Work) -> dict[str, str | int | float]:
     """What an output is of; parts of another are of no use."""
-    from kaizen.inference.model import digest
-
     return {
-        "model": digest(model),
-        "device": model.compute.device.type,
-        "precision": str(model.compute.dtype),
+        **model.identity(),
         "images": inputs.identity(),
         "what": work.what,
         "top": work.top,
@@ -179,7 +177,7 @@ def _about(model: Model, inputs: Inputs, work: Work) -> dict[str, str | int | fl
     }
 
 
-def _print_row(row: dict[str, str | float | None]) -> None:
+def _print_row(row: Row) -> None:
     from kaizen.files import printable
 
     if row["error"] is not None:
@@ -194,6 +192,9 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's stderr, which is set to how many images are done; ``shown`` is False
     where a line for each image takes its place.
     """
+    if not shown:
+        yield lambda done: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -205,7 +206,7 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
         transient=True,
         # What goes to stdout may go into a pipe.
         redirect_stdout=False,
-        disable=not (shown and console.is_terminal),
+        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("", total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -28,6 +28,9 @@ class Answering(Protocol):
     def facts(self) -> dict[str, Any]:
         """What the model is, as JSON (`kaizen.inference.facts.ModelFacts`)."""
 
+    def identity(self) -> dict[str, str]:
+        """What decides the bits of its answers: a hash of the model, device and precision."""
+
     def prepare_numpy(self, image: OneImage, name: str = "an image") -> np.ndarray:
         """What the model sees of one image of any kind: float32 or uint8 [C, size, size], the same
         shape for every image. Raises KaizenError, which names ``name``, where it is no image.

@@ -60,6 +60,10 @@ class ExportedModel:
         """What the file says of the model, as JSON (`ModelFacts`)."""
         return self.about.to_json()
 
+    def identity(self) -> dict[str, str]:
+        """What decides the bits of its answers."""
+        return {"model": self.digest, "device": "cpu", "precision": self.about.numbers}
+
     def prepare_numpy(self, image: OneImage, name: str = "an image") -> np.ndarray:
         """What the network sees of one image of any kind, before it is normalised: uint8 [C, size,
         size]. Raises KaizenError, which names the file or ``name``, where it is no image.

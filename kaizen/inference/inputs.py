@@ -1,5 +1,5 @@
 """What a command is given to look at: folders, files, globs and shards, as one list of images in an
-order that is always the same.
+order that is always the same. torch is not imported here, and pyarrow for shards only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaizen.data.schema import UNLABELLED
-from kaizen.data.shards import iter_row_groups, shard_info
+import numpy as np
+
+from kaizen.data.image_files import decode_file
 from kaizen.data.sources.names import look
 from kaizen.data.sources.walk import SUFFIXES
 from kaizen.errors import KaizenError
 from kaizen.files import counted
 from kaizen.inference.images import OneImage
-from kaizen.views.pixels import decode_row
 
 _SHARD = ".parquet"
 
@@ -80,6 +80,9 @@ class Shard:
             first += rows
 
     def _group(self, group: int, start: int) -> Iterator[Item]:
+        from kaizen.data.schema import UNLABELLED
+        from kaizen.data.shards import iter_row_groups
+
         (table,) = iter_row_groups(self.path, [group])
         names = ("image", "encoding", "height", "width", "channels", "label", "path")
         for place in range(start, table.num_rows):
@@ -92,7 +95,7 @@ class Shard:
                 encoding: str = encoding,
                 shape: tuple[int, int, int] = (height, width, channels),
             ) -> OneImage:
-                return decode_row(data, encoding, *shape)
+                return _row_pixels(data, encoding, shape)
 
             name = f"{_text(str(self.path))}:{path}"
             yield Item(name, None if label == UNLABELLED else self.classes.get(label), read)
@@ -190,7 +193,21 @@ def _folder(root: str, classes: Collection[str]) -> tuple[Files, list[str]]:
     return Files(tuple(zip(images, true, strict=True))), left_out
 
 
+def _row_pixels(data: bytes, encoding: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """As `kaizen.views.pixels.decode_row`, whose module imports torch."""
+    if encoding == "raw":
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    if encoding != "file":
+        raise ValueError(f"unknown encoding {encoding!r}")
+    pixels = decode_file(data)
+    if pixels.shape != shape:
+        raise ValueError(f"an image of {pixels.shape} where {shape} was recorded")
+    return pixels
+
+
 def _shard(path: Path) -> Shard:
+    from kaizen.data.shards import shard_info
+
     info = shard_info(path)
     classes = dict(zip(info.classes, info.class_names, strict=True))
     return Shard(path, info.row_groups, classes, info.content_sha256)

@@ -88,6 +88,14 @@ class Model(nn.Module):
         """What the model is, as JSON (`kaizen.inference.facts.ModelFacts`)."""
         return facts_of(self.config, self.preprocessing, self.encoder.feature_dim).to_json()
 
+    def identity(self) -> dict[str, str]:
+        """What decides the bits of its answers: `digest`, device and precision."""
+        return {
+            "model": digest(self),
+            "device": self.compute.device.type,
+            "precision": str(self.compute.dtype),
+        }
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] of normalised images [N, C, size, size], float, as `prepare` makes them:
         of the K classes seen so far, in the order of ``classes``.

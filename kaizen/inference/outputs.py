@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,26 @@ import pyarrow.parquet as pq
 
 from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, canonical_json, explain_write_errors, read_json, write_json
+from kaizen.inference.run import Row, Work
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 _ABOUT = "about.json"
+
+
+# The columns from which `Seen` counts.
+_COUNTED = ("file", "true_class", "error", "class_1")
+
+
+def schema(work: Work, feature_dim: int) -> pa.Schema:
+    """The columns of the output: the image's file, its true class and why it could not be read
+    (null where there is none), and class_1, probability_1, … or features.
+    """
+    fields = [("file", pa.string()), ("true_class", pa.string()), ("error", pa.string())]
+    if work.what == "embed":
+        return pa.schema([*fields, ("features", pa.list_(pa.float32(), feature_dim))])
+    for place in range(1, work.top + 1):
+        fields += [(f"class_{place}", pa.string()), (f"probability_{place}", pa.float32())]
+    return pa.schema(fields)
 
 
 def check_output(path: Path) -> None:
@@ -66,8 +83,9 @@ class Output:
         while self._part(self.parts).is_file():
             self.parts += 1
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, rows: Sequence[Row]) -> None:
         """Add a part."""
+        table = pa.Table.from_pylist(list(rows), self.schema)
         with atomic_path(self._part(self.parts)) as temporary:
             pq.write_table(table, temporary)
         self.parts += 1
@@ -86,6 +104,12 @@ class Output:
                     f"{self.folder} and run the same command again"
                 ) from error
             yield table
+
+    def seen(self) -> Iterator[list[Row]]:
+        """The rows of the parts, with the columns that are counted."""
+        for table in self.read():
+            names = [name for name in _COUNTED if name in table.column_names]
+            yield table.select(names).to_pylist()
 
     def finish(self) -> None:
         """Put the parts together to the output, and remove them."""

@@ -1,5 +1,7 @@
 """A model over many images: decoded by threads, computed in batches, written in parts. Memory is
 bounded by a few batches; the batches are the same after an interruption, and so are the bits.
+
+Neither torch nor pyarrow is imported here: the model may be an exported one, on a host without.
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-import torch
-from torch import Tensor
+import numpy as np
 
 from kaizen.errors import KaizenError
+from kaizen.inference.answering import Answering
 from kaizen.inference.inputs import Inputs, Item
-from kaizen.inference.model import Model
-from kaizen.inference.outputs import Output
+
+if TYPE_CHECKING:
+    from kaizen.inference.outputs import Output
 
 # Batches that are decoded ahead of the one that is computed, and batches in a part of the output.
 _AHEAD = 2
@@ -26,6 +28,8 @@ _BATCHES_OF_PART = 16
 _MOST_NAMED = 10
 
 What = Literal["predict", "embed"]
+# What is said of one image, by the names of `kaizen.inference.outputs.schema`.
+Row = dict[str, Any]
 
 
 @dataclass
@@ -39,15 +43,14 @@ class Seen:
     reasons: list[str] = field(default_factory=list)
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, table: pa.Table) -> None:
-        """Count the rows of a table."""
-        columns = [table.column(name).to_pylist() for name in ("file", "error", "true_class")]
-        taken = table.column("class_1").to_pylist() if "class_1" in table.column_names else None
-        for place, (name, error, true) in enumerate(zip(*columns, strict=True)):
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count the rows of a batch."""
+        for row in rows:
+            name, error, true = row["file"], row["error"], row["true_class"]
             if error is None:
                 self.read += 1
-                if taken is not None and true is not None:
-                    self.pairs[true, taken[place]] += 1
+                if true is not None and "class_1" in row:
+                    self.pairs[true, row["class_1"]] += 1
             else:
                 self.unreadable += 1
                 if len(self.reasons) < _MOST_NAMED:
@@ -65,25 +68,13 @@ class Work:
     workers: int
     top: int = 1
 
-    def schema(self, model: Model) -> pa.Schema:
-        """The columns of the output: the image's file, its true class and why it could not be read
-        (null where there is none), and class_1, probability_1, … or features.
-        """
-        fields = [("file", pa.string()), ("true_class", pa.string()), ("error", pa.string())]
-        if self.what == "embed":
-            size = model.encoder.feature_dim
-            return pa.schema([*fields, ("features", pa.list_(pa.float32(), size))])
-        for place in range(1, self.top + 1):
-            fields += [(f"class_{place}", pa.string()), (f"probability_{place}", pa.float32())]
-        return pa.schema(fields)
-
 
 def run_over(
-    model: Model,
+    model: Answering,
     inputs: Inputs,
     work: Work,
     output: Output | None,
-    report: Callable[[int, pa.Table], None] = lambda done, table: None,
+    report: Callable[[int, list[Row]], None] = lambda done, rows: None,
 ) -> Seen:
     """Look at all images; returns what was seen. ``report`` gets how many are done and the rows of
     each batch.
@@ -94,32 +85,30 @@ def run_over(
     seen = Seen()
     done = 0
     if output is not None:
-        for table in output.read():
-            seen.add(table)
-            done += table.num_rows
-    waiting: list[pa.Table] = []
-    for table in _tables(model, inputs.items(done), work):
-        seen.add(table)
-        done += table.num_rows
-        waiting.append(table)
-        if output is None:
-            waiting = []
-        elif len(waiting) == _BATCHES_OF_PART or done == len(inputs):
-            output.write(pa.concat_tables(waiting))
-            waiting = []
-        report(done, table)
+        for rows in output.seen():
+            seen.add(rows)
+            done += len(rows)
+    waiting: list[Row] = []
+    for batch, rows in enumerate(_batches(model, inputs.items(done), work), 1):
+        seen.add(rows)
+        done += len(rows)
+        if output is not None:
+            waiting += rows
+            if batch % _BATCHES_OF_PART == 0 or done == len(inputs):
+                output.write(waiting)
+                waiting = []
+        report(done, rows)
     return seen
 
 
-def _tables(model: Model, items: Iterator[Item], work: Work) -> Iterator[pa.Table]:
+def _batches(model: Answering, items: Iterator[Item], work: Work) -> Iterator[list[Row]]:
     """The rows of each batch, in order."""
-    schema = work.schema(model)
-    waiting: deque[list[tuple[Item, Future[Tensor | str]]]] = deque()
+    waiting: deque[list[tuple[Item, Future[np.ndarray | str]]]] = deque()
     with ThreadPoolExecutor(work.workers) as pool:
 
-        def prepare(item: Item) -> Tensor | str:
+        def prepare(item: Item) -> np.ndarray | str:
             try:
-                return model.prepare_one(item.read(), item.name)
+                return model.prepare_numpy(item.read(), item.name)
             except (KaizenError, ValueError) as error:
                 return str(error)
 
@@ -127,48 +116,48 @@ def _tables(model: Model, items: Iterator[Item], work: Work) -> Iterator[pa.Tabl
             while batch := list(itertools.islice(items, work.batch_size)):
                 waiting.append([(item, pool.submit(prepare, item)) for item in batch])
                 if len(waiting) > _AHEAD:
-                    yield _table(model, waiting.popleft(), work, schema)
+                    yield _rows(model, waiting.popleft(), work)
             while waiting:
-                yield _table(model, waiting.popleft(), work, schema)
+                yield _rows(model, waiting.popleft(), work)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _table(
-    model: Model,
-    batch: Sequence[tuple[Item, Future[Tensor | str]]],
-    work: Work,
-    schema: pa.Schema,
-) -> pa.Table:
+def _rows(
+    model: Answering, batch: Sequence[tuple[Item, Future[np.ndarray | str]]], work: Work
+) -> list[Row]:
     """The rows of one batch; what could not be read has the reason and nothing else."""
     found = [future.result() for _, future in batch]
-    prepared = [one for one in found if isinstance(one, Tensor)]
-    results = iter(_results(model, torch.stack(prepared), work) if prepared else ())
+    prepared = [one for one in found if isinstance(one, np.ndarray)]
+    results = iter(_results(model, np.stack(prepared), work) if prepared else ())
     rows = []
     for (item, _), one in zip(batch, found, strict=True):
-        row: dict[str, Any] = {"file": item.name, "true_class": item.true_class}
-        rows.append(row | ({"error": one} if isinstance(one, str) else next(results)))
-    return pa.Table.from_pylist(rows, schema)
+        row: Row = {"file": item.name, "true_class": item.true_class}
+        rows.append(
+            row | ({"error": one} if isinstance(one, str) else {"error": None} | next(results))
+        )
+    return rows
 
 
-def _results(model: Model, prepared: Tensor, work: Work) -> list[dict[str, Any]]:
-    features, logits = model.run(prepared)
-    if not (torch.isfinite(features).all() and torch.isfinite(logits).all()):
+def _results(model: Answering, prepared: np.ndarray, work: Work) -> list[Row]:
+    probabilities, features = model.answer(prepared)
+    if not (np.isfinite(features).all() and np.isfinite(probabilities).all()):
         raise KaizenError(
             "the model gives what is no number for one of these images; try precision float32, or "
             "another step's model"
         )
     if work.what == "embed":
-        return [{"features": row} for row in features.numpy()]
-    values, places = logits.softmax(dim=1).topk(work.top, dim=1)
+        return [{"features": row} for row in features]
+    # Of equal probabilities the first class, on every machine.
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, : work.top]
     return [
         {
             name: value
-            for number, (share, place) in enumerate(zip(shares, of_image, strict=True), 1)
+            for number, place in enumerate(places, 1)
             for name, value in (
                 (f"class_{number}", model.classes[place]),
-                (f"probability_{number}", share),
+                (f"probability_{number}", float(shares[place])),
             )
         }
-        for shares, of_image in zip(values.tolist(), places.tolist(), strict=True)
+        for shares, places in zip(probabilities, order.tolist(), strict=True)
     ]
