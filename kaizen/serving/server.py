@@ -151,10 +151,12 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises KaizenError where the address cannot be had."""
     try:
-        ((family, _, _, _, address), *_) = socket.getaddrinfo(
+        ((family, kind, protocol, _, address), *_) = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends short answers at once (TCP_NODELAY) on sockets that name TCP, and no others:
+        # without it each waits 40 ms for the client's acknowledgement.
+        found = socket.socket(family, kind, protocol)
     except OSError as error:
         raise KaizenError(
             f"--host: {printable(host)[:80]} is no address here ({error.strerror})"
