@@ -70,10 +70,10 @@ def _add_follow(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-drop",
         type=float,
-        default=20.0,
+        default=40.0,
         metavar="POINTS",
         help="a new step's accuracy on the present one's classes may be lower by so much; "
-        "default: 20",
+        "default: 40",
     )
     group.add_argument(
         "--check",

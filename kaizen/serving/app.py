@@ -129,6 +129,6 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:
-    """JSON without spaces."""
+    """JSON without spaces, in a line."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Response(text, status, media_type="application/json")
+    return Response(f"{text}\n", status, media_type="application/json")

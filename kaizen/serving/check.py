@@ -22,7 +22,7 @@ class Rules:
     classes; none: the test shards of the project that the step lies in).
     """
 
-    max_drop: float = 0.2
+    max_drop: float = 0.4
     images: int = 400
     places: tuple[Path, ...] = ()
 

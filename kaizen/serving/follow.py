@@ -15,7 +15,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import shortened, tell
 from kaizen.inference.answering import Answering
 from kaizen.serving.check import Rules, check
-from kaizen.serving.published import Found, Signature, find_steps, signature
+from kaizen.serving.published import Found, Signature, content, find_steps, signature
 from kaizen.serving.served import Deployment, Served
 from kaizen.store.records import RECORD
 
@@ -23,6 +23,7 @@ Load = Callable[[Path], Answering]
 # A fault of the machine (no memory, a disk that fails) may pass without any file changing.
 _AGAIN_AFTER = 60.0
 _LESS_URGENT = 10
+_PATIENCE = 5.0
 
 
 class Follower:
@@ -46,8 +47,9 @@ class Follower:
         self._rules, self._batch_size, self._poll = rules, batch_size, poll
         self._seen: dict[Path, Signature] = {}
         self._refused: dict[Path, tuple[Signature, float]] = {}
+        # What was found to be the model that answers already, though its files are other ones.
+        self._same: Found | None = None
         self._end = threading.Event()
-        # Not waited for at the end: it may be in the middle of a load.
         self._thread = threading.Thread(target=self._work, name="follow", daemon=True)
 
     @property
@@ -62,6 +64,11 @@ class Follower:
     def stop(self) -> None:
         """Look no more."""
         self._end.set()
+
+    def ended(self) -> bool:
+        """Wait a few seconds for the thread, and say whether it has ended."""
+        self._thread.join(_PATIENCE)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         # On Linux this is the thread's own; those that answer requests go first.
@@ -86,9 +93,14 @@ class Follower:
         number = -1 if present.step is None else present.step
         if step.step is None or step.step < number:
             return False
-        return step.step > number or (
-            step.path == present.path and step.signature != present.signature
-        )
+        if step.step > number:
+            return True
+        changed = step.path == present.path and step.signature != present.signature
+        if changed and step != self._same:
+            if content(step.path) != self._deployment.current.content:
+                return True
+            self._same = step
+        return False
 
     def _was_refused(self, step: Found) -> bool:
         if step in self._deployment.left:
@@ -102,6 +114,7 @@ class Follower:
         again = float("inf")
         try:
             self._need_record(step, old.found)
+            digest = content(step.path)
             model = self._load(step.path)
             facts = check(model, old, self._rules, self._batch_size)
             if signature(step.path) != step.signature:
@@ -112,7 +125,7 @@ class Follower:
             why = f"{type(error).__name__}: {error}"
             again = time.monotonic() + _AGAIN_AFTER
         else:
-            return self._take(Served(model, step, facts), old)
+            return self._take(Served(model, step, digest, facts), old)
         why = shortened(" ".join(why.split()), 500)
         # Not every minute the same line.
         if self._refused.get(step.path, ((), 0.0))[0] != step.signature:

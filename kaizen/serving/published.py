@@ -4,13 +4,17 @@ step-NN.onnx; and whether one of them is still changing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaizen.data.names import CHECKPOINT, CONFIG_FILE, HEADS_FILE, PREPROCESSING_FILE
 from kaizen.errors import KaizenError
+from kaizen.files import sha256_file
 
+_LOADED = (CONFIG_FILE, PREPROCESSING_FILE, CHECKPOINT, HEADS_FILE)
 _STEP = re.compile(r"step-(\d{1,9})(\.onnx)?")
 # A step's folder has a dozen files.
 _MOST_FILES = 1000
@@ -63,6 +67,17 @@ def find_steps(folder: Path) -> list[Found]:
         if match and path.is_dir() == (match[2] is None):
             found.append(Found(int(match[1]), path, signature(path)))
     return sorted(found, key=lambda one: (one.step or 0, one.name))
+
+
+def content(path: Path) -> str:
+    """A hash of what decides the answers of a model: of a file all of it, of a folder the files
+    that are loaded. A run's publication writes a step's card again, and that is no other model.
+    """
+    digest = hashlib.sha256()
+    for name in _LOADED if path.is_dir() else [""]:
+        file = path / name
+        digest.update(f"{name} {sha256_file(file) if file.is_file() else ''}\n".encode())
+    return digest.hexdigest()
 
 
 def signature(path: Path) -> Signature:

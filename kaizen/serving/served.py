@@ -22,10 +22,13 @@ def now() -> str:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A model as it is served: where it is from, since when, and what its check found."""
+    """A model as it is served: where it is from, the hash of what it was loaded from, since when,
+    and what its check found.
+    """
 
     model: Answering
     found: Found
+    content: str
     check: dict[str, Any] = field(default_factory=dict)
     loaded: str = field(default_factory=now)
 

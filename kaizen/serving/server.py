@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from kaizen.serving.follow import Follower, Load
 from kaizen.serving.guard import Guard, is_loopback
 from kaizen.serving.info import Informed
 from kaizen.serving.limits import Limits
-from kaizen.serving.published import find_model
+from kaizen.serving.published import content, find_model
 from kaizen.serving.served import Deployment, Served
 from kaizen.serving.service import Service
 
@@ -75,7 +77,7 @@ def serve(serving: Serving, load: Load) -> None:
             collection = Collection(serving.collect, serving.bounds)
         model = load(found.path)
         warm_up(model, serving.limits.batch_size)
-        deployment = Deployment(Served(model, found))
+        deployment = Deployment(Served(model, found, content(found.path)))
         follower = Follower(
             deployment,
             serving.model,
@@ -128,6 +130,11 @@ def _answer(
             follower.stop()
         service.close()
     tell("ended; all that was under way is answered")
+    if follower is not None and not follower.ended():
+        # In the middle of a load: torch's threads cannot outlive Python's end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):
