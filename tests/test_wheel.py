@@ -15,7 +15,8 @@ import yaml
 from project import PARAMS, REPOSITORY, write_dataset
 
 SOURCES = ("kaizen", "workflow", "profiles", "presets", ".dvc/plots")
-FILES = ("Snakefile", "dvc.yaml", "params.yaml", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED = ("Snakefile", "dvc.yaml", "params.yaml", "serve-requirements.txt")
+FILES = (*SHIPPED, "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_it_holds_all_of_a_project_and_of_the_package(wheel: Path) -> None:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert shipped == expected | {"Snakefile", "dvc.yaml", "params.yaml"}
+    assert shipped == expected | set(SHIPPED)
     package = {
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "kaizen").rglob("*")
@@ -129,3 +130,77 @@ def test_a_preset_that_is_not_shipped_is_refused_with_those_that_are(
         text=True,
     )
     assert done.returncode == 2 and "did you mean digits-3-seeds?" in done.stderr
+
+
+def test_the_light_packages_are_those_of_serving_and_of_images() -> None:
+    described = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = described["project"]["optional-dependencies"]["serve"]
+    core = [one for one in described["project"]["dependencies"] if one[:5] in ("numpy", "pillo")]
+    lines = (REPOSITORY / "serve-requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == sorted(asked + core)
+
+
+# What a host that only serves an exported model does without.
+ABSENT = ("torch", "torchvision", "snakemake", "dvc", "pyarrow", "sklearn", "safetensors", "yaml")
+
+
+@pytest.fixture(scope="module")
+def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel and what serves an exported model; returns its commands'
+    folder.
+    """
+    folder = tmp_path_factory.mktemp("light") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = str(folder / "bin" / "python")
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
+        check=True,
+        env=plain,
+    )
+    requirements = folder / "share" / "kaizen" / "serve-requirements.txt"
+    constraints = REPOSITORY / "constraints.txt"
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "-r", str(requirements), "-c", constraints],
+        capture_output=True,
+        text=True,
+        env=plain,
+    )
+    if done.returncode:
+        pytest.skip(f"pip cannot install here: {done.stderr[-200:]}")
+    return folder / "bin"
+
+
+def test_an_exported_model_is_used_where_there_is_no_torch(light: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from exported_models import SMALL, image_params, made_network, write_model
+
+    from kaizen.export.making import Request, export_model
+    from kaizen.inference.exported import load_exported
+
+    write_dataset(tmp_path / "images", train=1, test=1)
+    image = image_params(8, 3)
+    model = write_model(tmp_path / "model", made_network(SMALL, image), SMALL, image)
+    file, pictures = tmp_path / "model.onnx", tmp_path / "images" / "test"
+    export_model(model, Request(format="onnx", out=file, check=[str(pictures)]))
+    expected = load_exported(file).predict(sorted(pictures.rglob("*.png")))
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [str(light / command[0]), *command[1:]],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    code = f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])"
+    assert run("python", "-c", code) == "[]\n"
+    lines = run("kaizen", "predict", "model.onnx", "images/test", "--top", "1").splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines[:4]] == expected.names
+    code = "import glob, kaizen; m = kaizen.load('model.onnx'); print(m.classes, m.embed(sorted("
+    code += "glob.glob('images/test/*/*.png'))).shape)"
+    assert run("python", "-c", code) == "('one', 'four') (4, 32)\n"
+    assert "export" in run("kaizen", "--help")

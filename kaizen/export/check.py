@@ -22,8 +22,7 @@ from kaizen.views.augment import normalise
 # The sizes of the batches, after each other and again.
 BATCHES = (1, 2, 7, 64)
 TOLERANCE = 1e-4
-_MOST_IMAGES = 10_000
-_DIGITS = 1_000
+MOST_IMAGES, FEW_IMAGES = 10_000, 512
 
 # Levels uint8 [N, C, size, size] to probabilities [N, K] and features [N, F].
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -70,8 +69,8 @@ class Compared:
         return max(self.probability, self.feature)
 
 
-def real_images(model: Model, given: Sequence[str], folder: Path) -> RealImages:
-    """At most 10,000 images, evenly spaced: those of ``given`` (as for `kaizen predict`), else of
+def real_images(model: Model, given: Sequence[str], folder: Path, most: int) -> RealImages:
+    """At most ``most`` images, evenly spaced: those of ``given`` (as for `kaizen predict`), else of
     the test shards of the project that the model's ``folder`` lies in, else scikit-learn's digits.
 
     Raises KaizenError where an image of those given cannot be read.
@@ -81,10 +80,10 @@ def real_images(model: Model, given: Sequence[str], folder: Path) -> RealImages:
         what = [str(path) for path in shards_beside(folder)]
         source = f"{len(what)} test shards beside the model"
     if not what:
-        levels = _levels(model, _digits())
+        levels = _levels(model, _digits(most))
         return RealImages(levels, np.full(len(levels), -1), "scikit-learn's digits")
     inputs = find_inputs(what, model.classes)
-    step = -(-len(inputs) // _MOST_IMAGES)
+    step = -(-len(inputs) // most)
     items = list(itertools.islice(inputs.items(), 0, None, step))
     places = {name: place for place, name in enumerate(model.classes)}
     classes = [places.get(item.true_class or "", -1) for item in items]
@@ -99,15 +98,15 @@ def shards_beside(folder: Path) -> list[Path]:
     return sorted((parents[3] / "data" / "shards").glob("task-*.test.parquet"))
 
 
-def _digits() -> list[Item]:
-    """1,000 handwritten digits, 8 x 8, grey."""
+def _digits(most: int) -> list[Item]:
+    """The first of 1,797 handwritten digits, 8 x 8, grey."""
     from sklearn.datasets import load_digits
 
     def item(number: int, image: np.ndarray) -> Item:
         pixels = np.rint(image * (255 / 16)).astype(np.uint8)
         return Item(f"digit {number}", None, lambda: pixels)
 
-    return [item(number, image) for number, image in enumerate(load_digits().images[:_DIGITS])]
+    return [item(number, image) for number, image in enumerate(load_digits().images[:most])]
 
 
 def _levels(model: Model, items: Sequence[Item]) -> np.ndarray:

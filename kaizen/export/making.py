@@ -14,6 +14,8 @@ import torch
 
 from kaizen.errors import KaizenError
 from kaizen.export.check import (
+    FEW_IMAGES,
+    MOST_IMAGES,
     TOLERANCE,
     Answer,
     Compared,
@@ -88,16 +90,16 @@ def export_model(folder: Path, request: Request) -> Made:
         made = hf_files(model, facts, place) if request.format == "hf" else timm_files(model, facts)
         write_folder(out, made, {"format": request.format, "key": facts.key})
         return Made(out, facts, None, "")
-    images = real_images(model, request.check, place)
+    # An accuracy needs more images than a difference in rounding.
+    most = MOST_IMAGES if request.check or request.quantize else FEW_IMAGES
+    images = real_images(model, request.check, place, most)
     if not len(images):
         raise KaizenError("--check: there is no image in it; name some")
     program = program_of(model)
     if request.format == "torch":
-        compared = compare(model, _of_program(program), images)
+        compared = compare(model, _of_archive(program_bytes(program, facts)), images)
         facts = _checked(facts, compared, request)
-        data = program_bytes(program, facts)
-        _of_archive(data)
-        write_file(out, data)
+        write_file(out, program_bytes(program, facts))
         return Made(out, facts, compared, images.source)
     data, facts, compared = _onnx(model, program, facts, images, request)
     if request.format == "onnx":
@@ -166,8 +168,11 @@ def _checked(facts: ModelFacts, compared: Compared, request: Request) -> ModelFa
     )
 
 
-def _of_program(program: Any) -> Answer:
-    module = program.module()
+def _of_archive(data: bytes) -> Answer:
+    """What was just written, read again; raises KaizenError where it holds a pickle."""
+    if b'"use_pickle": true' in data:
+        raise KaizenError("torch pickled a tensor of the program; export it by --format onnx or hf")
+    module = torch.export.load(io.BytesIO(data)).module()
 
     def answer(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
@@ -175,10 +180,3 @@ def _of_program(program: Any) -> Answer:
         return probabilities.numpy(), features.numpy()
 
     return answer
-
-
-def _of_archive(data: bytes) -> None:
-    """See that what was just written holds no pickle and is read again."""
-    if b'"use_pickle": true' in data:
-        raise KaizenError("torch pickled a tensor of the program; export it by --format onnx or hf")
-    torch.export.load(io.BytesIO(data))

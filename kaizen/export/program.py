@@ -8,6 +8,7 @@ trust.
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import torch
@@ -24,5 +25,8 @@ def program_bytes(program: Any, facts: ModelFacts) -> bytes:
         # Paths of this machine.
         node.meta.pop("stack_trace", None)
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files={LIST: canonical_json(facts.to_json())})
+    with warnings.catch_warnings():
+        # Of weights whose channels lie last; they are written whole.
+        warnings.simplefilter("ignore")
+        torch.export.save(program, file, extra_files={LIST: canonical_json(facts.to_json())})
     return file.getvalue()
