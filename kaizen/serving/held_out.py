@@ -69,8 +69,13 @@ def held_out(places: Sequence[Path], classes: Collection[str], most: int) -> lis
 
 
 def _of_shard(path: Path, classes: Collection[str], most: int) -> list[HeldOut]:
-    from kaizen.data.shards import iter_row_groups, read_table, shard_info
-
+    try:
+        from kaizen.data.shards import iter_row_groups, read_table, shard_info
+    except ModuleNotFoundError as error:
+        raise KaizenError(
+            f"{path} cannot be read without the package {error.name}; install it, or name folders "
+            "of classes with --check"
+        ) from error
     info = shard_info(path)
     names = dict(zip(info.classes, info.class_names, strict=True))
     labels = read_table(path, ["label"]).column("label").to_numpy()

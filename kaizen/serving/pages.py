@@ -22,7 +22,8 @@ _IMAGE = {"type": "string", "description": "an image file in base64; no URL"}
 _LABEL = {"type": "string", "description": "the name of its class; without it, it has none"}
 _ID = {"type": "string", "description": "the `id` of an answer of /predict"}
 _TOP = {"type": "integer", "default": 5, "description": "how many classes to name"}
-_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _FILE}
 
 
 def _body(form: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ IMAGES_BODY = _body(
     {"images": {"type": "array", "items": _IMAGE}, "top": _TOP},
 )
 FEEDBACK_BODY = _body(
-    {"file": _FILES, "label": _LABEL, "id": _ID},
+    {"file": _FILE, "label": _LABEL, "id": _ID},
     {"image": _IMAGE, "label": _LABEL, "id": _ID},
 )
 ERRORS = {
@@ -99,15 +100,13 @@ def _path(path: str, methods: dict[str, Any]) -> Iterator[str]:
                 )
             yield "</table>"
         if content:
-            field = "image" if path == "/feedback" else "file"
-            form = f"-F {'file' if field == 'image' else field}=@picture.png"
-            yield f"<pre>curl {form} http://localhost:8000{_text(path)}</pre>"
+            yield f"<pre>curl -F file=@picture.png http://localhost:8000{_text(path)}</pre>"
             said = (f"{code}: {text['description']}" for code, text in about["responses"].items())
             yield f'<p class="quiet">{_text("; ".join(said))}</p>'
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    return "one or several files" if schema["type"] == "array" else str(schema["type"])
+    return "one or several files" if schema["type"] == "array" else "a file"
 
 
 def _text(value: object) -> str:
