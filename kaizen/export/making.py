@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from kaizen.export.onnx_file import file_bytes, onnx_model
 from kaizen.export.ours import check_place, write_file, write_folder
 from kaizen.export.program import program_bytes
 from kaizen.files import counted
-from kaizen.inference.exported import session_of
+from kaizen.inference.exported import MOST_BYTES, session_of
 from kaizen.inference.facts import ModelFacts, facts_of
 from kaizen.inference.loading import load, model_folder
 from kaizen.inference.model import Model
@@ -95,7 +96,8 @@ def export_model(folder: Path, request: Request) -> Made:
     images = real_images(model, request.check, place, most)
     if not len(images):
         raise KaizenError("--check: there is no image in it; name some")
-    program = program_of(model)
+    with _explained("torch.export"):
+        program = program_of(model)
     if request.format == "torch":
         compared = compare(model, _of_archive(program_bytes(program, facts)), images)
         facts = _checked(facts, compared, request)
@@ -120,7 +122,13 @@ def _onnx(
     model: Model, program: Any, facts: ModelFacts, images: RealImages, request: Request
 ) -> tuple[bytes, ModelFacts, Compared]:
     """The bytes of the file, and what is said of it."""
-    made = onnx_model(program, facts)
+    if sum(one.nbytes for one in model.state_dict().values()) > MOST_BYTES:
+        raise KaizenError(
+            f"the model has more than {MOST_BYTES} bytes, which a file of ONNX cannot hold; export "
+            "it by --format torch or hf"
+        )
+    with _explained("torch.onnx"):
+        made = onnx_model(program, facts)
     if request.quantize == "bf16":
         in_bfloat16(made)
     elif request.quantize == "int8":
@@ -129,7 +137,8 @@ def _onnx(
                 f"--quantize int8: {counted(len(images), 'image')} are too few to find the ranges "
                 "of activations; name more by --check"
             )
-        made = in_int8(made, images.levels[::_EVERY][:_MOST_RANGES])
+        with _explained("onnxruntime's quantisation"):
+            made = in_int8(made, images.levels[::_EVERY][:_MOST_RANGES])
         rest = np.arange(len(images)) % _EVERY != 0
         images = RealImages(images.levels[rest], images.classes[rest], images.source)
     facts = dataclasses.replace(facts, numbers=request.quantize or "float32")
@@ -137,6 +146,21 @@ def _onnx(
     facts = _checked(facts, compared, request)
     data = file_bytes(made, facts)
     return data, facts, compared
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Say in a sentence what another's exporter cannot do; it may raise anything."""
+    try:
+        yield
+    except (KaizenError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise KaizenError(
+            f"{what} cannot take this network ({reason}); export it in another format, or by "
+            "--format hf, which needs no graph"
+        ) from error
 
 
 def _session(data: bytes) -> Answer:

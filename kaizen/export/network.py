@@ -27,8 +27,6 @@ class Deployed(nn.Module):
         super().__init__()
         self.encoder: nn.Module = copy.deepcopy(model.encoder).eval()
         fold_batch_norms(self.encoder)
-        for parameter in self.encoder.parameters():
-            parameter.requires_grad_(False)
         self.head: nn.Module
         if model.head is None:
             seen = [known.logit for known in model.config.classes]
@@ -36,6 +34,8 @@ class Deployed(nn.Module):
         else:
             labels = [known.label for known in model.config.classes]
             self.head = Scores(model.head, labels)
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
         self.scale: Tensor
         self.shift: Tensor
         image = model.config.image

@@ -4,7 +4,6 @@ it put before, and metadata that say what the model is.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import warnings
@@ -13,10 +12,9 @@ from typing import Any
 import onnx
 import torch
 
-from kaizen.errors import KaizenError
 from kaizen.export.showing import add_showing
 from kaizen.files import canonical_json
-from kaizen.inference.exported import INPUT, METADATA, MOST_BYTES, OUTPUTS
+from kaizen.inference.exported import INPUT, METADATA, OUTPUTS
 from kaizen.inference.facts import ModelFacts
 
 
@@ -62,9 +60,7 @@ def _strip(model: Any) -> None:
 
 
 def file_bytes(model: Any, facts: ModelFacts) -> bytes:
-    """The bytes of the file, the same for the same model; raises KaizenError where ONNX cannot hold
-    it in one file.
-    """
+    """The bytes of the file, the same for the same model."""
     model.producer_name, model.producer_version = "kaizen-ssl", facts.kaizen
     model.doc_string = ""
     del model.metadata_props[:]
@@ -76,15 +72,5 @@ def file_bytes(model: Any, facts: ModelFacts) -> bytes:
         METADATA: canonical_json(facts.to_json()),
     }
     onnx.helper.set_model_props(model, texts)
-    if model.ByteSize() > MOST_BYTES:
-        raise KaizenError(
-            f"the model has more than {MOST_BYTES} bytes, which a file of ONNX cannot hold; export "
-            "it by --format torch or hf"
-        )
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-def with_numbers(facts: ModelFacts, **values: Any) -> ModelFacts:
-    """The facts with what was measured."""
-    return dataclasses.replace(facts, **values)

@@ -136,13 +136,16 @@ def _read(path: Path) -> bytes:
     try:
         # A pipe without a writer would be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise KaizenError(f"{path} is not a file; name an exported model, *{SUFFIX}")
             if status.st_size > MOST_BYTES:
                 raise KaizenError(f"{path} is longer than {MOST_BYTES} bytes; {_AGAIN}")
-            return file.read(status.st_size)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KaizenError(
             f"{path}: {error.strerror or error}; name an exported model that you can read"
