@@ -25,8 +25,10 @@ from served import NAMES, Server, form, picture, png, write_step
 import kaizen
 from kaizen import cli
 from kaizen.errors import KaizenError
+from kaizen.files import read_json
 from kaizen.inference.answering import Answering
 from kaizen.serving.batching import Batcher, Full
+from kaizen.serving.held_out import answers, held_out, shards_of_project
 
 LIMITS = (
     *("--max-bytes", "200000", "--max-pixels", "10000", "--max-images", "6"),
@@ -193,7 +195,7 @@ def test_other_sites_and_other_names_are_refused(server: Server) -> None:
 
 def test_too_many_at_once_are_told_to_come_again(step: Path, tmp_path: Path) -> None:
     """And one that never ends its request holds its place for no longer than it may."""
-    arguments = ("--max-requests", "1", "--timeout", "2")
+    arguments = ("--max-requests", "1", "--timeout", "5")
     with Server(tmp_path / "log", str(step), *arguments) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -274,9 +276,35 @@ def test_wrong_options_are_refused_before_anything_is_served(
     assert message in capsys.readouterr().err
 
 
-def test_info_says_what_explain_says(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project", {"grid.variants": ["kaizen"]})
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A published run of two tasks."""
+    project = make_project(
+        tmp_path_factory.mktemp("serving") / "project", {"grid.variants": ["kaizen"]}
+    )
     project.kaizen("run").good()
+    return project
+
+
+def test_held_out_images_are_those_of_the_earlier_tasks(project: Project) -> None:
+    """As the evaluation counted them right."""
+    (run,) = project.root.glob("results/models/*kaizen*")
+    first, last = (kaizen.load(run / f"step-0{number}") for number in (0, 1))
+    shards = shards_of_project(run / "step-00", 0)
+    assert shards == [project.root / "data/shards/task-00.test.parquet"]
+    images = held_out(shards, first.classes, 100)
+    assert {one.true_class for one in images} == set(first.classes) and len(images) == 12
+    (file,) = project.root.glob("results/evaluations/*kaizen*/accuracy.json")
+    measured = read_json(file)["matrices"]["classifier"]
+    assert answers(last, images).accuracy == pytest.approx(measured[1][0])
+    assert len(shards_of_project(run / "step-01", 1)) == len(shards_of_project(run, None)) == 2
+    assert len(held_out(shards_of_project(run, None), last.classes, 10)) == 10
+    assert shards_of_project(project.root.parent / "elsewhere", None) == []
+    with pytest.raises(KaizenError, match="neither a shard"):
+        held_out([file], last.classes, 10)
+
+
+def test_info_says_what_explain_says(project: Project, tmp_path: Path) -> None:
     (run,) = project.root.glob("results/models/*kaizen*")
     place = run.relative_to(project.root).as_posix()
     variables = {"KAIZEN_STORE": str(project.store.root)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from kaizen.errors import KaizenError, names_text
 from kaizen.inference.answering import Answering
-from kaizen.serving.held_out import answers, held_out, test_shards
+from kaizen.serving.held_out import answers, held_out, shards_of_project
 from kaizen.serving.served import Served
 
 
@@ -89,4 +89,4 @@ def check(new: Answering, old: Served, rules: Rules, batch_size: int) -> dict[st
 
 
 def _places(old: Served, rules: Rules) -> Sequence[Path]:
-    return rules.places or test_shards(old.found.path, old.found.step)
+    return rules.places or shards_of_project(old.found.path, old.found.step)

@@ -33,7 +33,7 @@ class HeldOut:
     name: str
 
 
-def test_shards(path: Path, up_to: int | None) -> list[Path]:
+def shards_of_project(path: Path, up_to: int | None) -> list[Path]:
     """The test shards of the project whose published tree holds ``path``, of the tasks up to number
     ``up_to`` (None: all); none where there is no such project.
     """
