@@ -89,7 +89,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
             served = service.deployment.roll_back()
         except KaizenError as error:
             raise Refused(409, str(error)) from error
-        left = service.deployment.left[-1].name
+        left = service.deployment.left[-1].found.name
         tell(f"rolled back: {served.found.name} answers again in the place of {left}")
         return _json({"model": served.named(), "rolled_back": left})
 

@@ -4,6 +4,7 @@ goes wrong on the way, the present one goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -47,8 +48,9 @@ class Follower:
         self._rules, self._batch_size, self._poll = rules, batch_size, poll
         self._seen: dict[Path, Signature] = {}
         self._refused: dict[Path, tuple[Signature, float]] = {}
-        # What was found to be the model that answers already, though its files are other ones.
-        self._same: Found | None = None
+        # What was found to be a model that answers, or was rolled back from, already, though its
+        # files are other ones.
+        self._same: dict[Path, Found] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="follow", daemon=True)
 
@@ -74,7 +76,9 @@ class Follower:
         # On Linux this is the thread's own; those that answer requests go first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LESS_URGENT)
         while not self._end.wait(self._poll):
-            self.look()
+            # What vanishes while it is looked at is looked at again.
+            with contextlib.suppress(OSError):
+                self.look()
 
     def look(self) -> None:
         """Try the newest step that may be taken, if there is one."""
@@ -95,15 +99,20 @@ class Follower:
             return False
         if step.step > number:
             return True
-        changed = step.path == present.path and step.signature != present.signature
-        if changed and step != self._same:
-            if content(step.path) != self._deployment.current.content:
-                return True
-            self._same = step
-        return False
+        return step.path == present.path and not self._is(step, self._deployment.current)
+
+    def _is(self, step: Found, served: Served) -> bool:
+        """Whether a step's files hold the model that is, or was, served from there."""
+        if step.path != served.found.path:
+            return False
+        if served.found.signature != step.signature and self._same.get(step.path) != step:
+            if content(step.path) != served.content:
+                return False
+            self._same[step.path] = step
+        return True
 
     def _was_refused(self, step: Found) -> bool:
-        if step in self._deployment.left:
+        if any(self._is(step, served) for served in self._deployment.left):
             return True
         files, until = self._refused.get(step.path, ((), 0.0))
         return files == step.signature and time.monotonic() < until

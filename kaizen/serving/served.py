@@ -70,7 +70,7 @@ class Deployment:
         self.refused = 0
         self.refusals: deque[Refusal] = deque(maxlen=_MOST_REFUSALS)
         # What was rolled back from: it is not taken again.
-        self.left: list[Found] = []
+        self.left: list[Served] = []
         self._lock = threading.Lock()
 
     def swap(self, new: Served, old: Served) -> bool:
@@ -94,7 +94,7 @@ class Deployment:
                     "there is no earlier model to go back to: none was swapped since the start, or "
                     "since the last rollback"
                 )
-            self.left.append(self.current.found)
+            self.left.append(self.current)
             self.current, self.earlier = self.earlier, None
             self.rollbacks += 1
         return self.current
@@ -113,6 +113,6 @@ class Deployment:
                 "earlier": None if self.earlier is None else self.earlier.to_json(),
                 "swaps": self.swaps,
                 "rollbacks": self.rollbacks,
-                "rolled_back": [found.name for found in self.left],
+                "rolled_back": [served.found.name for served in self.left],
                 "refused": [vars(refusal) for refusal in self.refusals],
             }
