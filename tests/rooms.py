@@ -37,6 +37,7 @@ ORDER = (
     "export",
     "report",
     "provenance",
+    "serving",
     "jobs",
     "start",
     "cli",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaizen import __version__
-from kaizen.cli import begin, export, keep, look, make, plan, stream, use, watch
+from kaizen.cli import begin, export, keep, look, make, plan, serve, stream, use, watch
 from kaizen.cli.common import Commands
 from kaizen.cli.project import enter_project, use_presets
 from kaizen.errors import KaizenError
@@ -119,6 +119,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
-    for group in (begin, plan, stream, make, watch, look, use, export, keep):
+    for group in (begin, plan, stream, make, watch, look, use, export, serve, keep):
         group.add_commands(commands)
     return parser

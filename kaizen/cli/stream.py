@@ -79,6 +79,11 @@ def _give_up(options: argparse.Namespace) -> None:
 
 
 def _append(options: argparse.Namespace) -> None:
+    append_folder(options, options.folder, options.name)
+
+
+def append_folder(options: argparse.Namespace, folder: Path, name: str | None) -> None:
+    """Take a folder into the stream that the options name, and print what that means."""
     from kaizen.cli.common import open_store
     from kaizen.jobs.append import append
     from kaizen.jobs.estimate import describe_work
@@ -96,7 +101,7 @@ def _append(options: argparse.Namespace) -> None:
             print(f"\r{done} of {total} images read", end=end, file=sys.stderr, flush=True)
 
     with changing_stream(Path.cwd()):
-        _, lines = append(params, Path.cwd(), store.root, options.folder, options.name, progress)
+        _, lines = append(params, Path.cwd(), store.root, folder, name, progress)
     for line in lines:
         print(line)
     workflow = Workflow.from_params(params, Path.cwd())
