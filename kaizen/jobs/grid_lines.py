@@ -5,6 +5,7 @@ is new since the picture before, a line for each change.
 from __future__ import annotations
 
 import itertools
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 12
 # Between two lines about a node's epochs, in plain text.
 PLAIN_SECONDS = 15.0
+# Of why a node failed; all of it is in its log.
+_REASON_LINES = 4
 
 
 def grid_lines(picture: Picture, width: int, height: int) -> list[Line]:
@@ -146,7 +149,8 @@ def _of_failed(one: Stopped, width: int) -> list[Line]:
     title = f"✗ {printable(one.job.title)}: "
     if width >= WIDE:
         return [[(title, "bold red"), (reason, "none")]]
-    return [[(title, "bold red")], [(f"  {reason}", "none")]]
+    folded = textwrap.wrap(reason, max(8, width - 2))[:_REASON_LINES]
+    return [[(title, "bold red")], *([(f"  {line}", "none")] for line in folded)]
 
 
 def _next(picture: Picture) -> str | None:
