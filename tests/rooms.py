@@ -36,6 +36,7 @@ ORDER = (
     "inference",
     "report",
     "provenance",
+    "page",
     "jobs",
     "cli",
     "__main__",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kaizen.cli.common import Commands, open_store, path_argument
 from kaizen.errors import KaizenError
+from kaizen.store.layout import REPORT_PAGE
 
 if TYPE_CHECKING:
     from kaizen.params import Params
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
-    commands.add("show", _show, "Show the published results: table and paths of the figures.")
+    sub = commands.add("show", _show, "Show the published results: table, figures' paths, page.")
+    sub.add_argument(
+        "--open", action="store_true", help="open the page, results/report.html, in a browser"
+    )
     sub = commands.add_planned(
         "explain",
         _explain,
@@ -44,10 +48,25 @@ def add_commands(commands: Commands) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     print_results()
+    if options.open:
+        _open_page()
+
+
+def _open_page() -> None:
+    """Open the page in the user's browser; raises KaizenError where there is no page."""
+    import webbrowser
+
+    from kaizen.files import tell
+
+    page = Path.cwd() / REPORT_PAGE
+    if not page.is_file():
+        raise KaizenError(f"{REPORT_PAGE} is not here; `kaizen publish` writes it")
+    if not webbrowser.open(page.as_uri()):
+        tell(f"no browser was found here; open {page} with one")
 
 
 def print_results() -> None:
-    """Print the published table and the paths of the figures."""
+    """Print the published table, the paths of the figures and, last, that of the page."""
     from kaizen.files import read_json, shortened
     from kaizen.report.terminal import print_table
 
@@ -61,6 +80,8 @@ def print_results() -> None:
             f"{summary / 'metrics_full.json'} is not what a summary writes "
             f"({shortened(repr(error))}); `snakemake --cores all` publishes it again"
         ) from error
+    if Path(REPORT_PAGE).is_file():
+        print(f"All of it on one page: {REPORT_PAGE} (`kaizen show --open`)")
 
 
 def _explain(options: argparse.Namespace) -> None:

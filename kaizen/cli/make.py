@@ -199,14 +199,17 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def publish_and_show(workflow: Workflow) -> None:
-    """Publish a finished plan's files, and print its results."""
+    """Publish a finished plan's files, write the page about them, and print the results."""
     from kaizen.files import tell, write_json
+    from kaizen.page.build import write_page
+    from kaizen.provenance.known import Known
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
 
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
+    write_page(Known.at(workflow.root, workflow.store), workflow.origin)
     print_results()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from kaizen.files import canonical_json, explain_write_errors, sha256_text, write_json
 from kaizen.jobs.given import read_given, spec_file
 from kaizen.jobs.workflow import Workflow
+from kaizen.page.current import is_current
 from kaizen.params import Params
 from kaizen.plan.job import Job
 from kaizen.plan.memory import images_of_tasks, job_memory_mb
@@ -150,7 +151,8 @@ class PlannedRules(Workflow):
             return [receipt(self.only.id)]
         # The last one reads every record: not for a plan that has something to run.
         nothing_to_run = not self.edges and not self.missing()
-        if nothing_to_run and is_published(self.layout, self.store, self.root):
+        published = nothing_to_run and is_published(self.layout, self.store, self.root)
+        if published and is_current(self.root):
             return [MANIFEST]
         return [marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 

@@ -68,6 +68,13 @@ def print_explanation(
         console.print(lineage_tree(found), soft_wrap=True)
 
 
+def explanation_lines(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The same lines as (label, text, style), for a page; a continued line has no label."""
+    found = _printable(found)
+    lines = [*_answer(found), *_facts(found)]
+    return [*lines, ("total", total(found["wall_time"]), "")]
+
+
 def _printable(value: Any) -> Any:
     """The same without characters that a terminal would obey."""
     if isinstance(value, str):
