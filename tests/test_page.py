@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from browser import Browser, browser
 from made_up import CLASSES, grid
-from project import Project
+from project import REPOSITORY, Project
 
 from kaizen.evaluation.metrics import METRICS
 from kaizen.files import read_json
+from kaizen.jobs.shown import FIGURES, shown_files
 from kaizen.page.build import page
 from kaizen.page.current import is_current
 from kaizen.page.data import MOST_ROWS, rows_of_figures
@@ -24,6 +26,7 @@ from kaizen.page.markdown import to_html
 from kaizen.page.results import gather
 from kaizen.report.classes import Classes
 from kaizen.report.series import METRIC_SHORT
+from kaizen.report.summary import _CAPTIONS
 from kaizen.report.tables import percent
 
 PAGE = "results/report.html"
@@ -251,6 +254,44 @@ def test_it_fits_a_phone_and_the_dark(view: Browser, two_seeds: Project) -> None
         assert view.js("document.documentElement.scrollWidth") <= width
     assert view.js("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert view.errors == []
+
+
+def test_dvc_draws_its_plots_offline_too(view: Browser, two_seeds: Project, tmp_path: Path) -> None:
+    project = two_seeds.copy(tmp_path / "project")
+    project.run("dvc", "init", "--no-scm")
+    shutil.copytree(REPOSITORY / ".dvc/plots", project.root / ".dvc/plots")
+    shutil.copy(REPOSITORY / ".dvc/config", project.root / ".dvc/config")
+    shutil.copy(REPOSITORY / "dvc.yaml", project.root / "dvc.yaml")
+    shown = Path(project.run("dvc", "plots", "show").strip().removeprefix("file://"))
+    view.call("Page.navigate", url=shown.as_uri())
+    view.wait("document.querySelectorAll('.vega-embed svg, .vega-embed canvas').length >= 5")
+    assert not [url for url in view.requests if url.startswith("http")]
+    assert [line for line in view.errors if "Vega-Lite v5" not in line] == []
+
+
+def test_snakemakes_report_shows_page_figures_tables_and_cards(
+    view: Browser, two_seeds: Project, tmp_path: Path
+) -> None:
+    project = two_seeds.copy(tmp_path / "project")
+    # What wrote the tree was another checkout's Kaizen: the copy publishes once more.
+    assert project.kaizen("publish").code == 0
+    outcome = project.snakemake("--report", "report.html")
+    assert outcome.code == 0, outcome.output
+    view.call("Page.navigate", url=(project.root / "report.html").as_uri())
+    view.wait("document.body && document.body.innerText.includes('Figures')")
+    text = view.js("document.body.innerText")
+    for category in ("Report", "Figures", "Tables", "Cards"):
+        assert category in text
+    content = (project.root / "report.html").read_text(encoding="utf-8")
+    for one in shown_files(project.root):
+        assert one.path in content
+
+
+def test_snakemakes_captions_are_those_of_the_summary() -> None:
+    assert set(FIGURES) == set(_CAPTIONS)
+    for name, caption in _CAPTIONS.items():
+        text = (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+        assert " ".join(text.split()) == caption
 
 
 def test_a_hostile_title_does_nothing_in_the_browser(view: Browser, tmp_path: Path) -> None:

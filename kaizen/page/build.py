@@ -36,6 +36,7 @@ from kaizen.report.series import HEADLINE, METRIC_SHORT, method_label, metric_la
 from kaizen.store.layout import REPORT_PAGE
 from kaizen.training.terms import TERM_TEXTS
 
+_SCRIPT_FOR_DVC = ".kaizen/vega.js"
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -52,6 +53,8 @@ def write_page(known: Known, here: Origin) -> Path:
     path = known.root / REPORT_PAGE
     text = page(read(known), origins(known, here), made_from(known.root))
     write_text(path, text)
+    # For the page of `dvc plots`, which would fetch it (.dvc/plots/page.html).
+    write_text(known.root / _SCRIPT_FOR_DVC, _vega())
     return path
 
 
