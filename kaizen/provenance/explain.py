@@ -87,7 +87,7 @@ def explain_subject(
         "files": _files(subject, node, known),
         "number": explain_number(subject, node, known),
         "origin": as_json(node.origin),
-        "made": _made(node),
+        "made": made_at(node),
         "parameters": dict(node.record.params),
         "data": _data(line),
         "code": present.code(node),
@@ -136,7 +136,7 @@ def _files(subject: Subject, node: KnownNode, known: Known) -> list[dict[str, An
     return found
 
 
-def _made(node: KnownNode) -> dict[str, Any] | None:
+def made_at(node: KnownNode) -> dict[str, Any] | None:
     """When, where and for how long it was made; None where that is not known."""
     if not node.run_record:
         return None
