@@ -30,7 +30,7 @@ _FLAGS = (
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
 )
-_SECONDS = 20.0
+_SECONDS = 90.0
 
 
 class Browser:

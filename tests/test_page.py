@@ -252,7 +252,11 @@ def test_it_fits_a_phone_and_the_dark(view: Browser, two_seeds: Project) -> None
     for width in (400, 320):
         view.open(two_seeds.root / PAGE, width=width, dark=True)
         assert view.js("document.documentElement.scrollWidth") <= width
-    assert view.js("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert view.js(colour) == "rgb(20, 23, 27)"
+    view.call("Emulation.setEmulatedMedia", media="print")
+    assert view.js(colour) == "rgb(255, 255, 255)", "paper is white in the dark too"
+    view.call("Emulation.setEmulatedMedia", media="")
     assert view.errors == []
 
 

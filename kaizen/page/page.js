@@ -262,13 +262,18 @@
     const rows = rowsOf(figure);
     const turn = (drawn.get(figure.id)?.turn || 0) + 1;
     drawn.set(figure.id, { turn, rows });
-    $(".basis", section).textContent = `${D.note}.`;
+    const without = [];
+    if (state.seed !== null && !figure.seeds) without.push("seed");
+    if (state.reader !== 0 && !figure.reader && !figure.plain) without.push("reader");
+    const idle = without.length ? ` The filter of the ${without.join(" and of the ")} does not act here.` : "";
+    $(".basis", section).textContent = `${figure.plain ? "" : `${D.note}.`}${idle}`;
     fillTable(figure, section, rows);
     if (!rows.length) {
       chart.replaceChildren(make("p", {}, "Nothing to show with these filters."));
       return Promise.resolve();
     }
-    const target = make("div");
+    // The chart's own name and the table speak for it: its hundreds of marks would not.
+    const target = make("div", { "aria-hidden": "true" });
     const spec = specOf(figure, rows, chart.clientWidth, false);
     return vegaEmbed(target, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } }).then((result) => {
       const now = drawn.get(figure.id);
@@ -408,11 +413,11 @@
     const node = D.made.nodes[key];
     if (!node) return [make("p", {}, "What this was made from is not in this page.")];
     const parts = [];
-    if (node.lines) parts.push(lines(node.lines.map((at) => D.made.texts[at])));
-    else parts.push(make("p", {}, "There are too many nodes to explain each here; this command does:"), command(`kaizen explain ${node.kind}/${key}`));
     const again = [make("h3", {}, "Make it again"), ...(node.again || []).map(command)];
     if (node.note) again.push(make("p", {}, node.note));
     if (node.again?.length || node.note) parts.push(...again);
+    if (node.lines) parts.push(lines(node.lines.map((at) => D.made.texts[at])));
+    else parts.push(make("p", {}, "There are too many nodes to explain each here; this command does:"), command(`kaizen explain ${node.kind}/${key}`));
     if (node.parents?.length) {
       parts.push(make("h3", {}, "Made from"), make("ul", {}, ...node.parents.map(([role, parent]) => make("li", {}, `${role}: `, nodeLink(parent)))));
     }
