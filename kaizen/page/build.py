@@ -165,8 +165,8 @@ def _section(figure: dict[str, Any], rows: dict[str, Any], words: dict[str, Any]
     return (
         f'<section class=figure id="{name}"><h2>{escape(figure["title"])}</h2>'
         f"<p class=caption>{caption}{left_out} <span class=basis></span></p>"
-        f'<div class=chart role=img tabindex=0 aria-label="{escape(figure["title"])}; the table below has '
-        'its numbers"></div><div class=tools></div>'
+        f'<div class=chart role=img tabindex=0 aria-label="{escape(figure["title"])}; the table '
+        'below has its numbers"></div><div class=tools></div>'
         f"<details><summary>Table</summary><div class=scroll tabindex=0 role=region "
         f'aria-label="Table: {escape(figure["title"])}">{table}</div></details></section>'
     )
