@@ -17,7 +17,7 @@ from made_up import CLASSES, grid
 from project import REPOSITORY, Project
 
 from kaizen.evaluation.metrics import METRICS
-from kaizen.files import read_json
+from kaizen.files import read_json, sha256_file
 from kaizen.jobs.shown import FIGURES, shown_files
 from kaizen.page.build import page
 from kaizen.page.current import is_current
@@ -156,6 +156,19 @@ def test_references_are_there_and_no_rivals(two_seeds: Project) -> None:
     names = [re.findall(r"<th scope=row>(.*?)</th>", row)[0] for row in rows]
     assert names[:2] == ["Chance", "LDA on pixels"] and not any("<b>" in row for row in rows)
     assert all(row.count("class=n") >= 3 for row in rows)
+
+
+def test_the_crate_names_what_is_there(two_seeds: Project) -> None:
+    rocrate = pytest.importorskip("rocrate.rocrate")
+    crate = rocrate.ROCrate(str(two_seeds.root / "results"))
+    assert crate.name == "tiny" and str(crate.datePublished)[:2] == "20"
+    parts = [part.id for part in crate.root_dataset["hasPart"]]
+    assert {"report.html", "manifest.json", "summary/", "models/"} <= set(parts)
+    for part in parts:
+        path = two_seeds.root / "results" / part
+        assert path.exists()
+        if path.is_file():
+            assert crate.get(part)["sha256"] == sha256_file(path)
 
 
 # -- in a browser ------------------------------------------------------------------------------

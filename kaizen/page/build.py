@@ -15,6 +15,7 @@ from typing import Any
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS
 from kaizen.files import counted, write_text
+from kaizen.page.crate import write_crate
 from kaizen.page.current import MARK, made_from
 from kaizen.page.data import rows_of_figures, series_entries
 from kaizen.page.figures import figures
@@ -45,14 +46,16 @@ _POLICY = (
 
 
 def write_page(known: Known, here: Origin) -> Path:
-    """Write the page of the results that are published in ``known``'s checkout; returns its path.
+    """Write the page of the results that are published in ``known``'s checkout, and the RO-Crate's
+    metadata; returns the page's path.
 
     ``here`` is this checkout. Raises KaizenError where results are missing or the page cannot be
     written.
     """
     path = known.root / REPORT_PAGE
-    text = page(read(known), origins(known, here), made_from(known.root))
-    write_text(path, text)
+    results = read(known)
+    write_text(path, page(results, origins(known, here), made_from(known.root)))
+    write_crate(known, results, sentence(results))
     # For the page of `dvc plots`, which would fetch it (.dvc/plots/page.html).
     write_text(known.root / _SCRIPT_FOR_DVC, _vega())
     return path

@@ -7,7 +7,7 @@ from pathlib import Path
 from kaizen.errors import KaizenError
 from kaizen.files import sha256_file, sha256_text
 from kaizen.plan.fingerprint import ROOT, installed_version
-from kaizen.store.layout import MANIFEST, PROVENANCE, REPORT_PAGE
+from kaizen.store.layout import CRATE, MANIFEST, PROVENANCE, REPORT_PAGE
 
 MARK = "kaizen-page "  # in the page's first lines, before what it was made from
 _ROOMS = ("page", "provenance", "report")  # whose words a page has
@@ -16,6 +16,8 @@ _ROOMS = ("page", "provenance", "report")  # whose words a page has
 def is_current(root: Path) -> bool:
     """Whether the page under ``root`` was made of what is published there, by this code."""
     try:
+        if not (root / CRATE).is_file():
+            return False
         with (root / REPORT_PAGE).open(encoding="utf-8", errors="replace") as file:
             return f"<!-- {MARK}{made_from(root)} -->" in file.read(300)
     except (KaizenError, OSError):

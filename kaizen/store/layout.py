@@ -17,6 +17,8 @@ PROVENANCE = "results/provenance.json"
 METRICS = "results/metrics.json"
 # The page about all of it, written when the tree is published (`kaizen.page`).
 REPORT_PAGE = "results/report.html"
+# The same for archives: an RO-Crate's metadata.
+CRATE = "results/ro-crate-metadata.json"
 # What results depend on and DVC does not see; see dvc.yaml.
 INPUTS = "data/inputs.json"
 
