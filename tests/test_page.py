@@ -74,6 +74,20 @@ def test_a_run_ends_with_the_page_and_names_it_last(two_seeds: Project, tmp_path
     assert not is_current(project.root)
 
 
+def test_show_opens_it(two_seeds: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, asked = tmp_path / "browser", tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > {asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("webbrowser._tryorder", None)
+    monkeypatch.setenv("BROWSER", f"{program} %s")
+    assert two_seeds.kaizen("show", "--open").code == 0
+    assert asked.read_text() == (two_seeds.root / PAGE).absolute().as_uri()
+    other = two_seeds.copy(tmp_path / "other")
+    (other.root / PAGE).unlink()
+    outcome = other.kaizen("show", "--open")
+    assert outcome.code == 2 and f"{PAGE} is not here" in outcome.output
+
+
 def test_its_numbers_are_those_of_the_metrics(two_seeds: Project) -> None:
     data = data_of((two_seeds.root / PAGE).read_text(encoding="utf-8"))
     metrics = read_json(two_seeds.root / "results/metrics.json")
