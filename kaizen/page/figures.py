@@ -220,7 +220,7 @@ def _losses() -> dict[str, Any]:
         },
     ]
     inner = {"width": "@panel:300", "height": 190, "encoding": {"x": x}, "layer": layer}
-    spec = panels(inner, "term", 380, "term_place") | own("y")
+    spec = panels(inner, "term_panel", 380, "term_place") | own("y")
     return figure(
         "losses",
         "Terms of the loss during training",

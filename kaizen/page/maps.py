@@ -90,11 +90,13 @@ def confusion(results: Results) -> dict[str, Any]:
         "axis": axis,
     }  # fmt: skip
     inner = cells(x, y, side, numbered, gamma=not numbered)
+    # What never occurs has no cell: white, as 0 is, in the dark too.
+    inner["view"] = {"fill": "#ffffff", "stroke": "#b5b5b5"}
     return figure(
         "confusion",
         "What each class is taken for after the last step",
         "By the trained classifier, in percent of the true class, mean over the seeds. A dark "
-        "column is a class that others are mistaken for."
+        "column is a class that others are mistaken for; a row without a mark has no test image."
         + ("" if numbered else " Colours follow the square root, so that rare errors show."),
         [
             *SERIES, ("class", "True class", "text"), ("predicted", "Taken for", "text"),

@@ -140,7 +140,6 @@
       row.series = other.label;
       row.clear = row.half !== null && Math.abs(row.value) > row.half;
     }
-    const order = Object.keys(D.first);
     if ("c" in row) {
       row.class = D.classes[row.c];
       row.task = D.first[row.c];
@@ -148,16 +147,15 @@
     }
     if ("p" in row) { row.predicted = D.classes[row.p]; row.q = rank(row.p); }
     if ("term" in row) {
-      row.term_place = row.term;
+      row.term_place = methods.indexOf(one.m) * D.terms.length + row.term;
       row.term = D.terms[row.term];
-      if (many()) row.panel = one.label;
+      row.term_panel = many() ? `${one.method}: ${row.term}` : row.term;
     }
     return row;
   }
 
   const ranks = (() => {
     const found = {};
-    D.rows.confusion && Object.entries(D.first).sort((a, b) => a[1] - b[1] || a[0] - b[0]);
     Object.keys(D.first).map(Number).sort((a, b) => D.first[a] - D.first[b] || a - b)
       .forEach((label, at) => { found[label] = at; });
     return found;
