@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, browser
-from made_up import CLASSES, grid
+from made_up import CLASSES, grid, histories
 from project import REPOSITORY, Project
 
 from kaizen.evaluation.metrics import METRICS
@@ -332,6 +332,21 @@ def test_a_hostile_title_does_nothing_in_the_browser(view: Browser, tmp_path: Pa
     view.open(path)
     assert view.js("document.querySelector('h1').textContent") == HOSTILE
     assert view.js("document.querySelectorAll('img').length") == 0 and view.errors == []
+
+
+def test_replay_sizes_and_losses_of_two_methods_are_drawn(view: Browser, tmp_path: Path) -> None:
+    runs, references = grid(
+        ("simclr", "byol"), [("kaizen", 0.9), ("cassle", 0.7)], (0, 1), (0.01, 0.2)
+    )
+    results = gather("a", {}, runs, references, CLASSES, histories=histories(runs))
+    text = page(results, _MADE)
+    assert {"replay", "losses"} <= {figure["id"] for figure in data_of(text)["figures"]}
+    path = tmp_path / "sizes.html"
+    path.write_text(text, encoding="utf-8")
+    view.open(path)
+    words = "document.querySelector('#{}').innerText"
+    assert "SimCLR: Final accuracy (FA)" in view.js(words.format("replay .chart"))
+    assert "BYOL: L_FE_CT" in view.js(words.format("losses .chart")) and view.errors == []
 
 
 def test_a_large_grid_opens(view: Browser, tmp_path: Path) -> None:

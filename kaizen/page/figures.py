@@ -128,23 +128,15 @@ def _replay(unit: str) -> dict[str, Any]:
         "field": "size", "type": "quantitative", "title": f"replay ({title})",
         "scale": {"zero": True, "nice": True},
     }  # fmt: skip
-    colour = {"field": "variant", "type": "nominal", "title": None}
     layer = [
-        {
-            "mark": {"type": "line", "strokeWidth": 2},
-            "encoding": {"color": colour, "y": PERCENT, "strokeDash": colour},
-        },
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": look(y=PERCENT, strokeDash=DASH)},
         {
             "mark": {"type": "rule", "strokeWidth": 1.5},
-            "encoding": {
-                "color": colour,
-                "y": {**PERCENT, "field": "low"},
-                "y2": {"field": "high"},
-            },
+            "encoding": look(y={**PERCENT, "field": "low"}, y2={"field": "high"}),
         },
         {
             "mark": {"type": "point", "filled": True, "size": 70, "cursor": "pointer"},
-            "encoding": {"color": colour, "y": PERCENT, "shape": colour, "tooltip": "@tooltip"},
+            "encoding": look(y=PERCENT, shape=SHAPE, opacity={"value": 1}),
         },
     ]
     inner = {"width": "@panel:260", "height": 200, "encoding": {"x": x}, "layer": layer}

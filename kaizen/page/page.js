@@ -127,7 +127,7 @@
     row.seed = row.e === null || row.e === undefined ? (row.n > 1 ? `mean of ${row.n}` : one.runs.length ? String(one.runs[0][0]) : DASH) : String(row.e);
     if (one.size !== null) {
       row.size = one.unit === "proportion" ? 100 * one.size : one.size;
-      row.variant = one.label.split(",")[0];
+      if (figure.replayed) row.series = variantOf(one);
     }
     if ("r" in row) row.reader = D.readers[row.r];
     if ("x" in row) row.metric = D.metrics[row.x];
@@ -177,6 +177,9 @@
     });
   }
 
+  // A variant without its replay size; the largest size has the variant's own colour.
+  const variantOf = (one) => (one.size === null ? one.label : one.label.split(",")[0]);
+
   function write(value, kind) {
     if (value === null || value === undefined || Number.isNaN(value)) return DASH;
     const minus = (text) => text.replace("-", MINUS);
@@ -195,7 +198,8 @@
     const found = new Map();
     for (const row of rows) {
       if (found.has(row.series)) continue;
-      const like = D.series.find((one) => (one.ref || one.label) === row.series || one.label === row.series);
+      const like = D.series.find((one) => (one.ref || one.label) === row.series || one.label === row.series)
+        || D.series.findLast((one) => variantOf(one) === row.series);
       if (like) found.set(row.series, { colour: colourOf(like, dark), shape: like.shape, dash: like.dash });
     }
     const domain = [...found.keys()], looks = [...found.values()];
@@ -264,7 +268,7 @@
     if (state.seed !== null && !figure.seeds) without.push("seed");
     if (state.reader !== 0 && !figure.reader && !figure.plain) without.push("reader");
     const idle = without.length ? ` The filter of the ${without.join(" and of the ")} does not act here.` : "";
-    $(".basis", section).textContent = `${figure.plain ? "" : `${D.note}.`}${idle}`;
+    $(".basis", section).textContent = `${figure.plain || figure.data === "losses" ? "" : `${D.note}.`}${idle}`;
     fillTable(figure, section, rows);
     if (!rows.length) {
       chart.replaceChildren(make("p", {}, "Nothing to show with these filters."));
