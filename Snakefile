@@ -30,6 +30,10 @@ from kaizen.jobs.snakemake_terminal import quiet_terminal, says_all, show_publis
 
 min_version("9.0")
 
+
+report: "workflow/report/workflow.rst"
+
+
 # Kaizen reads it itself, strictly. Named here, Snakemake takes it along to where jobs run.
 workflow.configfiles.append("params.yaml")
 
@@ -106,3 +110,13 @@ rule all:
     default_target: True
     input:
         local(kz.publication()),
+        # Of a published plan; nothing makes them here, `snakemake --report` shows them.
+        [
+            report(
+                local(one.path),
+                caption=one.caption,
+                category=one.category,
+                labels=one.labels,
+            )
+            for one in kz.shown()
+        ],

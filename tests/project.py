@@ -348,7 +348,14 @@ class Project:
             for folder in ("data/shards", "data/replay", "results")
             for path in (self.root / folder).rglob("*")
             if path.is_file()
-            and path.name not in (".gitignore", "manifest.json", "provenance.json")
+            and path.name
+            not in (
+                ".gitignore",
+                "manifest.json",
+                "provenance.json",
+                "report.html",
+                "ro-crate-metadata.json",
+            )
         }
         assert published == set(manifest)
 

@@ -37,6 +37,7 @@ ORDER = (
     "export",
     "report",
     "provenance",
+    "page",
     "serving",
     "jobs",
     "start",

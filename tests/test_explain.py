@@ -328,9 +328,9 @@ def test_what_was_set_aside_or_lost_is_reported(project: Project) -> None:
 def test_other_code_or_packages_are_reported(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kaizen.provenance import explain
+    from kaizen.provenance import present
 
-    monkeypatch.setattr(explain, "installed_version", lambda package: "0.1")
+    monkeypatch.setattr(present, "installed_version", lambda package: "0.1")
     outcome = project.kaizen("explain", f"{KAIZEN}/step-01")
     assert "THE PRESENT CODE IS ANOTHER" in outcome.output and "(now 0.1)" in outcome.output
     path = project.root / "results/provenance.json"

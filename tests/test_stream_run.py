@@ -30,7 +30,8 @@ def results(project: Project) -> dict[str, str]:
         path.relative_to(project.root).as_posix(): sha256_file(path)
         for folder in ("data/shards", "data/replay", "results")
         for path in (project.root / folder).rglob("*")
-        if path.is_file() and path.name != "provenance.json"
+        if path.is_file()
+        and path.name not in ("provenance.json", "report.html", "ro-crate-metadata.json")
     }
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at results: show, explain."""
+"""The commands that look at results: show, compare, explain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kaizen.cli.common import Commands, open_store, path_argument
 from kaizen.errors import KaizenError
+from kaizen.store.layout import REPORT_PAGE
 
 if TYPE_CHECKING:
     from kaizen.params import Params
@@ -18,8 +19,28 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
-    commands.add(
-        "show", _show, "Show the published results: the table, and where figures and report are."
+    sub = commands.add("show", _show, "Show the published results: table, figures' paths, page.")
+    sub.add_argument(
+        "--open", action="store_true", help="open the page, results/report.html, in a browser"
+    )
+    sub = commands.add(
+        "compare",
+        _compare,
+        "Show runs side by side, those of other plans too: the parameters that differ, then how "
+        "they did.",
+    )
+    sub.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="a run as in results/evaluations/, or an evaluation's key; none: all that the store "
+        "and the published tree have",
+    )
+    sub.add_argument("--sort", choices=("CA", "FA", "F", "name"), help="default: as they are named")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print all of it as JSON")
+    form.add_argument(
+        "--html", type=path_argument, metavar="FILE", help="write it as a page that can be sorted"
     )
     sub = commands.add_planned(
         "explain",
@@ -47,7 +68,44 @@ def add_commands(commands: Commands) -> None:
 def _show(options: argparse.Namespace) -> None:
     from kaizen.report.terminal import print_results
 
-    print_results(Path())
+    print_results(Path.cwd())
+    if options.open:
+        _open_page()
+
+
+def _open_page() -> None:
+    """Open the page in the user's browser; raises KaizenError where there is no page."""
+    import webbrowser
+
+    from kaizen.files import tell
+
+    page = Path.cwd() / REPORT_PAGE
+    if not page.is_file():
+        raise KaizenError(f"{REPORT_PAGE} is not here; `kaizen publish` writes it")
+    if not webbrowser.open(page.as_uri()):
+        tell(f"no browser was found here; open {page} with one")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Print runs side by side, or write a page of them; changes nothing else."""
+    from kaizen.files import counted, write_text
+    from kaizen.page.experiments import experiments_page
+    from kaizen.provenance.compare import compare, find_runs, in_order
+    from kaizen.provenance.known import Known
+    from kaizen.provenance.show_comparison import print_comparison
+
+    known = Known.at(Path.cwd(), open_store())
+    runs = find_runs(options.runs, known)
+    if not runs:
+        raise KaizenError("there is no run's evaluation here yet; `kaizen run` makes some")
+    found = in_order(compare(runs, known), options.sort)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    elif options.html:
+        write_text(options.html, experiments_page(found))
+        print(f"{options.html}: {counted(len(runs), 'run')}")
+    else:
+        print_comparison(found)
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -225,8 +225,12 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def publish_and_show(workflow: Workflow, quiet: bool = False) -> None:
-    """Publish a finished plan's files and, unless ``quiet``, print its results."""
+    """Publish a finished plan's files, write the page about them and, unless ``quiet``, print the
+    results.
+    """
     from kaizen.files import tell, write_json
+    from kaizen.page.build import write_page
+    from kaizen.provenance.known import Known
     from kaizen.report.terminal import print_results
     from kaizen.store.layout import INPUTS
     from kaizen.store.publish import publish
@@ -234,6 +238,7 @@ def publish_and_show(workflow: Workflow, quiet: bool = False) -> None:
     publish(workflow.layout, workflow.store, workflow.root, tell)
     # As DVC's first stage does, so that `dvc commit` finds it after a run without DVC.
     write_json(workflow.root / INPUTS, workflow.unseen())
+    write_page(Known.at(workflow.root, workflow.store), workflow.origin)
     if not quiet:
         print_results(workflow.root)
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from kaizen.files import canonical_json, explain_write_errors, sha256_text, write_json
 from kaizen.jobs.given import read_given, spec_file
+from kaizen.jobs.shown import Shown, shown_files
 from kaizen.jobs.workflow import Workflow
+from kaizen.page.current import is_current
 from kaizen.params import Params
 from kaizen.plan.job import Job
 from kaizen.plan.memory import images_of_tasks, job_memory_mb
@@ -140,6 +142,17 @@ class PlannedRules(Workflow):
         nodes = self.plan.nodes.values() if self.edges else self.missing()
         return [receipt(node.id) for node in nodes]
 
+    @functools.cached_property
+    def _up_to_date(self) -> bool:
+        """Whether all is made and published; reads no record where something is to be made."""
+        if self.missing() or not is_published(self.layout, self.store, self.root):
+            return False
+        return is_current(self.root)
+
+    def shown(self) -> list[Shown]:
+        """What `snakemake --report` shows: of a published plan its page, figures, tables, cards."""
+        return shown_files(self.root) if self.only is None and self._up_to_date else []
+
     def publication(self) -> list[str]:
         """The marker that publishing makes, of a name never used before; the manifest when the tree
         is this plan's.
@@ -148,9 +161,7 @@ class PlannedRules(Workflow):
         """
         if self.only is not None:
             return [receipt(self.only.id)]
-        # The last one reads every record: not for a plan that has something to run.
-        nothing_to_run = not self.edges and not self.missing()
-        if nothing_to_run and is_published(self.layout, self.store, self.root):
+        if not self.edges and self._up_to_date:
             return [MANIFEST]
         return [marker(f"{self.plan.key}-{time.time_ns()}-{os.getpid()}")]
 
@@ -211,6 +222,10 @@ class JobRules:
     def publication(self) -> list[str]:
         """A marker that nobody asks a job for."""
         return [marker("by-the-first-snakemake")]
+
+    def shown(self) -> list[Shown]:
+        """None: the first Snakemake makes the report."""
+        return []
 
 
 Rules = PlannedRules | JobRules

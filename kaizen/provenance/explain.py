@@ -4,7 +4,6 @@ values for JSON.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from collections.abc import Collection
 from pathlib import Path
@@ -22,13 +21,12 @@ from kaizen.data.names import (
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, sha256_text
 from kaizen.params.typed import as_json
-from kaizen.plan.fingerprint import ROOT, files_of, fingerprint_with, installed_version
 from kaizen.provenance.again import how_to_make_again
-from kaizen.provenance.git import changed_files, top_of
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.provenance.lineage import Lineage
 from kaizen.provenance.number import explain_number
 from kaizen.provenance.origin import Origin
+from kaizen.provenance.present import Present
 from kaizen.provenance.subject import Subject, find_subject
 from kaizen.store.node_id import Kind
 from kaizen.store.records import RECORD, FileEntry
@@ -69,15 +67,18 @@ def explain(
             f"{asked} belongs to {subject.node}, whose record (node.json) is missing or was "
             "altered; `dvc checkout` or `snakemake --cores all` puts the right one in its place"
         )
-    line = Lineage(node, known)
     in_plan = None if planned is None else node.id.key in planned
-    present = (
-        here.of(_modules(line)) if all(_same_code(each) for each in line.nodes.values()) else None
-    )
-    if present and not in_plan:
-        present = dataclasses.replace(present, params_committed=False)
+    return {"asked": asked, **explain_subject(subject, node, known, Present(here), in_plan)}
+
+
+def explain_subject(
+    subject: Subject, node: KnownNode, known: Known, present: Present, in_plan: bool | None
+) -> dict[str, Any]:
+    """What `explain` says of a subject of ``node``, but for what was asked; ``present`` serves for
+    many.
+    """
+    line = Lineage(node, known)
     return {
-        "asked": asked,
         "what": _what(subject),
         "title": node.title,
         **node.id.to_json(),
@@ -86,15 +87,15 @@ def explain(
         "files": _files(subject, node, known),
         "number": explain_number(subject, node, known),
         "origin": as_json(node.origin),
-        "made": _made(node),
+        "made": made_at(node),
         "parameters": dict(node.record.params),
         "data": _data(line),
-        "code": _code(node),
+        "code": present.code(node),
         "environment": dict(node.record.environment),
         "other_cpu": other_cpu(node.record.environment) or None,
         "parents": line.tree,
         "wall_time": line.wall_time(),
-        "again": how_to_make_again(node, line.nodes, line.lost, present),
+        "again": how_to_make_again(node, line.nodes, line.lost, present.origin(line, in_plan)),
     }
 
 
@@ -135,7 +136,7 @@ def _files(subject: Subject, node: KnownNode, known: Known) -> list[dict[str, An
     return found
 
 
-def _made(node: KnownNode) -> dict[str, Any] | None:
+def made_at(node: KnownNode) -> dict[str, Any] | None:
     """When, where and for how long it was made; None where that is not known."""
     if not node.run_record:
         return None
@@ -185,84 +186,3 @@ def _source(shards: KnownNode) -> str:
     """Where the images came from; the record may be another version's."""
     dataset = shards.record.params.get("dataset")
     return str(dataset.get("source")) if isinstance(dataset, dict) else "unknown"
-
-
-# -- code --------------------------------------------------------------------------------------
-
-
-def _code_now(node: KnownNode, installed: bool) -> str | None:
-    """The fingerprint of the present code of a node, with installed or with recorded packages; None
-    where it is not known, or a module is gone.
-    """
-    if node.local is None or node.local.versions is None:
-        return None
-    versions = node.local.versions
-    if installed:
-        versions = {package: installed_version(package) for package in versions}
-    try:
-        return fingerprint_with(node.local.code.modules, versions)
-    except ModuleNotFoundError:
-        return None
-
-
-def _same_code(node: KnownNode) -> bool:
-    """Whether the present code and packages are those that the node's key stands for."""
-    return _code_now(node, installed=True) == node.record.code_hash
-
-
-def _modules(line: Lineage) -> set[str]:
-    """The entry modules of all nodes of a lineage."""
-    known = (node.local for node in line.nodes.values())
-    return {module for local in known if local for module in local.code.modules}
-
-
-def _code(node: KnownNode) -> dict[str, Any]:
-    """The fingerprint, whether the present code has it, and what differs."""
-    fingerprint = node.record.code_hash
-    now, with_old = _code_now(node, installed=True), _code_now(node, installed=False)
-    gone = _modules_that_are_gone(node)
-    versions = (node.local.versions if node.local else None) or {}
-    code: dict[str, Any] = {
-        "fingerprint": fingerprint,
-        "same_now": _is_same(now, fingerprint, gone),
-        "sources_same_now": _is_same(with_old, fingerprint, gone),
-        "versions": versions,
-        "versions_now": {package: installed_version(package) for package in versions},
-    }
-    if code["sources_same_now"] is False:
-        code["changed_since"] = _changed_since(node)
-    return code
-
-
-def _is_same(now: str | None, fingerprint: str, gone: bool) -> bool | None:
-    """Whether the code has the recorded fingerprint; not where modules are gone, and None where the
-    present one is not known.
-    """
-    if gone:
-        return False
-    return None if now is None else now == fingerprint
-
-
-def _modules_that_are_gone(node: KnownNode) -> bool:
-    """Whether the code that the node depended on has modules that are no more."""
-    try:
-        files_of(node.local.code.modules if node.local else ())
-    except ModuleNotFoundError:
-        return True
-    return False
-
-
-def _changed_since(node: KnownNode) -> list[str] | None:
-    """The sources of a node that differ from its commit; None where git does not know."""
-    commit, top = node.origin.commit if node.origin else None, top_of(ROOT.parent)
-    if commit is None or top is None:
-        return None
-    folder = ROOT.parent.resolve().relative_to(top.resolve())
-    names = changed_files(top, [str(folder / "kaizen")], commit)
-    try:
-        needed = files_of(node.local.code.modules if node.local else ())
-    except ModuleNotFoundError:
-        return None
-    if names is None:
-        return None
-    return sorted({Path(name).relative_to(folder).as_posix() for name in names} & needed)

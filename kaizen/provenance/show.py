@@ -29,7 +29,7 @@ def print_explanation(
     from rich.console import Console
     from rich.text import Text
 
-    found = _printable(found)
+    found = without_controls(found)
     console = console or Console()
     if not console.is_terminal:
         # A pipe or a file has no width that lines would have to be cut to.
@@ -68,13 +68,20 @@ def print_explanation(
         console.print(lineage_tree(found), soft_wrap=True)
 
 
-def _printable(value: Any) -> Any:
+def explanation_lines(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The same lines as (label, text, style), for a page; a continued line has no label."""
+    found = without_controls(found)
+    lines = [*_answer(found), *_facts(found)]
+    return [*lines, ("total", total(found["wall_time"]), "")]
+
+
+def without_controls(value: Any) -> Any:
     """The same without characters that a terminal would obey."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
-        return {_printable(name): _printable(item) for name, item in value.items()}
-    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
+        return {without_controls(name): without_controls(item) for name, item in value.items()}
+    return [without_controls(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _answer(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

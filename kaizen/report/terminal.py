@@ -12,6 +12,7 @@ from kaizen.files import printable, read_json, shortened
 from kaizen.report.reference_rows import beaten_sentences
 from kaizen.report.series import HEAD_SHORT, HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, method_label
 from kaizen.report.tables import Metrics, cells, in_order, present_heads
+from kaizen.store.layout import REPORT_PAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ REPORT_FILE = "report.md"
 
 
 def print_results(root: Path) -> None:
-    """Print the published table, and where figures and report are.
+    """Print the published table, where figures and report are and, last, the page.
 
     Raises KaizenError where nothing is published in the checkout ``root``.
     """
@@ -38,6 +39,8 @@ def print_results(root: Path) -> None:
         ) from error
     if (root / summary / REPORT_FILE).is_file():
         print(f"Report   {summary / REPORT_FILE}", flush=True)
+    if (root / REPORT_PAGE).is_file():
+        print(f"Page     {REPORT_PAGE} (`kaizen show --open`)", flush=True)
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:

@@ -15,6 +15,10 @@ MANIFEST = "results/manifest.json"
 # How each node was made. Apart from the manifest, as it differs from run to run.
 PROVENANCE = "results/provenance.json"
 METRICS = "results/metrics.json"
+# The page about all of it, written when the tree is published (`kaizen.page`).
+REPORT_PAGE = "results/report.html"
+# The same for archives: an RO-Crate's metadata.
+CRATE = "results/ro-crate-metadata.json"
 # What results depend on and DVC does not see; see dvc.yaml.
 INPUTS = "data/inputs.json"
 

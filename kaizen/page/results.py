@@ -1,0 +1,165 @@
+"""The published results as the page needs them: the summary's series, histories and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE
+from kaizen.errors import KaizenError
+from kaizen.evaluation.confusion import read_confusion
+from kaizen.evaluation.results import Reference, RunResult
+from kaizen.files import read_json, read_text
+from kaizen.plan.point import Point
+from kaizen.plan.specs import SummarySpec, read_spec
+from kaizen.provenance.known import Known, KnownNode
+from kaizen.report.classes import Classes
+from kaizen.report.losses import History, read_steps
+from kaizen.report.node import read_results
+from kaizen.report.reference_rows import reference_series
+from kaizen.report.series import Series, group
+from kaizen.report.tables import Metrics, nested
+from kaizen.store.layout import METRICS
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """The keys of a run's evaluation (its last, of a stream that grows) and of its steps; of what
+    transfer is measured by, None where there is none.
+    """
+
+    name: str
+    evaluation: str
+    steps: tuple[str, ...] = ()
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the page shows. ``series`` are rivals, then reference rows; ``metrics`` are those of
+    metrics_full.json; ``made`` says of each run what it was made from.
+    """
+
+    title: str
+    context: dict[str, Any]
+    series: tuple[Series, ...]
+    references: tuple[Series, ...]
+    metrics: Metrics
+    classes: Classes
+    histories: Sequence[History] = ()
+    made: dict[Point, MadeFrom] = field(default_factory=dict)
+    summary: str = ""
+    texts: str = ""
+    reference_nodes: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[Series, ...]:
+        """The series and the reference rows."""
+        return (*self.series, *self.references)
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds of the grid."""
+        return sorted({run.point.seed for one in self.series for run in one.runs})
+
+    def images(self) -> int | None:
+        """The number of test images of the whole stream; None where that is not known."""
+        counts = {
+            sum(run.confusion[-1].values())
+            for one in self.series
+            for run in one.runs
+            if run.confusion
+        }
+        return counts.pop() if len(counts) == 1 else None
+
+    def wrong(self) -> list[str]:
+        """The numbers of metrics_full.json that the evaluations do not lead to, as dotted paths."""
+        found = []
+        for method, entries in nested(self.all).items():
+            for key, entry in entries.items():
+                there = self.metrics.get(method, {}).get(key, {})
+                for reader, values in entry.items():
+                    if isinstance(values, dict) and there.get(reader) != values:
+                        found.append(f"{method}.{key}.{reader}")
+        return found
+
+
+def gather(
+    title: str,
+    context: dict[str, Any],
+    runs: Sequence[RunResult],
+    references: Sequence[Reference],
+    classes: Classes,
+    **more: Any,
+) -> Results:
+    """Results from what `kaizen.report.node.read_results` gives; ``more`` are further fields."""
+    series = tuple(group(runs, references))
+    rows = tuple(reference_series(runs, references, classes))
+    metrics = more.pop("metrics", None) or nested([*series, *rows])
+    return Results(title, context, series, rows, metrics, classes, **more)
+
+
+def read(known: Known) -> Results:
+    """The results that are published in ``known``'s checkout.
+
+    Raises KaizenError where there are none, or a file that they come from is missing or altered.
+    """
+    entry = known.files.get(METRICS)
+    node = known.node(entry.node) if entry else None
+    if node is None:
+        raise KaizenError(
+            f"{METRICS} is not published here; `snakemake --cores all` or `kaizen run` makes it"
+        )
+    spec = read_spec(node.id.kind, node.record.params, f"the record of {node.id}")
+    if not isinstance(spec, SummarySpec):
+        raise KaizenError(f"{node.id} is not a summary; `snakemake --cores all` makes it again")
+    inputs = node.record.inputs
+
+    def of_role(role: str, name: str) -> Path:
+        return _file(known, known.node(inputs[role]), name, role)
+
+    runs, references = read_results(
+        spec,
+        lambda role: read_json(of_role(role, ACCURACY_FILE)),
+        lambda role: read_confusion(of_role(role, CONFUSION_FILE)),
+    )
+    by_reference = {(one.method, one.seed): inputs[one.input].key for one in spec.references}
+    made = {
+        run.point: MadeFrom(
+            run.name,
+            inputs[run.evaluations[-1]].key,
+            tuple(inputs[role].key for role in run.steps),
+            by_reference.get((run.point.method, run.point.seed)),
+        )
+        for run in spec.runs
+    }
+    histories = [
+        History(run.point, read_steps([of_role(role, HISTORY_FILE) for role in run.steps]))
+        for run in spec.runs
+        if run.history
+    ]
+    return gather(
+        " ".join(spec.report.title.split()),
+        dict(node.record.params.get("context") or {}),
+        runs,
+        references,
+        Classes(tuple(spec.classes), tuple(tuple(labels) for labels in spec.tasks)),
+        metrics=read_json(_file(known, node, "metrics_full.json", "the summary")),
+        histories=histories,
+        made=made,
+        summary=node.id.key,
+        texts=read_text(_file(known, node, "report.md", "the summary")),
+        reference_nodes=tuple(by_reference.values()),
+    )
+
+
+def _file(known: Known, node: KnownNode | None, name: str, what: str) -> Path:
+    path = known.file(node, name) if node else None
+    if path is None:
+        raise KaizenError(
+            f"{name} of {what} is missing or was altered, so no page can be made of it; "
+            "`snakemake --cores all` publishes it again"
+        )
+    return path

@@ -1,0 +1,220 @@
+"""The page's tables as HTML: readable without JavaScript, every number a button for its origin."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import JOINT, READERS, REFERENCE
+from kaizen.page.results import Results
+from kaizen.report.differences import difference
+from kaizen.report.series import (
+    HEAD_SHORT,
+    LOWER_IS_BETTER,
+    METRIC_LABELS,
+    METRIC_SHORT,
+    READER_LABELS,
+    Series,
+    method_label,
+)
+from kaizen.report.tables import ABSENT, MINUS, cell, percent
+
+_MOST_ROWS = 400  # of a table behind a figure before JavaScript fills it
+READER_SHORT = {
+    **HEAD_SHORT,
+    "linear_probe": "probe, all labels",
+    "linear_probe_seen": "probe, labels seen",
+    "knn": "nearest neighbours",
+}
+
+
+def escape(text: object) -> str:
+    """Any text for HTML, in an element or an attribute; what cannot be shown as a sign."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
+    return html.escape(shown, quote=True)
+
+
+def headline(results: Results) -> str:
+    """Every metric of every series by every reader; without JavaScript all rows are there, with it
+    those of the filters.
+    """
+    columns = [m for m in METRICS if any(_defined(results, reader, m) for reader in READERS)]
+    head = ["Method", "Variant", "Read by", "Seed"]
+    cells = "".join(f"<th scope=col>{name}</th>" for name in head)
+    for metric in columns:
+        arrow = "\N{DOWNWARDS ARROW}" if metric in LOWER_IS_BETTER else "\N{UPWARDS ARROW}"
+        cells += (
+            f'<th scope=col class=r data-x={METRICS.index(metric)} title="{METRIC_LABELS[metric]}">'
+            f"{METRIC_SHORT[metric]} {arrow}</th>"
+        )
+    rows = "".join(_headline_rows(results, columns))
+    return (
+        "<div class=scroll tabindex=0 role=region aria-label='Table of results'>"
+        f"<table id=headline><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _headline_rows(results: Results, columns: Sequence[str]) -> Iterator[str]:
+    for r, reader in enumerate(READERS):
+        for s, one in enumerate(results.all):
+            if reader not in one.readers():
+                continue
+            entry = results.metrics[one.method][one.key][reader]
+            best = _winners(one, results.series, reader, columns)
+            seeds = len(one.runs)
+            name = f"mean of {seeds}" if seeds > 1 else "" if not results.seeds else _one_seed(one)
+            yield _row(s, r, None, one, name, [(cell(entry[m]), m in best) for m in columns])
+            if seeds < 2 or one.method == REFERENCE:
+                continue
+            for run, values in zip(one.runs, one.metrics, strict=True):
+                texts = [_text(values[reader][metric]) for metric in columns]
+                seed = run.point.seed
+                yield _row(s, r, seed, one, str(seed), [(text, False) for text in texts])
+
+
+def _one_seed(one: Series) -> str:
+    return ABSENT if one.method == REFERENCE else str(one.runs[0].point.seed)
+
+
+def _text(value: float | None) -> str:
+    return ABSENT if value is None else percent(value)
+
+
+def _row(
+    s: int, r: int, e: int | None, one: Series, seed: str, cells: Sequence[tuple[str, bool]]
+) -> str:
+    kind = " class=ref" if one.method == REFERENCE else ""
+    hidden = "" if r == 0 and e is None else " hidden"
+    seed_attribute = "" if e is None else e
+    head = f'<tr data-s={s} data-r={r} data-e="{seed_attribute}"{kind}{hidden}>'
+    head += f"<td>{escape(method_label(one.method))}</td><th scope=row>{escape(one.label)}</th>"
+    read = ABSENT if one.method == REFERENCE else READER_SHORT[READERS[r]]
+    head += f"<td>{escape(read)}</td><td>{escape(seed)}</td>"
+    return head + "".join(_number(text, best) for text, best in cells) + "</tr>"
+
+
+def _number(text: str, best: bool) -> str:
+    if text == ABSENT:
+        return f"<td class=r>{ABSENT}</td>"
+    shown = f"<b>{text}</b>" if best else text
+    return f"<td class=r><button class=n>{shown}</button></td>"
+
+
+def _winners(
+    one: Series, series: Sequence[Series], reader: str, columns: Sequence[str]
+) -> set[str]:
+    """The metrics in which the interval of every difference to another of its method says that it
+    is better; joint training and reference rows are no rivals.
+    """
+    if one.method == REFERENCE or one.variant == JOINT:
+        return set()
+    rivals = [
+        other
+        for other in series
+        if other is not one
+        and other.method == one.method
+        and other.variant != JOINT
+        and reader in other.readers()
+    ]
+    found = set()
+    for metric in columns:
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        differences = [difference(one, other, reader, metric) for other in rivals]
+        clear = [
+            d.mean is not None and d.interval is not None and sign * d.mean > d.interval
+            for d in differences
+        ]
+        if clear and all(clear):
+            found.add(metric)
+    return found
+
+
+def _defined(results: Results, reader: str, metric: str) -> bool:
+    entries = (e for block in results.metrics.values() for e in block.values())
+    return any(reader in entry and entry[reader][metric]["mean"] is not None for entry in entries)
+
+
+def figure_table(figure: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table behind a figure as it is before JavaScript fills it by the filters."""
+    columns = figure["columns"]
+    head = "".join(
+        f"<th scope=col{'' if kind == 'text' else ' class=r'}>{escape(name)}</th>"
+        for _, name, kind in columns
+    )
+    lines = []
+    for row in rows[:_MOST_ROWS]:
+        texts = [(write(row.get(field), kind), kind) for field, _, kind in columns]
+        lines.append(
+            "<tr>"
+            + "".join(
+                f"<td>{escape(text)}</td>" if kind == "text" else f"<td class=r>{escape(text)}</td>"
+                for text, kind in texts
+            )
+            + "</tr>"
+        )
+    more = f"<p>{len(rows) - _MOST_ROWS} more rows are in the CSV.</p>" if rows[_MOST_ROWS:] else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{more}"
+
+
+def write(value: Any, kind: str) -> str:
+    """A value of a column; page.js has the same in `write`."""
+    if value is None:
+        return ABSENT
+    if kind in ("percent", "half"):
+        return f"{value:.1f}".replace("-", MINUS)
+    if kind == "points":
+        return ("" if value < 0 else "+") + f"{value:.1f}".replace("-", MINUS)
+    if kind == "number":
+        return f"{value:.4g}".replace("-", MINUS)
+    return str(value)
+
+
+def first_rows(figure: Mapping[str, Any], data: Mapping[str, Any], words: Mapping[str, Any]):  # type: ignore[no-untyped-def]
+    """The rows of a figure that show without filters set, with names in the place of numbers;
+    page.js has the same in `expand`.
+    """
+    found = []
+    for values in data["rows"]:
+        row = dict(zip(data["columns"], values, strict=True))
+        if row.get("e") is not None and figure["seeds"]:
+            continue
+        if figure["reader"] and row.get("r", 0) != 0:
+            continue
+        if "metric" in figure and row.get("x") != figure["metric"]:
+            continue
+        found.append(_expanded(figure, row, words))
+    return found
+
+
+def _expanded(
+    figure: Mapping[str, Any], row: dict[str, Any], words: Mapping[str, Any]
+) -> dict[str, Any]:
+    series: Sequence[Mapping[str, Any]] = words["series"]
+    classes: Sequence[str] = words["classes"]
+    if figure["id"] == "time":
+        return row
+    one = series[row["s"]]
+    factor = 1 if figure["id"] == "losses" else 100
+    row |= {"method": one["method"], "series": one["label"], "value": factor * row["v"]}
+    row |= {"seed": f"mean of {row.get('n')}" if row.get("e") is None else str(row["e"])}
+    row |= {"half": None if row.get("i") is None else 100 * row["i"], "size": one["size"]}
+    if "r" in row:
+        row["reader"] = words["readers"][row["r"]]
+    if "x" in row:
+        row["metric"] = words["metrics"][row["x"]]
+    if "o" in row:
+        row["difference"] = f"{one['label']} {MINUS} {series[row['o']]['label']}"
+    if "c" in row:
+        row |= {"class": classes[row["c"]], "task": words["first"].get(str(row["c"]))}
+    if "p" in row:
+        row["predicted"] = classes[row["p"]]
+    if "term" in row:
+        row["term"] = words["terms"][row["term"]]
+    return row
+
+
+def reader_names() -> list[str]:
+    """The readers' names in full, in order."""
+    return [READER_LABELS[reader] for reader in READERS]

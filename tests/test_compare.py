@@ -1,0 +1,108 @@
+"""`kaizen compare`: runs side by side, what differs of their parameters first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import browser
+from project import Project
+
+from kaizen.files import read_json
+from kaizen.page.experiments import experiments_page
+from kaizen.provenance.compare import in_order
+
+KAIZEN, OTHER = "simclr-kaizen-replay25pct-seed0", "simclr-no_distill-seed0"
+
+
+def compared(project: Project, *asked: str) -> dict[str, Any]:
+    outcome = project.kaizen("compare", *asked, "--json")
+    assert outcome.code == 0, outcome.output
+    found: dict[str, Any] = json.loads(outcome.output)
+    return found
+
+
+def test_two_runs_differ_in_what_their_variants_are(two_seeds: Project) -> None:
+    found = compared(two_seeds, KAIZEN, OTHER)
+    assert [run["name"] for run in found["runs"]] == [KAIZEN, OTHER]
+    assert {"classifier_distill.weight", "replay.size"} <= set(found["parameters"])
+    assert "train.lr" not in found["parameters"] and "seed" not in found["parameters"]
+    metrics = read_json(two_seeds.root / "results/summary/metrics_full.json")["simclr"]
+    for run, key in zip(found["runs"], ("kaizen", "no_distill"), strict=True):
+        assert run["key"] and run["published"] and 0 <= run["metrics"]["F"] <= 1
+        mean = metrics[key]["classifier"]["continual_accuracy"]["mean"]
+        # One seed of two: near to the mean by half of what the seeds differ by.
+        both = [
+            other["metrics"]["CA"]
+            for other in compared(two_seeds)["runs"]
+            if other["name"].startswith(run["name"].removesuffix("seed0"))
+        ]
+        assert sum(both) / 2 == pytest.approx(mean)
+
+
+def test_seeds_of_a_run_differ_in_the_seed_alone(two_seeds: Project) -> None:
+    found = compared(two_seeds, KAIZEN, KAIZEN.replace("seed0", "seed1"))
+    assert found["parameters"]["seed"] == [0, 1] and "method" not in found["parameters"]
+    assert compared(two_seeds, KAIZEN, KAIZEN)["parameters"] == {}
+
+
+def test_without_names_all_are_listed_and_sorted(two_seeds: Project) -> None:
+    runs = compared(two_seeds, "--sort", "CA")["runs"]
+    values = [run["metrics"]["CA"] for run in runs]
+    assert len(runs) == 4 and values == sorted(values, reverse=True)
+    outcome = two_seeds.kaizen("compare")
+    assert all(run["key"][:8] in outcome.output for run in runs)
+    assert "replay.size" in outcome.output
+
+
+def test_an_unknown_metric_comes_last() -> None:
+    runs = [
+        {"name": name, "key": name, "metrics": {"F": f}}
+        for name, f in zip("abc", (None, 0.2, 0.1), strict=True)
+    ]
+    found = in_order({"runs": runs, "parameters": {"x": [1, 2, 3]}}, "F")
+    assert [run["name"] for run in found["runs"]] == ["c", "b", "a"]
+    assert found["parameters"] == {"x": [3, 2, 1]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("nonsense", "nonsense is not known"),
+        (f"results/models/{KAIZEN}/step-01", "no run's evaluation"),
+        ("results/summary", "no run's evaluation"),
+    ],
+)
+def test_what_is_no_run_is_named(two_seeds: Project, asked: str, said: str) -> None:
+    outcome = two_seeds.kaizen("compare", asked)
+    assert outcome.code == 2 and said in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_a_page_of_runs_is_sorted_by_a_click(two_seeds: Project, tmp_path: Path) -> None:
+    path = tmp_path / "runs.html"
+    assert two_seeds.kaizen("compare", "--html", str(path)).code == 0
+    column = "[...document.querySelectorAll('thead th')].findIndex((th) => th.innerText === 'FA')"
+    values = f"[...document.querySelectorAll('tbody tr')].map((tr) => tr.cells[{column}].dataset.v)"
+    with browser(tmp_path) as view:
+        view.call("Page.navigate", url=path.as_uri())
+        view.wait("document.querySelectorAll('tbody tr').length === 4")
+        view.js(f"document.querySelectorAll('thead button')[{column}].click()")
+        shown = [float(value) for value in view.js(values)]
+        assert shown == sorted(shown) and view.errors == []
+        view.js(f"document.querySelectorAll('thead button')[{column}].click()")
+        assert [float(value) for value in view.js(values)] == sorted(shown, reverse=True)
+
+
+def test_a_hostile_name_is_text() -> None:
+    name = "</script><script>alert(1)</script>"
+    run = {"name": name, "key": "0" * 32, "commit": None, "experiment": name, "made": None}
+    page = experiments_page(
+        {
+            "runs": [run | {"metrics": {"CA": 0.5, "FA": None, "F": 0.1}}],
+            "parameters": {name: [name]},
+        }
+    )
+    assert "<script>alert" not in page and page.count("&lt;script&gt;alert") == 4
