@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -23,6 +23,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-extensions",
+    "--force-color-profile=srgb",
     "--remote-debugging-port=0",
     # Whatever a page asks for elsewhere, it does not get.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -60,7 +62,7 @@ class Chromium:
             self._end()
             raise
 
-    def __enter__(self) -> Chromium:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -168,12 +170,14 @@ class Chromium:
         ]
 
     def complaints(self) -> list[str]:
-        """What the console has of errors, and exceptions."""
-        return [
-            json.dumps(event["params"])
-            for event in self.events
-            if event["method"] == "Runtime.exceptionThrown"
-            or (
-                event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error"
-            )
-        ]
+        """What the console has of errors and warnings, and exceptions."""
+        return [json.dumps(event["params"]) for event in self.events if _complains(event)]
+
+
+def _complains(event: dict[str, Any]) -> bool:
+    params = event["params"]
+    if event["method"] == "Log.entryAdded":
+        return params["entry"]["level"] in ("error", "warning")
+    if event["method"] == "Runtime.consoleAPICalled":
+        return params["type"] in ("error", "warning")
+    return bool(event["method"] == "Runtime.exceptionThrown")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser
+from browser import Browser
 from project import Project
 
 from kaizen.files import read_json
@@ -86,7 +86,7 @@ def test_a_page_of_runs_is_sorted_by_a_click(two_seeds: Project, tmp_path: Path)
     assert two_seeds.kaizen("compare", "--html", str(path)).code == 0
     column = "[...document.querySelectorAll('thead th')].findIndex((th) => th.innerText === 'FA')"
     values = f"[...document.querySelectorAll('tbody tr')].map((tr) => tr.cells[{column}].dataset.v)"
-    with browser(tmp_path) as view:
+    with Browser(tmp_path) as view:
         view.call("Page.navigate", url=path.as_uri())
         view.wait("document.querySelectorAll('tbody tr').length === 4")
         view.js(f"document.querySelectorAll('thead button')[{column}].click()")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, browser
+from browser import Browser
 from made_up import CLASSES, grid, histories
 from project import REPOSITORY, Project
 
@@ -190,13 +190,13 @@ def test_the_crate_names_what_is_there(two_seeds: Project) -> None:
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("chromium")) as opened:
+    with Browser(tmp_path_factory.mktemp("chromium")) as opened:
         yield opened
 
 
 @pytest.fixture
 def opened(view: Browser, two_seeds: Project) -> Browser:
-    view.open(two_seeds.root / PAGE)
+    view.show(two_seeds.root / PAGE)
     return view
 
 
@@ -277,7 +277,7 @@ def test_downloads_have_the_right_bytes(opened: Browser) -> None:
 
 def test_it_fits_a_phone_and_the_dark(view: Browser, two_seeds: Project) -> None:
     for width in (400, 320):
-        view.open(two_seeds.root / PAGE, width=width, dark=True)
+        view.show(two_seeds.root / PAGE, width=width, dark=True)
         assert view.js("document.documentElement.scrollWidth") <= width
     colour = "getComputedStyle(document.body).backgroundColor"
     assert view.js(colour) == "rgb(20, 23, 27)"
@@ -329,7 +329,7 @@ def test_a_hostile_title_does_nothing_in_the_browser(view: Browser, tmp_path: Pa
     classes = Classes((HOSTILE, *CLASSES.names[1:]), CLASSES.tasks)
     path = tmp_path / "hostile.html"
     path.write_text(page(made_up(title=HOSTILE, classes=classes), _MADE), encoding="utf-8")
-    view.open(path)
+    view.show(path)
     assert view.js("document.querySelector('h1').textContent") == HOSTILE
     assert view.js("document.querySelectorAll('img').length") == 0 and view.errors == []
 
@@ -343,7 +343,7 @@ def test_replay_sizes_and_losses_of_two_methods_are_drawn(view: Browser, tmp_pat
     assert {"replay", "losses"} <= {figure["id"] for figure in data_of(text)["figures"]}
     path = tmp_path / "sizes.html"
     path.write_text(text, encoding="utf-8")
-    view.open(path)
+    view.show(path)
     words = "document.querySelector('#{}').innerText"
     assert "SimCLR: Final accuracy (FA)" in view.js(words.format("replay .chart"))
     assert "BYOL: L_FE_CT" in view.js(words.format("losses .chart")) and view.errors == []
@@ -352,5 +352,5 @@ def test_replay_sizes_and_losses_of_two_methods_are_drawn(view: Browser, tmp_pat
 def test_a_large_grid_opens(view: Browser, tmp_path: Path) -> None:
     path = tmp_path / "large.html"
     path.write_text(page(made_up(variants=10, seeds=5, methods=4), _MADE), encoding="utf-8")
-    view.open(path)
+    view.show(path)
     assert view.js("document.querySelectorAll('.chart svg').length") > 5 and view.errors == []
