@@ -241,8 +241,7 @@ def _time() -> dict[str, Any]:
         "time",
         "Time",
         "Wall time by kind of node, each node once, however many runs share it; it depends on "
-        "the machine. Memory is not recorded with the results (Snakemake's own measurements are "
-        "in logs/*/*.tsv).",
+        "the machine. Memory is not shown (`peak_mb` in a node's run.json).",
         [
             ("title", "Node", "text"), ("kind", "Kind", "text"), ("seconds", "Seconds", "number"),
             ("speed", "Images per second", "count"),
