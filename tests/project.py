@@ -32,6 +32,7 @@ from PIL import Image
 
 from kaizen import cli
 from kaizen.files import read_json, sha256_file
+from kaizen.store.layout import CRATE, PROVENANCE, REPORT_PAGE
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.records import RECORD, RUN_RECORD, record_key
 from kaizen.store.store import Store
@@ -147,6 +148,10 @@ class Outcome:
         """The output of a command that must have failed."""
         assert self.code != 0, f"did not fail:\n{self.output[-6000:]}"
         return self.output
+
+
+# The published files that say when something was made: two runs have the same bytes of all others.
+TELL_OF_TIMES = frozenset(Path(name).name for name in (CRATE, PROVENANCE, REPORT_PAGE))
 
 
 def node_command(store: Path, spec: Mapping[str, Any]) -> list[str]:
@@ -347,15 +352,7 @@ class Project:
             path.relative_to(self.root).as_posix()
             for folder in ("data/shards", "data/replay", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file()
-            and path.name
-            not in (
-                ".gitignore",
-                "manifest.json",
-                "provenance.json",
-                "report.html",
-                "ro-crate-metadata.json",
-            )
+            if path.is_file() and path.name not in {".gitignore", "manifest.json", *TELL_OF_TIMES}
         }
         assert published == set(manifest)
 

@@ -11,11 +11,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from project import Project, mounted
+from project import TELL_OF_TIMES, Project, mounted
 
 from faults.table import fault
 from faults.warm import Warm
-from kaizen.store.layout import PROVENANCE
 
 # Which folder is the small disk, and after which of Python's audit events it is full.
 FULL: dict[str, tuple[str, str, str]] = {
@@ -36,12 +35,12 @@ FULL: dict[str, tuple[str, str, str]] = {
 
 
 def results(project: Project) -> dict[str, bytes]:
-    """The files under results/, but the one that tells of times."""
+    """The files under results/, but those that tell of times."""
     found = [path for path in (project.root / "results").rglob("*") if path.is_file()]
     return {
         str(p.relative_to(project.root)): p.read_bytes()
         for p in found
-        if p.name != Path(PROVENANCE).name
+        if p.name not in TELL_OF_TIMES
     }
 
 

@@ -13,24 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import Project
+from project import TELL_OF_TIMES, Project
 
 from faults.table import of_kind
 from faults.warm import Warm
 from kaizen.files import sha256_file
-from kaizen.store.layout import PROVENANCE
 from kaizen.store.node_id import NodeId
 
 
 def published(project: Project) -> dict[str, str]:
-    """Every file of the published tree and its hash, but the one that holds times."""
+    """Every file of the published tree and its hash, but those that tell of times."""
     found = [
         path
         for name in ("data", "results")
         for path in (project.root / name).rglob("*")
         if path.is_file()
     ]
-    paths = [path for path in found if path.name != Path(PROVENANCE).name]
+    paths = [path for path in found if path.name not in TELL_OF_TIMES]
     return {path.relative_to(project.root).as_posix(): sha256_file(path) for path in paths}
 
 
