@@ -147,7 +147,7 @@ def _dead_link(project: Path) -> None:
     [
         (_file, "Snakefile"),
         (_folder, "params.yaml"),
-        (_link, "workflow/rules/data.smk"),
+        (_link, "workflow/envs/kaizen.yaml"),
         (_dead_link, ".gitignore"),
     ],
     ids=["a file", "a folder", "a link in the place of a folder", "a link to nowhere"],

@@ -146,7 +146,8 @@ def test_a_finished_run_ends_with_table_and_report_and_so_does_one_with_nothing_
     command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile]
     command += ["--workflow-profile", profile]
     first = project.process(*command).good().rstrip().splitlines()
-    assert first[-1] == "Report   results/summary/report.md" and len(first) < 40, "\n".join(first)
+    assert first[-2] == "Report   results/summary/report.md", "\n".join(first)
+    assert first[-1].startswith("Page     results/report.html") and len(first) < 40
     assert sum("nodes done" in line for line in first) <= 7
     table = next(place for place, line in enumerate(first) if "Variant" in line)
     assert not any("nodes done" in line for line in first[table:])

@@ -27,6 +27,7 @@ from published import (
 
 from kaizen.plan.layout import layout_of
 from kaizen.plan.nodes import Node
+from kaizen.store.layout import CRATE, REPORT_PAGE
 from kaizen.store.store import Store
 from kaizen.store.take_back import take_back
 
@@ -287,6 +288,8 @@ def test_an_empty_store_takes_all_back_from_dvcs_cache(
     outputs = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["experiment"]
     stage = {"cmd": "true", "outs": outputs["outs"], "metrics": outputs["metrics"]}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"experiment": stage}}))
+    for name in (REPORT_PAGE, CRATE):  # `kaizen publish` writes them about what is published
+        (root / name).write_text("about it")
     run(root, "git", "init", "--quiet")
     run(root, sys.executable, "-m", "dvc", "init", "--quiet")
     run(root, sys.executable, "-m", "dvc", "config", "core.analytics", "false")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -31,7 +30,7 @@ from typing import Any
 
 from kaizen.jobs.ask import KINDS, VARIABLE, facts_of_imports
 from kaizen.jobs.launch import die_with_parent
-from kaizen.jobs.parallel import PRELOADED, use_a_gpu
+from kaizen.jobs.parallel import use_a_gpu
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import Spec
 
@@ -91,8 +90,7 @@ def serve(place: Path, run: Run) -> None:
         listener.bind(str(place))
         # From now on jobs wait for the imports.
         listener.listen(128)
-        for module in PRELOADED:
-            importlib.import_module(module)
+        _import_what_jobs_need()
         if not _may_fork():
             return
         selector.register(listener, selectors.EVENT_READ)
@@ -103,6 +101,11 @@ def serve(place: Path, run: Run) -> None:
                 else:
                     selector.unregister(key.fileobj)
                     _tell_end(key.data, key.fd)
+
+
+def _import_what_jobs_need() -> None:
+    import kaizen.evaluation.run
+    import kaizen.training.step  # noqa: F401
 
 
 def _may_fork() -> bool:
