@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -64,6 +65,8 @@ def serve(serving: Serving, load: Load) -> None:
     collection cannot be used.
     """
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    # A line for each bad form; its client is told.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     found = find_model(serving.model)
     if serving.follow and (not serving.model.is_dir() or serving.model == found.path):
         raise KaizenError(
@@ -164,10 +167,10 @@ def _listen(host: str, port: int) -> socket.socket:
         # asyncio sends short answers at once (TCP_NODELAY) on sockets that name TCP, and no others:
         # without it each waits 40 ms for the client's acknowledgement.
         found = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise KaizenError(
-            f"--host: {printable(host)[:80]} is no address here ({error.strerror})"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        # A name with a part that is blank, or too long, is not even looked up.
+        why = getattr(error, "strerror", None) or "it is no name of a host"
+        raise KaizenError(f"--host: {printable(host)[:80]} is no address here ({why})") from error
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
