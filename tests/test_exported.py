@@ -350,7 +350,7 @@ def test_other_places_are_refused(file: Path, tmp_path: Path) -> None:
             load_exported(path)
     other = tmp_path / "model.bin"
     other.write_bytes(file.read_bytes())
-    with pytest.raises(KaizenError, match="does not end in .onnx, as that of an exported"):
+    with pytest.raises(KaizenError, match=r"does not end in \.onnx, as that of an"):
         load(other)
     with pytest.raises(KaizenError, match="device: cuda cannot be chosen of"):
         load(file, device="cuda")

@@ -35,8 +35,8 @@ def load(path: str | Path, **options: Any) -> Answering:
         return load_exported(Path(path))
     if os.path.isfile(path):
         raise KaizenError(
-            f"{path} is a file, and its name does not end in {SUFFIX}, as that of an exported model "
-            "does; name such, or a model's or a run's folder (results/models/<run>)"
+            f"{path} is a file, and its name does not end in {SUFFIX}, as that of an exported "
+            "model does; name such, or a model's or a run's folder (results/models/<run>)"
         )
     from kaizen.inference.loading import load as load_folder
 
