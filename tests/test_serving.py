@@ -266,6 +266,11 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "check": (("STEP", "--check", "nowhere"), "--check: nowhere does not exist"),
     "collect": (("STEP", "--collect", "STEP"), "holds other things"),
     "bound": (("STEP", "--collect-images", "0"), "--collect-images: 0 is too few"),
+    "no feedback": (("STEP", "--collect-bytes", "9"), "--collect-bytes has no effect without"),
+    "no newer steps": (("STEP", "--poll", "1"), "--poll has no effect without --follow; add that"),
+    "a check alone": (("STEP", "--check", "."), "--check has no effect without --follow; add that"),
+    "check no shard": (("RUN", "--follow", "--check", "FILE"), "neither a shard (.parquet) nor a"),
+    "check no image": (("RUN", "--follow", "--check", "BAD"), "cannot be read as an image"),
 }
 
 
@@ -276,6 +281,10 @@ def test_wrong_options_are_refused_before_anything_is_served(
     arguments, message = WRONG[name]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = {"STEP": str(step), "TAKEN": str(taken.getsockname()[1])}
+        bad = tmp_path / "held-out" / NAMES[0] / "0.png"
+        bad.parent.mkdir(parents=True)
+        bad.write_bytes(b"no image")
+        given |= {"RUN": str(step.parent), "FILE": str(bad), "BAD": str(bad.parents[1])}
         before = Path.cwd()
         os.chdir(tmp_path)
         try:

@@ -20,14 +20,14 @@ from PIL import Image
 from kaizen.errors import KaizenError
 from kaizen.files import counted, printable, tell
 from kaizen.serving.app import PATHS, make_app
-from kaizen.serving.check import Rules, warm_up
+from kaizen.serving.check import Rules, look_at_places, warm_up
 from kaizen.serving.collection import Bounds, Collection
 from kaizen.serving.figures import Figures
 from kaizen.serving.follow import Follower, Load
 from kaizen.serving.guard import Guard, is_loopback
 from kaizen.serving.info import Informed
 from kaizen.serving.limits import Limits
-from kaizen.serving.published import content, find_model
+from kaizen.serving.published import Found, content, find_model, find_steps
 from kaizen.serving.served import Deployment, Served
 from kaizen.serving.service import Service
 
@@ -78,9 +78,13 @@ def serve(serving: Serving, load: Load) -> None:
         collection = None
         if serving.collect is not None:
             collection = Collection(serving.collect, serving.bounds)
-        model = load(found.path)
-        warm_up(model, serving.limits.batch_size)
-        deployment = Deployment(Served(model, found, content(found.path)))
+        first = _first(serving, found, load)
+        if serving.rules.places and not look_at_places(serving.rules, first.model):
+            tell(
+                f"--check: no image of a class that {first.found.name} knows; until there is one, "
+                "the accuracy of newer steps is not compared"
+            )
+        deployment = Deployment(first)
         follower = Follower(
             deployment,
             serving.model,
@@ -90,6 +94,25 @@ def serve(serving: Serving, load: Load) -> None:
             serving.poll,
         )
         _answer(serving, deployment, collection, listening, follower if serving.follow else None)
+
+
+def _first(serving: Serving, found: Found, load: Load) -> Served:
+    """The model to begin with, ``found`` or, of steps that are followed, the newest that can be
+    loaded: a server that is started again beside a broken step answers as it did before.
+    """
+    earlier = find_steps(serving.model)[:-1] if serving.follow else []
+    first: KaizenError | None = None
+    for step in (found, *reversed(earlier)):
+        try:
+            model = load(step.path)
+            warm_up(model, serving.limits.batch_size)
+        except KaizenError as error:
+            first = first or error
+            if earlier:
+                tell(f"{step.name} cannot be served: {error}")
+        else:
+            return Served(model, step, content(step.path))
+    raise first or KaizenError(f"{serving.model} holds no model")
 
 
 def _answer(
