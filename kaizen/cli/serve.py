@@ -204,6 +204,7 @@ def _feedback(options: argparse.Namespace) -> None:
 def _hand_over(options: argparse.Namespace, collection: Collection) -> None:
     """Move what was collected to where arrivals lie, and append it."""
     from kaizen.cli.stream import append_folder
+    from kaizen.data.arrivals import read_stream
     from kaizen.params.registry import STREAM
     from kaizen.params.validation import load_params
     from kaizen.serving.collection import class_name
@@ -219,11 +220,24 @@ def _hand_over(options: argparse.Namespace, collection: Collection) -> None:
     except KaizenError as error:
         raise KaizenError(f"--to: {options.to!r:.80} is no name of a folder; {error}") from error
     place = Path.cwd() / Path(dataset.path).expanduser() / name
+
+    def arrived() -> bool:
+        stream = read_stream(Path.cwd())
+        return stream is not None and any(one.name == name for one in stream.arrivals)
+
+    before = arrived()
     collection.hand_over(place)
     try:
         append_folder(options, place, None)
     except BaseException:
-        if not collection.take_back(place):
+        if arrived() and not before:
+            # What failed came after that, and the stream names images that lie there.
+            print(
+                f"kaizen: {name} is in the stream all the same; the next run goes on, when what is "
+                "wrong is mended",
+                file=sys.stderr,
+            )
+        elif not collection.take_back(place):
             print(
                 f"kaizen: the images lie in {place}; `kaizen append {name}` goes on, when what is "
                 "wrong is mended",
