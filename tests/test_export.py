@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -373,10 +374,15 @@ def link(path: Path) -> None:
     path.symlink_to("/nowhere")
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
 TAKEN: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
     "a file": ("onnx", other, False, "exists; remove it, name another, or give --force"),
     "not ours": ("onnx", other, True, "was not written by `kaizen export`, so --force does not"),
     "a folder": ("onnx", other_folder, True, "is a folder, no such export"),
+    "a pipe": ("onnx", pipe, True, "is a pipe or a device, no such export"),
     "a link": ("onnx", link, True, "is a link, no such export"),
     "a folder of others": ("hf", other_folder, True, "has no kaizen-export.json of an export"),
     "ours and more": ("hf", ours_and_more, True, "holds mine, which no export wrote"),

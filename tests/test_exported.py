@@ -20,6 +20,7 @@ from PIL import Image
 from project import REPOSITORY, Outcome, Project
 
 import kaizen
+from kaizen import cli
 from kaizen.errors import KaizenError
 from kaizen.export.making import Request, export_model
 from kaizen.inference import preparing
@@ -195,6 +196,31 @@ def image(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def widths(model: Any) -> tuple[int, int]:
+    """How many classes and features it has."""
+    (entry,) = [one for one in model.metadata_props if one.key == "kaizen"]
+    about = json.loads(entry.value)
+    return len(about["classes"]), about["feature_dim"]
+
+
+def frozen(count: int) -> Callable[[Any], None]:
+    """The same answers for ``count`` images, whatever is asked."""
+
+    def change(model: Any) -> None:
+        del model.graph.node[:]
+        for output, width in zip(model.graph.output, widths(model), strict=True):
+            values = onnx.numpy_helper.from_array(np.full((count, width), 1 / width, np.float32))
+            node = onnx.helper.make_node("Constant", [], [output.name], value=values)
+            model.graph.node.append(node)
+
+    return change
+
+
+def no_name(data: bytes) -> bytes:
+    """The name of an output in bytes that are no text: onnxruntime lists it."""
+    return data.replace(b"features", b"f\xffatures")
+
+
 DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda data: b"", "it was not made by `kaizen export`"),
     "text": (lambda data: b"hello, world\n" * 9, "no ONNX model"),
@@ -204,6 +230,9 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "not finite": (edited(poisoned), "its answers are no finite numbers"),
     "another's": (edited(without_metadata), "it was not made by `kaizen export`"),
     "other outputs": (edited(renamed), "not an exported model"),
+    "no name": (no_name, "not an exported model"),
+    "a batch of one": (edited(frozen(1)), "other shapes"),
+    "a batch of two": (edited(frozen(2)), "other shapes"),
     "said twice": (edited(twice), "its metadata have 'kaizen' twice"),
     "another format": (facts(format=2), "format 2, and this version of Kaizen reads 1"),
     "no text": (facts(key=7), "key must be a text, not 7"),
@@ -224,7 +253,9 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_what_is_no_export_is_refused_in_a_sentence(file: Path, tmp_path: Path, name: str) -> None:
+def test_what_is_no_export_is_refused_in_a_sentence(
+    file: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     make, message = DAMAGED[name]
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(make(file.read_bytes()))
@@ -233,6 +264,38 @@ def test_what_is_no_export_is_refused_in_a_sentence(file: Path, tmp_path: Path, 
     said = str(caught.value)
     assert said.startswith(f"{bad} is not an exported model (") and message in said, said
     assert "\n" not in said and "export the model again, by `kaizen export`" in said
+    assert capfd.readouterr() == ("", ""), "onnxruntime adds nothing"
+
+
+def at_most_two(model: Any) -> None:
+    """Answers for two images where more are asked about."""
+    node, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    zero = node("Constant", [], ["zero"], value=tensor(np.zeros(1, np.int64)))
+    del model.graph.node[:]
+    model.graph.node.extend([zero, node("Shape", ["images"], ["count"], start=0, end=1)])
+    for output, width in zip(model.graph.output, widths(model), strict=True):
+        values = tensor(np.full((2, width), 1 / width, np.float32))
+        rows = f"rows of {output.name}"
+        model.graph.node.append(node("Constant", [], [rows], value=values))
+        model.graph.node.append(node("Slice", [rows, "zero", "count", "zero"], [output.name]))
+
+
+def test_a_graph_that_answers_for_other_images_is_refused(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(edited(at_most_two)(file.read_bytes()))
+    model = load(bad)
+    assert len(model.predict([pixels()] * 2).names) == 2
+    with pytest.raises(KaizenError, match="does not answer 3 images at once"):
+        model.embed([pixels()] * 3)
+    for number in range(3):
+        Image.fromarray(pixels()).save(tmp_path / f"{number}.png")
+    arguments = [str(bad), str(tmp_path), "--out", str(tmp_path / "out.csv")]
+    for command in ("predict", "embed"):
+        assert cli.main([command, *arguments]) == 2
+        assert "does not answer 3 images at once" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
 
 
 @pytest.mark.parametrize("step", range(7, 200, 13))
@@ -285,6 +348,10 @@ def test_other_places_are_refused(file: Path, tmp_path: Path) -> None:
             os.mkfifo(path)
         with pytest.raises(KaizenError, match=message):
             load_exported(path)
+    other = tmp_path / "model.bin"
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(KaizenError, match=r"does not end in \.onnx, as that of an"):
+        load(other)
     with pytest.raises(KaizenError, match="device: cuda cannot be chosen of"):
         load(file, device="cuda")
 

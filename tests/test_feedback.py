@@ -109,6 +109,26 @@ def test_an_arrival_that_is_refused_stays_collected(tmp_path: Path) -> None:
     assert "no stream that grows" in project.kaizen("feedback", "kept", "--to", "b").bad()
 
 
+def test_an_arrival_of_which_nothing_can_be_planned_is_not_taken_back(tmp_path: Path) -> None:
+    """A tenth of the earlier images is none: what the stream names lies where it says."""
+    project = make_stream(
+        tmp_path / "project",
+        {"grid.variants": ["kaizen"], "replay.proportion": [0.01]},
+        ARRIVALS,
+    )
+    append(project, 0)
+    collection = Collection(project.root / "kept", Bounds())
+    for seed in range(4):
+        collection.add(noise(seed), ".png", "yak", ())
+    outcome = project.kaizen("feedback", "kept", "--to", "given")
+    assert outcome.code == 2 and "comes to no image at step 1" in outcome.output
+    assert "given is in the stream all the same" in outcome.output
+    assert collection.collected().images == 0
+    assert len(read_labels(project.root / RAW / "given" / "labels.csv")) == 4
+    project.set({"replay.proportion": [0.5]})
+    assert len([node for node in project.plan() if node["kind"] == "shards"]) == 2
+
+
 # Of these no class may have one.
 BAD_NAMES = {
     "": "must have from 1",

@@ -174,6 +174,19 @@ def test_steps_take_over_under_load_and_poisoned_ones_do_not(run: Path, held_out
             assert np.abs(one - other).max() > 1e-3
 
 
+def test_started_again_beside_a_poisoned_step_it_answers_by_the_one_before(
+    run: Path, held_out: Path
+) -> None:
+    write_step(run, 1, NAMES[:5], not_a_number)
+    with start(run, held_out) as server:
+        assert server.good("/healthz")["model"]["name"] == "step-00"
+        info = server.wait_for("refused", 1)
+        assert "not finite" in info["refused"][0]["why"]
+        assert "step-01 cannot be served" in server.said()
+        write_step(run, 2, NAMES[:5])
+        assert server.wait_for("swaps", 1)["answers"]["name"] == "step-02"
+
+
 def test_rolled_back_a_step_is_left_until_a_newer_one(run: Path, held_out: Path) -> None:
     first = kaizen.load(run / "step-00").key
     with start(run, held_out) as server:

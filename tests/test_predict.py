@@ -313,6 +313,46 @@ def test_parts_of_another_output_are_not_continued(
     assert out.read_bytes() == whole.read_bytes()
 
 
+def a_file(parts: Path) -> None:
+    parts.write_text("mine")
+
+
+def a_folder(parts: Path) -> None:
+    parts.mkdir()
+    (parts / "notes.txt").write_text("mine")
+
+
+def a_linked_folder(parts: Path) -> None:
+    elsewhere = parts.parent / "elsewhere"
+    elsewhere.mkdir()
+    parts.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (a_file, "is no folder"),
+        (a_folder, "holds notes.txt, which this command did not write"),
+        (a_linked_folder, "is no folder"),
+    ],
+)
+def test_what_lies_where_the_parts_are_to_be_is_left_alone(
+    project: Project,
+    run_folder: str,
+    tmp_path: Path,
+    make: Callable[[Path], None],
+    message: str,
+) -> None:
+    parts = tmp_path / ".out.csv.parts"
+    make(parts)
+    before = sorted(tmp_path.rglob("*"))
+    out = str(tmp_path / "out.csv")
+    outcome = project.kaizen("predict", run_folder, "images/test", "--out", out)
+    assert outcome.code == 2 and "Traceback" not in outcome.output
+    assert f"--out: {parts} {message}, and the parts of" in outcome.output.replace("\n", " ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_damaged_part_is_refused(
     project: Project, run_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

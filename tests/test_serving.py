@@ -51,6 +51,7 @@ def server(step: Path) -> Iterator[Server]:
     with Server(step.parent / "log", str(step), *LIMITS) as server:
         yield server
         assert "Traceback" not in server.said()
+        assert "boundary" not in server.said(), "a client's bad form fills no log"
 
 
 def as_json(*images: bytes, **fields: Any) -> bytes:
@@ -145,6 +146,10 @@ BAD: dict[str, tuple[str, bytes, str, int, str]] = {
     "none": ("/predict", *form([]), 400, "no image in the request"),
     "no form": ("/predict", b"--Y\r\nnothing", "multipart/form-data; boundary=X", 400, "the form"),
     "no boundary": ("/predict", b"", "multipart/form-data", 400, "the form cannot be read"),
+    "no codec": (
+        *("/predict", form([("a.png", IMAGE)])[0]),
+        *(f"{form([('a.png', IMAGE)])[1]}; charset=undefined", 400, "the form cannot be read"),
+    ),
     "another type": ("/predict", IMAGE, "image/png", 415, "send images as files of a form"),
     "top 0": ("/predict", *form([("a.png", IMAGE)], top="0"), 400, "top: '0' is no number"),
     "top -": ("/predict", as_json(IMAGE, top=[1]), "application/json", 400, r"top: [1] is no"),
@@ -185,8 +190,10 @@ def test_a_body_without_a_length_is_bounded_too(server: Server) -> None:
 def test_other_sites_and_other_names_are_refused(server: Server) -> None:
     status, answer = server.ask("/predict", as_json(IMAGE), headers={"Origin": "http://a.example"})
     assert status == 403 and "pages of other sites" in answer["error"]
-    status, _ = server.ask("/info", headers={"Host": "rebound.example"})
-    assert status == 421
+    status, answer = server.ask("/predict", as_json(IMAGE), headers={"Origin": "http://["})
+    assert status == 403 and "pages of other sites" in answer["error"]
+    for host in ("rebound.example", "[", "[::1", "127.0.0.1]"):
+        assert server.ask("/info", headers={"Host": host})[0] == 421, host
     own = {"Origin": f"http://localhost:{server.port}", "Host": f"localhost:{server.port}"}
     assert server.ask("/predict", as_json(IMAGE), headers=own)[0] == 200
     assert server.ask("/predict", method="GET")[0] == 405
@@ -250,6 +257,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "port": (("STEP", "--port", "70000"), "--port: 70000 must be from 0"),
     "a port in use": (("STEP", "--port", "TAKEN"), "cannot be used (Address already in use)"),
     "host": (("STEP", "--host", "not.a.host.example"), "--host: not.a.host.example is no address"),
+    "a blank host": (("STEP", "--host", ".."), "--host: .. is no address here (it is no name"),
+    "a long host": (("STEP", "--host", 70 * "a"), "is no address here (it is no name of a host)"),
     "batch": (("STEP", "--batch-size", "0"), "--batch-size: 0 must be from 1 to 4096"),
     "pixels": (("STEP", "--max-pixels", "-1"), "--max-pixels: -1 must be from 1"),
     "NaN": (("STEP", "--timeout", "nan"), "--timeout: nan must be from 0.1"),
@@ -257,6 +266,11 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "check": (("STEP", "--check", "nowhere"), "--check: nowhere does not exist"),
     "collect": (("STEP", "--collect", "STEP"), "holds other things"),
     "bound": (("STEP", "--collect-images", "0"), "--collect-images: 0 is too few"),
+    "no feedback": (("STEP", "--collect-bytes", "9"), "--collect-bytes has no effect without"),
+    "no newer steps": (("STEP", "--poll", "1"), "--poll has no effect without --follow; add that"),
+    "a check alone": (("STEP", "--check", "."), "--check has no effect without --follow; add that"),
+    "check no shard": (("RUN", "--follow", "--check", "FILE"), "neither a shard (.parquet) nor a"),
+    "check no image": (("RUN", "--follow", "--check", "BAD"), "cannot be read as an image"),
 }
 
 
@@ -267,6 +281,10 @@ def test_wrong_options_are_refused_before_anything_is_served(
     arguments, message = WRONG[name]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = {"STEP": str(step), "TAKEN": str(taken.getsockname()[1])}
+        bad = tmp_path / "held-out" / NAMES[0] / "0.png"
+        bad.parent.mkdir(parents=True)
+        bad.write_bytes(b"no image")
+        given |= {"RUN": str(step.parent), "FILE": str(bad), "BAD": str(bad.parents[1])}
         before = Path.cwd()
         os.chdir(tmp_path)
         try:

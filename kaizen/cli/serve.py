@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from kaizen.inference.answering import Answering
     from kaizen.serving.collection import Collection
 
+# What an option is of no use without.
+_NEEDED = {
+    "follow": ("poll", "max_drop", "check", "check_images"),
+    "collect": ("collect_images", "collect_bytes"),
+}
 _INSTALL = "`pip install 'kaizen-ssl[serve]'` installs what `kaizen serve` needs"
 
 
@@ -64,13 +69,10 @@ def _add_follow(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take over newer steps in MODEL, a run's folder or one where step-NN.onnx appear",
     )
-    group.add_argument(
-        "--poll", type=float, default=2.0, metavar="SECONDS", help="look so often; default: 2"
-    )
+    group.add_argument("--poll", type=float, metavar="SECONDS", help="look so often; default: 2")
     group.add_argument(
         "--max-drop",
         type=float,
-        default=40.0,
         metavar="POINTS",
         help="a new step's accuracy on the present one's classes may be lower by so much; "
         "default: 40",
@@ -84,9 +86,7 @@ def _add_follow(parser: argparse.ArgumentParser) -> None:
         help="held-out images to measure that on: shards, or folders of class folders; default: "
         "the test shards of the project that MODEL lies in",
     )
-    group.add_argument(
-        "--check-images", type=int, default=400, metavar="N", help="at most; default: 400"
-    )
+    group.add_argument("--check-images", type=int, metavar="N", help="at most; default: 400")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -144,17 +144,30 @@ def _serve(options: argparse.Namespace) -> None:
         for name in Bounds.__dataclass_fields__
         if (value := getattr(options, f"collect_{name}")) is not None
     }
+    rules = {"max_drop": options.max_drop, "images": options.check_images}
+    if options.max_drop is not None:
+        rules["max_drop"] = options.max_drop / 100
     serving = Serving(
         model=options.model,
         host=options.host,
         port=options.port,
         limits=Limits(**limits),
         follow=options.follow,
-        poll=options.poll,
-        rules=Rules(options.max_drop / 100, options.check_images, tuple(options.check)),
+        **({} if options.poll is None else {"poll": options.poll}),
+        rules=Rules(
+            places=tuple(options.check),
+            **{name: value for name, value in rules.items() if value is not None},
+        ),
         collect=options.collect,
         bounds=Bounds(**bounds),
     )
+    for needed, names in _NEEDED.items():
+        given = [name for name in names if getattr(options, name) not in (None, [])]
+        if given and not getattr(options, needed):
+            raise KaizenError(
+                f"--{given[0].replace('_', '-')} has no effect without --{needed}; add that, or "
+                "leave it out"
+            )
     serve(serving, _loader(options))
 
 
@@ -191,6 +204,7 @@ def _feedback(options: argparse.Namespace) -> None:
 def _hand_over(options: argparse.Namespace, collection: Collection) -> None:
     """Move what was collected to where arrivals lie, and append it."""
     from kaizen.cli.stream import append_folder
+    from kaizen.data.arrivals import read_stream
     from kaizen.params.registry import STREAM
     from kaizen.params.validation import load_params
     from kaizen.serving.collection import class_name
@@ -206,11 +220,24 @@ def _hand_over(options: argparse.Namespace, collection: Collection) -> None:
     except KaizenError as error:
         raise KaizenError(f"--to: {options.to!r:.80} is no name of a folder; {error}") from error
     place = Path.cwd() / Path(dataset.path).expanduser() / name
+
+    def arrived() -> bool:
+        stream = read_stream(Path.cwd())
+        return stream is not None and any(one.name == name for one in stream.arrivals)
+
+    before = arrived()
     collection.hand_over(place)
     try:
         append_folder(options, place, None)
     except BaseException:
-        if not collection.take_back(place):
+        if arrived() and not before:
+            # What failed came after that, and the stream names images that lie there.
+            print(
+                f"kaizen: {name} is in the stream all the same; the next run goes on, when what is "
+                "wrong is mended",
+                file=sys.stderr,
+            )
+        elif not collection.take_back(place):
             print(
                 f"kaizen: the images lie in {place}; `kaizen append {name}` goes on, when what is "
                 "wrong is mended",

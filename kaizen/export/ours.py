@@ -35,11 +35,17 @@ def check_place(path: Path, folder: bool, force: bool) -> None:
         return
     if not force:
         raise KaizenError(f"--out: {path} exists; remove it, name another, or give --force")
-    if path.is_symlink() or path.is_dir() != folder:
-        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a file"
-        raise KaizenError(f"--out: {path} is {kind}, no such export; name another")
+    # A pipe or a device would be waited for, or read without end.
+    if path.is_symlink() or not (path.is_dir() if folder else path.is_file()):
+        raise KaizenError(f"--out: {path} is {_kind(path)}, no such export; name another")
     if problem := _not_ours(path):
         raise KaizenError(f"--out: {path} {problem}, so --force does not replace it; name another")
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink():
+        return "a link"
+    return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe or a device"
 
 
 def _not_ours(path: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kaizen.errors import KaizenError
-from kaizen.files import parse_json, shortened
+from kaizen.files import counted, parse_json, shortened
 from kaizen.inference.answering import BATCH_SIZE
 from kaizen.inference.facts import ModelFacts, facts_from_json
 from kaizen.inference.images import Images, OneImage, each_image, pixels_of
@@ -75,14 +75,22 @@ class ExportedModel:
     def answer(self, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities float32 [N, K] and features float32 [N, F] of images uint8 [N, C, size,
         size] that `prepare_numpy` made; of others [N, C, H, W] the graph resizes them itself.
+
+        Raises KaizenError where the graph fails, or answers for another number of images: one that
+        was not exported by Kaizen may.
         """
         if not len(prepared):
             return (
                 np.zeros((0, len(self.classes)), np.float32),
                 np.zeros((0, self.about.feature_dim), np.float32),
             )
-        probabilities, features = self.session.run(list(OUTPUTS), {INPUT: prepared})
-        return probabilities, features
+        try:
+            return _answers(self, prepared)
+        except ValueError as error:
+            raise KaizenError(
+                f"the exported model does not answer {counted(len(prepared), 'image')} at once "
+                f"({shortened(str(error))}); {_AGAIN}"
+            ) from error
 
     def predict(self, images: Images, *, batch_size: int = BATCH_SIZE) -> ExportedPredictions:
         """The classes of images: N names, and probabilities float32 [N, K] of the K ``classes``.
@@ -107,6 +115,21 @@ class ExportedModel:
         numbered = iter(enumerate(each_image(images)))
         while batch := list(itertools.islice(numbered, max(1, batch_size))):
             yield np.stack([self.prepare_numpy(one, f"image {number}") for number, one in batch])
+
+
+def _answers(model: ExportedModel, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the graph answers; raises ValueError where it fails, or the shapes are not of its
+    classes, features and these images.
+    """
+    try:
+        probabilities, features = model.session.run(list(OUTPUTS), {INPUT: prepared})
+    except Exception as error:  # onnxruntime has a type of its own for each of its faults
+        raise ValueError(" ".join(str(error).split())) from error
+    count = len(prepared)
+    expected = (count, len(model.classes)), (count, model.about.feature_dim)
+    if (probabilities.shape, features.shape) != expected:
+        raise ValueError("its answers have other shapes than its classes and features")
+    return probabilities, features
 
 
 def load_exported(path: Path, threads: int | None = None) -> ExportedModel:
@@ -165,9 +188,13 @@ def session_of(data: bytes, threads: int | None = None) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(
-            data, sess_options=options, providers=["CPUExecutionProvider"]
+            data,
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            # No second try on another device, of which it would print to stdout.
+            enable_fallback=0,
         )
-    except Exception as error:  # onnxruntime has a type of its own for each of its faults
+    except Exception as error:  # as above
         raise ValueError(" ".join(str(error).split())) from error
 
 
@@ -180,15 +207,14 @@ def _check(model: ExportedModel) -> None:
     if [(one.name, one.type) for one in outputs] != [(name, "tensor(float)") for name in OUTPUTS]:
         raise ValueError(f"its outputs are not {' and '.join(OUTPUTS)}, float32")
     side = about.image.size
-    # No image is the same as another one; two, as a frozen batch of one would pass with one.
+    # No image is the same as another one; one and two, as a frozen batch passes by its own number.
     ramp = np.arange(2 * about.image.channels * side * side, dtype=np.int64) % 251
-    try:
-        answers = model.answer(ramp.astype(np.uint8).reshape(2, -1, side, side))
-    except Exception as error:  # as above
-        raise ValueError(" ".join(str(error).split())) from error
-    probabilities, features = answers
-    if probabilities.shape != (2, len(about.classes)) or features.shape != (2, about.feature_dim):
-        raise ValueError("its answers have other shapes than its classes and features")
+    pair = ramp.astype(np.uint8).reshape(2, -1, side, side)
+    for images in (pair[:1], pair):
+        _check_answers(*_answers(model, images))
+
+
+def _check_answers(probabilities: np.ndarray, features: np.ndarray) -> None:
     if not (np.isfinite(features).all() and np.isfinite(probabilities).all()):
         raise ValueError("its answers are no finite numbers")
     if (probabilities < 0).any() or (abs(probabilities.sum(axis=1) - 1) > 1e-3).any():

@@ -4,6 +4,7 @@ torch is not even imported.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def load(path: str | Path, **options: Any) -> Answering:
                     "on the CPU in the numbers that it was exported with; leave it out"
                 )
         return load_exported(Path(path))
+    if os.path.isfile(path):
+        raise KaizenError(
+            f"{path} is a file, and its name does not end in {SUFFIX}, as that of an exported "
+            "model does; name such, or a model's or a run's folder (results/models/<run>)"
+        )
     from kaizen.inference.loading import load as load_folder
 
     return load_folder(path, **options)

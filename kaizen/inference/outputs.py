@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +23,21 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from kaizen.errors import KaizenError
-from kaizen.files import atomic_path, canonical_json, explain_write_errors, read_json, write_json
+from kaizen.files import (
+    atomic_path,
+    canonical_json,
+    explain_write_errors,
+    printable,
+    read_json,
+    write_json,
+)
 from kaizen.inference.run import Row, Work
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 _ABOUT = "about.json"
+# What the folder of the parts holds: these, and their unfinished writes (`atomic_path`).
+_NAME = r"(about\.json|part-\d{6,}\.parquet)"
+_OURS = re.compile(rf"{_NAME}|\.{_NAME}\..+\.tmp")
 
 
 # The columns from which `Seen` counts.
@@ -74,6 +86,7 @@ class Output:
         self.folder = path.with_name(f".{path.name}.parts")
         self.started_again = False
         about = {name: about[name] for name in sorted(about)}
+        self._refuse_others()
         if self.folder.exists() and self._about() != json.loads(canonical_json(about)):
             self.started_again = True
             self._remove()
@@ -120,6 +133,25 @@ class Output:
 
     def _part(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.parquet"
+
+    def _refuse_others(self) -> None:
+        """Raise KaizenError where something else is in the place of the parts, whose folder is
+        removed in the end.
+        """
+        if not os.path.lexists(self.folder):
+            return
+        with explain_write_errors(self.folder):
+            is_folder = self.folder.is_dir() and not self.folder.is_symlink()
+            names = sorted(os.listdir(self.folder)) if is_folder else []
+        others = [name for name in names if not _OURS.fullmatch(name)]
+        if others or not is_folder:
+            what = "is no folder"
+            if others:
+                what = f"holds {printable(others[0])}, which this command did not write"
+            raise KaizenError(
+                f"--out: {self.folder} {what}, and the parts of {self.path.name} are to lie "
+                "there; move it away, or name another file"
+            )
 
     def _about(self) -> Any:
         with contextlib.suppress(KaizenError):

@@ -88,5 +88,13 @@ def check(new: Answering, old: Served, rules: Rules, batch_size: int) -> dict[st
     return facts
 
 
+def look_at_places(rules: Rules, model: Answering) -> int:
+    """Show a model the held-out images of the places that were named, and return how many of its
+    classes there are; raises KaizenError where a place is none, or an image cannot be read, for
+    then no newer step would ever be taken.
+    """
+    return answers(model, held_out(rules.places, model.classes, rules.images)).images
+
+
 def _places(old: Served, rules: Rules) -> Sequence[Path]:
     return rules.places or shards_of_project(old.found.path, old.found.step)

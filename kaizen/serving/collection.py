@@ -27,7 +27,14 @@ from kaizen.data.sources.layout import refuse_reserved
 from kaizen.data.sources.names import look
 from kaizen.data.sources.walk import SUFFIXES
 from kaizen.errors import KaizenError
-from kaizen.files import atomic_path, counted, explain_write_errors, printable, write_text
+from kaizen.files import (
+    atomic_path,
+    counted,
+    explain_write_errors,
+    printable,
+    temporary_beside,
+    write_text,
+)
 
 NEXT = "next"
 _LOCK = ".lock"
@@ -241,10 +248,12 @@ def _move(source: Path, place: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        beside = place.with_name(f".{place.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(source, beside)
-        os.rename(beside, place)
+        beside = temporary_beside(place)
+        try:
+            shutil.copytree(source, beside)
+            os.rename(beside, place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(source)
 
 

@@ -103,11 +103,20 @@ class Guard:
 
     def _refuse_strangers(self, headers: Headers, method: str) -> None:
         host = headers.get("host", "")
-        if self._hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if self._hosts is not None and _named(f"//{host}")[1] not in self._hosts:
             raise Refused(421, "this server is not the one of that name; ask it by its own")
         origin = headers.get("origin")
-        if method == "POST" and origin is not None and urlsplit(origin).netloc != host:
+        if method == "POST" and origin is not None and _named(origin)[0] != host:
             raise Refused(403, "pages of other sites may not ask this server")
+
+
+def _named(address: str) -> tuple[str, str]:
+    """The host of an address with its port, and without; blank where it is no address."""
+    try:
+        parts = urlsplit(address)
+        return parts.netloc, parts.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 def _limited(receive: Receive, most: int) -> Receive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,14 +20,14 @@ from PIL import Image
 from kaizen.errors import KaizenError
 from kaizen.files import counted, printable, tell
 from kaizen.serving.app import PATHS, make_app
-from kaizen.serving.check import Rules, warm_up
+from kaizen.serving.check import Rules, look_at_places, warm_up
 from kaizen.serving.collection import Bounds, Collection
 from kaizen.serving.figures import Figures
 from kaizen.serving.follow import Follower, Load
 from kaizen.serving.guard import Guard, is_loopback
 from kaizen.serving.info import Informed
 from kaizen.serving.limits import Limits
-from kaizen.serving.published import content, find_model
+from kaizen.serving.published import Found, content, find_model, find_steps
 from kaizen.serving.served import Deployment, Served
 from kaizen.serving.service import Service
 
@@ -64,6 +65,8 @@ def serve(serving: Serving, load: Load) -> None:
     collection cannot be used.
     """
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    # A line for each bad form; its client is told.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     found = find_model(serving.model)
     if serving.follow and (not serving.model.is_dir() or serving.model == found.path):
         raise KaizenError(
@@ -75,9 +78,13 @@ def serve(serving: Serving, load: Load) -> None:
         collection = None
         if serving.collect is not None:
             collection = Collection(serving.collect, serving.bounds)
-        model = load(found.path)
-        warm_up(model, serving.limits.batch_size)
-        deployment = Deployment(Served(model, found, content(found.path)))
+        first = _first(serving, found, load)
+        if serving.rules.places and not look_at_places(serving.rules, first.model):
+            tell(
+                f"--check: no image of a class that {first.found.name} knows; until there is one, "
+                "the accuracy of newer steps is not compared"
+            )
+        deployment = Deployment(first)
         follower = Follower(
             deployment,
             serving.model,
@@ -87,6 +94,25 @@ def serve(serving: Serving, load: Load) -> None:
             serving.poll,
         )
         _answer(serving, deployment, collection, listening, follower if serving.follow else None)
+
+
+def _first(serving: Serving, found: Found, load: Load) -> Served:
+    """The model to begin with, ``found`` or, of steps that are followed, the newest that can be
+    loaded: a server that is started again beside a broken step answers as it did before.
+    """
+    earlier = find_steps(serving.model)[:-1] if serving.follow else []
+    first: KaizenError | None = None
+    for step in (found, *reversed(earlier)):
+        try:
+            model = load(step.path)
+            warm_up(model, serving.limits.batch_size)
+        except KaizenError as error:
+            first = first or error
+            if earlier:
+                tell(f"{step.name} cannot be served: {error}")
+        else:
+            return Served(model, step, content(step.path))
+    raise first or KaizenError(f"{serving.model} holds no model")
 
 
 def _answer(
@@ -164,10 +190,10 @@ def _listen(host: str, port: int) -> socket.socket:
         # asyncio sends short answers at once (TCP_NODELAY) on sockets that name TCP, and no others:
         # without it each waits 40 ms for the client's acknowledgement.
         found = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise KaizenError(
-            f"--host: {printable(host)[:80]} is no address here ({error.strerror})"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        # A name with a part that is blank, or too long, is not even looked up.
+        why = getattr(error, "strerror", None) or "it is no name of a host"
+        raise KaizenError(f"--host: {printable(host)[:80]} is no address here ({why})") from error
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kaizen.errors import KaizenError
 from kaizen.serving.batching import Batcher
 from kaizen.serving.collection import Collection, CollectionFull
 from kaizen.serving.figures import Figures
@@ -71,7 +72,11 @@ class Service:
             answer = self.batcher.submit(served.model, np.stack([one for one, _ in prepared]))
         finally:
             self.batcher.expect(-1)
-        probabilities, features = await asyncio.wrap_future(answer)
+        try:
+            probabilities, features = await asyncio.wrap_future(answer)
+        except KaizenError as error:
+            # The images are whole: it is the model that fails.
+            raise RuntimeError(str(error)) from error
         if not (np.isfinite(probabilities).all() and np.isfinite(features).all()):
             raise Refused(500, "the model answers what is no number for one of these images")
         return served, probabilities, features, [suffix for _, suffix in prepared]

@@ -118,6 +118,9 @@ async def _of_form(request: Request, limits: Limits) -> Asked:
     except HTTPException as error:
         status = 413 if str(error.detail).startswith("Too many") else 400
         raise Refused(status, f"the form cannot be read: {error.detail}") from error
+    except UnicodeError as error:
+        # Of the names of fields, by a codec that the client chose.
+        raise Refused(400, f"the form cannot be read: {shortened(str(error))}") from error
     return Asked(images, fields)
 
 
