@@ -96,6 +96,22 @@ def test_a_page_of_runs_is_sorted_by_a_click(two_seeds: Project, tmp_path: Path)
         assert [float(value) for value in view.js(values)] == sorted(shown, reverse=True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("compare", "--html"), ("explain", f"results/models/{KAIZEN}/step-01", "--write-plan")],
+)
+def test_a_file_of_the_user_is_not_replaced(
+    two_seeds: Project, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "mine"
+    assert two_seeds.kaizen(*command, str(path)).code == 0
+    assert two_seeds.kaizen(*command, str(path)).code == 0  # its own it writes again
+    path.write_text("dataset: {}\n")
+    outcome = two_seeds.kaizen(*command, str(path))
+    assert outcome.code == 2 and f"{command[-1]} {path}: there is a file already" in outcome.output
+    assert path.read_text() == "dataset: {}\n"
+
+
 def test_a_hostile_name_is_text() -> None:
     name = "</script><script>alert(1)</script>"
     run = {"name": name, "key": "0" * 32, "commit": None, "experiment": name, "made": None}

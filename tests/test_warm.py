@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from project import Project
 
 from kaizen.files import canonical_json, read_json
 from kaizen.jobs.ask import VARIABLE, ask
+from kaizen.jobs.warm import start as start_warm
 from kaizen.plan.job import read_job
 
 SMALL: dict[str, Any] = {
@@ -200,3 +202,17 @@ def test_a_job_with_other_threads_is_declined(project: Project, warm: psutil.Pro
     assert job.returncode == 0, output
     made = project.store.folder(read_job(spec, "the job").id)
     assert read_json(made / "run.json")["pid"] == job.pid
+
+
+def test_without_a_temporary_folder_there_is_no_warm_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(**options: Any) -> str:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("kaizen.jobs.warm.tempfile.mkdtemp", refused)
+    monkeypatch.setattr("kaizen.jobs.warm.use_a_gpu", lambda specs: False)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    job: Any = SimpleNamespace(kind="step", spec=None)
+    start_warm([job, job], 1)
+    assert VARIABLE not in os.environ

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kaizen.errors import KaizenError
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
@@ -103,6 +106,21 @@ def preset_file(name: str) -> Path:
         return path
     preset = path if path.parent == PRESETS else PRESETS / path
     return preset if has_suffix else preset.with_name(f"{preset.name}.yaml")
+
+
+def refuse_to_replace(path: Path, option: str, is_ours: Callable[[Path], object]) -> None:
+    """Raise KaizenError where there is a file at ``path`` that is none of what ``option`` writes:
+    ``is_ours`` says no, or raises KaizenError itself.
+    """
+    if not path.is_file():
+        return
+    with contextlib.suppress(KaizenError):
+        if is_ours(path):
+            return
+    raise KaizenError(
+        f"{option} {path}: there is a file already that this option did not write; move it away, "
+        "or name another"
+    )
 
 
 def workflow_of(options: argparse.Namespace) -> Workflow:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaizen.cli.common import Commands, open_store, path_argument
+from kaizen.cli.common import Commands, open_store, path_argument, refuse_to_replace
 from kaizen.errors import KaizenError
 from kaizen.store.layout import REPORT_PAGE
 
@@ -89,11 +89,13 @@ def _open_page() -> None:
 def _compare(options: argparse.Namespace) -> None:
     """Print runs side by side, or write a page of them; changes nothing else."""
     from kaizen.files import counted, write_text
-    from kaizen.page.experiments import experiments_page
+    from kaizen.page.experiments import experiments_page, is_experiments_page
     from kaizen.provenance.compare import compare, find_runs, in_order
     from kaizen.provenance.known import Known
     from kaizen.provenance.show_comparison import print_comparison
 
+    if options.html:
+        refuse_to_replace(options.html, "--html", is_experiments_page)
     known = Known.at(Path.cwd(), open_store())
     runs = find_runs(options.runs, known)
     if not runs:
@@ -133,6 +135,7 @@ def _explain(options: argparse.Namespace) -> None:
 def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
     """Write the plan that makes ``asked`` again to ``plan_file``."""
     from kaizen.files import counted, write_json
+    from kaizen.plan.plan_file import read_plan
     from kaizen.provenance.again import make_plan
     from kaizen.provenance.lineage import Lineage
     from kaizen.provenance.subject import find_subject
@@ -141,6 +144,7 @@ def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
         raise KaizenError(
             f"--write-plan: {plan_file.parent} is not a folder; make it, or name another"
         )
+    refuse_to_replace(plan_file, "--write-plan", read_plan)
     subject = find_subject(asked, known)
     node = known.node(subject.node)
     if node is None:

@@ -49,7 +49,11 @@ def start(missing: Sequence[Node[Spec]], threads: int) -> None:
     if sys.platform != "linux" or len(jobs) < 2 or use_a_gpu(node.spec for node in jobs):
         return
     # Not in the checkout: the path of a socket has 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="kaizen-warm-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="kaizen-warm-"))
+    except OSError:
+        # Read-only or full: the jobs do their work themselves.
+        return
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # As Snakemake sets them for a job.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

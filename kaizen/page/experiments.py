@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from kaizen.files import canonical_json
@@ -12,6 +13,7 @@ from kaizen.provenance.compare import METRICS
 from kaizen.report.tables import ABSENT, percent
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+_TITLE = "<title>Runs side by side</title>"
 _SORT = """
 document.querySelectorAll("thead button").forEach((button) => button.addEventListener("click", () => {
   const th = button.closest("th"), at = th.cellIndex, up = th.ariaSort !== "ascending";
@@ -53,7 +55,7 @@ def experiments_page(found: Mapping[str, Any]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Runs side by side</title><style>{style}</style></head><body>"
+        f"{_TITLE}<style>{style}</style></head><body>"
         "<header><h1>Runs side by side</h1><p class=caption>Parameters that differ, then CA, FA "
         "and F of the trained classifier in percent, one seed each, so without an interval. A "
         "click on a heading sorts. <code>kaizen explain KEY</code> says where a run comes "
@@ -61,6 +63,12 @@ def experiments_page(found: Mapping[str, Any]) -> str:
         f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></main>"
         f"<script>{_SORT}</script></body></html>\n"
     )
+
+
+def is_experiments_page(path: Path) -> bool:
+    """Whether a file is a page of `experiments_page`."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return _TITLE in file.read(1000)
 
 
 def _value(value: Any) -> str:

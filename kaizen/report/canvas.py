@@ -43,6 +43,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 _MAX_PIXELS = 8000  # of a figure's longer side; a huge grid gets fewer dots per inch
 _INCH_PER_LETTER = 0.075  # of a legend's text at font size 9
+_MOST_TITLE_LINES = 4
 _INCH_PER_TITLE_LETTER = 0.1
 _GROUP_WIDTH = 0.84  # of a group of bars; the rest is the gap to the next
 _MAX_BAR_WIDTH = 0.45
@@ -70,9 +71,10 @@ def new_figure(width: float, height: float, title: str, square: bool = False) ->
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="compressed" if square else "constrained")
-    figure.suptitle(
-        "\n".join(textwrap.wrap(title, int(width / _INCH_PER_TITLE_LETTER))), fontsize=11
-    )
+    letters = int(width / _INCH_PER_TITLE_LETTER)
+    # A longer one would leave no room for the panels; the report has all of it.
+    lines = textwrap.wrap(title, letters, max_lines=_MOST_TITLE_LINES, placeholder=" …")
+    figure.suptitle("\n".join(lines), fontsize=11)
     return figure
 
 
