@@ -20,10 +20,10 @@ import torch
 from ssl_models import METHODS, small_ssl_params
 from torch import Tensor, nn
 
-from bench.ours import made_up_statistics
 from kaizen.compute import distributed
 from kaizen.compute.device import choose_compute
 from kaizen.errors import NodeFailed
+from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
 from kaizen.models.shared import SharedBatchNorm, share_encoders, share_statistics
 from kaizen.params import AugmentParams, FeatureDistillParams, ImageParams, ModelParams, TrainParams
@@ -112,6 +112,12 @@ class RecordedAugment(TwoViewAugment):
         return view.double() if self.double else view
 
 
+def statistics_of_noise(size: int, classes: int) -> ClassStatistics:
+    """Those of ``classes`` whose 20 rows of ``size`` features each are noise."""
+    noise = torch.randn(20 * classes, size, generator=torch.Generator().manual_seed(3))
+    return ClassStatistics.of(noise.relu(), torch.arange(20 * classes) % classes)
+
+
 def train(case: Case, work: Path) -> Tensors:
     """Train a case, as run_step does with it: per-batch terms, the first views and all weights and
     momenta.
@@ -142,7 +148,7 @@ def train(case: Case, work: Path) -> Tensors:
     drawn = None
     if case.prototypes:
         drawn = Prototypes(
-            made_up_statistics(student.encoder.feature_dim, CLASSES - 1),
+            statistics_of_noise(student.encoder.feature_dim, CLASSES - 1),
             PrototypesSpec("affine", True, "auto"),
             count=4,
             rows=data.rows,
