@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from project import make_project
+from told import Told
 
 from kaizen.jobs import foresight
 from kaizen.training.boards import open_board
-from kaizen.training.reporter import PlainReporter
 from kaizen.training.traces import Row, Traces
 
 
@@ -27,17 +27,6 @@ class Kept:
 
     def close(self) -> None:
         self.closed = True
-
-
-class Told(PlainReporter):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        super().__init__("x", None, None)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def train(work: Path, boards: list[Kept], epochs: range) -> str:

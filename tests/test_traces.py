@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from project import make_project
+from told import Told
 
 from kaizen.errors import KaizenError
 from kaizen.store.node_id import NodeId
 from kaizen.training import loop
-from kaizen.training.reporter import PlainReporter
 from kaizen.training.resume import Progress
 from kaizen.training.traces import (
     AMOUNT_FILE,
@@ -27,24 +27,13 @@ from kaizen.training.traces import (
 TERMS = {"L": 2.5, "L_FE_CT": 2.0}
 
 
-class Silent(PlainReporter):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        super().__init__("x", None, None)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-def train(work: Path, epochs: range, total: int = 9) -> Silent:
+def train(work: Path, epochs: range, total: int = 9) -> Told:
     """A job that reports these epochs."""
-    silent = Silent()
-    job = Traces(silent, work)
+    told = Told()
+    job = Traces(told, work)
     for epoch in epochs:
         job.epoch(epoch, total, TERMS, 0.1 * epoch, 100.0)
-    return silent
+    return told
 
 
 def epochs_in(work: Path) -> list[int]:
@@ -124,7 +113,7 @@ def test_an_amount_is_written_every_few_seconds(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("kaizen.training.traces.time.monotonic", lambda: clock[0])
-    job = Traces(Silent(), tmp_path)
+    job = Traces(Told(), tmp_path)
     seen = []
     for second in range(12):
         clock[0] = float(second)
@@ -136,8 +125,8 @@ def test_an_amount_is_written_every_few_seconds(
 
 def test_where_nothing_can_be_written_the_work_goes_on(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file in the folder's place")
-    silent = train(tmp_path / "work", range(1, 4))
-    assert len(silent.notes) == 1 and "kaizen watch" in silent.notes[0]
+    told = train(tmp_path / "work", range(1, 4))
+    assert len(told.notes) == 1 and "kaizen watch" in told.notes[0]
 
 
 def test_a_step_leaves_rows_until_it_is_finished_and_none_afterwards(

@@ -231,8 +231,8 @@ def test_a_quiet_reporter_tells_what_is_a_cause_for_concern(tmp_path: Path) -> N
     with reporter("step 1", log, stream, quiet=True) as quiet:
         quiet.note("cpu, float32, 1 thread")
         quiet.epoch(1, 2, {"L": 1.0}, 0.1, 10.0)
-        quiet.note("waits for process 7 of root on vm, since now, which is making the same node")
-        quiet.note("/x/resume.safetensors cannot be used (its content does not match its hash)")
+        quiet.alarm("waits for process 7 of root on vm, since now, which is making the same node")
+        quiet.alarm("/x/resume.safetensors cannot be used (its content does not match its hash)")
         quiet.note("done")
         quiet.alarm("a loss is not finite")
     told = stream.getvalue().splitlines()

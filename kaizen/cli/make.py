@@ -277,4 +277,7 @@ def _node(options: argparse.Namespace) -> None:
         if options.receipt:
             write_json(options.receipt, job.id.to_json())
         remove_spec(store, options.spec)
-        progress.note("done" if made else "was done already")
+        if made:
+            progress.note("done")
+        else:
+            progress.alarm("was done already")

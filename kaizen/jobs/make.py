@@ -48,7 +48,7 @@ def run_job(
     """
     job = job.through_json()
     node = job.id
-    with store.lock(node, reporter.note, stop, job.title) as lock:
+    with store.lock(node, reporter.alarm, stop, job.title) as lock:
         if store.has(node):
             return False
         traces = Traces(reporter, store.work_folder(node), _board_of(job))

@@ -50,6 +50,11 @@ class Line:
         if self.rank == 0:
             self.send("note", text)
 
+    def alarm(self, text: str) -> None:
+        """See `Reporter.alarm`."""
+        if self.rank == 0:
+            self.send("alarm", text)
+
     def epoch(
         self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
     ) -> None:

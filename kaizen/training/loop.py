@@ -97,7 +97,7 @@ class Step:
             self.compute,
             own=distributed.own_rows(self.data.rows),
         )
-        self.gradients = fastest(computed, self.reporter.note)
+        self.gradients = fastest(computed, self.reporter.alarm)
         self.shared_parameters = encoder_parameters(self.student)
 
     def run(self) -> Progress:
@@ -272,7 +272,7 @@ class Step:
         with distributed.first_alone():
             tensors, progress, refusal = load_resume(self.work, self.compute.describe())
         if refusal:
-            self.reporter.note(refusal)
+            self.reporter.alarm(refusal)
         processes = distributed.count()
         if not distributed.all_processes(bool(tensors)):
             return Progress(processes=[processes])
@@ -288,9 +288,9 @@ class Step:
             for name, tensor in tensors.items():
                 state[name].copy_(tensor)
         self.optimizer.load_state(momentum)
-        self.reporter.note(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+        self.reporter.alarm(f"resumes at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
         if progress.processes[-1] != processes:
-            self.reporter.note(
+            self.reporter.alarm(
                 f"was trained by {progress.processes[-1]} processes, goes on with {processes}: the "
                 "same up to rounding"
             )

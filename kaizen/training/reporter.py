@@ -15,12 +15,6 @@ from typing import Protocol, TextIO
 from kaizen.files import explain_write_errors
 
 PLAIN_INTERVAL_S = 15.0
-# Notes that a quiet reporter passes on: what waits, goes on after an interruption, or cannot be
-# done. How a step's batches differ from the parameters is on its card and in its log.
-_CONCERN = re.compile(
-    r"note: runtime|`kaizen watch`|waits for|takes over|resumes at|was trained by|was done|"
-    r".* cannot be "
-)
 
 
 class Reporter(Protocol):
@@ -28,6 +22,11 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """Report something that happened once."""
+
+    def alarm(self, text: str) -> None:
+        """Report what the user should hear of in any case: what waits, goes on after an
+        interruption, cannot be done, or ends the job.
+        """
 
     def epoch(
         self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
@@ -51,8 +50,8 @@ class PlainReporter:
         interval: float = PLAIN_INTERVAL_S,
         quiet: bool = False,
     ) -> None:
-        """Write to ``log`` and ``stream``; either may be None. ``quiet``: to the stream only what
-        is a cause for concern.
+        """Write to ``log`` and ``stream``; either may be None. ``quiet``: to the stream alarms
+        only.
         """
         self.title, self.log, self.stream = title, log, stream
         self.interval, self.quiet = math.inf if quiet else interval, quiet
@@ -60,10 +59,10 @@ class PlainReporter:
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
-        self._write(text, always=not self.quiet or _CONCERN.match(text) is not None)
+        self._write(text, always=not self.quiet)
 
     def alarm(self, text: str) -> None:
-        """Report what ends the job."""
+        """See `Reporter.alarm`."""
         self._write(text, always=True)
 
     def epoch(

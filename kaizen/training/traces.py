@@ -153,6 +153,11 @@ class Traces:
         # Before its first epoch a step notes what it begins with.
         self._epoch_began = time.monotonic()
 
+    def alarm(self, text: str) -> None:
+        """See `Reporter.alarm`."""
+        self._reporter.alarm(text)
+        self._epoch_began = time.monotonic()
+
     def epoch(
         self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
     ) -> None:
@@ -199,7 +204,7 @@ class Traces:
                 self._board.add(one)
         except Exception as error:
             self._open_board = None
-            self._reporter.note(f"note: runtime.live: {error}; the curves end here")
+            self._reporter.alarm(f"note: runtime.live: {error}; the curves end here")
 
     def _try(self, write: Callable[[], None]) -> None:
         if self._writes:
@@ -207,7 +212,7 @@ class Traces:
                 write()
             except (OSError, ValueError, KaizenError) as error:
                 self._writes = False
-                self._reporter.note(f"`kaizen watch` learns no more of this job: {error}")
+                self._reporter.alarm(f"`kaizen watch` learns no more of this job: {error}")
 
     def _add(self, row: Row) -> None:
         path = self._work / ROWS_FILE
