@@ -23,9 +23,10 @@ from torch.nn import functional
 
 from kaizen.compute.memory import keep_freed_memory
 from kaizen.compute.torchvision_compat import prepare_torchvision
+from kaizen.data.stored import decode_row
 from kaizen.params import AugmentParams, ImageParams, JitterParams
 from kaizen.views.augment import TwoViewAugment
-from kaizen.views.pixels import decode_row, to_model_input
+from kaizen.views.pixels import to_model_input
 
 prepare_torchvision()
 from torchvision import transforms as first  # noqa: E402 - only now can it be imported

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from servers import ended
 
 FLAGS = (
     "--headless",
@@ -75,12 +76,7 @@ class Chromium:
         self._end()
 
     def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        ended(self._process, 20)
 
     def _port(self, file: Path) -> int:
         until = time.monotonic() + 60

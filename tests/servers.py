@@ -59,12 +59,17 @@ def _running(command: Sequence[str], folder: Path, ports: Sequence[int]) -> Iter
             time.sleep(0.1)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ended(process, 10)
+
+
+def ended(process: subprocess.Popen[Any], seconds: float) -> None:
+    """End a process that has so many seconds for it."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _listens(port: int) -> bool:

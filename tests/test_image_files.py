@@ -28,8 +28,9 @@ from kaizen.data.reading import ReadImages
 from kaizen.data.schema import ShardRow
 from kaizen.data.sources.base import Row
 from kaizen.data.sources.synthetic import Synthetic
+from kaizen.data.stored import decode_row
 from kaizen.params import DatasetParams, ImageParams
-from kaizen.views.pixels import decode_row, to_model_input
+from kaizen.views.pixels import to_model_input
 
 GREY = np.array([[0, 51, 102], [153, 204, 255]], dtype=np.uint8)
 COLOUR = np.stack([GREY, 255 - GREY, np.roll(GREY, 1)], axis=2)

@@ -41,10 +41,6 @@ class RealImages:
     def __len__(self) -> int:
         return len(self.levels)
 
-    def part(self, rows: slice) -> RealImages:
-        """Some of them."""
-        return RealImages(self.levels[rows], self.classes[rows], self.source)
-
 
 @dataclass
 class Compared:

@@ -7,7 +7,6 @@ are the very bytes that were checked, which name no other file.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import counted, parse_json, shortened
 from kaizen.inference.answering import BATCH_SIZE
 from kaizen.inference.facts import ModelFacts, facts_from_json
-from kaizen.inference.images import Images, OneImage, each_image, pixels_of
+from kaizen.inference.images import Images, OneImage, numbered_batches, pixels_of
 from kaizen.inference.preparing import shown_levels
 from kaizen.inference.wire import read_metadata
 
@@ -112,8 +111,7 @@ class ExportedModel:
 
     def _batches(self, images: Images, batch_size: int) -> Iterator[np.ndarray]:
         """Prepared images, ``batch_size`` at a time."""
-        numbered = iter(enumerate(each_image(images)))
-        while batch := list(itertools.islice(numbered, max(1, batch_size))):
+        for batch in numbered_batches(images, batch_size):
             yield np.stack([self.prepare_numpy(one, f"image {number}") for number, one in batch])
 
 

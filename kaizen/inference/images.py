@@ -4,6 +4,7 @@ them of files. torch is not imported: where it is not, no image is a tensor.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -50,6 +51,14 @@ def each_image(images: Images) -> Iterator[OneImage]:
         yield from images
     else:
         raise KaizenError(_not_an_image(images, "an image"))
+
+
+def numbered_batches(images: Images, size: int) -> Iterator[list[tuple[int, OneImage]]]:
+    """The images with their numbers, ``size`` (at least one) at a time, the last ones fewer."""
+    numbered = enumerate(each_image(images))
+    # itertools.batched is Python 3.12's.
+    while batch := list(itertools.islice(numbered, max(1, size))):
+        yield batch
 
 
 def pixels_of(image: OneImage, preprocessing: Preprocessing, name: str = "an image") -> np.ndarray:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from kaizen.data.image_files import decode_file
 from kaizen.data.sources.names import look
 from kaizen.data.sources.walk import SUFFIXES
+from kaizen.data.stored import decode_row
 from kaizen.errors import KaizenError
 from kaizen.files import counted
 from kaizen.inference.images import OneImage
@@ -95,7 +93,7 @@ class Shard:
                 encoding: str = encoding,
                 shape: tuple[int, int, int] = (height, width, channels),
             ) -> OneImage:
-                return _row_pixels(data, encoding, shape)
+                return decode_row(data, encoding, *shape)
 
             name = f"{_text(str(self.path))}:{path}"
             yield Item(name, None if label == UNLABELLED else self.classes.get(label), read)
@@ -191,18 +189,6 @@ def _folder(root: str, classes: Collection[str]) -> tuple[Files, list[str]]:
     of_classes = any(look(top[0]) in known for top in tops) and all(len(top) > 1 for top in tops)
     true = [known.get(look(top[0]), _text(top[0])) if of_classes else None for top in tops]
     return Files(tuple(zip(images, true, strict=True))), left_out
-
-
-def _row_pixels(data: bytes, encoding: str, shape: tuple[int, int, int]) -> np.ndarray:
-    """As `kaizen.views.pixels.decode_row`, whose module imports torch."""
-    if encoding == "raw":
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape)
-    if encoding != "file":
-        raise ValueError(f"unknown encoding {encoding!r}")
-    pixels = decode_file(data)
-    if pixels.shape != shape:
-        raise ValueError(f"an image of {pixels.shape} where {shape} was recorded")
-    return pixels
 
 
 def _shard(path: Path) -> Shard:

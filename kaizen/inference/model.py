@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from kaizen.heads.base import LinearHead
 from kaizen.heads.expansion import expanded
 from kaizen.inference.answering import BATCH_SIZE
 from kaizen.inference.facts import facts_of
-from kaizen.inference.images import Images, OneImage, each_image, pixels_of
+from kaizen.inference.images import Images, OneImage, each_image, numbered_batches, pixels_of
 from kaizen.models.config import ModelConfig, Preprocessing
 from kaizen.models.feature_classifier import FeatureClassifier
 from kaizen.views.augment import evaluation_transform
@@ -193,8 +192,7 @@ class Model(nn.Module):
 
     def _batches(self, images: Images, batch_size: int) -> Iterator[Tensor]:
         """Prepared images, ``batch_size`` at a time."""
-        numbered = enumerate(each_image(images))
-        for batch in batched(numbered, max(1, batch_size)):
+        for batch in numbered_batches(images, batch_size):
             yield torch.stack([self.prepare_one(one, f"image {number}") for number, one in batch])
 
 
@@ -205,12 +203,3 @@ def digest(model: Model) -> str:
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
-
-
-def batched(
-    items: Iterable[tuple[int, OneImage]], size: int
-) -> Iterator[Sequence[tuple[int, OneImage]]]:
-    """Lists of ``size`` items, the last one shorter (itertools.batched is Python 3.12's)."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

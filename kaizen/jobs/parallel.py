@@ -38,8 +38,8 @@ from kaizen.training.reporter import reporter
 # More processes would take the machine down before they gained anything.
 MOST = 256
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-# What the server imports; one that is not installed is left to the job that needs it.
-PRELOADED = ("kaizen.jobs.parallel", "kaizen.training.step", "kaizen.evaluation.run")
+# What the server imports; what is not installed is left to the job that needs it.
+PRELOADED = ("kaizen.jobs.parallel", "kaizen.jobs.preloaded")
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 

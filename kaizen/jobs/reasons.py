@@ -6,7 +6,7 @@ finished nodes of each kind, so many at most, whatever the store holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from kaizen.jobs.times import newest
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import spec_json
+from kaizen.provenance.leaves import leaves
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.records import read_record
 from kaizen.store.store import Store
@@ -53,7 +54,7 @@ class Reasons:
         there = self._there(node.kind)
         if not there:
             return ""
-        params = dict(_flat(spec_json(node.spec), ""))
+        params = _flat(spec_json(node.spec))
         differences = [self._differences(node, params, one) for one in there]
         nearest = min(differences, key=len)
         shown = ", ".join(nearest[:_NAMED])
@@ -70,7 +71,7 @@ class Reasons:
                 except KaizenError:
                     continue
                 if record is not None and record.id == node:
-                    params = dict(_flat(record.params, ""))
+                    params = _flat(record.params)
                     made = self._store.read_run_record(node) or {}
                     found.append(_Finished(params, record.code_hash, record.identities, made))
             self._of_kind[kind] = found
@@ -116,13 +117,9 @@ class Reasons:
         return f"code changed since {commit[:12]}" if isinstance(commit, str) else "code changed"
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """The leaves of nested mappings, by dotted name, as JSON."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, canonical_json(value)
+def _flat(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters by dotted name, as JSON."""
+    return {name: canonical_json(value) for name, value in leaves(params)}
 
 
 def _short(text: str) -> str:

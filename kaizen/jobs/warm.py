@@ -94,7 +94,8 @@ def serve(place: Path, run: Run) -> None:
         listener.bind(str(place))
         # From now on jobs wait for the imports.
         listener.listen(128)
-        _import_what_jobs_need()
+        import kaizen.jobs.preloaded  # noqa: F401
+
         if not _may_fork():
             return
         selector.register(listener, selectors.EVENT_READ)
@@ -105,11 +106,6 @@ def serve(place: Path, run: Run) -> None:
                 else:
                     selector.unregister(key.fileobj)
                     _tell_end(key.data, key.fd)
-
-
-def _import_what_jobs_need() -> None:
-    import kaizen.evaluation.run
-    import kaizen.training.step  # noqa: F401
 
 
 def _may_fork() -> bool:

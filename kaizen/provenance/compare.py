@@ -4,7 +4,7 @@ how they did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kaizen.evaluation.metrics import continual_accuracy, final_accuracy, forget
 from kaizen.files import canonical_json, printable, read_json
 from kaizen.provenance.explain import made_at
 from kaizen.provenance.known import Known, KnownNode
+from kaizen.provenance.leaves import leaves
 from kaizen.provenance.subject import find_subject
 from kaizen.store.node_id import Kind
 from kaizen.store.records import RECORD
@@ -56,7 +57,7 @@ def compare(runs: Sequence[KnownNode], known: Known) -> dict[str, Any]:
     for each run (None where a run does not have it).
     """
     entries = [_entry(node, known) for node in runs]
-    parameters = [dict(_flat(_parameters(node, known))) for node in runs]
+    parameters = [dict(leaves(_parameters(node, known))) for node in runs]
     names = sorted({name for one in parameters for name in one})
     values = {name: [one.get(name) for one in parameters] for name in names}
     differing = {n: v for n, v in values.items() if len(set(map(canonical_json, v))) > 1}
@@ -130,11 +131,3 @@ def _parameters(node: KnownNode, known: Known) -> dict[str, Any]:
         replay = [known.node(one) for one in last.inputs.values() if one.kind is Kind.REPLAY]
         found["replay"] = next((dict(one.record.params) for one in replay if one), None)
     return found
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

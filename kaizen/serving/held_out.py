@@ -8,11 +8,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kaizen.data.sources.walk import SUFFIXES
+from kaizen.data.stored import decode_row
 from kaizen.errors import KaizenError
 from kaizen.inference.answering import Answering
 
@@ -91,12 +92,11 @@ def _of_shard(path: Path, classes: Collection[str], most: int) -> list[HeldOut]:
     return found
 
 
-def _row(row: dict[str, object], names: dict[int, str], path: Path) -> HeldOut:
+def _row(row: dict[str, Any], names: dict[int, str], path: Path) -> HeldOut:
     image = row["image"]
     if row["encoding"] == "raw":
-        shape = (row["height"], row["width"], row["channels"])
-        image = np.frombuffer(image, np.uint8).reshape(shape).copy()  # type: ignore[call-overload]
-    return HeldOut(image, names[row["label"]], f"{path}:{row['path']}")  # type: ignore[arg-type,index]
+        image = decode_row(image, "raw", row["height"], row["width"], row["channels"]).copy()
+    return HeldOut(image, names[row["label"]], f"{path}:{row['path']}")
 
 
 def _of_folder(folder: Path, classes: Collection[str], most: int) -> list[HeldOut]:

@@ -18,7 +18,7 @@ import uvicorn
 from PIL import Image
 
 from kaizen.errors import KaizenError
-from kaizen.files import counted, printable, tell
+from kaizen.files import printable, tell
 from kaizen.serving.app import PATHS, make_app
 from kaizen.serving.check import Rules, look_at_places, warm_up
 from kaizen.serving.collection import Bounds, Collection
@@ -217,9 +217,10 @@ def _greet(
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     current = deployment.current
+    known = len(current.model.classes)
     tell(
-        f"{current.found.name} (key {current.model.key[:12]}) knows "
-        f"{counted(len(current.model.classes), 'class').replace('classs', 'classes')}"
+        f"{current.found.name} (key {current.model.key[:12]}) knows {known} "
+        f"class{'' if known == 1 else 'es'}"
     )
     if serving.follow:
         tell(f"newer steps in {serving.model} take over as they are published")

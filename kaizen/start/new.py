@@ -13,6 +13,7 @@ from kaizen.errors import KaizenError, names_text
 from kaizen.files import atomic_path, explain_write_errors, shortened
 from kaizen.params.reading import write_overlays
 from kaizen.params.validation import load_params
+from kaizen.provenance.git import top_of
 from kaizen.start.files import PARAMS, files_root, project_files
 from kaizen.start.fitted import fit
 from kaizen.start.measure import measure
@@ -37,7 +38,7 @@ def make_project(
     lines, text = _demo() if images is None else _fitted(target, images)
     with _undone_on_failure() as made:
         _make_folder(target, made)
-        if with_git and not _in_git(target):
+        if with_git and top_of(target) is None:
             made.append(target / ".git")
             _git_init(target)
         for name, content in sorted(files.items()):
@@ -178,13 +179,6 @@ def _put(path: Path, content: bytes) -> None:
 
 
 # -- git ---------------------------------------------------------------------------------------
-
-
-def _in_git(folder: Path) -> bool:
-    """Whether a folder lies in a repository of git."""
-    return any(
-        (above / ".git").exists() for above in (folder.absolute(), *folder.absolute().parents)
-    )
 
 
 def _git_init(folder: Path) -> None:

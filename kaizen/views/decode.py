@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from kaizen.data.schema import UNLABELLED, binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_blocks, read_table, shard_info
+from kaizen.data.stored import decode_row
 from kaizen.errors import KaizenError
 from kaizen.params import ImageParams
-from kaizen.views.pixels import convert_channels, decode_row, to_model_input
+from kaizen.views.pixels import convert_channels, to_model_input
 
 _SIZE_COLUMNS = ("height", "width")
 # Raw pixels are copied in parts of at least so many bytes: about what a core's cache holds.

@@ -1,30 +1,12 @@
-"""From a stored row's bytes to the pixels that a network sees: uint8 arrays, equal on every
-machine.
-"""
+"""From an image's pixels to those that a network sees: uint8 arrays, equal on every machine."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kaizen.data.image_files import centre_square, decode_file, to_picture, to_pixels
+from kaizen.data.image_files import centre_square, to_picture, to_pixels
 from kaizen.params import ImageParams
 from kaizen.views.large import resize_centre, resizes_singly
-
-
-def decode_row(data: bytes, encoding: str, height: int, width: int, channels: int) -> np.ndarray:
-    """Decode a row of a shard to uint8 [H, W, C]; raises ValueError where the bytes do not fit the
-    columns.
-    """
-    if encoding == "raw":
-        return np.frombuffer(data, dtype=np.uint8).reshape(height, width, channels)
-    if encoding != "file":
-        raise ValueError(f"unknown encoding {encoding!r}")
-    pixels = decode_file(data)
-    if pixels.shape != (height, width, channels):
-        raise ValueError(
-            f"an image of {pixels.shape} where {(height, width, channels)} was recorded"
-        )
-    return pixels
 
 
 def to_model_input(array: np.ndarray, image: ImageParams) -> np.ndarray:
