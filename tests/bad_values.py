@@ -317,6 +317,10 @@ BAD = {
         "train: {epochs: 3, warmup_epochs: 4}",
         ["train.warmup_epochs: 4", "train.epochs 3", "lower it"],
     ),
+    "views of several sizes for a model of timm": (
+        "model: {backbone: timm/vit_tiny_patch16_224}\ntrain: {start_size: 0.5}",
+        ["train.start_size: 0.5", "timm/vit_tiny_patch16_224", "set it to 1"],
+    ),
     "a seed twice": ("grid: {seeds: [1, 0, 1]}", ["grid.seeds", "[1, 0, 1]", "keep each once"]),
     "a variant twice": ("grid: {variants: [kaizen, kaizen]}", ["grid.variants", "keep each once"]),
     "a size twice": ("replay: {proportion: [1, 1.0]}", ["replay.proportion", "keep each once"]),

@@ -106,6 +106,8 @@ ROWS = [
         method="simsiam",
     ),
     same("train.min_lr", {"train.warmup_epochs": 2}, NO_WARM_UP, (0.0, 0.5)),
+    same("train.start_size", {"train.full_size_from": 0.0}, {}, (0.5, 1.0)),
+    same("train.full_size_from", {}, {"train.start_size": 0.1}, (0.25, 1.0)),
     same("augment.greyscale", GREY, {}, (0.0, 0.5)),
     same("augment.jitter.probability", GREY | STILL, GREY, (0.0, 0.9)),
     same(

@@ -33,6 +33,9 @@ OVERLAY = {
         "replay_batch_size": 4,
         "data_fraction": 0.3,
         "warmup_epochs": 1,
+        # Views of 4 pixels in the first two epochs, of 8 in the others.
+        "start_size": 0.5,
+        "full_size_from": 0.1,
     },
     "reference_compat": {"teacher_train_mode": True},
     "runtime": {"save_every_epochs": 1},
@@ -68,6 +71,16 @@ class StepStores:
         assert process.returncode == 0, errors
         return errors
 
+    def without(self, spec: dict[str, Any], store: str) -> Store:
+        """A copy of the reference, in which only the node of ``spec`` is missing."""
+        subprocess.run(
+            ["cp", "--archive", str(self.root / "reference"), str(self.root / store)], check=True
+        )
+        copy = Store(self.root / store)
+        folder = copy.folder(NodeId.of(spec["kind"], spec["key"]))
+        subprocess.run(["rm", "--recursive", str(folder)], check=True)
+        return copy
+
     def files(self, spec: dict[str, Any], store: str) -> dict[str, bytes]:
         folder = Store(self.root / store).folder(NodeId.of(spec["kind"], spec["key"]))
         return {
@@ -95,11 +108,7 @@ def test_an_interrupted_step_ends_with_the_same_bytes(
 ) -> None:
     store = f"{kill.name}-{len(epochs)}"
     step = work.steps[1]
-    subprocess.run(
-        ["cp", "--archive", str(work.root / "reference"), str(work.root / store)], check=True
-    )
-    finished, node = Store(work.root / store), NodeId.of("step", step["key"])
-    subprocess.run(["rm", "--recursive", str(finished.folder(node))], check=True)
+    finished, node = work.without(step, store), NodeId.of("step", step["key"])
     state = finished.work_folder(node) / "resume.safetensors"
     for epoch in epochs:
         process = work.start(step, store)
@@ -125,13 +134,7 @@ def test_a_stop_between_batches_saves_that_very_batch(work: StepStores) -> None:
     from kaizen.training.reporter import PlainReporter
 
     step = work.steps[1]
-    subprocess.run(
-        ["cp", "--archive", str(work.root / "reference"), str(work.root / "batches")], check=True
-    )
-    store = Store(work.root / "batches")
-    subprocess.run(
-        ["rm", "--recursive", str(store.folder(NodeId.of("step", step["key"])))], check=True
-    )
+    store = work.without(step, "batches")
     job = read_job(step, "the plan")
     for _ in range(25):
         with pytest.raises(Interrupted, match="the same command resumes it"):
@@ -153,3 +156,25 @@ def _wait_for_epoch(state: Path, epoch: int, process: subprocess.Popen[str]) -> 
                     return
         time.sleep(0.005)
     raise AssertionError(f"no state of epoch {epoch} within ten minutes")
+
+
+def test_the_network_sees_views_that_grow(
+    work: StepStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaizen.jobs.make import run_job
+    from kaizen.plan.job import read_job
+    from kaizen.training.objective import Objective
+    from kaizen.training.reporter import PlainReporter
+
+    step, sizes = work.steps[1], []
+    computed = Objective.__call__
+
+    def recorded(self: Objective, student: Any, teacher: Any, views: Any, *more: Any, **named: Any):  # type: ignore[no-untyped-def]
+        sizes.append({view.shape[2:] for view in views})
+        return computed(self, student, teacher, views, *more, **named)
+
+    monkeypatch.setattr(Objective, "__call__", recorded)
+    store = work.without(step, "views")
+    run_job(read_job(step, "the plan"), store, PlainReporter("test", None, None))
+    length = len(sizes) // 40
+    assert sizes == [{(4, 4)}] * 2 * length + [{(8, 8)}] * 38 * length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import golden_reference
 
-from kaizen.training.schedule import learning_rate, scaled_lr, static_rate
+from kaizen.training.schedule import learning_rate, scaled_lr, static_rate, view_size
 
 
 def _rates(
@@ -85,3 +85,24 @@ def test_a_static_rate_starts_low_for_one_epoch_where_there_is_a_warm_up() -> No
     """The reference's SimSiam predictor, and without the switch."""
     assert [static_rate(epoch, 0.5, 10, 0.003) for epoch in range(4)] == [0.003, 0.5, 0.5, 0.5]
     assert [static_rate(epoch, 0.5, 0, 0.003) for epoch in range(4)] == [0.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "start", "full_from", "sizes"),
+    [
+        (16, 1.0, 0.75, [16] * 8),
+        (16, 0.5, 0.0, [16] * 8),
+        (16, 0.5, 0.5, [8, 8, 12, 16, 16, 16, 16, 16]),
+        (32, 0.5, 1.0, [16, 16, 20, 24, 24, 24, 28, 32]),
+        (32, 0.5, 0.75, [16, 20, 20, 24, 28, 28, 32, 32]),
+        # Neither a view of nothing nor one larger than the network's input.
+        (6, 0.1, 1.0, [4, 4, 4, 4, 4, 4, 4, 4]),
+        (5, 0.9, 1.0, [4, 4, 4, 4, 4, 4, 4, 4]),
+        (30, 0.97, 0.75, [28, 28, 28, 28, 28, 28, 30, 30]),
+    ],
+)
+def test_views_grow_to_their_full_size(
+    size: int, start: float, full_from: float, sizes: list[int]
+) -> None:
+    found = [view_size(e, 8, size, start=start, full_from=full_from) for e in range(8)]
+    assert found == sizes

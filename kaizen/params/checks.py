@@ -256,6 +256,15 @@ def warmup_within_training(params: Params) -> Iterator[str]:
         )
 
 
+def views_of_one_size(params: Params) -> Iterator[str]:
+    """Many of timm's models take images of one size only."""
+    if params.train.start_size < 1 and params.model.backbone.startswith(TIMM):
+        yield (
+            f"train.start_size: {params.train.start_size} makes smaller views at first, and "
+            f"{params.model.backbone} may take images of one size only; set it to 1"
+        )
+
+
 CHECKS = (
     names_of_variants,
     joint_variants,
@@ -270,6 +279,7 @@ CHECKS = (
     values_per_channel,
     ranges_upwards,
     known_backbone,
+    views_of_one_size,
     source_and_what_it_reads,
     split_without_effect,
     split_names_once,

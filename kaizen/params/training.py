@@ -11,6 +11,7 @@ from kaizen.params.base import (
     NonNegative,
     NonNegativeInt,
     Positive,
+    Probability,
     doc,
     parameters,
 )
@@ -79,6 +80,14 @@ class OptimisationParams:
     warmup_epochs: NonNegativeInt = doc(5, "epochs of linear warm-up")
     warmup_start_lr: NonNegative = doc(0.003, "learning rate of epoch 0")
     min_lr: NonNegative = doc(0.0, "learning rate that the cosine ends at")
+    start_size: Fraction = doc(
+        1.0,
+        "side of the first epoch's views, as a share of image.size: they grow to it as training "
+        "goes on, so that early epochs are cheap (1: no)",
+    )
+    full_size_from: Probability = doc(
+        0.75, "share of the epochs after which views have their full size"
+    )
     classifier_gradient: bool = doc(False, "let the classifier's losses reach the encoder")
     device: Literal["auto", "cpu", "cuda"] = doc("auto", "auto: the GPU where there is one")
     precision: Literal["auto", "float32", "bfloat16"] = doc(

@@ -40,6 +40,14 @@ def _has_cosine(step: StepSpec) -> bool:
     return step.train.warmup_epochs < step.train.epochs
 
 
+def _grows_views(step: StepSpec) -> bool:
+    return step.train.full_size_from > 0
+
+
+def _starts_small(step: StepSpec) -> bool:
+    return step.train.start_size < 1
+
+
 def _colour(step: StepSpec) -> bool:
     return step.image.channels > 1
 
@@ -81,6 +89,8 @@ HAS_EFFECT: dict[str, Condition] = {
     "train.warmup_start_lr": _warms_up,
     "static_warmup": _warms_up,
     "train.min_lr": _has_cosine,
+    "train.start_size": _grows_views,
+    "train.full_size_from": _starts_small,
     "augment.greyscale": _colour,
     "augment.jitter.probability": _can_jitter,
     "augment.jitter.brightness": _jitters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from kaizen.training.objective import Objective
 from kaizen.training.optim import SGD, ParameterGroup
 from kaizen.training.reporter import Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, static_rate
+from kaizen.training.schedule import learning_rate, static_rate, view_size
 from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
@@ -75,20 +75,29 @@ class Step:
     watch: Watch = field(default_factory=Watch)
     static_warmup: bool = False
     """Whether heads whose rate is not scheduled start low, as the reference's."""
+    size: int = field(init=False)
+    """Side of the views at their full size, in pixels."""
     optimizer: SGD = field(init=False)
     gradients: Gradients | ReplayedGradients = field(init=False)
+    """Of views of the present epoch's size."""
     shared_parameters: list[nn.Parameter] = field(init=False)
     """Those whose gradients the processes have parts of."""
 
     def __post_init__(self) -> None:
         """Make the optimiser, and see which part is this process's."""
         train = self.train
+        self.size = self.augment.image.size
         self.optimizer = SGD(
             parameter_groups(self.student, train, self.data.batch_size),
             train.momentum,
             lars=train.optimizer == "lars",
             lars_eta=train.lars_eta,
         )
+        self._make_gradients()
+        self.shared_parameters = encoder_parameters(self.student)
+
+    def _make_gradients(self) -> None:
+        """Of views as ``augment`` makes them; what was recorded for others is let go."""
         computed = Gradients(
             self.student,
             self.teacher,
@@ -98,7 +107,6 @@ class Step:
             own=distributed.own_rows(self.data.rows),
         )
         self.gradients = fastest(computed, self.reporter.alarm)
-        self.shared_parameters = encoder_parameters(self.student)
 
     def run(self) -> Progress:
         """Train to the last epoch; returns the progress with the whole history.
@@ -117,6 +125,7 @@ class Step:
         """Train what is left of the epoch that ``progress`` stands in, and move it to the next."""
         length = self.data.epoch_length()
         steps = length * self.train.epochs
+        self._resize_views(progress.epoch)
         epoch = self._epoch(progress)
         for images, labels in self.data.batches(epoch.seed, epoch.first, length):
             moment = Moment(epoch.number * length + progress.batch, steps, epoch.number)
@@ -207,6 +216,18 @@ class Step:
             f"{' and '.join(what)} {'is' if len(what) == 1 else 'are'} not finite {when}; {kept}; "
             "lower train.lr, lengthen train.warmup_epochs or set train.precision: float32"
         )
+
+    def _resize_views(self, epoch: int) -> None:
+        """Have the views of ``epoch`` in the size that it trains with."""
+        train = self.train
+        size = view_size(
+            epoch, train.epochs, self.size, start=train.start_size, full_from=train.full_size_from
+        )
+        if size != self.augment.image.size:
+            image = replace(self.augment.image, size=size)
+            self.augment = TwoViewAugment(self.augment.augment, image)
+            self._make_gradients()
+            self.reporter.note(f"views of {size} x {size} pixels from epoch {epoch + 1}")
 
     def _lr(self, group: ParameterGroup, epoch: int) -> float:
         train = self.train

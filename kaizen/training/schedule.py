@@ -1,4 +1,4 @@
-"""Learning rates per epoch (fidelity.md §3)."""
+"""Learning rates (fidelity.md §3) and the size of the views, per epoch."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ def static_rate(epoch: int, lr: float, warmup_epochs: int, warmup_start: float) 
     sets all groups' first rate before the method puts this one back (fidelity.md §3).
     """
     return warmup_start if epoch == 0 and warmup_epochs > 0 else lr
+
+
+def view_size(epoch: int, epochs: int, size: int, *, start: float, full_from: float) -> int:
+    """Return the side of the views of ``epoch`` (from 0) in pixels: from ``start`` * ``size`` it
+    rises linearly to ``size``, which it has from ``full_from`` * ``epochs`` on.
+
+    In between it is a multiple of 4, so that the maps of features halve without a remainder, and
+    each of the few sizes serves several epochs.
+    """
+    growth = min(1.0, epoch / (full_from * epochs)) if full_from else 1.0
+    share = start + (1.0 - start) * growth
+    return size if share >= 1.0 else min(size, max(4, round(share * size / 4) * 4))
