@@ -1,6 +1,7 @@
 """Our training step on a GPU: recorded and not, its bits, its share of the peak, several processes.
 
     python -m bench.gpu
+    python -m bench.gpu --encoder   # what determinism costs the encoder, and torch.compile gains
 
 Needs torch alone. Where there is no GPU it says so and ends with 2.
 """
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
+from torch import Tensor, nn
 
 from bench.cases import RESNET18, SMALL_64, SMALL_256, Case
 from bench.ours import OurStep
-from kaizen.compute.device import choose_compute
+from kaizen.compute.device import Compute, choose_compute
 from kaizen.params.registry import SSL_METHODS
 from kaizen.training.gradients import Gradients
 
@@ -95,6 +98,48 @@ def several(case: Case, count: int) -> str:
     return f"{case.name}, {count} processes: {together:,.0f} images/s in all"
 
 
+def encoder_alone(compute: Compute, images: int = 576) -> None:
+    """Print the time of the forward and backward pass of ResNet-18 by itself, recorded: as in a
+    step, with any algorithm of cuDNN, and compiled.
+    """
+    # Products and sums of one image, forward, and twice as many backward.
+    work = 3 * 2 * 0.556e-3 * images
+    shape = (images, 3, 32, 32)
+    batch = torch.randn(shape, device="cuda").contiguous(memory_format=torch.channels_last)
+
+    def timed(label: str, prepared: Callable[[nn.Module], nn.Module]) -> None:
+        encoder = prepared(OurStep(PAPER, "simclr", compute, True).step.student.encoder.train())
+        taken = milliseconds(_recorded_pass(encoder, batch, compute), 1.0)
+        print(f"{label}: {taken:.2f} ms, {work / taken * 1e3:.0f} TFLOP/s", flush=True)
+
+    timed("as in a step", lambda encoder: encoder)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    timed("any algorithm, the fastest searched", lambda encoder: encoder)
+    timed("the same, compiled", lambda encoder: cast("nn.Module", torch.compile(encoder)))
+
+
+def _recorded_pass(
+    encoder: Callable[[Tensor], Tensor], batch: Tensor, compute: Compute
+) -> Callable[[], None]:
+    """The pass as a CUDA graph."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+
+    def work() -> None:
+        with compute.autocast():
+            features = encoder(batch)
+        features.float().square().mean().backward()
+
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(4):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+    return graph.replay
+
+
 def main(arguments: list[str]) -> int:
     """Print a line for each measurement."""
     if not torch.cuda.is_available():
@@ -104,6 +149,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--worker"]:
         case = next(one for one, _ in _TIMED if one.name == arguments[1])
         print(milliseconds(OurStep(case, "simclr", compute, True), 6.0))
+        return 0
+    if arguments[:1] == ["--encoder"]:
+        encoder_alone(compute)
         return 0
     rate = peak(torch.bfloat16)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {compute.dtype}")

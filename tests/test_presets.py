@@ -35,6 +35,8 @@ CHANGES = ["replay-ablation", "tasks-10", "prototypes", *LABELS, "quick"]
 # What a preset is to be laid over.
 BASES = {
     "cifar10-methods": ["cifar10-small"],
+    "cifar10-heads": ["cifar10-small"],
+    "cifar10-fast": ["cifar10-small"],
     "tiny-imagenet-100-seeds": ["tiny-imagenet-100"],
     "tiny-imagenet-100-transfer": ["tiny-imagenet-100"],
     "tiny-imagenet-100-prototypes": ["tiny-imagenet-100"],
