@@ -17,7 +17,7 @@ from typing import Any
 from kaizen import files
 from kaizen.report.figures.expand import Expanded
 from kaizen.report.figures.fill import FONT, LABELS, LETTER, Room, balanced, fill, marked
-from kaizen.report.figures.specs import Spec
+from kaizen.report.figures.specs import MOST_NUMBERED, Spec
 
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 POINTS = 0.55  # a pixel of the specifications: text of 11 pixels has 6 points
@@ -29,6 +29,7 @@ _LOWEST = 70.0  # a panel
 _LARGEST_CELL = 84.0
 _COMMON_CELL, _COMMON_MAP = 44.0, 200.0  # with larger ones more panels stand in a row
 _LEAST_NUMBERED = 18.0  # a cell that takes a number of three digits
+_LEAST_MAP = 90.0
 _MOST_TRIES = 4
 _SLACK = 3.0  # pixels that a figure may be narrower
 _VIEWERS = f"{FONT}, Arial, Helvetica, sans-serif"
@@ -162,12 +163,16 @@ class _Layout:
             fitting = [n for n in range(1, self.panels + 1) if self._fits_page(n, wide)]
             most = next(iter(fitting), self.panels)
             whole = [n for n in fitting if self.panels % n == 0 and self._cell(n, wide) >= 1]
-            if whole and (most > whole[0] or self._cell(whole[0], wide) >= _LEAST_NUMBERED):
+            if whole and self._large_enough(self._cell(whole[0], wide)):
                 most = whole[0]  # no place of a row is left blank
         else:
             most = max(1, min(self.panels, int((wide + 60) / (0.62 * self.least))))
         rows = -(-self.panels // most)
         return -(-self.panels // rows)
+
+    def _large_enough(self, cell: float) -> bool:
+        numbered = self.cells <= MOST_NUMBERED
+        return cell >= _LEAST_NUMBERED if numbered else cell * self.cells >= _LEAST_MAP
 
     def _fits_page(self, columns: int, wide: float) -> bool:
         cell = self._cell(columns, wide)
