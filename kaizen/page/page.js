@@ -131,7 +131,7 @@
     }
     if ("r" in row) row.reader = D.readers[row.r];
     if ("x" in row) row.metric = D.metrics[row.x];
-    if (figure.replayed) row.both = many() ? `${one.method}: ${row.metric}` : row.metric;
+    if (figure.replayed) row.both = (many() ? `${one.method}: ${row.metric}` : row.metric) + ((figure.units || {})[one.unit] || "");
     if ("o" in row) {
       const other = D.series[row.o];
       row.difference = `${one.label} ${MINUS} ${other.label}`;
