@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaizen.errors import KaizenError
-from kaizen.evaluation.calibration import StepCalibration
 from kaizen.evaluation.confusion import Counts
-from kaizen.evaluation.looks import StepLook
 from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import Point
+
+if TYPE_CHECKING:
+    from kaizen.evaluation.calibration import StepCalibration
+    from kaizen.evaluation.looks import StepLook
 
 T = TypeVar("T")
 

@@ -38,6 +38,15 @@ from kaizen.store.layout import REPORT_PAGE
 from kaizen.training.terms import TERM_TEXTS
 
 _SCRIPT_FOR_DVC = ".kaizen/vega.js"
+SCRIPTS = (
+    "page.js",
+    "page.filters.js",
+    "page.rows.js",
+    "page.figures.js",
+    "page.downloads.js",
+    "page.origins.js",
+    "page.start.js",
+)
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -122,7 +131,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "TEXTS": _texts(results.texts),
         "DATA": _json(facts),
         "VEGA": _vega(),
-        "SCRIPT": _part("page.js"),
+        "SCRIPT": _script(),
     }
     pieces = _part("page.html").split("@@")
     return "".join(fills[piece] if odd % 2 else piece for odd, piece in enumerate(pieces))
@@ -202,6 +211,12 @@ def _vega() -> str:
 
     bundle: str = vl_convert.javascript_bundle(_SNIPPET)
     return "(function(){" + bundle.replace("</script", "<\\/script") + "\n})();"
+
+
+def _script() -> str:
+    """The page's script: its parts in one function, which keeps their names to itself."""
+    parts = "".join(_part(name) for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _part(name: str) -> str:
