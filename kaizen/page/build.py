@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from typing import Any
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS
 from kaizen.files import counted, write_text
+from kaizen.page.confused import addresses
 from kaizen.page.crate import write_crate
 from kaizen.page.current import MARK, made_from
 from kaizen.page.data import rows_of_figures, series_entries
 from kaizen.page.figures import figures
 from kaizen.page.markdown import to_html
 from kaizen.page.origins import origins
+from kaizen.page.recorded import first_rows as first_of_recorded
+from kaizen.page.recorded import not_recorded, recorded_rows, with_recorded
+from kaizen.page.representation import MEASURES
 from kaizen.page.results import Results, read
 from kaizen.page.tables import (
     READER_SHORT,
@@ -84,7 +89,9 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             ],
             "note": "",
         }
-    shown = figures(results, set(rows))
+    recorded = recorded_rows(results)
+    shown = with_recorded(figures(results, set(rows)), results, recorded)
+    rows |= recorded
     words: dict[str, Any] = {
         "series": series_entries(results),
         "readers": reader_names(),
@@ -98,6 +105,9 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "classes": [_shown(name) for name in results.classes.names],
         "first": {str(label): task for label, task in results.classes.first_task().items()},
         "seeds": results.seeds,
+        "tasks": results.series[0].runs[0].tasks,
+        "pictures": addresses(results),
+        "measures": list(MEASURES),
     }
     facts = words | {
         "title": results.title,
@@ -109,7 +119,16 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "references": list(results.reference_nodes),
         "wrong": results.wrong(),
     }
-    sections = [_section(figure, rows[figure["data"]], words) for figure in shown]
+    sections = [
+        _section(
+            figure,
+            rows[figure["data"]],
+            (first_of_recorded if figure["data"] in recorded else first_rows)(
+                figure, rows[figure["data"]], words
+            ),
+        )
+        for figure in shown
+    ]
     fills = {
         "MARK": f"{MARK}{mark}",
         "POLICY": _POLICY,
@@ -127,7 +146,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             f'<li><a href="#{figure["id"]}">{escape(figure["title"])}</a></li>' for figure in shown
         ),
         "FIGURE": sections[0],
-        "FIGURES": "".join(sections[1:]),
+        "FIGURES": "".join(sections[1:]) + _caption(not_recorded(results)),
         "TEXTS": _texts(results.texts),
         "DATA": _json(facts),
         "VEGA": _vega(),
@@ -169,19 +188,27 @@ def note(results: Results) -> str:
     return f"{start}; {seeds} seeds; ± is a 95 % interval over the seeds (Student's t)"
 
 
-def _section(figure: dict[str, Any], rows: dict[str, Any], words: dict[str, Any]) -> str:
+def _section(
+    figure: dict[str, Any], rows: dict[str, Any], first: Sequence[Mapping[str, Any]]
+) -> str:
     name = figure["id"]
     caption = escape(figure["caption"])
     left_out = f" <strong>{escape(rows['note'])}</strong>" if rows["note"] else ""
-    table = figure_table(figure, first_rows(figure, rows, words))
+    table = figure_table(figure, first)
+    # A chart is one picture to a screen reader; pictures of their own are not.
+    role = "group" if figure.get("pictures") else "img"
     return (
         f'<section class=figure id="{name}"><h2>{escape(figure["title"])}</h2>'
         f"<p class=caption>{caption}{left_out} <span class=basis></span></p>"
-        f'<div class=chart role=img tabindex=0 aria-label="{escape(figure["title"])}; the table '
+        f'<div class=chart role={role} tabindex=0 aria-label="{escape(figure["title"])}; the table '
         'below has its numbers"></div><div class=tools></div>'
         f"<details><summary>Table</summary><div class=scroll tabindex=0 role=region "
         f'aria-label="Table: {escape(figure["title"])}">{table}</div></details></section>'
     )
+
+
+def _caption(text: str) -> str:
+    return f"<p class=caption>{escape(text)}</p>" if text else ""
 
 
 def _texts(report: str) -> str:

@@ -16,7 +16,7 @@ const quoted = (value) => {
 // Fractions with all their digits, under the names that the summary's own CSV files have.
 function csv(figure, rows) {
   if (figure.plain) return table(["key", "title", "kind", "seconds", "speed"], rows);
-  const names = { s: null, r: null, e: "seed", x: null, t: "step", k: "task", v: "value", i: "interval", o: null, c: null, p: null, term: null };
+  const names = { s: null, r: null, e: "seed", x: null, t: "step", k: "task", v: "value", i: "interval", o: null, c: null, p: null, term: null, m: "measure", sure: "confidence", count: "images", pictures: null };
   const raw = D.rows[figure.data].columns;
   const texts = figure.columns.filter(([, , kind]) => kind === "text").map(([field]) => field).filter((field) => field !== "seed");
   const plain = raw.filter((name) => names[name] !== null);
@@ -41,9 +41,9 @@ async function picture(figure, kind) {
 
 function tools(figure, section) {
   const button = (name, act) => make("button", { type: "button", "aria-label": `${name} of: ${figure.title}`, onclick: act }, name);
+  const chart = [button("SVG", () => picture(figure, "svg")), button("PNG", () => picture(figure, "png"))];
   $(".tools", section).append(
-    button("SVG", () => picture(figure, "svg")),
-    button("PNG", () => picture(figure, "png")),
+    ...(figure.pictures ? [] : chart),
     button("CSV", () => save(`${figure.id}.csv`, csv(figure, drawn.get(figure.id).rows), "text/csv")),
   );
 }

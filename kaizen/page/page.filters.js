@@ -2,7 +2,27 @@
 const unique = (values) => [...new Set(values)];
 const methods = unique(D.series.map((one) => one.m));
 const labels = unique(D.series.filter((one) => !one.ref).map((one) => one.label));
-const state = { methods: new Set(methods), labels: new Set(labels), reader: 0, seed: null };
+const tasks = [...Array(D.tasks).keys()];
+const state = { methods: new Set(methods), labels: new Set(labels), tasks: new Set(tasks), reader: 0, seed: null };
+
+// The task that a row of a figure's data is of; other figures' rows are of no single task.
+const TASK_OF = {
+  cells: (row) => row.k, map: (row) => row.k, losses: (row) => row.t,
+  classes: (row) => D.first[row.c], confusion: (row) => D.first[row.c], confused: (row) => D.first[row.c],
+};
+const someTasks = () => state.tasks.size < tasks.length;
+
+function taskFits(figure, row) {
+  if (!someTasks() || !(figure.data in TASK_OF)) return true;
+  return state.tasks.has(TASK_OF[figure.data](row));
+}
+
+// A task by its number and its first classes.
+function taskName(task) {
+  const names = Object.keys(D.first).filter((label) => D.first[label] === task).map((label) => D.classes[label]);
+  const some = names.slice(0, 3).join(", ") + (names.length > 3 ? ", …" : "");
+  return some && some.length < 60 ? `${task} (${some})` : String(task);
+}
 
 function shownSeries(s) {
   const one = D.series[s];
@@ -54,6 +74,7 @@ function buildFilters() {
   const names = methods.map((m) => D.series.find((one) => one.m === m).method);
   bar.append(picker("Methods", methods, names, state.methods));
   bar.append(picker("Variants", labels, labels, state.labels));
+  if (tasks.length > 1) bar.append(picker("Tasks", tasks, tasks.map(taskName), state.tasks));
   const present = unique(D.rows.metrics.rows.map((row) => row[1])).sort((a, b) => a - b);
   bar.append(chooser("Read by", present.map((r) => [r, D.readers[r]]), (value) => { state.reader = Number(value); }));
   if (D.seeds.length > 1) {

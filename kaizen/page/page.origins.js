@@ -67,7 +67,7 @@ function seedsOf(figure, row) {
   const { columns, rows } = D.rows[figure.data];
   const at = columns.indexOf("e");
   if (at < 0) return {};
-  const same = columns.map((name, place) => [name, place]).filter(([name]) => !["e", "v", "i", "n"].includes(name));
+  const same = columns.map((name, place) => [name, place]).filter(([name]) => !["e", "v", "i", "n", ...(figure.loose || [])].includes(name));
   const found = {};
   for (const values of rows) {
     if (values[at] !== null && same.every(([name, place]) => values[place] === row[name])) found[values[at]] = values[columns.indexOf("v")];
@@ -79,6 +79,7 @@ const WHERE = { metrics: "results/summary/metrics_full.json", seen: "results/sum
 
 function explainRow(figure, row) {
   const one = D.series[row.s];
+  if (figure.of_run) { showNode(one.runs.find(([seed]) => seed === row.e)[2]); return; }
   const facts = figure.columns.filter(([, , kind]) => kind === "text").map(([field]) => row[field]).filter(Boolean);
   const places = [];
   if (row.t !== undefined) places.push(`after step ${row.t}`);
@@ -89,16 +90,17 @@ function explainRow(figure, row) {
 
 function numberBody(figure, row, one) {
   const mean = row.e === null || row.e === undefined;
-  const unit = figure.data === "losses" ? "" : figure.data === "differences" ? " percentage points" : " %";
-  const parts = [make("p", { class: "big" }, write(row.value, figure.data === "losses" ? "number" : "percent") + unit + (row.half === null || row.half === undefined ? "" : ` ± ${write(row.half, "half")}`))];
+  const whole = factorOf(figure) === 1;
+  const unit = whole ? "" : figure.data === "differences" ? " percentage points" : " %";
+  const parts = [make("p", { class: "big" }, write(row.value, whole ? "number" : "percent") + unit + (row.half === null || row.half === undefined ? "" : ` ± ${write(row.half, whole ? "number" : "half")}`))];
   const facts = [["number", `${row.v}`, ""]];
   const metric = figure.data === "metrics" ? D.metric_ids[row.x] : null;
   const path = `${one.m}.${one.k}.${D.reader_ids[row.r ?? 0]}`;
   if (metric && mean) {
     facts.push(["", `${D.metrics[row.x]}, ${D.readers[row.r]}: mean over the seeds; a fraction`, ""]);
     facts.push(["in", `${WHERE.metrics}:${path}.${metric}.mean`, ""]);
-  } else facts.push(["in", WHERE[figure.data], ""]);
-  facts.push(["seeds", mean ? String(row.n) : `seed ${row.e}`, ""], ["", D.note, ""]);
+  } else facts.push(["in", figure.file ? one.runs.filter(([seed]) => seed === row.e).map(([, name]) => `results/evaluations/${name}/${figure.file}`).join() : figure.where || WHERE[figure.data], ""]);
+  facts.push(["seeds", mean ? String(row.n) : `seed ${row.e}`, ""], ["", figure.basis || D.note, ""]);
   const each = seedsOf(figure, row);
   const runs = one.runs.filter(([seed]) => mean || seed === row.e);
   for (const [seed, name, key, reference] of runs) {

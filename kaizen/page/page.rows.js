@@ -14,6 +14,7 @@ function rowsOf(figure) {
     if (figure.headline && !D.headline.includes(row.x)) continue;
     if (figure.rivals && one.ref) continue;
     if (figure.replayed && one.size === null) continue;
+    if (!taskFits(figure, row)) continue;
     if (figure.seeds && "e" in place && !seedFits(row, one)) continue;
     found.push(expand(figure, row, one));
   }
@@ -26,11 +27,14 @@ function seedFits(row, one) {
   return row.e === state.seed;
 }
 
-// kaizen/page/tables.py has the same.
+// Losses, ranks and the like are numbers; all else is a fraction, shown in percent.
+const factorOf = (figure) => (figure.data === "losses" ? 1 : figure.factor || 100);
+
+// kaizen/page/tables.py has the same, and kaizen/page/recorded.py.
 function expand(figure, row, one) {
-  const factor = figure.data === "losses" ? 1 : 100;
-  row.value = factor * row.v;
-  row.half = row.i === null || row.i === undefined ? null : 100 * row.i;
+  const factor = factorOf(figure);
+  if ("v" in row) row.value = factor * row.v;
+  row.half = row.i === null || row.i === undefined ? null : (figure.factor || 100) * row.i;
   row.low = row.value - (row.half || 0);
   row.high = row.value + (row.half || 0);
   if (figure.data === "seen") { row.low = Math.max(0, row.low); row.high = Math.min(100, row.high); }
@@ -57,6 +61,13 @@ function expand(figure, row, one) {
     row.class = D.classes[row.c];
     row.task = D.first[row.c];
     row.place = rank(row.c);
+  }
+  if ("sure" in row) row.confidence = 100 * row.sure;
+  if ("m" in row) row.measure = D.measures[row.m];
+  if ("px" in row) {
+    row.task_name = `task ${row.k}`;
+    row.map_panel = `${row.panel}, step ${row.t}`;
+    row.map_place = row.s * 1000 + row.t;
   }
   if ("p" in row) { row.predicted = D.classes[row.p]; row.q = rank(row.p); }
   if ("term" in row) {
