@@ -1,5 +1,5 @@
-"""Runs under another Python than the tests, that of `make setup-checks`: what roc-validator says of an
-RO-Crate, without a network.
+"""What roc-validator says of an RO-Crate, without a network. Runs under another Python than the
+tests, that of `make setup-checks`.
 
     python crate_check.py CRATE CONTEXT
 
@@ -34,7 +34,7 @@ def main(crate: str, context: str) -> None:
         response._content = answer
         return response
 
-    requests.adapters.HTTPAdapter.send = send  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.send = send  # type: ignore[assignment,method-assign]
     settings = services.ValidationSettings(
         rocrate_uri=crate,
         profile_identifier="ro-crate-1.1",

@@ -1,5 +1,5 @@
-"""What evaluations record besides accuracies: bins of confidence, the most confused images, features
-of kept images, and what they say.
+"""What evaluations record besides accuracies: bins of confidence, the most confused images, and
+features of kept images, with what they say.
 """
 
 from __future__ import annotations
@@ -226,8 +226,10 @@ def test_another_content_is_no_kept_features(
     change: dict[str, np.ndarray] | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "features.safetensors"
-    good = {name: np.zeros(4, dtype=np.int32) for name in ("label", "task", "row")}
-    whole = {**good, "step-00": np.zeros((4, 3), dtype=np.float16), **(change or {})}
+    whole: dict[str, np.ndarray] = {
+        n: np.zeros(4, dtype=np.int32) for n in ("label", "task", "row")
+    }
+    whole |= {"step-00": np.zeros((4, 3), dtype=np.float16), **(change or {})}
     path.write_bytes(safetensors.numpy.save(whole) if change else b"\x08" + b"\xff" * 20)
     with pytest.raises(KaizenError, match="features of kept images"):
         read_features(path)
