@@ -15,7 +15,7 @@ from project import REPOSITORY, Project, make_project
 
 from kaizen.files import read_json
 
-HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "matplotlib", "snakemake", "dvc", "rich")
+HEAVY = ("torch", "numpy", "pyarrow", "pydantic", "vl_convert", "snakemake", "dvc", "rich")
 
 
 def loaded_after(arguments: list[str], cwd: Path) -> set[str]:
@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_planning_does_without_torch(project: Project) -> None:
-    assert not {"torch", "matplotlib", "snakemake", "dvc"} & loaded_after(["plan"], project.root)
+    assert not {"torch", "vl_convert", "snakemake", "dvc"} & loaded_after(["plan"], project.root)
 
 
 def test_the_plan_shows_what_is_done_and_what_is_shared(project: Project) -> None:

@@ -346,7 +346,7 @@ def test_explaining_does_without_torch(finished: Project) -> None:
     code = (
         "import sys\nfrom kaizen.cli import main\n"
         f"code = main(['explain', '{KAIZEN}/step-01'])\n"
-        "print('LOADED', code, *[name for name in ('torch', 'snakemake', 'dvc', 'matplotlib') if "
+        "print('LOADED', code, *[name for name in ('torch', 'snakemake', 'dvc', 'vl_convert') if "
         "name in sys.modules])"
     )
     done = subprocess.run(

@@ -16,8 +16,7 @@ import pyarrow.parquet
 import pytest
 from conftest import make_plan
 from made_up import EPOCHS, TASKS, THREE, grid, histories, history, parse_csv
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from svg import Drawing, read
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts, write_confusion
@@ -26,11 +25,14 @@ from kaizen.models.config import config_of, write_config
 from kaizen.plan.nodes import Node
 from kaizen.plan.point import Point
 from kaizen.plan.specs import StepSpec
-from kaizen.report import canvas
-from kaizen.report.losses import History, loss_terms, read_steps
+from kaizen.report.figures import curves
+from kaizen.report.figures.expand import first_rows
+from kaizen.report.figures.grid import Grid, words
+from kaizen.report.figures.paper import draw
+from kaizen.report.figures.rows import ROWS
+from kaizen.report.losses import History, read_steps
 from kaizen.report.node import run_summary
-from kaizen.report.series import Series, group
-from kaizen.report.tables import Row
+from kaizen.report.series import group
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.facts import StepFacts, write_facts
@@ -40,107 +42,102 @@ from kaizen.training.terms import TERM_TEXTS, TERMS
 Epochs = Sequence[Mapping[str, float]]
 
 
-def panel_lines(axes: Axes) -> dict[str, tuple[Any, np.ndarray]]:
-    """A panel's lines: label -> (colour, its points without the gaps between tasks)."""
-    found = {}
-    for line in axes.get_lines():
-        points = np.asarray(line.get_xydata())
-        found[str(line.get_label())] = (line.get_color(), points[~np.isnan(points[:, 1])])
-    return found
-
-
 class Losses(NamedTuple):
-    """Panels of loss terms, and what they show."""
+    """The figure of the loss terms, its rows, and the runs that they are of."""
 
-    panels: list[Axes]
-    series: list[Series]
+    drawing: Drawing
+    rows: list[dict[str, Any]]
     runs: list[RunResult]
 
 
-EVERYONE = {"Kaizen", "CaSSLe", "No distillation", "Shared by all"}
+def drawn(runs: Sequence[RunResult], traced: Sequence[History]) -> Losses:
+    """The figure of ``traced`` as SVG, and the rows that it is drawn from."""
+    shown = Grid(series=tuple(group(runs, [])), references=(), classes=None, histories=list(traced))
+    columns, make = ROWS["losses"]
+    names, figure = words(shown), curves.losses()
+    data = {"columns": columns.split(), "rows": list(make(shown, 0))}
+    rows = first_rows(figure, data, names)
+    return Losses(read(draw(figure, rows, names, [])), rows, list(runs))
+
+
+EVERYONE = {"Kaizen", "CaSSLe", "No distillation"}
 # The panels' titles, and who has a line in each.
-PANELS = [
-    (r"$\mathcal{L}_{FE}^{CT}$ self-supervised loss", EVERYONE),
-    (r"$\mathcal{L}_{FE}^{KD}$ feature distillation", {"Kaizen", "CaSSLe"}),
-    (r"$\mathcal{L}_{C}^{CT}$ classifier cross-entropy", EVERYONE),
-    (r"$\mathcal{L}_{C}^{KD}$ classifier distillation", {"Kaizen"}),
-]
+PANELS = {
+    "L_FE_CT self-supervised loss": EVERYONE,
+    "L_FE_KD feature distillation": {"Kaizen", "CaSSLe"},
+    "L_C_CT classifier cross-entropy": EVERYONE,
+    "L_C_KD classifier distillation": {"Kaizen"},
+}
 
 
 @pytest.fixture(scope="module")
 def losses() -> Losses:
-    """The panels of two methods' loss terms, one after the other, their series and runs."""
+    """The loss terms of two methods."""
     runs, _ = grid(("simclr", "byol"), THREE)
-    series = group(runs, [])
-    with canvas.style():
-        drawn = loss_terms(series, histories(runs), "t")
-    assert drawn is not None
-    return Losses(drawn[0].axes, series, runs)
+    return drawn(runs, histories(runs))
 
 
 def test_every_loss_term_has_a_panel(losses: Losses) -> None:
-    panels, _, _ = losses
-    assert [axes.get_title() for axes in panels] == [title for title, _ in PANELS] * 2
-    assert all(axes.title.get_parse_math() for axes in panels)
+    headers = [
+        s.text
+        for s in losses.drawing.shapes
+        if s.text and "cell" in s.role and "role-title" in s.role
+    ]
+    assert headers == [f"{m}: {term}" for m in ("SimCLR", "BYOL") for term in PANELS]
 
 
 def test_a_panel_has_the_variants_that_have_its_term_in_their_colours(losses: Losses) -> None:
-    panels, series, _ = losses
-    colours = {one.label: one.colour for one in series} | {"Shared by all": canvas.INK}
-    for axes, (_, labels) in zip(panels, PANELS * 2, strict=True):
-        found = {label: colour for label, (colour, _) in panel_lines(axes).items()}
-        assert found == {label: colours[label] for label in labels}
+    for method in ("SimCLR", "BYOL"):
+        for title, labels in PANELS.items():
+            of_panel = [r for r in losses.rows if r["term_panel"] == f"{method}: {title}"]
+            assert {row["series"] for row in of_panel} == labels
+    series = group(losses.runs, [])
+    lines = losses.drawing.of("mark-line")
+    assert {line.attributes["stroke"] for line in lines} == {one.colour for one in series}
+    # Step 0 has no teacher to distil from: two tasks' lines for those terms, three for the others.
+    assert len(lines) == 2 * (3 * 3 + 2 * 2 + 3 * 3 + 2)
 
 
 def test_the_panels_show_all_epochs_of_all_tasks(losses: Losses) -> None:
-    panels, _, _ = losses
-    for axes in panels:
-        assert axes.get_xlim() == (0, TASKS * EPOCHS)
-        assert [text.get_text() for text in axes.texts] == ["task 0", "1", "2"]
-        for label, (_, points) in panel_lines(axes).items():
-            first, last = (0, EPOCHS) if label == "Shared by all" else (EPOCHS, TASKS * EPOCHS)
-            assert points[:, 0].tolist() == [epoch + 0.5 for epoch in range(first, last)]
+    for title in PANELS:
+        start = EPOCHS if "distillation" in title else 0
+        for label in PANELS[title]:
+            at = [
+                row["at"]
+                for row in losses.rows
+                if (row["term_panel"], row["series"]) == (f"BYOL: {title}", label)
+            ]
+            assert at == list(range(start, TASKS * EPOCHS))
 
 
 def test_a_line_is_drawn_through_the_values_of_the_history(losses: Losses) -> None:
-    panels, _, runs = losses
-    of_cassle = [epoch for step in history(runs[1]).steps for epoch in step]
-    assert panel_lines(panels[1])["CaSSLe"][1][:, 1].tolist() == [
-        e["L_FE_KD"] for e in of_cassle[EPOCHS:]
+    of_cassle = [epoch for step in history(losses.runs[1]).steps for epoch in step]
+    found = [
+        row["value"]
+        for row in losses.rows
+        if (row["series"], row["term_panel"]) == ("CaSSLe", "SimCLR: L_FE_KD feature distillation")
     ]
+    assert found == [e["L_FE_KD"] for e in of_cassle[EPOCHS:]]
 
 
-@pytest.fixture
-def two_terms() -> tuple[Figure, list[Row]]:
-    """Figure and rows of a run with two of the terms: one is negative once, the other spans
-    magnitudes.
-    """
+def test_terms_that_nobody_has_take_no_panel() -> None:
     run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
     absent = {"L_FE_KD": 0.0, "L_C_KD": 0.0}
     values = [{"L_FE_CT": -0.9, "L_C_CT": 30.0}, {"L_FE_CT": 40.0, "L_C_CT": 0.1}]
-    traced = History(run.point, (tuple(v | absent for v in values),))
-    drawn = loss_terms(group([run], []), [traced], "t")
-    assert drawn is not None
-    return drawn
-
-
-def test_terms_that_nobody_has_take_no_panel(two_terms: tuple[Figure, list[Row]]) -> None:
-    figure, rows = two_terms
-    assert len(figure.axes) == 2
-    assert {row["term"] for row in rows} == {"L_FE_CT", "L_C_CT"}
-    assert list(panel_lines(figure.axes[0])) == ["No distillation"]
-
-
-def test_positive_terms_over_magnitudes_get_a_logarithm(
-    two_terms: tuple[Figure, list[Row]],
-) -> None:
-    figure, _ = two_terms
-    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
+    found = drawn([run], [History(run.point, (tuple(v | absent for v in values),))])
+    headers = [
+        s.text
+        for s in found.drawing.shapes
+        if s.text and "cell" in s.role and "role-title" in s.role
+    ]
+    assert headers == ["L_FE_CT self-supervised loss", "L_C_CT classifier cross-entropy"]
+    assert not [text for text in found.drawing.texts() if "log axis" in text], "one is negative"
 
 
 def test_without_a_history_there_is_no_figure_of_losses() -> None:
     run = RunResult(Point("simclr", "no_distill", None, "proportion", 0), {"classifier": [[0.5]]})
-    assert loss_terms(group([run], []), [], "t") is None
+    shown = Grid(series=tuple(group([run], [])), references=(), classes=None)
+    assert list(ROWS["losses"][1](shown, 0)) == []
 
 
 def test_the_terms_are_those_of_the_objective() -> None:

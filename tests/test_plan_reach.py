@@ -297,6 +297,6 @@ def test_other_code_reaches_the_nodes_that_run_it() -> None:
     assert changed(before, edited("kaizen.ssl.simclr")) == matching(before, TRAINED)
     assert changed(before, edited("torch")) == matching(before, TRAINED)
     assert changed(before, edited("kaizen.data.ingest")) == matching(before, ["*"])
-    assert changed(before, edited("matplotlib")) == {"summary"}
+    assert changed(before, edited("vl-convert-python")) == {"summary"}
     assert changed(before, edited("kaizen.jobs.makers#_summary")) == {"summary"}
     assert changed(before, edited("kaizen.jobs.makers#_shards")) == matching(before, ["*"])

@@ -5,30 +5,41 @@ from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from made_up import CLASSES, IMAGES, TASKS, THREE, grid
-from matplotlib.axes import Axes
+from svg import Drawing, read
 
 from kaizen.evaluation.results import RunResult
 from kaizen.plan.point import Point
-from kaizen.report import canvas, maps
 from kaizen.report.classes import Classes, per_class_rows, shares
+from kaizen.report.figures import maps
+from kaizen.report.figures.expand import first_rows
+from kaizen.report.figures.grid import Grid, words
+from kaizen.report.figures.paper import draw
+from kaizen.report.figures.rows import ROWS
+from kaizen.report.figures.summary import figures
 from kaizen.report.series import group
-from kaizen.report.tables import Row
 
 ORDER = [3, 0, 5, 1, 2, 4]  # of the classes in the stream
 
 
-def drawn(runs: Sequence[RunResult], classes: Classes = CLASSES) -> tuple[list[Axes], list[Row]]:
-    """The panels of the confusion figure and its rows."""
-    with canvas.style():
-        found = maps.confusion_matrix(group(runs, []), classes, "t")
-        assert found is not None
-        figure, rows = found
-        figure.draw_without_rendering()
-    return figure.axes[:-1], rows  # the last one is the colour bar
+def drawn(
+    runs: Sequence[RunResult], classes: Classes = CLASSES
+) -> tuple[Drawing, list[dict[str, Any]]]:
+    """The confusion figure and the rows that it is drawn from."""
+    shown = Grid(series=tuple(group(runs, [])), references=(), classes=classes)
+    columns, make = ROWS["confusion"]
+    names, figure = words(shown), maps.confusion(shown)
+    data = {"columns": columns.split(), "rows": list(make(shown, 0))}
+    rows = first_rows(figure, data, names)
+    return read(draw(figure, rows, names, [])), rows
+
+
+def texts(drawing: Drawing, role: str) -> list[str]:
+    return [shape.text for shape in drawing.shapes if shape.text and role in shape.role]
 
 
 def of_classes(count: int, per_task: int) -> tuple[list[RunResult], Classes]:
@@ -92,9 +103,10 @@ def test_an_image_taken_for_a_class_that_no_task_has_is_shown() -> None:
         Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.5]]}, [counts]
     )
     classes = Classes(("ant", "bee", "cat", "dog"), ((2,), (0,)))
-    axes, rows = drawn([run], classes)
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["cat", "ant", "bee", "dog"]
-    found = {(row["class"], row["predicted_class"]): row["share"] for row in rows}
+    drawing, rows = drawn([run], classes)
+    names = ["cat", "ant", "bee", "dog"]
+    assert texts(drawing, "role-axis-label") == ["cat", "ant", *names]
+    found = {(row["class"], row["predicted"]): row["v"] for row in rows}
     assert found == {
         ("cat", "cat"): 0.5,
         ("cat", "dog"): 0.5,
@@ -105,32 +117,14 @@ def test_an_image_taken_for_a_class_that_no_task_has_is_shown() -> None:
         row["class"]: row["accuracy"] for row in per_class_rows(group([run], []), classes)
     }
     assert accuracies == {"cat": 0.5, "ant": 0.25}
-    many = Classes(tuple(f"class {label}" for label in range(40)), (tuple(range(35)),))
-    axes, _ = drawn(
-        [RunResult(run.point, run.matrices, [{(label, label + 2): 1 for label in range(35)}])], many
-    )
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["0", "none"]
 
 
 def test_the_figure_shows_the_last_step_in_the_order_of_the_stream() -> None:
     runs, _ = grid(("simclr", "byol"), THREE, (0, 1))
-    axes, rows = drawn(runs)
-    assert [panel.get_title() for panel in axes] == [
-        "Kaizen",
-        "CaSSLe",
-        "No distillation",
-        "",
-        "",
-        "",
-    ]
-    assert [panel.get_ylabel() for panel in axes] == [
-        "SimCLR\ntrue class",
-        "",
-        "",
-        "BYOL\ntrue class",
-        "",
-        "",
-    ]
+    drawing, rows = drawn(runs)
+    labels = ("Kaizen", "CaSSLe", "No distillation")
+    headers = [f"{method}: {label}" for method in ("SimCLR", "BYOL") for label in labels]
+    assert texts(drawing, "cell   mark-group role-title") == headers
     of_seeds = [
         run.confusion[-1]
         for run in runs
@@ -139,77 +133,51 @@ def test_the_figure_shows_the_last_step_in_the_order_of_the_stream() -> None:
     expected = np.array(
         [[np.mean([c.get((y, p), 0) / IMAGES for c in of_seeds]) for p in ORDER] for y in ORDER]
     )
-    shown = axes[4].get_images()[0].get_array()
-    assert shown is not None
-    np.testing.assert_allclose(shown, 100 * expected)
-    np.testing.assert_allclose(shown.sum(axis=1), 100)
-    assert [label.get_text() for label in axes[3].get_yticklabels()] == [
-        "dog",
-        "ant",
-        "fox",
-        "bee",
-        "cat",
-        "eel",
-    ]
-    ends = [np.asarray(line.get_xdata()) for line in axes[4].lines]
-    borders = [x[0] for x in ends if x[0] == x[1]]
-    assert borders == [1.5, 3.5]
-    assert len(axes[4].lines) == 4
-    texts = {text.get_position(): text.get_text() for text in axes[4].texts}
-    assert texts == {
-        (x, y): f"{100 * expected[y][x]:.0f}" for y, x in np.argwhere(expected >= 0.005)
-    }
-    chosen = [row for row in rows if (row["method"], row["variant"]) == ("byol", "cassle")]
-    found = {(row["label"], row["predicted"]): row["share"] for row in chosen}
+    chosen = [row for row in rows if row["panel"] == "BYOL: CaSSLe"]
+    found = {(row["c"], row["p"]): row["v"] for row in chosen}
     assert found == pytest.approx(
         {(ORDER[y], ORDER[p]): expected[y][p] for y, p in np.argwhere(expected > 0)}
     )
-    assert all(
-        row["predicted_class"] == CLASSES.names[row["predicted"]] and row["n"] == 2
-        for row in chosen
-    )
+    assert all(row["predicted"] == CLASSES.names[row["p"]] and row["n"] == 2 for row in chosen)
+    names = ["ant", "dog", "bee", "fox", "cat", "eel"]  # by task, then by label
+    assert texts(drawing, "role-axis-label")[: len(names)] == names
+    written = texts(drawing, "mark-text role-mark")
+    shares_shown = sorted(row["value"] for row in rows)
+    assert sorted(map(int, written)) == pytest.approx(shares_shown, abs=0.501)
+    # Lines between cells, darker where a task begins: of three tasks, in each of six panels.
+    grid_lines = drawing.of("role-axis-grid", "line")
+    dark = [line for line in grid_lines if line.attributes["stroke"] == "#888888"]
+    assert 0 < len(dark) < len(grid_lines)
+    assert len({round(line.x, 1) for line in dark if float(line.attributes["y2"])}) >= 3
 
 
 def test_many_classes_are_named_by_their_tasks() -> None:
-    (axes, _), (few, _) = drawn(*of_classes(100, 10)), drawn(*of_classes(20, 5))
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == [
-        str(task) for task in range(10)
-    ]
-    assert axes[0].get_xticks().tolist() == [4.5 + 10 * task for task in range(10)]
-    assert axes[0].get_xlabel() == "Task of the predicted class"
-    assert len(axes[0].texts) == len(few[0].texts) == 0
-    assert [label.get_text() for label in few[0].get_xticklabels()[:2]] == ["the class no.…"] * 2
-    assert len(few[0].lines) == 2 * 3
-
-
-def test_classes_that_every_task_has_are_not_divided() -> None:
-    runs, classes = of_classes(4, 2)
-    axes, _ = drawn(runs, Classes(classes.names, ((1, 0, 3, 2),) * 2))
-    assert list(axes[0].lines) == []
-    shown = axes[0].get_images()[0].get_array()
-    assert shown is not None and shown.tolist() == (100 * np.eye(4)).tolist()
+    (many, _), (few, _) = drawn(*of_classes(100, 10)), drawn(*of_classes(20, 5))
+    tasks = [str(task) for task in range(10)]
+    assert texts(many, "role-axis-label") == [*tasks, *tasks]
+    assert "taken for, by task" in texts(many, "role-axis-title")
+    assert texts(many, "mark-text role-mark") == texts(few, "mark-text role-mark") == []
+    assert (
+        texts(few, "role-axis-label")[0].startswith("the class")
+        and len(texts(few, "role-axis-label")) == 2 * 20
+    )
 
 
 def test_without_confusion_there_is_no_figure() -> None:
     runs, classes = of_classes(4, 2)
     blind = RunResult(Point("simclr", "kaizen", None, "proportion", 0), {"classifier": [[0.5]]})
-    assert maps.confusion_matrix(group([blind], []), classes, "t") is None
-    assert maps.confusion_matrix(group(runs, []), None, "t") is None
+    shown = Grid(series=tuple(group([blind], [])), references=(), classes=classes)
+    assert list(ROWS["confusion"][1](shown, 0)) == []
+    unknown = Grid(series=tuple(group(runs, [])), references=(), classes=None)
+    assert "confusion_matrix" not in dict(figures(unknown))
     assert per_class_rows(group([blind], []), classes) == []
 
 
 def test_maps_that_do_not_fit_beside_each_other_stand_in_several_rows() -> None:
     sizes = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     runs, _ = grid(("simclr", "byol"), THREE, sizes=sizes)
-    axes, _ = drawn(runs)
-    panels = [panel for panel in axes if panel.axison]
-    titles = ["Kaizen,\n" if "\n" in panel.get_title() else panel.get_title() for panel in panels]
-    assert len(panels) == 2 * 9 and all(titles)
-    boxes = [panel.get_position() for panel in panels]
-    assert len({round(box.y0, 3) for box in boxes}) == 4
-    lowest = min(box.y0 for box in boxes)
-    assert all(
-        panel.get_xlabel()
-        for panel, box in zip(panels, boxes, strict=True)
-        if box.y0 < lowest + 1e-6
-    )
+    drawing, _ = drawn(runs)
+    headers = [s for s in drawing.shapes if s.text and "cell" in s.role and "role-title" in s.role]
+    assert len(headers) == 2 * 9
+    assert len({round(shape.y) for shape in headers}) >= 2
+    assert all(0 < shape.x < drawing.width / drawing.scale for shape in headers)

@@ -13,8 +13,10 @@ from scipy import stats
 
 from kaizen.evaluation.results import READERS, Reference, RunResult
 from kaizen.params.registry import ANALYTIC_HEADS
-from kaizen.report import canvas, losses, tables
+from kaizen.report import tables
 from kaizen.report.differences import difference_rows, differences_markdown
+from kaizen.report.figures.grid import Grid
+from kaizen.report.figures.rows import ROWS
 from kaizen.report.series import group
 
 FOUR = (("joint", 0.99), *THREE)
@@ -142,8 +144,10 @@ def test_joint_training_comes_last_and_is_no_rival() -> None:
 
 def test_joint_training_has_no_loss_terms_over_the_stream() -> None:
     runs, references = grid(variants=FOUR)
-    with canvas.style():
-        drawn = losses.loss_terms(group(runs, references), histories(runs), "t")
-    assert drawn is not None
-    _, rows = drawn
-    assert {row["variant"] for row in rows} == {"kaizen", "cassle", "no_distill"}
+    shown = Grid(
+        series=tuple(group(runs, references)), references=(), classes=None,
+        histories=histories(runs),
+    )  # fmt: skip
+    _, make = ROWS["losses"]
+    found = {shown.series[row[0]].variant for row in make(shown, 0)}
+    assert found == {"kaizen", "cassle", "no_distill"}

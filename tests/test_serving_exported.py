@@ -26,7 +26,7 @@ code = cli.main()
 print("MODULES", *sorted(sys.modules))
 sys.exit(code)
 """
-_HEAVY = {"torch", "torchvision", "snakemake", "dvc", "matplotlib", "sklearn"}
+_HEAVY = {"torch", "torchvision", "snakemake", "dvc", "vl_convert", "sklearn"}
 
 
 @pytest.fixture(scope="module")

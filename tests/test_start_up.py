@@ -51,7 +51,7 @@ def test_no_job_imports_what_it_does_not_need(kind: Kind, loaded: dict[str, set[
     assert not modules.intersection(HEAVY)
     needs_torch = kind not in (Kind.SHARDS, Kind.SUMMARY)
     assert ("torch" in modules) == needs_torch
-    assert ("matplotlib" in modules) == (kind is Kind.SUMMARY)
+    assert ("vl_convert" in modules) == (kind is Kind.SUMMARY)
 
 
 def test_the_server_of_a_parallel_run_imports_no_more(fresh: Project) -> None:

@@ -10,11 +10,12 @@ from kaizen.store.layout import REPORT_PAGE
 _SUMMARY = Path("results/summary")
 # Names of the summary's figures, in the report's order, and what a reader looks for them by.
 FIGURES = {
-    "accuracy_bars": "Continual and final accuracy",
+    "accuracy_bars": "The metrics with their intervals",
     "per_task_heatmap": "Accuracy on each task after each step",
     "accuracy_over_steps": "Accuracy on the tasks seen so far",
-    "heads": "Heads side by side",
+    "heads": "Final accuracy by who reads the features",
     "replay_size": "Size of the replay memory",
+    "differences": "Differences at the same seeds",
     "confusion_matrix": "Confusion after the last step",
     "loss_terms": "Terms of the loss",
 }

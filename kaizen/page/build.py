@@ -31,16 +31,15 @@ from kaizen.page.tables import (
     READER_SHORT,
     escape,
     figure_table,
-    first_rows,
     headline,
-    reader_names,
 )
 from kaizen.provenance.known import Known
 from kaizen.provenance.origin import Origin
+from kaizen.report.figures.expand import first_rows
+from kaizen.report.figures.grid import words
 from kaizen.report.reference_rows import beaten_sentences
-from kaizen.report.series import HEADLINE, METRIC_SHORT, method_label, metric_label
+from kaizen.report.series import HEADLINE, METRIC_SHORT, method_label
 from kaizen.store.layout import REPORT_PAGE
-from kaizen.training.terms import TERM_TEXTS
 
 _SCRIPT_FOR_DVC = ".kaizen/vega.js"
 SCRIPTS = (
@@ -92,26 +91,21 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
     recorded = recorded_rows(results)
     shown = with_recorded(figures(results, set(rows)), results, recorded)
     rows |= recorded
-    words: dict[str, Any] = {
+    meant: dict[str, Any] = words(results) | {
         "series": series_entries(results),
-        "readers": reader_names(),
         "readers_short": [READER_SHORT[reader] for reader in READERS],
         "reader_ids": list(READERS),
-        "metrics": [metric_label(metric) for metric in METRICS],
         "metrics_short": list(METRIC_SHORT.values()),
         "metric_ids": list(METRICS),
         "headline": [METRICS.index(metric) for metric in HEADLINE],
-        "terms": [f"{name} {text}" for name, text in TERM_TEXTS.items()],
-        "classes": [_shown(name) for name in results.classes.names],
-        "first": {str(label): task for label, task in results.classes.first_task().items()},
         "seeds": results.seeds,
-        "tasks": results.series[0].runs[0].tasks,
+        "tasks": results.tasks,
         "pictures": addresses(results),
         "measures": list(MEASURES),
     }
-    facts = words | {
+    facts = meant | {
         "title": results.title,
-        "note": note(results),
+        "note": results.note(),
         "figures": shown,
         "rows": rows,
         "made": made,
@@ -124,7 +118,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             figure,
             rows[figure["data"]],
             (first_of_recorded if figure["data"] in recorded else first_rows)(
-                figure, rows[figure["data"]], words
+                figure, rows[figure["data"]], meant
             ),
         )
         for figure in shown
@@ -139,7 +133,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(value)}</dd></div>"
             for name, value in sorted(results.context.items())
         ),
-        "NOTE": escape(note(results)),
+        "NOTE": escape(results.note()),
         "HEADLINE": headline(results),
         "BEATEN": "".join(f"<li>{escape(t)}</li>" for t in beaten_sentences(results.metrics)),
         "CONTENTS": "".join(
@@ -178,16 +172,6 @@ def _seeds(results: Results) -> str:
     return f"seeds {', '.join(map(str, seeds))}"
 
 
-def note(results: Results) -> str:
-    """What every table and figure is based on: images, seeds, kind of interval."""
-    images = results.images()
-    start = "test images: not known" if images is None else f"{images:,} test images"
-    seeds = max(len(one.runs) for one in results.series)
-    if seeds == 1:
-        return f"{start}; one seed, so there is no interval"
-    return f"{start}; {seeds} seeds; ± is a 95 % interval over the seeds (Student's t)"
-
-
 def _section(
     figure: dict[str, Any], rows: dict[str, Any], first: Sequence[Mapping[str, Any]]
 ) -> str:
@@ -219,10 +203,6 @@ def _texts(report: str) -> str:
         if name.strip() in ("What was trained on", "How to read"):
             found.append(f"<section><h2>{escape(name.strip())}</h2>{to_html(text)}</section>")
     return "".join(found)
-
-
-def _shown(name: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def _json(value: Any) -> str:

@@ -8,7 +8,17 @@ from typing import Any
 from kaizen.evaluation.calibration import Bins, pooled
 from kaizen.evaluation.results import READERS
 from kaizen.page.results import Results
-from kaizen.page.specs import DASH, READ, SEEDS, SERIES, SHAPE, figure, look, panels, value_columns
+from kaizen.report.figures.specs import (
+    DASH,
+    READ,
+    SEEDS,
+    SERIES,
+    SHAPE,
+    figure,
+    look,
+    panels,
+    value_columns,
+)
 from kaizen.report.recorded import calibration_errors
 from kaizen.report.series import Series
 

@@ -8,7 +8,7 @@ from typing import Any
 from kaizen.evaluation.mistaken import MistakenImage
 from kaizen.page.pictures import Pictures
 from kaizen.page.results import Results
-from kaizen.page.specs import SEEDS, SERIES, figure
+from kaizen.report.figures.specs import SEEDS, SERIES, figure
 
 
 def rows(results: Results, keep: int) -> dict[str, tuple[str, Iterator[list[Any]]]]:

@@ -30,7 +30,7 @@ function seedFits(row, one) {
 // Losses, ranks and the like are numbers; all else is a fraction, shown in percent.
 const factorOf = (figure) => (figure.data === "losses" ? 1 : figure.factor || 100);
 
-// kaizen/page/tables.py has the same, and kaizen/page/recorded.py.
+// kaizen/report/figures/expand.py has the same, and kaizen/page/recorded.py.
 function expand(figure, row, one) {
   const factor = factorOf(figure);
   if ("v" in row) row.value = factor * row.v;
@@ -48,7 +48,7 @@ function expand(figure, row, one) {
   }
   if ("r" in row) row.reader = D.readers[row.r];
   if ("x" in row) row.metric = D.metrics[row.x];
-  if (figure.replayed) row.both = many() ? `${one.method}: ${row.metric}` : row.metric;
+  if (figure.replayed) row.both = (many() ? `${one.method}: ${row.metric}` : row.metric) + ((figure.units || {})[one.unit] || "");
   if ("o" in row) {
     const other = D.series[row.o];
     row.difference = `${one.label} ${MINUS} ${other.label}`;

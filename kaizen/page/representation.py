@@ -15,7 +15,7 @@ from kaizen.evaluation.results import JOINT
 from kaizen.evaluation.statistics import estimate
 from kaizen.page.calibration import curve
 from kaizen.page.results import Results
-from kaizen.page.specs import SEEDS, SERIES, figure, own, panels
+from kaizen.report.figures.specs import SEEDS, SERIES, figure, own, panels
 from kaizen.report.series import Series
 
 MEASURES = ("effective rank", "CKA with the step before")
@@ -36,7 +36,7 @@ def rows(results: Results, keep: int) -> dict[str, tuple[str, Iterator[list[Any]
 
 def steps_of_map(results: Results) -> list[int]:
     """The steps after which there is a map: all, or some spread over them with first and last."""
-    last = results.series[0].runs[0].tasks - 1
+    last = results.tasks - 1
     return sorted({round(x) for x in np.linspace(0, last, min(_MOST_STEPS, last + 1))})
 
 
@@ -137,7 +137,7 @@ def feature_map(results: Results) -> dict[str, Any]:
             "tooltip": "@tooltip",
         },
     }
-    last = results.series[0].runs[0].tasks - 1
+    last = results.tasks - 1
     some = "" if len(steps) > last else f" Some of the {last + 1} steps are shown."
     spec = panels(inner, "map_panel", 150, "map_place") | {"columns": f"@abreast:165:{len(steps)}"}
     return figure(

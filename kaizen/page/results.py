@@ -21,10 +21,11 @@ from kaizen.plan.roles import shards_of
 from kaizen.plan.specs import SummarySpec, read_spec
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.report.classes import Classes
+from kaizen.report.figures.grid import Grid
 from kaizen.report.losses import History, read_steps
 from kaizen.report.node import read_results
 from kaizen.report.reference_rows import reference_series
-from kaizen.report.series import Series, group
+from kaizen.report.series import group
 from kaizen.report.tables import Metrics, nested
 from kaizen.store.layout import METRICS
 
@@ -43,44 +44,21 @@ class MadeFrom:
     reference: str | None = None
 
 
-@dataclass(frozen=True)
-class Results:
-    """What the page shows. ``series`` are rivals, then reference rows; ``metrics`` are those of
-    metrics_full.json; ``made`` says of each run what it was made from.
+@dataclass(frozen=True, kw_only=True)
+class Results(Grid):
+    """What the page shows. ``metrics`` are those of metrics_full.json; ``made`` says of each run
+    what it was made from.
     """
 
+    classes: Classes
     title: str
     context: dict[str, Any]
-    series: tuple[Series, ...]
-    references: tuple[Series, ...]
     metrics: Metrics
-    classes: Classes
-    histories: Sequence[History] = ()
     made: dict[Point, MadeFrom] = field(default_factory=dict)
     summary: str = ""
     texts: str = ""
     reference_nodes: tuple[str, ...] = ()
     examples: Examples = field(default_factory=Examples)
-
-    @property
-    def all(self) -> tuple[Series, ...]:
-        """The series and the reference rows."""
-        return (*self.series, *self.references)
-
-    @property
-    def seeds(self) -> list[int]:
-        """All seeds of the grid."""
-        return sorted({run.point.seed for one in self.series for run in one.runs})
-
-    def images(self) -> int | None:
-        """The number of test images of the whole stream; None where that is not known."""
-        counts = {
-            sum(run.confusion[-1].values())
-            for one in self.series
-            for run in one.runs
-            if run.confusion
-        }
-        return counts.pop() if len(counts) == 1 else None
 
     def wrong(self) -> list[str]:
         """The numbers of metrics_full.json that the evaluations do not lead to, as dotted paths."""
@@ -106,7 +84,15 @@ def gather(
     series = tuple(group(runs, references))
     rows = tuple(reference_series(runs, references, classes))
     metrics = more.pop("metrics", None) or nested([*series, *rows])
-    return Results(title, context, series, rows, metrics, classes, **more)
+    return Results(
+        title=title,
+        context=context,
+        series=series,
+        references=rows,
+        metrics=metrics,
+        classes=classes,
+        **more,
+    )
 
 
 def read(known: Known) -> Results:

@@ -15,7 +15,6 @@ from kaizen.report.series import (
     LOWER_IS_BETTER,
     METRIC_LABELS,
     METRIC_SHORT,
-    READER_LABELS,
     Series,
     method_label,
 )
@@ -169,52 +168,3 @@ def write(value: Any, kind: str) -> str:
     if kind == "number":
         return f"{value:.4g}".replace("-", MINUS)
     return str(value)
-
-
-def first_rows(figure: Mapping[str, Any], data: Mapping[str, Any], words: Mapping[str, Any]):  # type: ignore[no-untyped-def]
-    """The rows of a figure that show without filters set, with names in the place of numbers;
-    page.js has the same in `expand`.
-    """
-    found = []
-    for values in data["rows"]:
-        row = dict(zip(data["columns"], values, strict=True))
-        if row.get("e") is not None and figure["seeds"]:
-            continue
-        if figure["reader"] and row.get("r", 0) != 0:
-            continue
-        if "metric" in figure and row.get("x") != figure["metric"]:
-            continue
-        found.append(_expanded(figure, row, words))
-    return found
-
-
-def _expanded(
-    figure: Mapping[str, Any], row: dict[str, Any], words: Mapping[str, Any]
-) -> dict[str, Any]:
-    series: Sequence[Mapping[str, Any]] = words["series"]
-    classes: Sequence[str] = words["classes"]
-    if figure["id"] == "time":
-        return row
-    one = series[row["s"]]
-    factor = 1 if figure["id"] == "losses" else 100
-    row |= {"method": one["method"], "series": one["label"], "value": factor * row["v"]}
-    row |= {"seed": f"mean of {row.get('n')}" if row.get("e") is None else str(row["e"])}
-    row |= {"half": None if row.get("i") is None else 100 * row["i"], "size": one["size"]}
-    if "r" in row:
-        row["reader"] = words["readers"][row["r"]]
-    if "x" in row:
-        row["metric"] = words["metrics"][row["x"]]
-    if "o" in row:
-        row["difference"] = f"{one['label']} {MINUS} {series[row['o']]['label']}"
-    if "c" in row:
-        row |= {"class": classes[row["c"]], "task": words["first"].get(str(row["c"]))}
-    if "p" in row:
-        row["predicted"] = classes[row["p"]]
-    if "term" in row:
-        row["term"] = words["terms"][row["term"]]
-    return row
-
-
-def reader_names() -> list[str]:
-    """The readers' names in full, in order."""
-    return [READER_LABELS[reader] for reader in READERS]

@@ -243,6 +243,14 @@ def _sizes(runs: Any) -> list[tuple[float | int | None, str]]:
     return sorted(sizes, key=lambda size: (size[1], size[0] is not None, size[0] or 0))
 
 
+def known_colours() -> tuple[list[str], list[str]]:
+    """The known variants' labels, and their colours followed by those for others."""
+    return [VARIANT_LABELS[variant] for variant in _COLOURS], [
+        *_COLOURS.values(),
+        *_FURTHER_COLOURS,
+    ]
+
+
 def _variant_colours(variants: Sequence[str]) -> dict[str, str]:
     """One colour per variant: fixed for the known ones, in the grid's order for others."""
     unknown = [variant for variant in variants if variant not in _COLOURS]

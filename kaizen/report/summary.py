@@ -13,7 +13,8 @@ from kaizen.params import ReportParams
 from kaizen.report import tables
 from kaizen.report.classes import Classes, per_class_rows
 from kaizen.report.differences import difference_rows, differences_markdown
-from kaizen.report.figures import draw_figures
+from kaizen.report.figures.grid import Grid
+from kaizen.report.figures.summary import draw_figures
 from kaizen.report.losses import History
 from kaizen.report.recorded import (
     calibration_markdown,
@@ -26,36 +27,43 @@ from kaizen.report.series import Series, group
 
 _CAPTIONS = {
     "accuracy_bars": (
-        "Continual accuracy (over the whole stream) and final accuracy (after its last task)."
+        "The metrics of every series with their intervals: continual accuracy (over the whole "
+        "stream), final accuracy (after its last task), forgetting and forward transfer. Each "
+        "panel has an axis of its own."
     ),
     "per_task_heatmap": (
         "Accuracy on each task after each step. Read downwards, a column shows how a task is "
         "forgotten; the diagonal is each task just after it was learnt."
     ),
     "accuracy_over_steps": (
-        "Mean accuracy on the tasks seen so far. It falls for every variant, as there are more "
-        "and more classes to tell apart; the slower the better."
+        "Mean accuracy on the tasks seen so far, with the interval as a band. It falls for every "
+        "variant, as there are more and more classes to tell apart; the slower the better."
     ),
     "heads": (
-        "Continual and final accuracy of each head: the trained one, and those that are solved "
-        "from statistics of the same features."
+        "Final accuracy of each reader of the same features: the trained head, those that are "
+        "solved from statistics, and the probes."
     ),
     "replay_size": (
-        "Accuracy, forgetting and forward transfer against the size of the replay memory."
+        "Accuracy, forgetting and forward transfer against the size of the replay memory, which "
+        "is to scale."
+    ),
+    "differences": (
+        "Differences between variants at the same seeds, in percentage points; filled where the "
+        "interval excludes 0."
     ),
     "confusion_matrix": (
         "What the classifier takes the images of each class (a row) for after the last step, in "
-        "percent of the class; classes in the order of the stream, lines between the tasks. A "
-        "dark column is a class that others are mistaken for: where the classifier forgets, those "
-        "of the last task. With many classes the colours follow the square root of the share, so "
-        "that errors spread over them show."
+        "percent of the class; classes in the order of the stream. A dark column is a class that "
+        "others are mistaken for: where the classifier forgets, those of the last task. With many "
+        "classes the colours follow the square root of the share, so that errors spread over them "
+        "show, and axes count the tasks."
     ),
     "loss_terms": (
         "The terms of the loss during training, each the mean of an epoch and without its weight; "
         "tasks one after the other, one seed per variant. Terms that a variant does not have are "
         "left out; step 0, which has no step before it to distil from, is the same for all. Joint "
         "training has no stream and is not shown. Terms that span magnitudes have a logarithmic "
-        "axis."
+        "axis, which says so."
     ),
 }
 
@@ -169,7 +177,10 @@ def write_summary(
         tables.write_tidy(rows, out / name)
     table = tables.all_markdown(metrics)
     files.write_text(out / "table.md", table)
-    figures = draw_figures(series, histories, classes, report, out / "figures", references=levels)
+    grid = Grid(
+        series=tuple(series), references=tuple(levels), classes=classes, histories=histories
+    )
+    figures = draw_figures(grid, report, out / "figures")
     seeds = max(len(one.runs) for one in series)
     interval = f"mean ± 95 % interval over {seeds} seeds (Student's t)" if seeds > 1 else "one seed"
     sections = {

@@ -164,7 +164,6 @@ def wait(process: int, kill_after: float | None) -> tuple[int, float]:
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    from matplotlib.figure import Figure
     from PIL import Image
 
     from kaizen.compute.device import choose_compute
@@ -178,10 +177,9 @@ def serve() -> None:
         *(source.target for source in registry.SOURCES.values()),
     ):
         registry.load(target)
-    # Each imports much more, or finds the fonts, when it is first used.
+    # Each imports much more when it is first used.
     choose_compute("cpu", "float32", 1)
     Image.init()
-    Figure().savefig(os.devnull, format="png")
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a process with threads must not be forked")
     for line in sys.stdin:

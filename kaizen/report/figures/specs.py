@@ -1,7 +1,8 @@
-"""Pieces of the page's Vega-Lite specifications, as plain dicts.
+"""Pieces of the figures' Vega-Lite specifications, as plain dicts.
 
-The rows are put in by the page (page.js), by the filters that are set, and so is what depends on
-them or on the width: texts that begin with "@". A row has ``value`` (percent, or a loss), ``low``
+Rows are put in by who draws: the page (page.js), by the filters that are set, or print
+(`kaizen.report.figures.fill`). So is what depends on them or on the width: texts that begin with
+"@". A row has ``value`` (percent, or a loss), ``low``
 and ``high`` (its interval), ``series``, ``method``, ``panel`` and what its columns name.
 """
 
@@ -15,6 +16,7 @@ Column = tuple[str, str, str]
 
 MOST_NUMBERED = 12  # tasks or classes; with more, a cell has no place for its number
 MOST_NAMED = 30
+MOST_CELLS_ABREAST = 200  # of all maps on a sheet; with more, a number would not fit
 _WHOLE_FROM = 60  # percent: above, a cell is so dark that its number is white
 # Zero is white. Colour-Brewer's blues, dark at the end: also told apart in grey.
 _MAP = ["#ffffff", "#deebf7", "#9ecae1", "#4292c6", "#08519c", "#08306b"]
@@ -74,8 +76,15 @@ SHAPE = {"field": "series", "type": "nominal", "scale": "@shape", "legend": "@le
 DASH = {"field": "series", "type": "nominal", "scale": "@dash", "legend": "@legend"}
 
 
-def cells(x: Spec, y: Spec, side: int, numbered: bool, gamma: bool = False) -> Spec:
-    """A map of colours, with numbers where there is place; ``gamma``: by the square root."""
+_EDGE = {"stroke": "#b5b5b5", "strokeWidth": 0.5}
+
+
+def cells(
+    x: Spec, y: Spec, side: int, numbered: bool, gamma: bool = False, edges: bool = True
+) -> Spec:
+    """A map of colours, with numbers where there is place; ``gamma``: by the square root;
+    ``edges``: lines around cells.
+    """
     scale = {"domain": [0, 100], "range": _MAP, "interpolate": "lab"}
     if gamma:
         scale |= {"type": "sqrt"}
@@ -86,7 +95,7 @@ def cells(x: Spec, y: Spec, side: int, numbered: bool, gamma: bool = False) -> S
     white = {"test": f"datum.value > {_WHOLE_FROM}", "value": "#ffffff"}
     layer: list[Spec] = [
         {
-            "mark": {"type": "rect", "cursor": "pointer", "stroke": "#b5b5b5", "strokeWidth": 0.5},
+            "mark": {"type": "rect", "cursor": "pointer", **(_EDGE if edges else {})},
             "encoding": {"color": colour, "tooltip": "@tooltip"},
         }
     ]
@@ -117,13 +126,16 @@ PERCENT = {
 POINTS = {**PERCENT, "title": "percentage points", "scale": {"zero": True, "nice": True}}
 
 
-def intervals(y: Spec, x: Spec, width: int = 200, **point: Any) -> Spec:
-    """Points with their intervals, a row each."""
+_BESIDE = {"field": "series", "type": "nominal", "sort": order()}
+
+
+def intervals(y: Spec, x: Spec, width: int = 200, beside: bool = False, **point: Any) -> Spec:
+    """Points with their intervals, a row each; ``beside``: a row has several series."""
     bounds = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
     return {
         "width": f"@panel:{width}",
-        "height": {"step": 20},
-        "encoding": {"y": y},
+        "height": {"step": 44, "for": "position"} if beside else {"step": 20},
+        "encoding": {"y": y} | ({"yOffset": _BESIDE} if beside else {}),
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": look() | bounds},
             {
