@@ -87,7 +87,10 @@ def reliability() -> dict[str, Any]:
     size = {
         "field": "images", "type": "quantitative", "title": "test images in the bin",
         "scale": {"type": "sqrt", "range": [14, 320]},
-        "legend": {"orient": "bottom", "direction": "horizontal", "tickCount": 4, "format": "d"},
+        "legend": {
+            "orient": "bottom", "direction": "horizontal", "tickCount": 4, "format": "d",
+            "symbolFillColor": "#8a8a8a", "symbolStrokeWidth": 0,
+        },
     }  # fmt: skip
     plain = {"field": "series", "type": "nominal", "scale": "@colour", "legend": None}
     layer: list[dict[str, Any]] = [
