@@ -36,7 +36,7 @@ def results(project: Project) -> dict[str, str]:
 
 
 def models(project: Project) -> dict[str, str]:
-    return {path: sha for path, sha in results(project).items() if path.endswith(".safetensors")}
+    return {path: sha for path, sha in results(project).items() if path.endswith("model.safetensors")}
 
 
 @pytest.fixture(scope="module")
