@@ -268,7 +268,11 @@ def test_the_filter_by_task_acts_on_all_that_has_tasks(opened: Browser) -> None:
         "[...document.querySelectorAll('#matrix tbody tr')]"
         ".every((r) => r.cells[5].textContent === '1')"
     )
-    assert "1 of 2 tasks" in opened.js("document.querySelector('#results .basis').textContent")
+    for name in ("results", "steps"):
+        said = opened.js(f"document.querySelector('#{name} .basis').textContent")
+        assert said.endswith("The filter of the tasks does not act here.")
+    opened.js("document.querySelector('#matrix .tools button').click()")
+    assert "1 of 2 tasks" in opened.downloaded("matrix.svg").decode()
     assert opened.errors == []
 
 

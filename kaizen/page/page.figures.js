@@ -61,7 +61,7 @@ function specOf(figure, rows, width, forFile) {
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     ...put(figure.spec),
-    ...(forFile ? { title: { text: figure.title, subtitle: [`${D.title}: ${filtersText()}`, D.note], anchor: "start" } } : {}),
+    ...(forFile ? { title: { text: figure.title, subtitle: [`${D.title}: ${filtersText(figure)}`, figure.basis || D.note], anchor: "start" } } : {}),
     data: { values: rows },
     config: {
       background: forFile ? "#ffffff" : "transparent", font, aria: false,
@@ -75,12 +75,13 @@ function specOf(figure, rows, width, forFile) {
   };
 }
 
-function filtersText() {
+// What is shown: of a figure, where one is given, else of the table of results.
+function filtersText(figure) {
   const parts = [`read by ${D.readers[state.reader]}`];
   if (D.seeds.length > 1) parts.push(state.seed === null ? `mean of ${D.seeds.length} seeds` : `seed ${state.seed}`);
   if (state.methods.size < methods.length) parts.push("some methods");
   if (state.labels.size < labels.length) parts.push("some variants");
-  if (someTasks()) parts.push(`${state.tasks.size} of ${tasks.length} tasks`);
+  if (someTasks() && figure && figure.data in TASK_OF) parts.push(`${state.tasks.size} of ${tasks.length} tasks`);
   return parts.join(", ");
 }
 

@@ -11,8 +11,8 @@ function apply() {
     if (!tr.hidden) shown += 1;
   }
   hideEmptyColumns();
-  $("#status").textContent = `${shown} rows: ${filtersText()}`;
-  $("#results .basis").textContent = `${D.note}. Shown: ${filtersText()}.`;
+  $("#status").textContent = `${shown} rows: ${filtersText()}${someTasks() ? `; figures of ${state.tasks.size} of ${tasks.length} tasks` : ""}`;
+  $("#results .basis").textContent = `${D.note}. Shown: ${filtersText()}.${someTasks() ? " The filter of the tasks does not act here." : ""}`;
   const mine = ++round;
   for (const [figure, section] of sections) {
     waiting = waiting.then(() => (mine === round ? draw(figure, section) : null));
