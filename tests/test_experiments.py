@@ -143,7 +143,8 @@ def made_by(transforms: list[dict[str, Any]]) -> set[str]:
     steps = [
         step
         for transform in transforms
-        for step in transform.get("aggregate", transform.get("joinaggregate", []))
+        for kind in ("aggregate", "joinaggregate", "window")
+        for step in transform.get(kind, [])
     ]
     return {step["as"] for step in [*transforms, *steps] if "as" in step}
 

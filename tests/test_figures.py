@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from kaizen.report.figures.dvc import templates
 from kaizen.report.figures.expand import first_rows, spread
 from kaizen.report.figures.fill import balanced, looks
 from kaizen.report.figures.grid import Grid, entries, words
-from kaizen.report.figures.paper import draw
+from kaizen.report.figures.paper import _in_order, _vl_convert, draw
 from kaizen.report.figures.rows import ROWS
 from kaizen.report.figures.summary import draw_figures, figures
 from kaizen.report.series import group, known_colours
@@ -248,6 +251,20 @@ def test_names_that_the_font_lacks_are_numbers(tmp_path: Path) -> None:
     assert any(text.startswith("□□ digits ") for text in texts)
     with open(tmp_path / "confusion_matrix.csv", encoding="utf-8", newline="") as file:
         assert "猫" in file.read()
+
+
+def test_bytes_do_not_depend_on_the_machines_fonts() -> None:
+    """Against a process that has no font but those that vl-convert brings."""
+    drawn = one_figure(of(), "heads")
+    fonts = REPOSITORY / "kaizen/report/figures/fonts.conf"
+    code = (
+        "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.svg_to_pdf(sys.stdin.read()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=drawn.encode(), check=True, capture_output=True,
+        env={**os.environ, "FONTCONFIG_FILE": str(fonts)},
+    )  # fmt: skip
+    assert _in_order(done.stdout) == _in_order(bytes(_vl_convert().svg_to_pdf(drawn)))
 
 
 # -- one specification -------------------------------------------------------------------------

@@ -24,7 +24,12 @@ from kaizen.page.current import is_current
 from kaizen.page.data import MOST_ROWS, rows_of_figures
 from kaizen.page.markdown import to_html
 from kaizen.page.results import gather
+from kaizen.page.tables import write
 from kaizen.report.classes import Classes
+from kaizen.report.figures.expand import first_rows
+from kaizen.report.figures.grid import words
+from kaizen.report.figures.rows import ROWS
+from kaizen.report.figures.summary import figures
 from kaizen.report.series import METRIC_SHORT
 from kaizen.report.summary import _CAPTIONS
 from kaizen.report.tables import percent
@@ -347,6 +352,35 @@ def test_replay_sizes_and_losses_of_two_methods_are_drawn(view: Browser, tmp_pat
     words = "document.querySelector('#{}').innerText"
     assert "SimCLR: Final accuracy (FA)" in view.js(words.format("replay .chart"))
     assert "BYOL: L_FE_CT" in view.js(words.format("losses .chart")) and view.errors == []
+
+
+def test_page_and_paper_have_the_same_panels_and_names(view: Browser, tmp_path: Path) -> None:
+    """What page.js makes of the rows, and what `kaizen.report.figures.expand` does."""
+    runs, references = grid(
+        ("simclr", "byol"), [("kaizen", 0.9), ("cassle", 0.7)], (0, 1), (0.01, 0.2)
+    )
+    results = gather("a", {}, runs, references, CLASSES, histories=histories(runs))
+    path = tmp_path / "same.html"
+    path.write_text(page(results, _MADE), encoding="utf-8")
+    view.show(path)
+    meant = words(results)
+    for _, figure in figures(results):
+        columns, make = ROWS[figure["data"]]
+        data = {"columns": columns.split(), "rows": list(make(results, 0))}
+        rows = first_rows(figure, data, meant)
+        field = figure["spec"]["facet"]["field"]
+        panels = "[...document.querySelectorAll('#{} .chart svg .cell .role-title text')]"
+        shown = view.js(f"{panels.format(figure['id'])}.map((t) => t.textContent)")
+        names = list(dict.fromkeys(row[field] for row in rows))
+        assert len(shown) == len(names), figure["id"]
+        # A long one is cut short.
+        assert all(any(n.startswith(text.rstrip("…")) for n in names) for text in shown)
+        table = f"[...document.querySelectorAll('#{figure['id']} tbody tr')]"
+        view.js(f"document.querySelector('#{figure['id']} details').open = true")
+        view.wait(f"{table}.length === {len(rows)}")
+        texts = view.js(f"{table}.map((tr) => [...tr.cells].map((td) => td.textContent))")
+        ours = [[write(row.get(f), kind) for f, _, kind in figure["columns"]] for row in rows]
+        assert texts == ours, figure["id"]
 
 
 def test_a_large_grid_opens(view: Browser, tmp_path: Path) -> None:

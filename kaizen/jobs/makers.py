@@ -177,7 +177,7 @@ def _summary(
     from kaizen.report.node import run_summary
 
     run_summary(job, store, building)
-    return Made(_versions("numpy", "pyarrow", "vl-convert-python"))
+    return Made(_versions("numpy", "pillow", "pyarrow", "vl-convert-python"))
 
 
 def _versions(*packages: str) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def plan_summary(
         or None,
         deploy=None if params.deploy.head == TRAINED else params.deploy.head,
     )
-    code = Code(("kaizen.report.node",), ("numpy", "pyarrow", "vl-convert-python"))
+    code = Code(("kaizen.report.node",), ("numpy", "pillow", "pyarrow", "vl-convert-python"))
     title = "summary: tables, figures and cards"
     return draft.node(
         Kind.SUMMARY, title, spec=spec, inputs=inputs, code=code, identities=data.identities()

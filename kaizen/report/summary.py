@@ -227,8 +227,8 @@ def _differences(series: Sequence[Series], seeds: int) -> str:
 def _figures(figures: Sequence[Path], out: Path) -> str:
     """The figures with their captions; paths relative to ``out``."""
     parts = [
-        "Accuracies are the trained classifier's; thin grey lines are the reference rows. The data "
-        "of each figure are next to it as CSV.\n"
+        "Accuracies are the trained classifier's; lines and marks in dark grey are the reference "
+        "rows. The data of each figure are next to it as CSV.\n"
     ]
     by_name: dict[str, list[str]] = {}
     for path in figures:

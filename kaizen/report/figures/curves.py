@@ -24,7 +24,7 @@ def over_steps() -> dict[str, Any]:
     """Accuracy on the tasks seen so far: lines with bands, a panel per method."""
     y = {
         "field": "value", "type": "quantitative", "title": "accuracy (%)",
-        "scale": {"domain": [0, 100]},
+        "scale": {"zero": True, "nice": True},
     }  # fmt: skip
     x = {"field": "t", "type": "ordinal", "title": "after step", "axis": {"labelAngle": 0}}
     band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}

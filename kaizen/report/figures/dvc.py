@@ -25,11 +25,12 @@ def templates() -> dict[str, Spec]:
     several = "(datum.revs > 1 ? datum.rev + ': ' : '')"
     panel = "(datum.method == 'Reference' ? '' : datum.method + ': ') + datum.series"
     apart = _calculate("panel", f"{several} + {panel}")
+    half = _calculate("half", "datum.interval == null ? null : 100 * datum.interval")
     interval = [
         _calculate("value", "100 * datum.mean"),
         _calculate("low", "100 * (datum.mean - datum.interval)"),
         _calculate("high", "100 * (datum.mean + datum.interval)"),
-        _calculate("half", "datum.interval == null ? null : 100 * datum.interval"),
+        half,
     ]
     clamped = [
         _calculate("low", "max(0, datum.low)"),
@@ -56,7 +57,7 @@ def templates() -> dict[str, Spec]:
         "per_task_heatmap": _template(
             maps.matrix(1),
             [
-                _calculate("value", "100 * datum.accuracy"), step,
+                _calculate("value", "100 * datum.accuracy"), half, step,
                 _calculate("k", "datum.task"), apart,
             ],
         ),
@@ -105,7 +106,7 @@ def _template(figure: Mapping[str, Any], transform: list[Spec]) -> Spec:
 _NUMBERS = {
     "seen": ("mean", "interval", "n", "step"),
     "metrics": ("mean", "interval", "n"),
-    "cells": ("accuracy", "n", "step", "task"),
+    "cells": ("accuracy", "interval", "n", "step", "task"),
     "losses": ("value", "step", "epoch"),
     "confusion": ("share", "n", "place", "predicted_place"),
 }

@@ -5,15 +5,19 @@ vl-convert is imported where it draws: it is large.
 
 from __future__ import annotations
 
+import functools
+import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from kaizen import files
 from kaizen.report.figures.expand import Expanded
 from kaizen.report.figures.fill import FONT, LABELS, LETTER, Room, balanced, fill, marked
-from kaizen.report.figures.specs import Spec
+from kaizen.report.figures.specs import MOST_NUMBERED, Spec
 
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 POINTS = 0.55  # a pixel of the specifications: text of 11 pixels has 6 points
@@ -25,12 +29,33 @@ _LOWEST = 70.0  # a panel
 _LARGEST_CELL = 84.0
 _COMMON_CELL, _COMMON_MAP = 44.0, 200.0  # with larger ones more panels stand in a row
 _LEAST_NUMBERED = 18.0  # a cell that takes a number of three digits
+_LEAST_MAP = 90.0
 _MOST_TRIES = 4
 _SLACK = 3.0  # pixels that a figure may be narrower
 _VIEWERS = f"{FONT}, Arial, Helvetica, sans-serif"
 # A mark in a legend whose outline has the dashes of its line.
 _DASHED_MARK = re.compile(r'(role-legend-symbol"[^>]*><path [^>]*?) stroke-dasharray="[^"]*"')
 _HEAD = re.compile(r'(<svg [^>]*?)width="([\d.]+)" height="([\d.]+)" viewBox="[^"]*"')
+
+
+@functools.cache
+def _vl_convert() -> Any:
+    """vl-convert with the fonts that it brings and none of the machine's, which it looks for when
+    it first draws.
+    """
+    import vl_convert
+
+    before = os.environ.get("FONTCONFIG_FILE")
+    with resources.as_file(resources.files("kaizen.report.figures") / "fonts.conf") as path:
+        os.environ["FONTCONFIG_FILE"] = str(path)
+        try:
+            vl_convert.svg_to_png('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
+        finally:
+            if before is None:
+                del os.environ["FONTCONFIG_FILE"]
+            else:
+                os.environ["FONTCONFIG_FILE"] = before
+    return vl_convert
 
 
 def save(
@@ -46,13 +71,12 @@ def save(
 
     ``lines`` stand below the title. Raises KaizenError where a file cannot be written.
     """
-    import vl_convert
-
+    vl_convert = _vl_convert()
     svg = draw(figure, rows, words, lines)
     size = _HEAD.search(svg)
     dots = min(DOTS, int(_MOST_PIXELS / float(size[3]) * 72)) if size else DOTS
     make: dict[str, Callable[[], bytes]] = {
-        "png": lambda: bytes(vl_convert.svg_to_png(svg, ppi=dots)),
+        "png": lambda: _smaller(bytes(vl_convert.svg_to_png(svg, ppi=dots)), dots),
         "pdf": lambda: _in_order(bytes(vl_convert.svg_to_pdf(svg))),
         "svg": lambda: _for_viewers(svg).encode(),
     }
@@ -139,12 +163,16 @@ class _Layout:
             fitting = [n for n in range(1, self.panels + 1) if self._fits_page(n, wide)]
             most = next(iter(fitting), self.panels)
             whole = [n for n in fitting if self.panels % n == 0 and self._cell(n, wide) >= 1]
-            if whole and (most > whole[0] or self._cell(whole[0], wide) >= _LEAST_NUMBERED):
+            if whole and self._large_enough(self._cell(whole[0], wide)):
                 most = whole[0]  # no place of a row is left blank
         else:
             most = max(1, min(self.panels, int((wide + 60) / (0.62 * self.least))))
         rows = -(-self.panels // most)
         return -(-self.panels // rows)
+
+    def _large_enough(self, cell: float) -> bool:
+        numbered = self.cells <= MOST_NUMBERED
+        return cell >= _LEAST_NUMBERED if numbered else cell * self.cells >= _LEAST_MAP
 
     def _fits_page(self, columns: int, wide: float) -> bool:
         cell = self._cell(columns, wide)
@@ -163,8 +191,6 @@ class _Layout:
         return Room(wide, columns, size, height=height, full=full)
 
     def _made(self, room: Room) -> tuple[float, float, str]:
-        import vl_convert
-
         rows = self.rows
         if self.field:
             across = room.cell * self.cells if room.cell else room.panel
@@ -172,7 +198,7 @@ class _Layout:
         if self.names:
             rows = _wrapped(rows, self.names, LABELS * room.wide)
         spec = fill(self.figure, rows, self.words, room, (self.figure["title"], self.lines))
-        svg = str(vl_convert.vegalite_to_svg(spec))
+        svg = str(_vl_convert().vegalite_to_svg(spec))
         if marked(self.figure):
             svg = _DASHED_MARK.sub(r"\1", svg)
         size = _HEAD.search(svg)
@@ -202,6 +228,15 @@ def _placed(made: tuple[float, float, str], wide: float, sheet: float) -> str:
         r'<rect width="[\d.]+" height="[\d.]+" fill="#ffffff"/>', paper, placed, count=1
     )
     return _numbered_anew(placed)
+
+
+def _smaller(png: bytes, dots: int) -> bytes:
+    """The same pixels without a channel for transparency: a quarter of the bytes."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(out, "PNG", dpi=(dots, dots))
+    return out.getvalue()
 
 
 def _in_order(pdf: bytes) -> bytes:

@@ -50,7 +50,7 @@ def heads() -> dict[str, Any]:
     x = {
         **PERCENT,
         "title": "final accuracy (%)",
-        "scale": {"domain": [0, 100]},
+        "scale": {"zero": True, "nice": True},
         "axis": {"tickCount": 5},
     }
     return figure(

@@ -129,7 +129,8 @@ def _step(grid: Grid, row: Expanded) -> Row:
 
 def _cell(grid: Grid, row: Expanded) -> Row:
     place = {"step": row["t"], "task": row["k"]}
-    return {**_identity(grid, row), **place, "accuracy": row["v"], "n": row["n"]}
+    values = {"accuracy": row["v"], "interval": row["i"], "n": row["n"]}
+    return {**_identity(grid, row), **place, **values}
 
 
 def _share(grid: Grid, row: Expanded) -> Row:
