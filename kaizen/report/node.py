@@ -40,12 +40,17 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     def file(role: str, name: str) -> Path:
         return store.open_file(job.inputs[role], name)
 
+    def recorded(role: str, name: str, read: Callable[[Path], Sequence[T]]) -> Sequence[T]:
+        """What a file holds that evaluations of an older Kaizen do not have."""
+        there = name in store.read_record(job.inputs[role]).files
+        return read(file(role, name)) if there else ()
+
     runs, references = read_results(
         spec,
         lambda role: read_json(file(role, ACCURACY_FILE)),
         lambda role: read_confusion(file(role, CONFUSION_FILE)),
-        lambda role: read_calibration(file(role, CALIBRATION_FILE)),
-        lambda role: read_features(file(role, FEATURES_FILE)),
+        lambda role: recorded(role, CALIBRATION_FILE, read_calibration),
+        lambda role: recorded(role, FEATURES_FILE, read_features),
     )
     histories = [
         History(run.point, read_steps([file(role, HISTORY_FILE) for role in run.steps]))
