@@ -24,6 +24,9 @@ _TABLES = {
     "accuracy": "accuracy on each task after each step",
     "differences": "differences between variants",
     "per_class": "accuracy on each class",
+    "calibration": "expected calibration error after each step",
+    "reliability": "accuracy by confidence after the last step",
+    "features": "rank and drift of the features",
 }
 
 
