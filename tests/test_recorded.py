@@ -299,3 +299,13 @@ def test_steps_are_compared_on_the_images_that_both_have() -> None:
     )
     assert looks[0].likeness is None and looks[1].likeness == pytest.approx(1.0, abs=1e-4)
     assert np.sum(looks[1].points[:40] * looks[0].points) > 0
+
+
+def test_test_images_without_a_label_are_kept_and_stand_for_no_class(tmp_path: Path) -> None:
+    images = images_of([0, -1, 1], [-1])
+    pairs = most_mistaken(images, np.array([1, 0, 1, 0]), np.ones(4))
+    assert [(pair.label, pair.predicted) for pair in pairs] == [(0, 1)]
+    kept = KeptFeatures(images, np.ones((4, 2), dtype=np.float32))
+    write_features([(0, kept)], tmp_path / "features.safetensors")
+    (found,) = read_features(tmp_path / "features.safetensors")
+    assert found.images.label.tolist() == [0, -1, 1, -1]

@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.recorded import ShownImages, not_recorded_so
 from kaizen.files import atomic_path
 
@@ -107,7 +108,8 @@ def read_features(path: Path) -> tuple[KeptFeatures, ...]:
     columns = [tensors[name] for name in _IMAGES]
     n = columns[0].size
     if n > MOST_KEPT or any(
-        c.dtype != np.int32 or c.shape != (n,) or (c < 0).any() for c in columns
+        c.dtype != np.int32 or c.shape != (n,) or (c < least).any()
+        for c, least in zip(columns, (UNLABELLED, 0, 0), strict=True)
     ):
         raise not_recorded_so(path, _WHAT)
     for name in steps:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.recorded import ShownImages, not_recorded_so, read_typed
 from kaizen.files import write_json
 from kaizen.params.typed import as_json
@@ -54,7 +55,7 @@ def most_mistaken(
     """The pairs that are confused most often, by the number of images, then by label; ``predicted``
     int64 [N], ``confidence`` float64 [N].
     """
-    wrong = np.flatnonzero(images.label != predicted)
+    wrong = np.flatnonzero((images.label != predicted) & (images.label != UNLABELLED))
     pairs = list(zip(images.label[wrong].tolist(), predicted[wrong].tolist(), strict=True))
     counts = Counter(pairs)
     chosen = sorted(counts, key=lambda pair: (-counts[pair], pair))[:MOST_PAIRS]

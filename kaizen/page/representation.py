@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.kept import kept_rows
 from kaizen.evaluation.looks import StepLook
 from kaizen.evaluation.results import JOINT
@@ -72,7 +73,7 @@ def _map(results: Results) -> Iterator[list[Any]]:
 def _shown(look: StepLook, step: int, most: int) -> Sequence[int]:
     if look.explains is None:
         return []
-    seen = np.flatnonzero(look.images.task <= step)
+    seen = np.flatnonzero((look.images.task <= step) & (look.images.label != UNLABELLED))
     found: list[int] = seen[kept_rows(look.images.at(seen), most)].tolist()
     return found
 
