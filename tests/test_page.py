@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from browser import Browser
-from made_up import CLASSES, grid, histories
+from made_up import CLASSES, grid, histories, recorded
 from project import REPOSITORY, Project
 
 from kaizen.evaluation.metrics import METRICS
@@ -359,6 +359,7 @@ def test_page_and_paper_have_the_same_panels_and_names(view: Browser, tmp_path: 
     runs, references = grid(
         ("simclr", "byol"), [("kaizen", 0.9), ("cassle", 0.7)], (0, 1), (0.01, 0.2)
     )
+    runs = [recorded(run) for run in runs]
     results = gather("a", {}, runs, references, CLASSES, histories=histories(runs))
     path = tmp_path / "same.html"
     path.write_text(page(results, _MADE), encoding="utf-8")

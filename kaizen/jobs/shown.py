@@ -18,6 +18,8 @@ FIGURES = {
     "differences": "Differences at the same seeds",
     "confusion_matrix": "Confusion after the last step",
     "loss_terms": "Terms of the loss",
+    "calibration_error": "Expected calibration error after each step",
+    "features": "Rank and drift of the features",
 }
 _TABLES = {
     "results": "every metric of every run",

@@ -25,7 +25,6 @@ from kaizen.page.markdown import to_html
 from kaizen.page.origins import origins
 from kaizen.page.recorded import first_rows as first_of_recorded
 from kaizen.page.recorded import not_recorded, recorded_rows, with_recorded
-from kaizen.page.representation import MEASURES
 from kaizen.page.results import Results, read
 from kaizen.page.tables import (
     READER_SHORT,
@@ -89,8 +88,8 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             "note": "",
         }
     recorded = recorded_rows(results)
-    shown = with_recorded(figures(results, set(rows)), results, recorded)
     rows |= recorded
+    shown = with_recorded(figures(results, set(rows)), results, rows)
     meant: dict[str, Any] = words(results) | {
         "series": series_entries(results),
         "readers_short": [READER_SHORT[reader] for reader in READERS],
@@ -101,7 +100,6 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "seeds": results.seeds,
         "tasks": results.tasks,
         "pictures": addresses(results),
-        "measures": list(MEASURES),
     }
     facts = meant | {
         "title": results.title,

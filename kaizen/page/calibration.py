@@ -6,21 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from kaizen.evaluation.calibration import Bins, pooled
-from kaizen.evaluation.results import READERS
 from kaizen.page.results import Results
+from kaizen.report.figures.recorded import calibrated
 from kaizen.report.figures.specs import (
-    DASH,
     READ,
     SEEDS,
     SERIES,
     SHAPE,
     figure,
-    look,
     panels,
-    value_columns,
 )
-from kaizen.report.recorded import calibration_errors
-from kaizen.report.series import Series
 
 
 def rows(results: Results, keep: int) -> dict[str, tuple[str, Iterator[list[Any]]]]:
@@ -29,19 +24,12 @@ def rows(results: Results, keep: int) -> dict[str, tuple[str, Iterator[list[Any]
     """
     return {
         "reliability": ("s r e bin sure v images n", _reliability(results, keep)),
-        "calibration": ("s r e t v i n", _errors(results, keep)),
     }
-
-
-def _readers(one: Series) -> Iterator[tuple[int, str]]:
-    for place, reader in enumerate(READERS):
-        if all(run.calibration and reader in run.calibration[-1] for run in one.runs):
-            yield place, reader
 
 
 def _reliability(results: Results, keep: int) -> Iterator[list[Any]]:
     for s, one in enumerate(results.series):
-        for r, reader in _readers(one):
+        for r, reader in calibrated(one):
             last = [run.calibration[-1][reader] for run in one.runs]
             yield from ([s, r, None, *row, len(last)] for row in _of_bins(pooled(last)))
             if not keep and len(results.seeds) > 1:
@@ -55,21 +43,6 @@ def _of_bins(bins: Bins) -> Iterator[list[Any]]:
         if images:
             sure, right = bins.confidence[place] / images, bins.right[place] / images
             yield [place, round(sure, 6), round(right, 6), images]
-
-
-def _errors(results: Results, keep: int) -> Iterator[list[Any]]:
-    for s, one in enumerate(results.series):
-        for r, reader in _readers(one):
-            for t, found in enumerate(calibration_errors(one, reader)):
-                if found.n:
-                    yield [s, r, None, t, found.mean, found.interval, found.n]
-            if keep or len(results.seeds) == 1:
-                continue
-            for run in one.runs:
-                for t, step in enumerate(run.calibration):
-                    error = step[reader].error if reader in step else None
-                    if error is not None:
-                        yield [s, r, run.point.seed, t, error, None, 1]
 
 
 def reliability() -> dict[str, Any]:
@@ -135,43 +108,3 @@ def reliability() -> dict[str, Any]:
         loose=["sure", "images"],
         where="results/summary/reliability.csv",
     )  # fmt: skip
-
-
-def errors() -> dict[str, Any]:
-    """The expected calibration error over the steps, a line per series."""
-    y = {
-        "field": "value", "type": "quantitative", "title": "calibration error (points)",
-        "scale": {"zero": True, "nice": True},
-    }  # fmt: skip
-    x = {"field": "t", "type": "ordinal", "title": "after step", "axis": {"labelAngle": 0}}
-    return figure(
-        "calibration",
-        "The expected calibration error after each step",
-        "ECE: how far accuracy and mean confidence of a bin are apart, in percentage points, mean "
-        "over the test images of the tasks seen so far; 0 is best. The band is the 95 % interval "
-        "over the seeds.",
-        [*SERIES, *READ, *SEEDS, ("t", "After step", "count"), *value_columns("ECE (points)")],
-        panels(curve(x, y), "method", 400),
-        data="calibration",
-        reader=True,
-        seeds=True,
-        where="results/summary/calibration.csv",
-    )
-
-
-def curve(x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-    """A line per series over the steps, with bands and marks."""
-    band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
-    return {
-        "width": "@panel:320",
-        "height": 220,
-        "encoding": {"x": x},
-        "layer": [
-            {"mark": {"type": "area", "fillOpacity": 0.15}, "encoding": look() | band},
-            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": look(y=y, strokeDash=DASH)},
-            {
-                "mark": {"type": "point", "filled": True, "size": 55, "cursor": "pointer"},
-                "encoding": look(y=y, shape=SHAPE, opacity={"value": 1}),
-            },
-        ],
-    }

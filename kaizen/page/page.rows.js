@@ -37,7 +37,7 @@ function expand(figure, row, one) {
   row.half = row.i === null || row.i === undefined ? null : (figure.factor || 100) * row.i;
   row.low = row.value - (row.half || 0);
   row.high = row.value + (row.half || 0);
-  if (figure.data === "seen") { row.low = Math.max(0, row.low); row.high = Math.min(100, row.high); }
+  if (figure.data === "seen" || figure.data === "calibration") { row.low = Math.max(0, row.low); row.high = Math.min(100, row.high); }
   row.method = one.method;
   row.series = one.label;
   row.panel = many() && !one.ref ? `${one.method}: ${one.label}` : one.ref && !many() ? one.ref : one.label;

@@ -10,6 +10,7 @@ from kaizen.evaluation.results import READERS
 from kaizen.page import calibration, confused, representation
 from kaizen.page.data import MOST_ROWS
 from kaizen.page.results import Results
+from kaizen.report.figures.recorded import errors, measures
 from kaizen.report.series import READER_LABELS
 
 Rows = dict[str, Any]
@@ -54,9 +55,9 @@ def with_recorded(
         found.insert(place, confused.confused(results))
     more: dict[str, Callable[[], dict[str, Any]]] = {
         "reliability": calibration.reliability,
-        "calibration": calibration.errors,
+        "calibration": errors,
         "map": lambda: representation.feature_map(results),
-        "features": lambda: representation.measures(results),
+        "features": lambda: measures(results),
     }
     found += [make() for name, make in more.items() if name in rows]
     return found + last
@@ -114,6 +115,4 @@ def _named(
         row["class"] = words["classes"][row["c"]]
     if "p" in row:
         row["predicted"] = words["classes"][row["p"]]
-    if "m" in row:
-        row["measure"] = representation.MEASURES[row["m"]]
     return row

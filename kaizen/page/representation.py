@@ -13,13 +13,10 @@ from kaizen.data.schema import UNLABELLED
 from kaizen.evaluation.kept import kept_rows
 from kaizen.evaluation.looks import StepLook
 from kaizen.evaluation.results import JOINT
-from kaizen.evaluation.statistics import estimate
-from kaizen.page.calibration import curve
 from kaizen.page.results import Results
-from kaizen.report.figures.specs import SEEDS, SERIES, figure, own, panels
+from kaizen.report.figures.specs import SEEDS, SERIES, figure, panels
 from kaizen.report.series import Series
 
-MEASURES = ("effective rank", "CKA with the step before")
 _MOST_STEPS = 6  # that have a map
 _MOST_POINTS = 9000  # of all maps
 _LEAST_POINTS = 20  # of one
@@ -31,7 +28,6 @@ def rows(results: Results, keep: int) -> dict[str, tuple[str, Iterator[list[Any]
     """
     return {
         "map": ("s e t k c px py", _map(results)),
-        "features": ("s e t m v i n", _measures(results, keep)),
     }
 
 
@@ -78,41 +74,12 @@ def _shown(look: StepLook, step: int, most: int) -> Sequence[int]:
     return found
 
 
-def _measures(results: Results, keep: int) -> Iterator[list[Any]]:
-    for s, one in enumerate(results.series):
-        if not all(run.looks for run in one.runs):
-            continue
-        for m, name in enumerate(("rank", "likeness")):
-            each = [[getattr(look, name) for look in run.looks] for run in one.runs]
-            for t, values in enumerate(zip(*each, strict=True)):
-                found = estimate(values)
-                if not found.n:
-                    continue
-                yield [s, None, t, m, *_short(found.mean, found.interval), found.n]
-                if keep or len(results.seeds) == 1:
-                    continue
-                for run, value in zip(one.runs, values, strict=True):
-                    if value is not None:
-                        yield [s, run.point.seed, t, m, *_short(value, None), 1]
-
-
-def _short(mean: float | None, interval: float | None) -> list[float | None]:
-    return [None if value is None else float(f"{value:.6g}") for value in (mean, interval)]
-
-
-def _basis(results: Results, one_seed: bool = False) -> str:
-    """How many images and seeds a figure is based on."""
+def _basis(results: Results) -> str:
+    """How many images the maps are of."""
     looks = [look for _, one, _ in _mapped(results) for look in one.runs[0].looks]
-    kept = max(len(look.images.task) for look in looks)
-    images = f"{kept} test images"
-    if one_seed:
-        most = points_of_map(results)
-        shown = "" if kept <= most else f", at most {most} of them on a map"
-        return f"{images}{shown}; one seed of each variant"
-    seeds = max(len(one.runs) for one in results.series)
-    if seeds == 1:
-        return f"{images}; one seed, so there is no interval"
-    return f"{images}; {seeds} seeds; ± is a 95 % interval over the seeds (Student's t)"
+    kept, most = max(len(look.images.task) for look in looks), points_of_map(results)
+    shown = "" if kept <= most else f", at most {most} of them on a map"
+    return f"{kept} test images{shown}; one seed of each variant"
 
 
 def feature_map(results: Results) -> dict[str, Any]:
@@ -158,35 +125,5 @@ def feature_map(results: Results) -> dict[str, Any]:
         reader=False,
         seeds=False,
         of_run=True,
-        basis=_basis(results, one_seed=True),
-    )  # fmt: skip
-
-
-def measures(results: Results) -> dict[str, Any]:
-    """The effective rank and the likeness to the step before, over the steps."""
-    y = {
-        "field": "value", "type": "quantitative", "title": None,
-        "scale": {"zero": False, "nice": True},
-    }  # fmt: skip
-    x = {"field": "t", "type": "ordinal", "title": "after step", "axis": {"labelAngle": 0}}
-    spec = panels(curve(x, y), "measure", 400, "m") | own("y")
-    return figure(
-        "features",
-        "The features' rank and drift",
-        "Of the features of a few test images, the same after each step. Effective rank: how many "
-        "directions they take up; features that collapse have a low one. CKA: how alike they are "
-        "to those of the step before, whatever turn or scale lies between; 1 is the same, and "
-        "the lower, the further the step has moved them.",
-        [
-            *SERIES, *SEEDS, ("t", "After step", "count"), ("measure", "Measure", "text"),
-            ("value", "Value", "number"), ("half", "± 95 % interval", "number"),
-            ("n", "Seeds", "count"),
-        ],
-        spec,
-        data="features",
-        reader=False,
-        seeds=True,
-        factor=1,
         basis=_basis(results),
-        where="results/summary/features.csv",
     )  # fmt: skip

@@ -65,6 +65,14 @@ _CAPTIONS = {
         "training has no stream and is not shown. Terms that span magnitudes have a logarithmic "
         "axis, which says so."
     ),
+    "calibration_error": (
+        "The expected calibration error of the trained classifier after each step: how far "
+        "accuracy and confidence are apart, in percentage points. Lower is better."
+    ),
+    "features": (
+        "The effective rank of the features of a few test images after each step, and how alike "
+        "they are to those of the step before (CKA; 1 is the same)."
+    ),
 }
 
 _HOW_TO_READ = """\
