@@ -206,6 +206,18 @@ def test_no_line_is_a_word_left_over() -> None:
     assert balanced("word", 2) == ["word"] and balanced("", 10) == [""]
 
 
+def test_a_long_title_leaves_room_for_the_panels(tmp_path: Path) -> None:
+    single = of(("simclr",), (0,), variants=[("kaizen", 0.9)], sizes=(0.1,))
+    heights = set()
+    for name in ("word " * 4000, "x" * 20_000):
+        draw_figures(single, ReportParams(title=name, formats=["svg"]), tmp_path)
+        shown = drawing(tmp_path, "accuracy_over_steps")
+        heights.add(shown.height)
+        assert any("…" in text for text in shown.texts())
+    draw_figures(single, ReportParams(title="Digits", formats=["svg"]), tmp_path)
+    assert max(heights) < drawing(tmp_path, "accuracy_over_steps").height + 30
+
+
 @pytest.mark.parametrize(
     "name", ["accuracy_bars", "per_task_heatmap", "accuracy_over_steps", "heads", "loss_terms"]
 )

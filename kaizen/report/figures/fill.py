@@ -17,6 +17,7 @@ TEXT = 12.0  # of axes and legends
 SMALL = 11.0  # the smallest text; numbers in cells have it
 LABELS = 0.38  # of the width, names at an axis take at most
 LETTER = 6.3  # the width of a letter of TEXT, about
+_MOST_LINES = 3  # of a line below the title
 _LOGARITHMIC_FROM = 20  # largest over smallest value
 _SYMBOL = 44.0  # a legend's mark and the gap behind a text
 # All that the font has, by whole blocks: Latin, Greek, Cyrillic, signs of texts and sums.
@@ -64,6 +65,14 @@ def balanced(text: str, letters: int) -> list[str]:
     return lines
 
 
+def _few(text: str, letters: int) -> list[str]:
+    """``text`` in lines, a few at most: a longer one would leave no room for the panels."""
+    lines = balanced(text[: letters * _MOST_LINES], letters)[:_MOST_LINES]
+    if len(text) > letters * _MOST_LINES:
+        lines[-1] = f"{lines[-1][: letters - 2]} …"
+    return lines
+
+
 def fill(
     figure: Mapping[str, Any],
     rows: Sequence[Expanded],
@@ -84,15 +93,14 @@ def fill(
     }
     spec = _put(figure["spec"], texts, room)
     _lay_out(spec, rows, room)
-    title, lines = heading
+    title, below = heading
+    letters = int(room.wide / LETTER)
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         **spec,
         "title": {
             "text": balanced(drawable(title), int(room.wide / (1.25 * LETTER))),
-            "subtitle": [
-                part for line in lines for part in balanced(drawable(line), int(room.wide / LETTER))
-            ],
+            "subtitle": [part for line in below for part in _few(drawable(line), letters)],
             "anchor": "start",
         },
         "data": {"values": _needed(rows, spec)},
