@@ -12,12 +12,15 @@ BENCH_STAMP := $(BENCH)/.installed
 # So does what builds the documentation.
 DOCS := $(VENV)-docs
 DOCS_STAMP := $(DOCS)/.installed
+# And what tests check results with, which needs other versions of what Kaizen needs.
+CHECKS := $(VENV)-checks
+CHECKS_STAMP := $(CHECKS)/.installed
 # Processes of `make test`: pytest alone, as for a single file, is one.
 WORKERS ?= 2
 RUN := PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .PHONY: help demo test test-slow test-slurm smoke-slurm lint bench bench-quick docs
-.PHONY: setup setup-cluster setup-bench setup-docs clean clean-results clean-store
+.PHONY: setup setup-cluster setup-bench setup-docs setup-checks clean clean-results clean-store
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,10 +28,10 @@ help: ## this list
 demo: setup ## set everything up and run the experiment of params.yaml on real images
 	$(RUN) snakemake --cores all
 
-test: setup lint ## set everything up, check and test
+test: setup setup-checks lint ## set everything up, check and test
 	$(RUN) pytest -n $(WORKERS)
 
-test-slow: setup ## all tests, those longer than a minute too
+test-slow: setup setup-checks ## all tests, those longer than a minute too
 	$(RUN) pytest -m "not slurm"
 
 # A real SLURM on this machine, as root on Debian: installed, started, stopped.
@@ -79,6 +82,8 @@ setup-cluster: $(CLUSTER_STAMP) ## the executors for clusters: .venv-cluster
 
 setup-docs: $(DOCS_STAMP) ## what builds the documentation: .venv-docs
 
+setup-checks: $(CHECKS_STAMP) ## what tests check results with: .venv-checks
+
 # Virtual environments on top of the other: only the extra is in each.
 $(CLUSTER_STAMP): EXTRA = cluster
 $(DOCS_STAMP): EXTRA = docs
@@ -88,6 +93,13 @@ $(CLUSTER_STAMP) $(DOCS_STAMP) $(BENCH_STAMP): %/.installed: $(STAMP) pyproject.
 	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		>"$$($*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kaizen.pth"
 	$*/bin/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
+	touch $@
+
+# Without these the tests that use them skip, and say so.
+$(CHECKS_STAMP): $(STAMP) tests/checks-requirements.txt
+	$(VENV)/bin/python -m venv $(CHECKS)
+	$(CHECKS)/bin/pip install --quiet --no-deps --requirement tests/checks-requirements.txt \
+		|| echo "not installed: tests/checks-requirements.txt" >&2
 	touch $@
 
 # Logs and working files. Results and the store stay, and what is finished is not made again.

@@ -5,13 +5,18 @@ histories; and how a table is read back.
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kaizen.evaluation.calibration import binned
 from kaizen.evaluation.confusion import Counts
+from kaizen.evaluation.kept import KeptFeatures
+from kaizen.evaluation.looks import looks_of
+from kaizen.evaluation.recorded import ShownImages
 from kaizen.evaluation.results import READERS, Matrix, Reference, RunResult
 from kaizen.params import ReplayUnit
 from kaizen.plan.point import Point
@@ -86,6 +91,16 @@ def grid(
         for seed in seeds
     ]
     return runs, references
+
+
+def recorded(run: RunResult, images: int = 12) -> RunResult:
+    """The run with calibration and with features of ``images`` kept images of each task."""
+    rng = np.random.default_rng([run.point.seed, len(run.point.variant)])
+    shown = ShownImages.of([np.repeat(labels, images // 2) for labels in CLASSES.tasks])
+    kept = [KeptFeatures(shown, rng.normal(size=(len(shown.row), 8))) for _ in range(TASKS)]
+    sure = [rng.random(40) for _ in range(TASKS)]
+    bins = [{r: binned(s, rng.random(40) < s) for r in ("classifier", "lda")} for s in sure]
+    return dataclasses.replace(run, calibration=bins, looks=looks_of(kept))
 
 
 def history(run: RunResult) -> History:

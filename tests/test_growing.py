@@ -266,7 +266,7 @@ def test_evaluation_gives_unseen_classes_no_chance(project: Project) -> None:
         last.bias.fill_(-1e30)
     seen = set(model.labels)
     assert len(seen) == 2
-    for predicted in evaluator.predictions(model, [0])["classifier"]:
+    for predicted in evaluator.predictions(model, evaluator.show(model), [0])["classifier"]:
         assert set(predicted.tolist()) <= seen
 
 

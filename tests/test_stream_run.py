@@ -36,7 +36,8 @@ def results(project: Project) -> dict[str, str]:
 
 
 def models(project: Project) -> dict[str, str]:
-    return {path: sha for path, sha in results(project).items() if path.endswith(".safetensors")}
+    found = results(project).items()
+    return {path: sha for path, sha in found if path.endswith("model.safetensors")}
 
 
 @pytest.fixture(scope="module")

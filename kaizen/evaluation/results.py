@@ -6,12 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kaizen.errors import KaizenError
 from kaizen.evaluation.confusion import Counts
 from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import Point
+
+if TYPE_CHECKING:
+    from kaizen.evaluation.calibration import StepCalibration
+    from kaizen.evaluation.looks import StepLook
 
 T = TypeVar("T")
 
@@ -31,13 +35,16 @@ class RunResult:
 
     Any T x T sequence or array is accepted and kept as tuples. An entry is None where nothing was
     measured: of a task without test images, and of one that had not arrived yet. ``confusion``
-    holds the classifier's counts after each step, or nothing where they are not known. Raises
-    KaizenError where a matrix is not square, not finite or outside 0..1.
+    holds the classifier's counts after each step, or nothing where they are not known; so do
+    ``calibration`` (bins of confidence) and ``looks`` (what features say). Raises KaizenError where
+    a matrix is not square, not finite or outside 0..1.
     """
 
     point: Point
     matrices: Mapping[str, Matrix]
     confusion: Sequence[Counts] = ()
+    calibration: Sequence[StepCalibration] = ()
+    looks: Sequence[StepLook] = ()
 
     def __post_init__(self) -> None:
         """Check the matrices and turn them into tuples."""
@@ -58,10 +65,10 @@ class RunResult:
                 where, "the readers' matrices are missing or differ in their number of tasks"
             )
         object.__setattr__(self, "matrices", matrices)
-        if self.confusion and len(self.confusion) != self.tasks:
-            raise malformed(
-                where, f"the confusion of {len(self.confusion)} steps for {self.tasks} tasks"
-            )
+        for what in ("confusion", "calibration", "looks"):
+            steps = len(getattr(self, what))
+            if steps not in (0, self.tasks):
+                raise malformed(where, f"the {what} of {steps} steps for {self.tasks} tasks")
 
     @property
     def tasks(self) -> int:

@@ -26,10 +26,15 @@ from kaizen.data.replay.memory import read_memory
 from kaizen.data.schema import UNLABELLED
 from kaizen.data.shards import shard_info
 from kaizen.errors import KaizenError
+from kaizen.evaluation.calibration import CALIBRATION_FILE, binned, write_calibration
+from kaizen.evaluation.confidence import confidences, head_scores, principal_components
 from kaizen.evaluation.confusion import count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.head_files import StepHeads, read_heads
+from kaizen.evaluation.kept import FEATURES_FILE, KeptFeatures, kept_rows, write_features
+from kaizen.evaluation.mistaken import MISTAKEN_FILE, most_mistaken, write_mistaken
 from kaizen.evaluation.readers import fit_probe, nearest_neighbours
+from kaizen.evaluation.recorded import ShownImages
 from kaizen.evaluation.results import ALWAYS_READ
 from kaizen.files import write_json
 from kaizen.models.feature_classifier import FeatureClassifier
@@ -47,7 +52,7 @@ Reader = Callable[[Tensor, Tensor], Tensor]
 
 def run_row(job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter) -> Made:
     """Write ``accuracy.json``: per reader the accuracy on the test images of each task so far, None
-    for a task without; and ``confusion.parquet``, the classifier's.
+    for a task without; and the other files of `kaizen.evaluation.run.run_evaluation`, of this step.
     """
     row = _Row(job, store)
     readers = row.readers()
@@ -66,6 +71,7 @@ def run_row(job: Job[EvaluationSpec], store: Store, building: Path, reporter: Re
             taken_for += predicted["classifier"].tolist()
         reporter.amount(task + 1, len(tasks), "tasks evaluated")
     write_confusion([count_pairs(labels, taken_for)], building / CONFUSION_FILE)
+    row.write_besides(np.array(taken_for, dtype=np.int64), building)
     write_json(building / ACCURACY_FILE, {"row": accuracies})
     return Made(row.compute.describe())
 
@@ -85,14 +91,24 @@ class _Row:
         crop = job.spec.test_crop
         self.models = StepModels(job.inputs, store, self.compute, batch, crop)
         self.model: FeatureClassifier = self.models.load(step_role(self.step))
+        self.heads: StepHeads | None = None
+        if HEAD in self.inputs:
+            self.heads = read_heads(store.open_file(self.inputs[HEAD], head_file(self.step)))
+        tests = [selected_labels(self._test_file(task)) for task in range(self.step + 1)]
+        self.images = ShownImages.of(tests)
+        self.kept_rows = kept_rows(self.images)
+        # What is known of the test images that were read so far.
+        self._read = 0
+        self._kept: list[Tensor] = []
+        self._sure: dict[str, list[np.ndarray]] = {}
+        self._right: dict[str, list[np.ndarray]] = {}
 
     def readers(self) -> dict[str, Reader]:
         """The ways to read classes; those that learn from features only where there is a label."""
         found: dict[str, Reader] = {"classifier": lambda _, logits: self.model.predicted(logits)}
-        if HEAD in self.inputs:
-            heads = read_heads(self.store.open_file(self.inputs[HEAD], head_file(self.step)))
-            for kind in heads.readers():
-                found[kind] = self._head(heads, kind)
+        if self.heads is not None:
+            for kind in self.heads.readers():
+                found[kind] = self._head(self.heads, kind)
         features, labels = self._bank()
         if len(labels):
             params, classes = self.spec.evaluation, self.spec.num_classes
@@ -105,16 +121,48 @@ class _Row:
 
     def test(self, task: int, readers: dict[str, Reader]) -> tuple[Tensor, dict[str, Tensor]]:
         """The labels of a task's test images, int64 [M], and what each reader takes them for."""
-        path = self.store.open_file(shards_of(self.inputs, task), shard_file(task, "test"))
         true: list[Tensor] = []
         predicted: dict[str, list[Tensor]] = {name: [] for name in readers}
-        for features, logits, labels in self._features(path):
+        for features, logits, labels in self._features(self._test_file(task)):
             true.append(labels)
             for name, read in readers.items():
                 predicted[name].append(read(features, logits).cpu())
+            last = {name: parts[-1] == labels for name, parts in predicted.items()}
+            self._remember(features, logits, last)
         empty = torch.zeros(0, dtype=torch.int64)
         joined = {name: torch.cat([empty, *parts]) for name, parts in predicted.items()}
         return torch.cat([empty, *true]), joined
+
+    def _test_file(self, task: int) -> Path:
+        return self.store.open_file(shards_of(self.inputs, task), shard_file(task, "test"))
+
+    def _remember(self, features: Tensor, logits: Tensor, right: dict[str, Tensor]) -> None:
+        """Of test images that were read, confidences and the features of those that are kept."""
+        low, high = np.searchsorted(self.kept_rows, (self._read, self._read + len(features)))
+        rows = torch.from_numpy(self.kept_rows[low:high] - self._read)
+        self._kept.append(features[rows.to(features.device)])
+        self._read += len(features)
+        sure = {"classifier": confidences(logits)}
+        if self.heads is not None:
+            for kind in self.heads.readers():
+                sure[kind] = confidences(head_scores(self.heads, kind, features))
+        for name, values in sure.items():
+            self._sure.setdefault(name, []).append(values)
+            self._right.setdefault(name, []).append(right[name].numpy())
+
+    def write_besides(self, taken_for: np.ndarray, building: Path) -> None:
+        """Write what is recorded besides accuracies, after all test images were read;
+        ``taken_for`` int64 [M] is what the classifier took them for.
+        """
+        sure = {name: np.concatenate(parts) for name, parts in self._sure.items()}
+        right = {name: np.concatenate(parts) for name, parts in self._right.items()}
+        bins = {name: binned(values, right[name]) for name, values in sure.items()}
+        write_calibration([bins], building / CALIBRATION_FILE)
+        images = self.images.at(self.kept_rows)
+        components = principal_components(torch.cat(self._kept or [torch.zeros(0, 0)]))
+        write_features([(self.step, KeptFeatures(images, components))], building / FEATURES_FILE)
+        pairs = most_mistaken(self.images, taken_for, sure.get("classifier", np.zeros(0)))
+        write_mistaken(pairs, building / MISTAKEN_FILE)
 
     def _head(self, heads: StepHeads, kind: str) -> Reader:
         return lambda features, _: heads.predict(kind, features)

@@ -12,16 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, head_file, shard_file
 from kaizen.data.schema import UNLABELLED
+from kaizen.evaluation.calibration import (
+    CALIBRATION_FILE,
+    StepCalibration,
+    binned,
+    write_calibration,
+)
+from kaizen.evaluation.confidence import confidences, head_scores, principal_components
 from kaizen.evaluation.confusion import Counts, count_pairs, write_confusion
 from kaizen.evaluation.features import StepModels
 from kaizen.evaluation.head_files import StepHeads, read_heads
+from kaizen.evaluation.kept import FEATURES_FILE, KeptFeatures, kept_rows, write_features
+from kaizen.evaluation.mistaken import MISTAKEN_FILE, most_mistaken, write_mistaken
 from kaizen.evaluation.readers import linear_probe, nearest_neighbours
+from kaizen.evaluation.recorded import ShownImages
 from kaizen.evaluation.reference_rows import Row, features_of_rows, lda_matrices
 from kaizen.evaluation.results import ALWAYS_READ, matrix_rows
 from kaizen.files import write_json
@@ -45,27 +56,49 @@ class DecodedImages:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a model makes of the test images of all tasks: features float32 [M, F] and the
+    classifier's logits float32 [M, L].
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
 def run_evaluation(
     job: Job[EvaluationSpec], store: Store, building: Path, reporter: Reporter
 ) -> Made:
     """Write a run's ``accuracy.json``: a T x T matrix per reader, row t after step t, column i on
-    task i; and ``confusion.parquet``, the classifier's (`kaizen.evaluation.confusion`).
+    task i; ``confusion.parquet``, the classifier's; ``calibration.json``, ``mistaken.json`` and
+    ``features.safetensors`` (`kaizen.evaluation.confusion`, `calibration`, `mistaken`, `kept`).
     """
     evaluator = _evaluator(job, store)
     roles, tasks = step_roles(job.inputs), range(len(job.spec.tasks))
-    rows, confusion = [], []
+    rows, confusion, calibration, kept = [], [], [], []
     for step, role in enumerate(roles):
         # A single model of several tasks is joint training: it has seen them all.
         seen = tasks[: step + 1] if len(roles) > 1 else tasks
         heads = None
         if HEAD in job.inputs:
             heads = read_heads(store.open_file(job.inputs[HEAD], head_file(step)))
-        predicted = evaluator.predictions(evaluator.models.load(role), seen, heads)
+        model = evaluator.models.load(role)
+        shown = evaluator.show(model)
+        predicted = evaluator.predictions(model, shown, seen, heads)
         rows.append(evaluator.accuracies(predicted))
         confusion.append(evaluator.confusion(predicted["classifier"]))
+        sure = evaluator.confidences(shown, heads)
+        calibration.append(evaluator.calibration(predicted, sure, len(seen)))
+        kept.append((step, evaluator.kept(shown)))
+        if step + 1 == len(roles):
+            taken_for = torch.cat(predicted["classifier"]).numpy()
+            pairs = most_mistaken(evaluator.images, taken_for, sure["classifier"])
+            write_mistaken(pairs, building / MISTAKEN_FILE)
         reporter.amount(step + 1, len(roles), "steps evaluated")
     rows, confusion = matrix_rows(rows, len(tasks)), matrix_rows(confusion, len(tasks))
     write_confusion(confusion, building / CONFUSION_FILE)
+    write_calibration(calibration, building / CALIBRATION_FILE)
+    write_features(kept, building / FEATURES_FILE)
     matrices = {reader: [row[reader] for row in rows] for reader in evaluator.readers}
     write_json(building / ACCURACY_FILE, {"matrices": matrices})
     return Made(evaluator.compute.describe())
@@ -80,13 +113,15 @@ def run_reference(
     """
     evaluator = _evaluator(job, store)
     roles, tasks = step_roles(job.inputs), range(len(job.spec.tasks))
-    of_random = evaluator.accuracies(evaluator.predictions(evaluator.models.untrained(), tasks))
+    random = evaluator.models.untrained()
+    of_random = evaluator.accuracies(evaluator.predictions(random, evaluator.show(random), tasks))
     specialists: dict[str, list[float | None]] | None = None
     # Otherwise step 0 alone stands for the network's shape.
     if len(roles) == len(tasks):
         specialists = {reader: [] for reader in evaluator.readers}
         for task, role in enumerate(roles):
-            predicted = evaluator.predictions(evaluator.models.load(role), [task])
+            model = evaluator.models.load(role)
+            predicted = evaluator.predictions(model, evaluator.show(model), [task])
             for reader, accuracies in evaluator.accuracies(predicted).items():
                 specialists[reader].append(accuracies[task])
             reporter.amount(task + 1, len(roles), "specialists evaluated")
@@ -134,14 +169,28 @@ class Evaluator:
             torch.full_like(part.labels, task) for task, part in zip(tasks, train, strict=True)
         ]
         self.train_tasks = torch.cat(of_task)[labelled]
+        self.images = ShownImages.of([part.labels.numpy() for part in self.tests])
+        self.kept_rows = torch.from_numpy(kept_rows(self.images))
 
     def _shard(self, task: int, part: str, fraction: float) -> DecodedImages:
         path = self.store.open_file(shards_of(self.inputs, task), shard_file(task, part))
         images, labels = load_shard(path, self.models.image, fraction)
         return DecodedImages(torch.from_numpy(images), torch.from_numpy(labels))
 
+    def show(self, model: FeatureClassifier) -> Shown:
+        """Show a model the test images of all tasks."""
+        outputs = [self.models.features(model, part.images) for part in self.tests]
+        return Shown(
+            torch.cat([features for features, _ in outputs]),
+            torch.cat([logits for _, logits in outputs]),
+        )
+
     def predictions(
-        self, model: FeatureClassifier, seen: Sequence[int], heads: StepHeads | None = None
+        self,
+        model: FeatureClassifier,
+        shown: Shown,
+        seen: Sequence[int],
+        heads: StepHeads | None = None,
     ) -> dict[str, tuple[Tensor, ...]]:
         """Per reader the predicted class of each task's test images, int64 [M]: arg max over all
         classes of the stream.
@@ -150,12 +199,8 @@ class Evaluator:
         of the tasks ``seen`` (CaSSLe's protocol, arXiv:2112.04215). ``heads`` are the analytic ones
         of the model's step. A reader without a labelled row to learn from is left out.
         """
-        outputs = [self.models.features(model, part.images) for part in self.tests]
-        test, logits = (
-            torch.cat([features for features, _ in outputs]),
-            torch.cat([logits for _, logits in outputs]),
-        )
-        predicted = {"classifier": model.predicted(logits)}
+        test = shown.features
+        predicted = {"classifier": model.predicted(shown.logits)}
         if heads is not None:
             predicted |= {kind: heads.predict(kind, test) for kind in heads.readers()}
         if len(self.train.labels):
@@ -172,6 +217,38 @@ class Evaluator:
             predicted["knn"] = nearest_neighbours(bank, known, test, self.classes, self.params)
         sizes = [len(part.labels) for part in self.tests]
         return {reader: every.cpu().split(sizes) for reader, every in predicted.items()}
+
+    def confidences(self, shown: Shown, heads: StepHeads | None) -> dict[str, np.ndarray]:
+        """The confidence float64 [M] in each test image of the classifier and of each head."""
+        found = {"classifier": confidences(shown.logits)}
+        if heads is not None:
+            for kind in heads.readers():
+                found[kind] = confidences(head_scores(heads, kind, shown.features))
+        return found
+
+    def calibration(
+        self,
+        predicted: Mapping[str, Sequence[Tensor]],
+        sure: Mapping[str, np.ndarray],
+        seen: int,
+    ) -> StepCalibration:
+        """The bins of each reader that is ``sure`` of something, of the first ``seen`` tasks' test
+        images.
+        """
+        rows = self.images.task < seen
+        right = {name: torch.cat(list(predicted[name])).numpy() for name in sure}
+        return {
+            name: binned(sure[name][rows], (right[name] == self.images.label)[rows])
+            for name in sure
+        }
+
+    def kept(self, shown: Shown) -> KeptFeatures:
+        """The features of the kept images."""
+        rows = self.kept_rows
+        return KeptFeatures(
+            self.images.at(rows.numpy()),
+            principal_components(shown.features[rows.to(shown.features.device)]),
+        )
 
     def accuracies(
         self, predicted: Mapping[str, Sequence[Tensor]]

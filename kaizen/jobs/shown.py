@@ -18,12 +18,17 @@ FIGURES = {
     "differences": "Differences at the same seeds",
     "confusion_matrix": "Confusion after the last step",
     "loss_terms": "Terms of the loss",
+    "calibration_error": "Expected calibration error after each step",
+    "features": "Rank and drift of the features",
 }
 _TABLES = {
     "results": "every metric of every run",
     "accuracy": "accuracy on each task after each step",
     "differences": "differences between variants",
     "per_class": "accuracy on each class",
+    "calibration": "expected calibration error after each step",
+    "reliability": "accuracy by confidence after the last step",
+    "features": "rank and drift of the features",
 }
 
 

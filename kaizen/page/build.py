@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from typing import Any
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS
 from kaizen.files import counted, write_text
+from kaizen.page.confused import addresses
 from kaizen.page.crate import write_crate
 from kaizen.page.current import MARK, made_from
 from kaizen.page.data import rows_of_figures, series_entries
 from kaizen.page.figures import figures
 from kaizen.page.markdown import to_html
 from kaizen.page.origins import origins
+from kaizen.page.recorded import first_rows as first_of_recorded
+from kaizen.page.recorded import not_recorded, recorded_rows, with_recorded
 from kaizen.page.results import Results, read
 from kaizen.page.tables import (
     READER_SHORT,
@@ -37,6 +41,15 @@ from kaizen.report.series import HEADLINE, METRIC_SHORT, method_label
 from kaizen.store.layout import REPORT_PAGE
 
 _SCRIPT_FOR_DVC = ".kaizen/vega.js"
+SCRIPTS = (
+    "page.js",
+    "page.filters.js",
+    "page.rows.js",
+    "page.figures.js",
+    "page.downloads.js",
+    "page.origins.js",
+    "page.start.js",
+)
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -74,7 +87,9 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             ],
             "note": "",
         }
-    shown = figures(results, set(rows))
+    recorded = recorded_rows(results)
+    rows |= recorded
+    shown = with_recorded(figures(results, set(rows)), results, rows)
     meant: dict[str, Any] = words(results) | {
         "series": series_entries(results),
         "readers_short": [READER_SHORT[reader] for reader in READERS],
@@ -83,6 +98,8 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "metric_ids": list(METRICS),
         "headline": [METRICS.index(metric) for metric in HEADLINE],
         "seeds": results.seeds,
+        "tasks": results.tasks,
+        "pictures": addresses(results),
     }
     facts = meant | {
         "title": results.title,
@@ -94,7 +111,16 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "references": list(results.reference_nodes),
         "wrong": results.wrong(),
     }
-    sections = [_section(figure, rows[figure["data"]], meant) for figure in shown]
+    sections = [
+        _section(
+            figure,
+            rows[figure["data"]],
+            (first_of_recorded if figure["data"] in recorded else first_rows)(
+                figure, rows[figure["data"]], meant
+            ),
+        )
+        for figure in shown
+    ]
     fills = {
         "MARK": f"{MARK}{mark}",
         "POLICY": _POLICY,
@@ -112,11 +138,11 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             f'<li><a href="#{figure["id"]}">{escape(figure["title"])}</a></li>' for figure in shown
         ),
         "FIGURE": sections[0],
-        "FIGURES": "".join(sections[1:]),
+        "FIGURES": "".join(sections[1:]) + _caption(not_recorded(results)),
         "TEXTS": _texts(results.texts),
         "DATA": _json(facts),
         "VEGA": _vega(),
-        "SCRIPT": _part("page.js"),
+        "SCRIPT": _script(),
     }
     pieces = _part("page.html").split("@@")
     return "".join(fills[piece] if odd % 2 else piece for odd, piece in enumerate(pieces))
@@ -144,19 +170,27 @@ def _seeds(results: Results) -> str:
     return f"seeds {', '.join(map(str, seeds))}"
 
 
-def _section(figure: dict[str, Any], rows: dict[str, Any], meant: dict[str, Any]) -> str:
+def _section(
+    figure: dict[str, Any], rows: dict[str, Any], first: Sequence[Mapping[str, Any]]
+) -> str:
     name = figure["id"]
     caption = escape(figure["caption"])
     left_out = f" <strong>{escape(rows['note'])}</strong>" if rows["note"] else ""
-    table = figure_table(figure, first_rows(figure, rows, meant))
+    table = figure_table(figure, first)
+    # A chart is one picture to a screen reader; pictures of their own are not.
+    role = "group" if figure.get("pictures") else "img"
     return (
         f'<section class=figure id="{name}"><h2>{escape(figure["title"])}</h2>'
         f"<p class=caption>{caption}{left_out} <span class=basis></span></p>"
-        f'<div class=chart role=img tabindex=0 aria-label="{escape(figure["title"])}; the table '
+        f'<div class=chart role={role} tabindex=0 aria-label="{escape(figure["title"])}; the table '
         'below has its numbers"></div><div class=tools></div>'
         f"<details><summary>Table</summary><div class=scroll tabindex=0 role=region "
         f'aria-label="Table: {escape(figure["title"])}">{table}</div></details></section>'
     )
+
+
+def _caption(text: str) -> str:
+    return f"<p class=caption>{escape(text)}</p>" if text else ""
 
 
 def _texts(report: str) -> str:
@@ -182,6 +216,12 @@ def _vega() -> str:
 
     bundle: str = vl_convert.javascript_bundle(_SNIPPET)
     return "(function(){" + bundle.replace("</script", "<\\/script") + "\n})();"
+
+
+def _script() -> str:
+    """The page's script: its parts in one function, which keeps their names to itself."""
+    parts = "".join(_part(name) for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _part(name: str) -> str:

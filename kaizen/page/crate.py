@@ -26,7 +26,7 @@ _FOLDERS = {
     "summary": "Tables, figures and cards",
     "models": "The trained models, a folder for each step of a run",
     "heads": "Classifiers in closed form",
-    "evaluations": "Accuracies and confusion of each run",
+    "evaluations": "Accuracies, confusion, calibration and features of each run",
 }
 _LICENCE = "#licence"
 

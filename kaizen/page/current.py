@@ -30,7 +30,7 @@ def made_from(root: Path) -> str:
     """
     parts = [sha256_file(root / name) for name in (MANIFEST, PROVENANCE)]
     for room in _ROOMS:
-        for file in sorted(ROOT.joinpath(room).glob("*.*")):
+        for file in sorted(ROOT.joinpath(room).rglob("*.*")):
             if file.suffix in (".py", ".html", ".css", ".js"):
                 parts.append(sha256_file(file))
     parts.append(installed_version("vl-convert-python"))

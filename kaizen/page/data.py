@@ -13,7 +13,14 @@ from kaizen.report.figures.rows import ROWS
 Rows = dict[str, Any]
 
 MOST_ROWS = 60_000  # of one figure; about 2 MB
-_DIGITS = {"seen": ".6f", "cells": ".6f", "classes": ".6f", "confusion": ".6f", "losses": ".6g"}
+_DIGITS = {
+    "seen": ".6f",
+    "cells": ".6f",
+    "classes": ".6f",
+    "confusion": ".6f",
+    "losses": ".6g",
+    "features": ".6g",
+}
 
 
 def series_entries(results: Results) -> list[dict[str, Any]]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE
+from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, HISTORY_FILE, shard_file
 from kaizen.errors import KaizenError
+from kaizen.evaluation.calibration import CALIBRATION_FILE, read_calibration
 from kaizen.evaluation.confusion import read_confusion
+from kaizen.evaluation.kept import FEATURES_FILE, read_features
+from kaizen.evaluation.mistaken import MISTAKEN_FILE, MistakenPair, read_mistaken
 from kaizen.evaluation.results import Reference, RunResult
 from kaizen.files import read_json, read_text
+from kaizen.page.pictures import Examples, examples
 from kaizen.plan.point import Point
+from kaizen.plan.roles import shards_of
 from kaizen.plan.specs import SummarySpec, read_spec
 from kaizen.provenance.known import Known, KnownNode
 from kaizen.report.classes import Classes
@@ -23,6 +28,8 @@ from kaizen.report.reference_rows import reference_series
 from kaizen.report.series import group
 from kaizen.report.tables import Metrics, nested
 from kaizen.store.layout import METRICS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Results(Grid):
     summary: str = ""
     texts: str = ""
     reference_nodes: tuple[str, ...] = ()
+    examples: Examples = field(default_factory=Examples)
 
     def wrong(self) -> list[str]:
         """The numbers of metrics_full.json that the evaluations do not lead to, as dotted paths."""
@@ -106,10 +114,18 @@ def read(known: Known) -> Results:
     def of_role(role: str, name: str) -> Path:
         return _file(known, known.node(inputs[role]), name, role)
 
+    def read_recorded(role: str, name: str, read: Callable[[Path], T]) -> T | None:
+        """What a file holds that evaluations of an older Kaizen do not have."""
+        made = known.node(inputs[role])
+        there = made is None or name in made.record.files
+        return read(of_role(role, name)) if there else None
+
     runs, references = read_results(
         spec,
         lambda role: read_json(of_role(role, ACCURACY_FILE)),
         lambda role: read_confusion(of_role(role, CONFUSION_FILE)),
+        lambda role: read_recorded(role, CALIBRATION_FILE, read_calibration) or (),
+        lambda role: read_recorded(role, FEATURES_FILE, read_features) or (),
     )
     by_reference = {(one.method, one.seed): inputs[one.input].key for one in spec.references}
     made = {
@@ -138,7 +154,39 @@ def read(known: Known) -> Results:
         summary=node.id.key,
         texts=read_text(_file(known, node, "report.md", "the summary")),
         reference_nodes=tuple(by_reference.values()),
+        examples=_examples(
+            spec,
+            lambda role: read_recorded(role, MISTAKEN_FILE, read_mistaken),
+            lambda task: _shard(known, node, task),
+        ),
     )
+
+
+def _examples(
+    spec: SummarySpec,
+    mistaken: Callable[[str], list[MistakenPair] | None],
+    shard: Callable[[int], Path | None],
+) -> Examples:
+    """The most confused pairs after the last step of the first run of each series."""
+    found: dict[Point, list[MistakenPair]] = {}
+    series = set()
+    for run in sorted(spec.runs, key=lambda run: run.point.seed):
+        if run.point.series not in series:
+            series.add(run.point.series)
+            pairs = mistaken(run.evaluations[-1])
+            if pairs is None:
+                return Examples()
+            found[run.point] = pairs
+    return examples(found, shard, spec.report.example_images)
+
+
+def _shard(known: Known, summary: KnownNode, task: int) -> Path | None:
+    """The test shard of a task; None where it is not here."""
+    try:
+        shards = known.node(shards_of(summary.inputs, task))
+    except KeyError:
+        return None
+    return known.file(shards, shard_file(task, "test")) if shards else None
 
 
 def _file(known: Known, node: KnownNode | None, name: str, what: str) -> Path:

@@ -88,3 +88,6 @@ class ReportParams:
     formats: Annotated[list[Literal["png", "svg", "pdf"]], Field(min_length=1)] = doc(
         ["png", "svg"], "files made of each figure"
     )
+    example_images: bool = doc(
+        True, "show test images of the most confused classes on the page of results"
+    )

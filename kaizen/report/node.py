@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kaizen.data.names import ACCURACY_FILE, CONFUSION_FILE, FACTS_FILE, HISTORY_FILE
+from kaizen.evaluation.calibration import CALIBRATION_FILE, StepCalibration, read_calibration
 from kaizen.evaluation.confusion import Counts, read_confusion
+from kaizen.evaluation.kept import FEATURES_FILE, KeptFeatures, read_features
+from kaizen.evaluation.looks import looks_of
 from kaizen.evaluation.results import Matrix, Reference, RunResult, matrix_rows
 from kaizen.files import read_json
 from kaizen.params.typed import as_json
 from kaizen.plan.job import Job
-from kaizen.plan.specs import SummarySpec, step_spec
+from kaizen.plan.specs import RunEntry, SummarySpec, step_spec
 from kaizen.report.cards import write_cards
 from kaizen.report.classes import Classes
 from kaizen.report.losses import History, read_steps
@@ -21,6 +24,8 @@ from kaizen.report.trained_on import trained_on
 from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.facts import StepFacts, read_facts
+
+T = TypeVar("T")
 
 
 def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
@@ -35,10 +40,17 @@ def run_summary(job: Job[SummarySpec], store: Store, building: Path) -> None:
     def file(role: str, name: str) -> Path:
         return store.open_file(job.inputs[role], name)
 
+    def recorded(role: str, name: str, read: Callable[[Path], Sequence[T]]) -> Sequence[T]:
+        """What a file holds that evaluations of an older Kaizen do not have."""
+        there = name in store.read_record(job.inputs[role]).files
+        return read(file(role, name)) if there else ()
+
     runs, references = read_results(
         spec,
         lambda role: read_json(file(role, ACCURACY_FILE)),
         lambda role: read_confusion(file(role, CONFUSION_FILE)),
+        lambda role: recorded(role, CALIBRATION_FILE, read_calibration),
+        lambda role: recorded(role, FEATURES_FILE, read_features),
     )
     histories = [
         History(run.point, read_steps([file(role, HISTORY_FILE) for role in run.steps]))
@@ -86,18 +98,33 @@ def read_results(
     spec: SummarySpec,
     accuracy: Callable[[str], dict[str, Any]],
     confusion: Callable[[str], Sequence[Counts]] = lambda role: (),
+    calibration: Callable[[str], Sequence[StepCalibration]] = lambda role: (),
+    features: Callable[[str], Sequence[KeptFeatures]] = lambda role: (),
 ) -> tuple[list[RunResult], list[Reference]]:
     """The results of a summary: its runs in the grid's order, and what transfer is measured by.
 
-    ``accuracy`` and ``confusion`` read the evaluation that is its input of a given role.
+    ``accuracy`` and the others read the evaluation that is its input of a given role; what is not
+    there for every step of a run, as older evaluations do not have it, is left out.
     """
-    runs = []
+
+    def of_steps(run: RunEntry, read: Callable[[str], Sequence[T]]) -> list[T]:
+        found = [read(role) for role in run.evaluations]
+        return [one for every in found for one in every] if all(found) else []
+
+    runs, tasks = [], len(spec.tasks)
     for run in spec.runs:
-        matrices = _matrices([accuracy(role) for role in run.evaluations], len(spec.tasks))
+        matrices = _matrices([accuracy(role) for role in run.evaluations], tasks)
         measured = matrices.get("classifier", [])
         defined = {reader: rows for reader, rows in matrices.items() if _defined(rows, measured)}
-        steps = [counts for role in run.evaluations for counts in confusion(role)]
-        runs.append(RunResult(run.point, defined, matrix_rows(steps, len(spec.tasks))))
+        runs.append(
+            RunResult(
+                run.point,
+                defined,
+                matrix_rows(of_steps(run, confusion), tasks),
+                matrix_rows(of_steps(run, calibration), tasks),
+                matrix_rows(list(looks_of(of_steps(run, features))), tasks),
+            )
+        )
     references = [
         Reference(entry.method, entry.seed, *_reference(content), content.get("lda", {}))
         for entry in spec.references

@@ -16,6 +16,12 @@ from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.figures.grid import Grid
 from kaizen.report.figures.summary import draw_figures
 from kaizen.report.losses import History
+from kaizen.report.recorded import (
+    calibration_markdown,
+    calibration_rows,
+    feature_rows,
+    reliability_rows,
+)
 from kaizen.report.reference_rows import beaten_sentences, reference_series
 from kaizen.report.series import Series, group
 
@@ -58,6 +64,14 @@ _CAPTIONS = {
         "left out; step 0, which has no step before it to distil from, is the same for all. Joint "
         "training has no stream and is not shown. Terms that span magnitudes have a logarithmic "
         "axis, which says so."
+    ),
+    "calibration_error": (
+        "The expected calibration error of the trained classifier after each step: how far "
+        "accuracy and confidence are apart, in percentage points. Lower is better."
+    ),
+    "features": (
+        "The effective rank of the features of a few test images after each step, and how alike "
+        "they are to those of the step before (CKA; 1 is the same)."
     ),
 }
 
@@ -103,6 +117,15 @@ model stands for every step, so nothing is forgotten or transferred and those fi
 *Supervised* has no self-supervised loss: the labels alone train the encoder, through the
 classifier, whose hidden layer stands where a method has its projector. Images without a label take
 no part. No SSL method does either, so a grid has it once per seed.
+
+*Calibration*: confidence is the largest of the probabilities that a model answers with, the softmax
+over all its classes. The *expected calibration error* (ECE) is how far accuracy and confidence are
+apart in a bin of confidence, mean over the test images of the tasks seen so far. Scores of the
+*ridge* head are no probabilities; their softmax, which is what it answers with, is far too unsure.
+
+*Features* are looked at on a few test images, the same after each step. Their *effective rank* is
+how many directions they take up: exp of the entropy of the singular values' shares. *CKA* says how
+alike they are to those of the step before, whatever turn or scale lies between: 1 is the same.
 """
 
 _TABLES = {
@@ -112,6 +135,9 @@ _TABLES = {
         "differences of each metric between any two variants of a method, paired by seed"
     ),
     "per_class": "the classifier's accuracy on each class after each step",
+    "calibration": "the expected calibration error of classifier and heads after each step",
+    "reliability": "accuracy and confidence by bins of confidence after the last step",
+    "features": "the features' effective rank, and how alike they are to those of the step before",
 }
 
 
@@ -150,6 +176,9 @@ def write_summary(
         "accuracy": tables.accuracy_rows([*series, *levels]),
         "differences": difference_rows(series),
         "per_class": per_class_rows(series, classes) if classes else [],
+        "calibration": calibration_rows(series),
+        "reliability": reliability_rows(series),
+        "features": feature_rows(series),
     }
     tidy = {name: rows for name, rows in tidy.items() if rows}
     for name, rows in tidy.items():
@@ -166,6 +195,7 @@ def write_summary(
         "Results": f"In percent; {interval}; the best of each method in bold.\n\n{table}"
         + _beaten(metrics),
         "Differences": _differences(series, seeds),
+        "Calibration": calibration_markdown(series),
         "What was trained on": trained,
         "How to read": _HOW_TO_READ,
         "Tables": "The same as tidy tables, fractions instead of percent:\n\n"

@@ -50,6 +50,12 @@ COLUMNS: dict[str, type] = {
     "interval": float,
     "n": int,
     "better_a": int,
+    "images": int,
+    "bin": int,
+    "confidence": float,
+    "calibration_error": float,
+    "effective_rank": float,
+    "cka_to_step_before": float,
 }
 
 MINUS = "\N{MINUS SIGN}"

@@ -19,7 +19,7 @@ use rule node as head with:
 
 
 use rule node as evaluation with:
-    """Accuracy on every task after every step of a run: classifier, linear probes, kNN; the classifier's confusion."""
+    """Accuracy on every task after every step of a run: classifier, linear probes, kNN; confusion, calibration, features."""
     output:
         pattern("evaluation"),
     log:

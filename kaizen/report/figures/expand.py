@@ -61,12 +61,12 @@ class Expand:
     def __call__(self, row: Expanded) -> Expanded:
         """``row`` itself, with names, percent and its place in the figure."""
         one = self.series[row["s"]]
-        factor = 1 if self.figure["data"] == "losses" else 100
+        factor = 1 if self.figure["data"] == "losses" else self.figure.get("factor", 100)
         row["value"] = factor * row["v"]
-        row["half"] = None if row.get("i") is None else 100 * row["i"]
+        row["half"] = None if row.get("i") is None else self.figure.get("factor", 100) * row["i"]
         half = row["half"] or 0
         row |= {"low": row["value"] - half, "high": row["value"] + half}
-        if self.figure["data"] == "seen":
+        if self.figure["data"] in ("seen", "calibration"):
             row |= {"low": max(0, row["low"]), "high": min(100, row["high"])}
         row |= {"method": one["method"], "series": one["label"], "seed": _seed(row)}
         row["panel"] = self._panel(one)
@@ -80,6 +80,8 @@ class Expand:
     def _name(self, row: Expanded, one: Mapping[str, Any]) -> None:
         if "r" in row:
             row["reader"] = self.words["readers"][row["r"]]
+        if "m" in row:
+            row["measure"] = self.words["measures"][row["m"]]
         if "x" in row:
             row["metric"] = self.words["metrics"][row["x"]]
         if self.figure.get("replayed"):

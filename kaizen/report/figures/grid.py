@@ -24,6 +24,8 @@ _REFERENCE_SHAPES = {
 }
 _REFERENCE_DASHES = {"chance": [1, 3], "lda_pixels": [5, 4], "lda_random_network": [6, 3, 1, 3]}
 METRIC_NAMES = {metric: metric_label(metric) for metric in METRICS}
+# Of features, after each step.
+MEASURES = ("effective rank", "CKA with the step before")
 TERM_NAMES = {name: f"{name} {text}" for name, text in TERM_TEXTS.items()}
 
 
@@ -76,9 +78,11 @@ class Grid:
         }
         return counts.pop() if len(counts) == 1 else None
 
-    def note(self) -> str:
-        """What every table and figure is based on: images, seeds, kind of interval."""
-        images = self.images()
+    def note(self, images: int | None = None) -> str:
+        """What every table and figure is based on: images (all, or so many), seeds, kind of
+        interval.
+        """
+        images = images or self.images()
         start = "test images: not known" if images is None else f"{images:,} test images"
         seeds = max(len(one.runs) for one in self.series)
         if seeds == 1:
@@ -93,6 +97,7 @@ def words(grid: Grid) -> dict[str, Any]:
         "readers": [READER_LABELS[reader] for reader in READERS],
         "metrics": list(METRIC_NAMES.values()),
         "terms": list(TERM_NAMES.values()),
+        "measures": list(MEASURES),
         "classes": [shown(name) for name in grid.classes.names] if grid.classes else [],
         "first": {str(label): task for label, task in grid.first.items()},
     }

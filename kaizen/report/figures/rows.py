@@ -18,6 +18,7 @@ from kaizen.evaluation.statistics import Estimate, estimate
 from kaizen.report.classes import shares
 from kaizen.report.differences import difference
 from kaizen.report.figures.grid import Grid
+from kaizen.report.figures.recorded import error_rows, measure_rows
 from kaizen.report.series import HEADLINE, Series
 from kaizen.training.terms import TERMS
 
@@ -179,4 +180,6 @@ ROWS: dict[str, tuple[str, Callable[[Grid, int], Iterator[list[Any]]]]] = {
     "classes": ("s e c v i n", _classes),
     "confusion": ("s c p v n", _confusion),
     "losses": ("s e t at term v epoch", _losses),
+    "calibration": ("s r e t v i n", error_rows),
+    "features": ("s e t m v i n", measure_rows),
 }

@@ -9,7 +9,7 @@ from typing import Any
 from kaizen.evaluation.metrics import METRICS
 from kaizen.evaluation.results import READERS
 from kaizen.params import ReportParams
-from kaizen.report.figures import curves, maps, points
+from kaizen.report.figures import curves, maps, points, recorded
 from kaizen.report.figures.expand import Expanded, first_rows, spread
 from kaizen.report.figures.fill import drawable
 from kaizen.report.figures.grid import Grid, words
@@ -34,7 +34,7 @@ def draw_figures(grid: Grid, report: ReportParams, folder: Path) -> list[Path]:
     names["classes"] = [
         drawable(name, f"class {label}") for label, name in enumerate(names["classes"])
     ]
-    lines = [" ".join(report.title.split()), grid.note()]
+    title = " ".join(report.title.split())
     paths: list[Path] = []
     for name, figure in figures(grid):
         columns, make = ROWS[figure["data"]]
@@ -43,8 +43,9 @@ def draw_figures(grid: Grid, report: ReportParams, folder: Path) -> list[Path]:
         if not rows:
             continue
         write_csv([_TIDY[name](grid, row) for row in rows], folder / f"{name}.csv")
+        note = figure.get("basis") or grid.note()
         shown, more = _on_paper(figure, rows, names["series"])
-        paths += save(figure, shown, names, [*lines, *more], folder, name, report.formats)
+        paths += save(figure, shown, names, [title, note, *more], folder, name, report.formats)
     return paths
 
 
@@ -61,6 +62,10 @@ def figures(grid: Grid) -> Iterator[tuple[str, Figure]]:
     if grid.classes is not None:
         yield "confusion_matrix", maps.confusion(grid)
     yield "loss_terms", curves.losses()
+    if any(run.calibration for one in grid.series for run in one.runs):
+        yield "calibration_error", recorded.errors()
+    if any(run.looks for one in grid.series for run in one.runs):
+        yield "features", recorded.measures(grid)
 
 
 def _keep(figure: Figure) -> int:
@@ -127,6 +132,10 @@ def _step(grid: Grid, row: Expanded) -> Row:
     return _estimate(grid, row, step=row["t"])
 
 
+def _look(grid: Grid, row: Expanded) -> Row:
+    return _estimate(grid, row, step=row["t"], measure=row["measure"])
+
+
 def _cell(grid: Grid, row: Expanded) -> Row:
     place = {"step": row["t"], "task": row["k"]}
     values = {"accuracy": row["v"], "interval": row["i"], "n": row["n"]}
@@ -164,4 +173,6 @@ _TIDY: dict[str, Callable[[Grid, Expanded], Row]] = {
     "differences": _difference,
     "confusion_matrix": _share,
     "loss_terms": _loss,
+    "calibration_error": _step,
+    "features": _look,
 }

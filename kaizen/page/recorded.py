@@ -1,0 +1,118 @@
+"""The page's figures of what evaluations record besides accuracies, put among the others."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kaizen.evaluation.results import READERS
+from kaizen.page import calibration, confused, representation
+from kaizen.page.data import MOST_ROWS
+from kaizen.page.results import Results
+from kaizen.report.figures.recorded import errors, measures
+from kaizen.report.series import READER_LABELS
+
+Rows = dict[str, Any]
+
+
+def recorded_rows(results: Results) -> dict[str, Rows]:
+    """The rows of each figure by its name, as `kaizen.page.data.rows_of_figures` has them."""
+    found: dict[str, Rows] = {}
+    for part in (calibration, representation, confused):
+        for name in part.rows(results, 0):
+            of_figure = _bounded(part, name, results)
+            if of_figure["rows"]:
+                found[name] = of_figure
+    if "confused" in found:
+        found["confused"]["note"] = results.examples.note
+    return found
+
+
+def _bounded(part: Any, name: str, results: Results) -> Rows:
+    notes = ("", "The single seeds are left out, as there are so many; the CSV files have them.")
+    found: Rows = {}
+    for keep, note in enumerate(notes):
+        columns, rows = part.rows(results, keep)[name]
+        values = list(itertools.islice(rows, MOST_ROWS + 1))
+        found = {"columns": columns.split(), "rows": values[:MOST_ROWS], "note": note}
+        if len(values) <= MOST_ROWS:
+            break
+    return found
+
+
+def with_recorded(
+    figures: list[dict[str, Any]], results: Results, rows: Mapping[str, Rows]
+) -> list[dict[str, Any]]:
+    """The page's figures with these among them, those whose rows are there: the confused classes
+    after the confusion, the others before time, which comes last.
+    """
+    found = [figure for figure in figures if figure["id"] != "time"]
+    last = [figure for figure in figures if figure["id"] == "time"]
+    names = [figure["id"] for figure in found]
+    place = names.index("confusion") + 1 if "confusion" in names else len(found)
+    if "confused" in rows:
+        found.insert(place, confused.confused(results))
+    more: dict[str, Callable[[], dict[str, Any]]] = {
+        "reliability": calibration.reliability,
+        "calibration": errors,
+        "map": lambda: representation.feature_map(results),
+        "features": lambda: measures(results),
+    }
+    found += [make() for name, make in more.items() if name in rows]
+    return found + last
+
+
+def not_recorded(results: Results) -> str:
+    """What evaluations of an older Kaizen lack, in a sentence; empty where nothing is missing."""
+    runs = [run for one in results.series for run in one.runs]
+    lacking = [
+        name
+        for name, there in (
+            ("calibration", [bool(run.calibration) for run in runs]),
+            ("features", [bool(run.looks) for run in runs]),
+            ("the most confused images", [results.examples.recorded]),
+        )
+        if not all(there)
+    ]
+    if not lacking:
+        return ""
+    return (
+        f"Not recorded, as an older Kaizen evaluated these runs: {', '.join(lacking)}. "
+        "`snakemake --cores all` evaluates them again, without training."
+    )
+
+
+def first_rows(
+    figure: Mapping[str, Any], data: Mapping[str, Any], words: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The rows of one of these figures that show without filters set, with names in the place of
+    numbers; page.rows.js has the same in `expand`.
+    """
+    found = []
+    for values in data["rows"]:
+        row = dict(zip(data["columns"], values, strict=True))
+        hidden = figure["seeds"] and row.get("e") is not None
+        if not hidden and not (figure["reader"] and row.get("r", 0) != 0):
+            found.append(_named(figure, row, words))
+    return found
+
+
+def _named(
+    figure: Mapping[str, Any], row: dict[str, Any], words: Mapping[str, Any]
+) -> dict[str, Any]:
+    one, factor = words["series"][row["s"]], figure.get("factor", 100)
+    row |= {"method": one["method"], "series": one["label"]}
+    row["seed"] = f"mean of {row.get('n')}" if row.get("e") is None else str(row["e"])
+    if "v" in row:
+        row["value"] = factor * row["v"]
+    row["half"] = None if row.get("i") is None else factor * row["i"]
+    if "sure" in row:
+        row["confidence"] = 100 * row["sure"]
+    if "r" in row:
+        row["reader"] = READER_LABELS[READERS[row["r"]]]
+    if "c" in row:
+        row["class"] = words["classes"][row["c"]]
+    if "p" in row:
+        row["predicted"] = words["classes"][row["p"]]
+    return row
