@@ -34,7 +34,7 @@ from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.plan.point import Point
 from kaizen.report.series import group
 from kaizen.report.summary import write_summary
-from kaizen.report.tables import cell
+from kaizen.report.tables import cell, heads_markdown, markdown
 from kaizen.report.terminal import print_table
 
 ALL_FIGURES = [
@@ -177,13 +177,22 @@ def test_markdown_table_reads_back(summary: Summary) -> None:
     assert (mean, interval) == pytest.approx(
         (100 * value["mean"], 100 * value["interval"]), abs=0.0501
     )
-    # exactly the best of each method is bold: the highest FA, the lowest F
-    for block in (rows[:4], rows[4:]):
-        for name, choose in (("FA", max), ("F", min)):
-            means = [float(row[name].strip("*").split(" ± ")[0]) for row in block]
-            assert [row[name].startswith("**") for row in block] == [
-                mean == choose(means) for mean in means
-            ]
+
+
+def test_bold_is_what_is_recorded_as_best(summary: Summary) -> None:
+    metrics = json.loads((summary.out / "metrics_full.json").read_text())
+    assert "**" not in markdown(metrics, "classifier")  # two sizes of replay are as good
+    entry = metrics["simclr"]["kaizen_replay_10%"]
+    entry["best"]["classifier"] = ["final_accuracy"]
+    entry["best_head"] = {"continual_accuracy": "ridge"}
+    rows = markdown_rows(markdown(metrics, "classifier"))
+    bold = [(i, name) for i, row in enumerate(rows) for name in row if row[name][:2] == "**"]
+    assert bold == [(1, "FA")]
+    rows = markdown_rows(heads_markdown(metrics))
+    bold = [(i, name) for i, row in enumerate(rows) for name in row if row[name][:2] == "**"]
+    assert bold == [(1, "CA, ridge")]
+    del entry["best"], entry["best_head"]  # a summary from before
+    assert "**" not in markdown(metrics, "classifier") + heads_markdown(metrics)
 
 
 def test_report_shows_table_context_and_figures(summary: Summary) -> None:
@@ -351,7 +360,9 @@ def test_terminal_table(summary: Summary) -> None:
     )
     path = out / "figures" / ("a_[long]_" + "x" * 120 + ".png")
     # read back from JSON, whose keys are sorted: the grid's order must survive
-    print_table(json.loads((out / "metrics_full.json").read_text()), [path], console)
+    read = json.loads((out / "metrics_full.json").read_text())
+    read["simclr"]["kaizen_replay_10%"]["best"]["classifier"] = ["final_accuracy"]
+    print_table(read, [path], console)
     styled = shown.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
     rows = [
@@ -366,6 +377,7 @@ def test_terminal_table(summary: Summary) -> None:
     assert str(path) in plain
     best = cell(metrics["simclr"]["kaizen_replay_10%"]["classifier"]["final_accuracy"])
     assert re.search(r"\x1b\[1;32m\s*" + re.escape(best), styled)
+    assert styled.count("\x1b[1;32m") == 1
 
 
 def test_cells_are_in_percent_with_a_true_minus() -> None:

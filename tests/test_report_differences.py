@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.figures.grid import Grid
 from kaizen.report.figures.rows import ROWS
 from kaizen.report.series import group
+from kaizen.report.winners import best_heads, best_metrics
 
+HEADS = ("classifier", *ANALYTIC_HEADS)
 FOUR = (("joint", 0.99), *THREE)
 
 
@@ -151,3 +154,60 @@ def test_joint_training_has_no_loss_terms_over_the_stream() -> None:
     _, make = ROWS["losses"]
     found = {shown.series[row[0]].variant for row in make(shown, 0)}
     assert found == {"kaizen", "cassle", "no_distill"}
+
+
+def test_best_is_what_every_paired_difference_says() -> None:
+    runs, references = grid(("simclr", "byol"), FOUR, (0, 1, 2), (0.1,))
+    series = group(runs, references)
+    found: dict[str, set[str]] = {}
+    for one in (one for one in series if one.method == "simclr" and one.variant != "joint"):
+        mine = found[one.variant] = set()
+        for metric in ("continual_accuracy", "final_accuracy", "forgetting"):
+            sign = -1 if metric == "forgetting" else 1
+            rivals = [name for name, _ in THREE if name != one.variant]
+            own = values(runs, references, one.variant, "classifier", metric, one.replay_size)
+            lows = []
+            for name in rivals:
+                size = 0.1 if name == "kaizen" else None
+                theirs = values(runs, references, name, "classifier", metric, size)
+                apart = [sign * (own[seed] - theirs[seed]) for seed in own]
+                lows.append(stats.ttest_1samp(apart, 0).confidence_interval(0.95).low)
+            if min(lows) > 0:
+                mine.add(metric)
+        assert mine == set(best_metrics(one, series, "classifier")) & {
+            "continual_accuracy",
+            "final_accuracy",
+            "forgetting",
+        }
+    assert {"final_accuracy", "forgetting"} <= found["kaizen"] and not found["no_distill"]
+    joint = next(one for one in series if one.variant == "joint")
+    assert best_metrics(joint, series, "classifier") == []
+
+
+def test_with_one_seed_or_nothing_to_compare_with_nothing_is_best() -> None:
+    for variants, seeds in ((THREE, (0,)), (THREE[:1], (0, 1, 2))):
+        series = group(*grid(("simclr",), variants, seeds, (0.1,)))
+        assert [best_metrics(one, series, "classifier") for one in series] == [[]] * len(variants)
+
+
+def test_the_best_head_is_better_than_every_other_at_the_same_seeds() -> None:
+    runs, references = grid(("simclr",), THREE[:1], (0, 1, 2), (0.1,))
+    (same,) = group(runs, references)
+    assert best_heads(same, HEADS) == {}
+    raised = [
+        replace(
+            run,
+            matrices={
+                **run.matrices,
+                "lda": [
+                    [min(1.0, (value or 0.0) + 0.05 + 0.001 * run.point.seed) for value in row]
+                    for row in run.matrices["lda"]
+                ],
+            },
+        )
+        for run in runs
+    ]
+    (better,) = group(raised, references)
+    found = best_heads(better, HEADS)
+    assert found["final_accuracy"] == found["continual_accuracy"] == "lda"
+    assert best_heads(better, ["classifier", "ncm"]) == {}

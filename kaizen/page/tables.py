@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.results import JOINT, READERS, REFERENCE
+from kaizen.evaluation.results import READERS, REFERENCE
 from kaizen.page.results import Results
-from kaizen.report.differences import difference
 from kaizen.report.series import (
     HEAD_SHORT,
     LOWER_IS_BETTER,
@@ -19,6 +18,7 @@ from kaizen.report.series import (
     method_label,
 )
 from kaizen.report.tables import ABSENT, MINUS, cell, percent
+from kaizen.report.winners import best_metrics
 
 _MOST_ROWS = 400  # of a table behind a figure before JavaScript fills it
 READER_SHORT = {
@@ -61,7 +61,7 @@ def _headline_rows(results: Results, columns: Sequence[str]) -> Iterator[str]:
             if reader not in one.readers():
                 continue
             entry = results.metrics[one.method][one.key][reader]
-            best = _winners(one, results.series, reader, columns)
+            best = best_metrics(one, results.series, reader)
             seeds = len(one.runs)
             name = f"mean of {seeds}" if seeds > 1 else "" if not results.seeds else _one_seed(one)
             yield _row(s, r, None, one, name, [(cell(entry[m]), m in best) for m in columns])
@@ -99,35 +99,6 @@ def _number(text: str, best: bool) -> str:
         return f"<td class=r>{ABSENT}</td>"
     shown = f"<b>{text}</b>" if best else text
     return f"<td class=r><button class=n>{shown}</button></td>"
-
-
-def _winners(
-    one: Series, series: Sequence[Series], reader: str, columns: Sequence[str]
-) -> set[str]:
-    """The metrics in which the interval of every difference to another of its method says that it
-    is better; joint training and reference rows are no rivals.
-    """
-    if one.method == REFERENCE or one.variant == JOINT:
-        return set()
-    rivals = [
-        other
-        for other in series
-        if other is not one
-        and other.method == one.method
-        and other.variant != JOINT
-        and reader in other.readers()
-    ]
-    found = set()
-    for metric in columns:
-        sign = -1 if metric in LOWER_IS_BETTER else 1
-        differences = [difference(one, other, reader, metric) for other in rivals]
-        clear = [
-            d.mean is not None and d.interval is not None and sign * d.mean > d.interval
-            for d in differences
-        ]
-        if clear and all(clear):
-            found.add(metric)
-    return found
 
 
 def _defined(results: Results, reader: str, metric: str) -> bool:

@@ -6,23 +6,12 @@ import itertools
 from collections.abc import Sequence
 
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.statistics import Difference, paired_difference
-from kaizen.report.series import HEADLINE, LOWER_IS_BETTER, METRIC_SHORT, Series, method_label
+from kaizen.evaluation.statistics import Difference
+from kaizen.report.series import HEADLINE, METRIC_SHORT, Series, method_label
 from kaizen.report.tables import ABSENT, MINUS, Row, markdown_line, percent
+from kaizen.report.winners import difference
 
 _SUBJECT = "kaizen"
-
-
-def difference(a: Series, b: Series, reader: str, metric: str) -> Difference:
-    """A metric of series ``a`` minus that of ``b``, paired by seed."""
-    values = [
-        {
-            run.point.seed: of_run[reader][metric]
-            for run, of_run in zip(one.runs, one.metrics, strict=True)
-        }
-        for one in (a, b)
-    ]
-    return paired_difference(values[0], values[1], metric in LOWER_IS_BETTER)
 
 
 def difference_rows(series: Sequence[Series]) -> list[Row]:

@@ -10,17 +10,17 @@ from typing import Any
 
 from kaizen import files
 from kaizen.evaluation.metrics import METRICS
-from kaizen.evaluation.results import JOINT, READERS, REFERENCE
+from kaizen.evaluation.results import READERS, REFERENCE
 from kaizen.params.registry import ANALYTIC_HEADS
 from kaizen.report.series import (
     HEAD_SHORT,
     HEADLINE,
-    LOWER_IS_BETTER,
     METRIC_SHORT,
     READER_LABELS,
     Series,
     method_label,
 )
+from kaizen.report.winners import best_heads, best_metrics
 
 Row = dict[str, Any]
 # The nested result, as `nested` makes it.
@@ -130,8 +130,10 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every estimate: method -> series key -> reader -> metric -> {mean, interval, n}, fractions.
 
-    Besides the readers each series has its ``label``, ``variant``, ``replay_size``, ``replay_unit``
-    and ``position``: its place in the grid, which JSON's sorted keys do not keep.
+    Besides the readers a series has its ``label``, ``variant``, ``replay_size``, ``replay_unit``
+    and ``position``: its place in the grid, which JSON's sorted keys do not keep. ``best`` is
+    reader -> the metrics in which it is better than its rivals, and ``best_head`` metric -> the
+    head that is better than the others (`kaizen.report.winners`).
     """
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for position, one in enumerate(series):
@@ -142,6 +144,8 @@ def nested(series: Sequence[Series]) -> dict[str, dict[str, dict[str, Any]]]:
             entry[reader] = {
                 m: {"mean": e.mean, "interval": e.interval, "n": e.n} for m, e in estimates.items()
             }
+        entry["best"] = {reader: best_metrics(one, series, reader) for reader in one.readers()}
+        entry["best_head"] = best_heads(one, list(HEAD_SHORT))
         result.setdefault(one.method, {})[one.key] = entry
     return result
 
@@ -185,33 +189,16 @@ def cell(value: Mapping[str, Any]) -> str:
 
 
 def cells(
-    entries: Mapping[str, Mapping[str, Any]],
-    reader: str,
-    columns: Sequence[str],
-    reference: bool = False,
+    entries: Mapping[str, Mapping[str, Any]], reader: str, columns: Sequence[str]
 ) -> dict[str, list[tuple[str, bool]]]:
-    """A method's block of the table: series key -> per column its text and whether it is the best.
-
-    Best is judged on what is printed, so equal figures share it; a block of one row has no best,
-    and neither joint training nor the reference rows take part.
+    """A method's block of the table: series key -> per column its text and whether it is better
+    than every rival's (of summaries before that was recorded: nothing is).
     """
-    rows = {
-        key: [(cell(entry[reader][m]), False) for m in columns]
+    return {
+        key: [(cell(entry[reader][m]), m in entry.get("best", {}).get(reader, ())) for m in columns]
         for key, entry in entries.items()
         if reader in entry
     }
-    rivals = [key for key in rows if entries[key]["variant"] != JOINT and not reference]
-    for place, metric in enumerate(columns):
-        means = {key: entries[key][reader][metric]["mean"] for key in rivals}
-        printed = {
-            key: float(f"{100 * mean:.1f}") for key, mean in means.items() if mean is not None
-        }
-        if len(printed) < 2:
-            continue
-        best = min(printed.values()) if metric in LOWER_IS_BETTER else max(printed.values())
-        for key, value in printed.items():
-            rows[key][place] = (rows[key][place][0], value == best)
-    return rows
 
 
 def defined(metrics: Metrics, reader: str, columns: Sequence[str] = METRICS) -> list[str]:
@@ -225,22 +212,20 @@ def defined(metrics: Metrics, reader: str, columns: Sequence[str] = METRICS) -> 
 
 
 def markdown(metrics: Metrics, reader: str) -> str:
-    """The table of one reader in Markdown: a row per method and series, the best of each method
-    bold.
-    """
+    """The table of one reader in Markdown: a row per method and series."""
     columns = defined(metrics, reader)
     header = ["Method", "Variant", *(METRIC_SHORT[metric] for metric in columns)]
     lines = [markdown_line(header), markdown_line(["---", "---", *["---:"] * len(columns)])]
     for method, entries in in_order(metrics):
-        for key, row in cells(entries, reader, columns, method == REFERENCE).items():
+        for key, row in cells(entries, reader, columns).items():
             texts = [f"**{text}**" if best else text for text, best in row]
             lines.append(markdown_line([method_label(method), entries[key]["label"], *texts]))
     return "\n".join(lines) + "\n"
 
 
 def heads_markdown(metrics: Metrics) -> str:
-    """CA and FA of each head side by side, the best of each row bold; empty where there is the
-    trained one alone. Without the reference rows, which have one head each.
+    """CA and FA of each head side by side; empty where there is the trained one alone. Without the
+    reference rows, which have one head each.
     """
     heads = present_heads(metrics)
     if len(heads) < 2:
@@ -256,11 +241,10 @@ def heads_markdown(metrics: Metrics) -> str:
             texts = []
             for metric in columns:
                 row = [cell(entry[head][metric]) if head in entry else ABSENT for head in heads]
-                means = [entry[head][metric]["mean"] or 0 if head in entry else 0 for head in heads]
-                rounded = [round(100 * mean, 1) for mean in means]
+                best = entry.get("best_head", {}).get(metric)
                 texts += [
-                    f"**{text}**" if value == max(rounded) else text
-                    for text, value in zip(row, rounded, strict=True)
+                    f"**{text}**" if head == best else text
+                    for text, head in zip(row, heads, strict=True)
                 ]
             lines.append(markdown_line([method_label(method), entry["label"], *texts]))
     return "\n".join(lines) + "\n"

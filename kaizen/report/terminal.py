@@ -44,8 +44,9 @@ def print_results(root: Path) -> None:
 
 
 def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | None = None) -> None:
-    """Print CA, FA, F and FT of the trained classifier in percent, each method's best bold, below
-    it those of the analytic heads; then where the figures are.
+    """Print CA, FA, F and FT of the trained classifier in percent, bold where it is better than
+    every other of its method (`kaizen.report.winners`), below it those of the analytic heads; then
+    where the figures are.
 
     ``metrics`` is what `write_summary` returned, or metrics_full.json read back.
     """
@@ -80,7 +81,7 @@ def print_table(metrics: Metrics, figures: Sequence[Path], console: Console | No
     for method, entries in in_order(metrics):
         name = method_label(method)
         reference = method == REFERENCE
-        for key, row in cells(entries, "classifier", HEADLINE, reference).items():
+        for key, row in cells(entries, "classifier", HEADLINE).items():
             plain = "dim" if reference else ""
             texts = [Text(text, style="bold green" if best else plain) for text, best in row]
             if narrow and name:

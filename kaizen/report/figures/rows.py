@@ -16,10 +16,10 @@ from kaizen.evaluation.metrics import METRICS, seen_accuracy
 from kaizen.evaluation.results import JOINT, READERS, REFERENCE, Matrix, RunResult
 from kaizen.evaluation.statistics import Estimate, estimate
 from kaizen.report.classes import shares
-from kaizen.report.differences import difference
 from kaizen.report.figures.grid import Grid
 from kaizen.report.figures.recorded import error_rows, measure_rows
 from kaizen.report.series import HEADLINE, Series
+from kaizen.report.winners import difference
 from kaizen.training.terms import TERMS
 
 _LEAST_SHARE = 0.01  # of a confusion, where there are too many
