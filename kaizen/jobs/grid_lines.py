@@ -82,15 +82,15 @@ def _of_running(one: Running, now: float, width: int) -> list[Line]:
     bar, progress = _progress(one)
     loss: Line = []
     if last is not None:
-        loss = [(f"  {sparkline(one.rows):{_SPARK_WIDTH}} {_loss(last)}", "green")]
+        loss = [(f"  {sparkline(one.rows):{_SPARK_WIDTH}} {_loss(last)}{_right(last)}", "green")]
         loss.append((f"  {last.images_per_second:5.0f} images/s", "none"))
-    where = (f"  {_where(one)}", "dim")
+    place = (f"  {where(one)}", "dim")
     if width >= WIDE:
         line: Line = [("▶ ", "cyan"), (_fit(title, 44), "bold"), ("  ", "none")]
-        return [[*line, *bar, (f" {progress:>16}{time_left}", "none"), *loss, where]]
+        return [[*line, *bar, (f" {progress:>16}{time_left}", "none"), *loss, place]]
     fitted = _fit(title, max(8, width - len(progress) - len(time_left) - 3))
     first: Line = [("▶ ", "cyan"), (fitted, "bold"), (f" {progress}{time_left}", "none")]
-    return [first, [("  ", "none"), *bar, *loss, where] if progress else [where]]
+    return [first, [("  ", "none"), *bar, *loss, place] if progress else [place]]
 
 
 def _progress(one: Running) -> tuple[Line, str]:
@@ -136,7 +136,12 @@ def _loss(row: Row) -> str:
     return f"L {row.terms['L']:.3f}" if "L" in row.terms else ""
 
 
-def _where(one: Running) -> str:
+def _right(row: Row) -> str:
+    return "" if row.accuracy is None else f"  {100 * row.accuracy:.0f} % right"
+
+
+def where(one: Running) -> str:
+    """Host and process, or cluster job, of a running node."""
     holder = one.holder
     by = (
         f"{holder.job.scheduler} job {holder.job.number}" if holder.job else f"process {holder.pid}"
@@ -221,7 +226,7 @@ class Changes:
                 yield f"failed: {printable(failed.job.title)}: {reason}"
         for one in picture.running:
             if one.job.id not in was_running:
-                yield f"running: {printable(one.job.title)} ({_where(one)})"
+                yield f"running: {printable(one.job.title)} ({where(one)})"
             yield from self._epoch(one, picture.at)
         new = before is None or len(before.finished) != len(picture.finished)
         if new:
@@ -237,8 +242,8 @@ class Changes:
             return
         self._told[one.job.id] = (last.epoch, now)
         yield (
-            f"{printable(one.job.title)}: epoch {last.epoch}/{last.epochs} {_loss(last)} "
-            f"{last.images_per_second:.0f} images/s, {_clock(one, now)}"
+            f"{printable(one.job.title)}: epoch {last.epoch}/{last.epochs} {_loss(last)}"
+            f"{_right(last)} {last.images_per_second:.0f} images/s, {_clock(one, now)}"
         )
 
 
