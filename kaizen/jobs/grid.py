@@ -8,7 +8,7 @@ those of any Snakemake, cluster or checkout that shares the store. Nothing is ch
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -55,7 +55,8 @@ class Picture:
     """A grid at a moment, ``at`` in seconds since 1970.
 
     ``blocked`` wait for one that failed; ``waiting`` are the others that nobody makes, those that
-    were stopped half way among them, in an order in which they can be made.
+    were stopped half way among them, in an order in which they can be made. ``expected`` are the
+    seconds that each open node will still take.
     """
 
     at: float
@@ -67,6 +68,7 @@ class Picture:
     waiting: tuple[Job[Any], ...]
     blocked: int
     left: Left
+    expected: Mapping[NodeId, float | None] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -136,6 +138,7 @@ class Grid:
             tuple(job for job in coming if job.id not in running),
             len(blocked),
             time_left(coming, seconds, self.times, at_once, tuple(running)),
+            seconds,
         )
 
     def took(self, job: Job[Any]) -> float | None:

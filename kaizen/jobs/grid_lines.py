@@ -77,7 +77,7 @@ def _head(picture: Picture, width: int) -> list[Line]:
 
 def _of_running(one: Running, now: float, width: int) -> list[Line]:
     """A running node: one line where there is room, else two."""
-    title, time_left = printable(one.job.title), f"  {_clock(one, now):>12}"
+    title, time_left = printable(one.job.title), f"  {left_text(one, now):>12}"
     last = one.rows[-1] if one.rows else None
     bar, progress = _progress(one)
     loss: Line = []
@@ -104,7 +104,8 @@ def _progress(one: Running) -> tuple[Line, str]:
     return [(" " * 8, "none")], ""
 
 
-def _clock(one: Running, now: float) -> str:
+def left_text(one: Running, now: float) -> str:
+    """How long a running node takes yet, or has taken so far: "1:08 left"."""
     if one.left is None:
         return f"{clock(now - one.holder.since)} so far"
     return f"{clock(one.left)} left" if one.left >= 0.5 else "ends soon"
@@ -243,7 +244,7 @@ class Changes:
         self._told[one.job.id] = (last.epoch, now)
         yield (
             f"{printable(one.job.title)}: epoch {last.epoch}/{last.epochs} {_loss(last)}"
-            f"{_right(last)} {last.images_per_second:.0f} images/s, {_clock(one, now)}"
+            f"{_right(last)} {last.images_per_second:.0f} images/s, {left_text(one, now)}"
         )
 
 
