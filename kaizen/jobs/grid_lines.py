@@ -71,7 +71,7 @@ def _head(picture: Picture, width: int) -> list[Line]:
     if picture.is_done:
         return lines[:1]
     if picture.running or picture.waiting:
-        lines.append([(str(picture.left), "none")])
+        lines += [[(part, "none")] for part in textwrap.wrap(str(picture.left), max(8, width))[:2]]
     return lines
 
 
