@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from kaizen.jobs.estimate import Left, jobs_at_once, time_left
-from kaizen.jobs.times import Sample, Workload, learn, sample_of, workload_of
+from kaizen.jobs.learn import learn
+from kaizen.jobs.times import Sample, Workload, sample_of, workload_of
 from kaizen.plan.job import Job
 from kaizen.store.locks import Holder, is_held, read_holder
 from kaizen.store.node_id import NodeId
@@ -151,9 +152,8 @@ class Grid:
         for node in self.store.finished(open_jobs):
             self.finished.add(node)
             made = self.store.read_run_record(node)
-            self.times.add_span(made)
             if sample := sample_of(self._workload(open_jobs[node]), made):
-                self.times.add(sample)
+                self.times.add_own(open_jobs[node], sample)
 
     def _workload(self, job: Job[Any]) -> Workload:
         if job.id not in self._work:

@@ -98,7 +98,7 @@ class States:
         for job in self.grid.jobs:
             counts.setdefault(job.id.kind, Counter())[states.get(job.id, "blocked")] += 1
         return [
-            {"kind": kind, "error": _number(self.grid.times.error(kind)), **counts[kind]}
+            {"kind": kind, "error": self._error(kind), **counts[kind]}
             for kind in Kind
             if kind in counts
         ]
@@ -111,7 +111,7 @@ class States:
             "kind": one.job.id.kind,
             "where": where(one),
             "left": left_text(one, now),
-            "error": None if last else _number(self.grid.times.error(one.job.id.kind)),
+            "error": None if last or one.left is None else self._error(one.job.id.kind),
             "curves": curves(one.rows),
         }
         if last is not None:
@@ -121,6 +121,9 @@ class States:
             done = min(one.amount.done, one.amount.total)
             found |= {"done": done, "total": one.amount.total, "what": one.amount.what}
         return found
+
+    def _error(self, kind: Kind) -> float | None:
+        return _number(self.grid.times.error(kind)) if self.grid.times.count(kind) else None
 
     def _waiting(self, picture: Picture) -> list[dict[str, Any]]:
         """The nodes that wait, in the order in which they can be made."""
