@@ -196,6 +196,16 @@ def test_what_is_not_known_is_said() -> None:
     left = time_left(jobs, {jobs[0].id: None, jobs[1].id: None}, Times(), 1)
     assert str(left) == "no estimate yet: no step has finished"
     assert str(Left(30.0, None, (Kind.SUMMARY,))) == "about 30 s left; without summary"
+    assert str(Left(3.0, None, (Kind.HEAD,), mostly_unknown=True)) == (
+        "no estimate yet: no head has finished"
+    )
+    jobs = jobs_of("a", "b", "c")
+    seconds: dict[NodeId, float | None] = {jobs[0].id: 5.0}
+    # Two others of a third of a step each, as far as one knows.
+    for took, mostly in ((6.0, False), (9.0, True)):
+        times = Times()
+        times.add(Sample(work(1), 0.0, took))
+        assert time_left(jobs, seconds, times, 1).mostly_unknown is mostly
     unknown = (Kind.REPLAY, Kind.HEAD, Kind.SUMMARY)
     assert str(Left(30.0, None, unknown, 2)) == (
         "about 30 s left, 2 at a time; without replay and 2 other kinds"

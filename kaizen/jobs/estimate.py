@@ -20,21 +20,27 @@ from kaizen.store.node_id import Kind, NodeId
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
 
+# What a node of another kind takes, as a share of a step, where nothing else is known: about what
+# was measured of several grids. Only whether an estimate is given depends on it.
+_OF_A_STEP = 1 / 3
+
 
 @dataclass(frozen=True)
 class Left:
     """How long what is left takes: seconds, by how much that may be wrong (None: nothing says),
-    and the kinds of which nothing is known, which are not in it.
+    and the kinds of which nothing is known, which are not in it, and may be most of the work.
     """
 
     seconds: float
     error: float | None
     unknown: tuple[Kind, ...] = ()
     jobs: int = 1
+    mostly_unknown: bool = False
 
     def __str__(self) -> str:
         # Steps are most of the work.
-        if self.unknown and (not self.seconds or Kind.STEP in self.unknown):
+        nothing = not self.seconds or self.mostly_unknown or Kind.STEP in self.unknown
+        if self.unknown and nothing:
             kind = Kind.STEP if Kind.STEP in self.unknown else self.unknown[0]
             return f"no estimate yet: no {kind} has finished"
         text = f"about {duration(self.seconds)} left"
@@ -73,7 +79,10 @@ def time_left(
     error = max(weighed / total, off_so_far(times)) if total else None
     with_pauses = {node: length and pause[node] + length for node, length in known.items()}
     length = makespan(jobs, with_pauses, max(1, at_once), set(running))
-    return Left(length, error, tuple(kind for kind in Kind if kind in unknown), at_once)
+    kinds = tuple(kind for kind in Kind if kind in unknown)
+    without = sum(seconds.get(job.id) is None for job in jobs)
+    mostly = without * _OF_A_STEP * times.median_seconds(Kind.STEP) > total
+    return Left(length, error, kinds, at_once, mostly_unknown=mostly)
 
 
 def jobs_at_once(jobs: Sequence[Job[Any]]) -> int:

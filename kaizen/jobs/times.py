@@ -168,6 +168,10 @@ class Times:
         """How many nodes of a kind it knows."""
         return len(self._of_kind.get(kind, []))
 
+    def median_seconds(self, kind: Kind) -> float:
+        """What a node of a kind took, whatever its size; 0 where none has finished."""
+        return median(s.seconds for s in self._of_kind[kind]) if self.count(kind) else 0.0
+
     def estimate(self, work: Workload, under_way: Sequence[Sample] = ()) -> float | None:
         """The seconds that a node will take; None where none of its kind has finished.
 
