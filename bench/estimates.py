@@ -161,8 +161,9 @@ def _print_whole(
     said = within = 0
     for place, end in enumerate(ends[:-1]):
         left, took = left_at(end, past, images, at_once), ends[-1] - end
-        off = f"{100 * (left.seconds / took - 1):+.0f} %" if left.seconds and took else "–"
-        if left.seconds and left.error is not None:
+        given = left.is_given and left.seconds and took
+        off = f"{100 * (left.seconds / took - 1):+.0f} %" if given else "–"
+        if given and left.error is not None:
             said += 1
             within += is_within(left.seconds, left.error, took)
         if place in shown:

@@ -10,7 +10,7 @@ from conftest import commit_fake, make_plan
 
 from kaizen.files import write_json
 from kaizen.jobs.estimate import Left, duration, time_left
-from kaizen.jobs.hindsight import off_so_far
+from kaizen.jobs.hindsight import mostly_unknown, off_so_far
 from kaizen.jobs.learn import learn
 from kaizen.jobs.times import Sample, Times, Workload, off_by, sample_of, workload_of
 from kaizen.plan.job import Job
@@ -199,13 +199,12 @@ def test_what_is_not_known_is_said() -> None:
     assert str(Left(3.0, None, (Kind.HEAD,), mostly_unknown=True)) == (
         "no estimate yet: no head has finished"
     )
-    jobs = jobs_of("a", "b", "c")
-    seconds: dict[NodeId, float | None] = {jobs[0].id: 5.0}
-    # Two others of a third of a step each, as far as one knows.
+    # Two of a third of a step each, as far as one knows.
     for took, mostly in ((6.0, False), (9.0, True)):
         times = Times()
         times.add(Sample(work(1), 0.0, took))
-        assert time_left(jobs, seconds, times, 1).mostly_unknown is mostly
+        assert mostly_unknown([Kind.HEAD, Kind.SUMMARY], 5.0, times) is mostly
+        assert mostly_unknown([Kind.STEP], 500.0, times) and not mostly_unknown([], 0.0, times)
     unknown = (Kind.REPLAY, Kind.HEAD, Kind.SUMMARY)
     assert str(Left(30.0, None, unknown, 2)) == (
         "about 30 s left, 2 at a time; without replay and 2 other kinds"

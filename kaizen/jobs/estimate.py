@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaizen.files import counted
-from kaizen.jobs.hindsight import makespan, off_so_far
+from kaizen.jobs.hindsight import makespan, mostly_unknown, off_so_far
 from kaizen.jobs.learn import learn
 from kaizen.jobs.times import Times, workload_of
 from kaizen.plan.job import Job
@@ -19,10 +19,6 @@ from kaizen.store.node_id import Kind, NodeId
 
 if TYPE_CHECKING:
     from kaizen.jobs.workflow import Workflow
-
-# What a node of another kind takes, as a share of a step, where nothing else is known: about what
-# was measured of several grids. Only whether an estimate is given depends on it.
-_OF_A_STEP = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,13 @@ class Left:
     jobs: int = 1
     mostly_unknown: bool = False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether enough is known to give an estimate."""
+        return not self.unknown or (bool(self.seconds) and not self.mostly_unknown)
+
     def __str__(self) -> str:
-        # Steps are most of the work.
-        nothing = not self.seconds or self.mostly_unknown or Kind.STEP in self.unknown
-        if self.unknown and nothing:
+        if not self.is_given:
             kind = Kind.STEP if Kind.STEP in self.unknown else self.unknown[0]
             return f"no estimate yet: no {kind} has finished"
         text = f"about {duration(self.seconds)} left"
@@ -70,7 +69,7 @@ def time_left(
     first, as `kaizen run -j` does it. The errors of nodes of a kind add up, as they have one cause;
     the whole is at least as wrong as it was before in this plan (`kaizen.jobs.hindsight`).
     """
-    unknown = {job.id.kind for job in jobs if seconds.get(job.id) is None}
+    unknown = [job.id.kind for job in jobs if seconds.get(job.id) is None]
     # Between two nodes a process starts, and whoever starts it looks around.
     pause = {job.id: 0.0 if job.id in running else times.pause() for job in jobs}
     known = {job.id: (seconds.get(job.id) or 0.0) for job in jobs}
@@ -80,8 +79,7 @@ def time_left(
     with_pauses = {node: length and pause[node] + length for node, length in known.items()}
     length = makespan(jobs, with_pauses, max(1, at_once), set(running))
     kinds = tuple(kind for kind in Kind if kind in unknown)
-    without = sum(seconds.get(job.id) is None for job in jobs)
-    mostly = without * _OF_A_STEP * times.median_seconds(Kind.STEP) > total
+    mostly = mostly_unknown(unknown, total, times)
     return Left(length, error, kinds, at_once, mostly_unknown=mostly)
 
 

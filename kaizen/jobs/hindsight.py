@@ -8,13 +8,13 @@ or for other programs is seen only here.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kaizen.jobs.parallel import heights
 from kaizen.jobs.times import NOT_KNOWN, Sample, Times, off_by
 from kaizen.plan.job import Job
-from kaizen.store.node_id import NodeId
+from kaizen.store.node_id import Kind, NodeId
 
 # When one looks back: after these shares of the nodes that have ended.
 _SHARES = (0.25, 0.5, 0.75)
@@ -22,6 +22,9 @@ _SHARES = (0.25, 0.5, 0.75)
 _MOST, _FEWEST = 200, 4
 # While nobody made anything, no more than that went by: a plan may lie still over night.
 _LONGEST_PAUSE = 60.0
+# What a node of another kind takes, as a share of a step, where nothing else is known: about what
+# was measured of several grids. Only whether an estimate is given depends on it.
+_OF_A_STEP = 1 / 3
 # Ten times as long: more is said of nothing.
 _WORST = 9.0
 
@@ -34,30 +37,45 @@ def off_so_far(times: Times) -> float:
     if len(own) < _FEWEST:
         return NOT_KNOWN
     if times.looked_back is None or times.looked_back[0] != len(times.own):
-        wrong = max(_off_since(times, own, int(share * len(own)) - 1) for share in _SHARES)
-        times.looked_back = len(times.own), min(_WORST, wrong)
+        found = [_off_since(times, own, int(share * len(own)) - 1) for share in _SHARES]
+        wrong = [one for one in found if one is not None]
+        times.looked_back = len(times.own), min(_WORST, max(wrong, default=NOT_KNOWN))
     return times.looked_back[1]
 
 
-def _off_since(times: Times, own: Sequence[tuple[Job[Any], Sample]], place: int) -> float:
-    """How wrong it was when the node at ``place`` ended."""
+def mostly_unknown(unknown: Iterable[Kind], seconds: float, times: Times) -> bool:
+    """Whether most of the work is of nodes of kinds that are ``unknown``, one entry each, beside
+    what takes so many seconds; steps are most of it in any case.
+    """
+    kinds = list(unknown)
+    typical = _OF_A_STEP * times.median_seconds(Kind.STEP)
+    return Kind.STEP in kinds or len(kinds) * typical > seconds
+
+
+def _off_since(times: Times, own: Sequence[tuple[Job[Any], Sample]], place: int) -> float | None:
+    """How wrong it was when the node at ``place`` ended; None where nothing was said then."""
     then = _ended(own[place])
     known = times.until(then)
     seconds: dict[NodeId, float] = {}
+    unknown: list[Kind] = []
     running = set()
     for job, sample in own[place + 1 :]:
         estimate = known.estimate(sample.workload)
         began = sample.began or 0.0
         if began <= then:
             running.add(job.id)
-        if estimate is not None:
+        if estimate is None:
+            unknown.append(job.id.kind)
+        else:
             # Of nodes that ran, what was left; to others the pause before them is added.
             spent = then - began if began <= then else -known.pause()
             seconds[job.id] = max(0.0, estimate - spent)
+    if mostly_unknown(unknown, sum(seconds.values()), known):
+        return None
     jobs = _in_order([job for job, _ in own[place + 1 :]])
     lengths = {job.id: seconds.get(job.id, 0.0) for job in jobs}
     said = makespan(jobs, lengths, _at_once(own), running)
-    return off_by(said, _busy(own, then)) if said else NOT_KNOWN
+    return off_by(said, _busy(own, then)) if said else None
 
 
 def _ended(one: tuple[Job[Any], Sample]) -> float:
