@@ -111,7 +111,8 @@ class States:
             "kind": one.job.id.kind,
             "where": where(one),
             "left": left_text(one, now),
-            "error": None if last or one.left is None else self._error(one.job.id.kind),
+            # By its own epochs it is known better.
+            "range": "" if last or one.left is None else self._range(one.job.id.kind, one.left),
             "curves": curves(one.rows),
         }
         if last is not None:
@@ -125,6 +126,12 @@ class States:
     def _error(self, kind: Kind) -> float | None:
         return _number(self.grid.times.error(kind)) if self.grid.times.count(kind) else None
 
+    def _range(self, kind: Kind, seconds: float) -> str:
+        """From what to what an estimate of a kind's node may be; nothing where that is the same."""
+        error = self.grid.times.error(kind)
+        low, high = duration(seconds / (1 + error)), duration(seconds * (1 + error))
+        return f" ({low} to {high})" if low != high else ""
+
     def _waiting(self, picture: Picture) -> list[dict[str, Any]]:
         """The nodes that wait, in the order in which they can be made."""
         halfway = {one.job.id: one.rows[-1] for one in picture.stopped if one.rows}
@@ -135,9 +142,10 @@ class States:
             if not text:
                 open_inputs = sum(node not in picture.finished for node in set(job.inputs.values()))
                 text = f"needs {counted(open_inputs, 'other')}" if open_inputs else "ready"
-            seconds = _number(picture.expected.get(job.id))
-            shown = "" if seconds is None else duration(seconds)
-            rows.append({"title": printable(job.title), "state": text, "takes": shown})
+            seconds, takes = picture.expected.get(job.id), ""
+            if seconds is not None:
+                takes = f"{duration(seconds)}{self._range(job.id.kind, seconds)}"
+            rows.append({"title": printable(job.title), "state": text, "takes": takes})
         return rows
 
 

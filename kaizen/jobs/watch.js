@@ -31,7 +31,7 @@
   const isShare = () => chosen === "accuracy";
   function shown(value) {
     if (value === null || value === undefined) return DASH;
-    if (isShare()) return `${(100 * value).toFixed(1)} %`;
+    if (isShare()) return `${Number((100 * value).toFixed(1))} %`;
     if (chosen === "images/s") return String(Math.round(value));
     return Math.abs(value) >= 1000 || (value !== 0 && Math.abs(value) < 0.001)
       ? value.toExponential(2) : String(Number(value.toPrecision(4)));
@@ -69,6 +69,7 @@
       const width = Math.max(200, this.box.clientWidth || 400), { points, curves } = this;
       let low = Math.min(...points.map((point) => point[1])), high = Math.max(...points.map((point) => point[1]));
       if (isShare() || chosen === "images/s") low = 0;
+      if (isShare()) high = 1;
       if (high - low < 1e-9 * Math.max(1, Math.abs(high))) { low -= Math.abs(low) / 10 || 0.5; high += Math.abs(high) / 10 || 0.5; }
       const last = Math.max(2, curves.epochs);
       this.x = (epoch) => LEFT + (epoch - 1) / (last - 1) * (width - LEFT - RIGHT);
@@ -149,7 +150,7 @@
       const facts = [];
       if (one.took !== undefined) facts.push(one.took ? `took ${one.took}` : "done");
       if (one.total) facts.push(one.what === "epoch" ? `epoch ${one.done} of ${one.total}` : `${one.done} of ${one.total} ${one.what}`);
-      if (one.left) facts.push(one.error === null ? one.left : `${one.left} (± ${Math.round(100 * one.error)} %)`);
+      if (one.left) facts.push(`${one.left}${one.range}`);
       if (one.speed) facts.push(`${Math.round(one.speed).toLocaleString("en")} images/s`);
       say(this.facts, facts.join(" · "));
       this.bar.hidden = !one.total;
@@ -222,7 +223,7 @@
     say($("waiting-note"), !state.waiting_count ? "None." : more ? `In the order in which they can be made; the first ${state.waiting.length}, without ${more} more.` : "In the order in which they can be made.");
     $("waiting").hidden = !state.waiting_count;
     fill("waiting", state.waiting.map((one) => [one.title, one.state, one.takes || DASH]));
-    fill("kinds", state.kinds.map((one) => [one.kind, ...["done", "running", "waiting", "failed", "blocked"].map((name) => String(one[name] || 0)), one.error === null ? DASH : `± ${Math.round(100 * one.error)} %`]));
+    fill("kinds", state.kinds.map((one) => [one.kind, ...["done", "running", "waiting", "failed", "blocked"].map((name) => String(one[name] || 0)), one.error === null ? DASH : (1 + one.error).toFixed(1)]));
     announce();
     document.documentElement.dataset.ready = String(state.at);
   }
