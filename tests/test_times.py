@@ -176,17 +176,17 @@ def test_the_whole_is_as_wrong_as_it_was_before() -> None:
     # A night between two of them is none of it, but for a minute.
     night = [*evenly[:4], *((b + 40000, e + 40000) for b, e in evenly[4:])]
     assert looked_back(*night) == pytest.approx((60 + 40) / 40 - 1)
-    at_once = [(0.0, 10.0), (0.0, 10.0), (10.0, 20.0), (10.0, 20.0), (20.0, 30.0), (20.0, 30.0)]
+    at_once = [(10.0 * (n // 2), 10.0 * (n // 2) + 10) for n in range(8)]
     assert looked_back(*at_once, parallel=True) == pytest.approx(0.0)
 
 
 def test_a_range_is_at_least_what_was_wrong_before() -> None:
     times = Times()
-    jobs = jobs_of(*"abcdefgh")
-    for n, job in enumerate(jobs[:7]):
+    jobs = jobs_of(*"abcdefghi")
+    for n, job in enumerate(jobs[:8]):
         took = 10.0 if n < 3 else 30.0
         times.add_own(job, Sample(work(1), 0.0, took, 100.0 * n))
-    left = time_left(jobs[7:], {jobs[7].id: 30.0}, times, 1)
+    left = time_left(jobs[8:], {jobs[8].id: 30.0}, times, 1)
     assert left.error == off_so_far(times) > times.error(Kind.STEP) >= 0
     assert time_left(jobs[:1], {}, Times(), 1).error is None
 

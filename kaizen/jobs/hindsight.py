@@ -19,7 +19,7 @@ from kaizen.store.node_id import Kind, NodeId
 # When one looks back: after these shares of the nodes that have ended.
 _SHARES = (0.25, 0.5, 0.75)
 # Of the nodes that ended last so many count. With fewer than so many nothing can be said.
-_MOST, _FEWEST = 200, 4
+_MOST, _FEWEST = 200, 8
 # While nobody made anything, no more than that went by: a plan may lie still over night.
 _LONGEST_PAUSE = 60.0
 # What a node of another kind takes, as a share of a step, where nothing else is known: about what
