@@ -23,6 +23,7 @@ from kaizen.errors import KaizenError
 from kaizen.jobs.grid import Grid
 from kaizen.jobs.grid_server import GridServer
 from kaizen.jobs.grid_state import MOST_POINTS, States, curves
+from kaizen.jobs.times import Sample, workload_of
 from kaizen.store.store import Store
 from kaizen.training.traces import Row
 
@@ -149,6 +150,8 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
     assert running["curves"]["values"]["L"] == [4.0, 3.0, 2.0, 1.0]
     assert first["waiting_count"] == len(first["waiting"]) == len(JOBS) - 2
     assert {"ready", "needs 1 other"} <= {one["state"] for one in first["waiting"]}
+    # By the one under way other steps are estimated; its own epochs say more than a range.
+    assert any(one["takes"] for one in first["waiting"]) and running["range"] == ""
     kinds = {one["kind"]: one for one in first["kinds"]}
     assert kinds["step"]["running"] == 1 and kinds["shards"]["done"] == 1
     finish(store, STEPS[0])
@@ -166,6 +169,22 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
 
 
 WORDS = ("done", "running", "waiting", "failed", "blocked")
+
+
+def test_a_node_without_epochs_has_the_range_of_its_estimate(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    grid = Grid(JOBS, store, at_once=1)
+    states, work = States(grid, "x"), workload_of(STEPS[0], None)
+    for began, seconds in ((0.0, 600.0), (600.0, 600.0), (1200.0, 600.0), (1800.0, 1200.0)):
+        grid.times.add(Sample(work, 0.0, seconds, began))
+    assert grid.times.error(STEPS[0].id.kind) == pytest.approx(1.0)
+    with store.lock(STEPS[0].id, title=STEPS[0].title):
+        (running,) = states.look()["running"]
+    assert running["left"] == "10:00 left" and running["range"] == " (5 min to 20 min)"
+    steps = [one["takes"] for one in states.look()["waiting"] if one["title"] == STEPS[0].title]
+    assert steps == ["10 min (5 min to 20 min)"]
+    (kind,) = [one for one in states.look()["kinds"] if one["kind"] == "step"]
+    assert kind["error"] == pytest.approx(1.0)
 
 
 def test_a_curve_of_many_epochs_has_few_points_and_the_last() -> None:
