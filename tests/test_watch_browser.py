@@ -199,7 +199,15 @@ def test_a_curve_of_many_epochs_has_few_points_and_the_last() -> None:
 # -- what a browser shows -----------------------------------------------------------------------
 
 
-def test_a_browser_shows_a_step_as_it_trains(tmp_path: Path) -> None:
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C reaches what is started, also where these tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_browser_shows_a_step_as_it_trains(tmp_path: Path, heard: None) -> None:
     """A real experiment, made by a process that knows nothing of the page."""
     changes = {
         "grid.variants": ["no_distill"],

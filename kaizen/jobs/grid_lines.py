@@ -138,7 +138,7 @@ def _loss(row: Row) -> str:
 
 
 def _right(row: Row) -> str:
-    return "" if row.accuracy is None else f"  {100 * row.accuracy:.0f} % right"
+    return "" if row.accuracy is None else f"  {100 * row.accuracy:3.0f} % right"
 
 
 def where(one: Running) -> str:
