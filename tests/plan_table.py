@@ -184,6 +184,7 @@ ROWS = [
     Row("runtime.hosts", "runtime", 2),
     Row("runtime.ingest_workers", "runtime", 3),
     Row("runtime.live", "runtime", "tensorboard"),
+    Row("runtime.live_accuracy", "runtime", 100),
     Row("runtime.processes", "runtime", 2),
     Row("runtime.save_every_epochs", "runtime", 11),
     Row("runtime.step_mem_mb", "runtime", 4001),

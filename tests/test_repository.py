@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -336,6 +336,33 @@ def test_a_link_for_github_leads_to_a_page_of_the_site(page: str, link: str, bec
     hook = _hook()
     source = hook.PAGES.get(page, f"docs/{page}")
     assert hook.follow(f"see [this]({link}).", page, source) == f"see [this]({becomes})."
+
+
+def test_a_files_path_becomes_the_name_of_its_page() -> None:
+    hook = _hook()
+    names = hook.menu([{"Start": "index.md"}, {"Use": [{"Your images": "data.md"}]}])
+    assert names == {"index.md": "Start", "data.md": "Your images"}
+    told = "[docs/data.md](docs/data.md#x), [data.md](docs/data.md), [these](docs/data.md)"
+    assert hook.follow(told, "index.md", "README.md", names) == (
+        "[Your images](data.md#x), [Your images](data.md), [these](data.md)"
+    )
+    other = "[docs/live.md](docs/live.md), ![a](docs/figures/a.png), [a [b]](docs/data.md)"
+    assert hook.follow(other, "index.md", "README.md", names) == (
+        "[docs/live.md](live.md), ![a](figures/a.png), [a [b]](data.md)"
+    )
+
+
+def test_a_report_beside_the_site_is_shown_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = _hook()
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="report.md"))
+    config = SimpleNamespace(nav=[])
+    monkeypatch.setattr(hook, "ROOT", tmp_path)
+    assert hook.on_page_markdown("text", page, config, None) == "text"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/report.html").write_text("<!doctype html>")
+    assert 'src="live-report.html"' in hook.on_page_markdown("text", page, config, None)
 
 
 def test_every_link_of_a_page_leads_to_one() -> None:

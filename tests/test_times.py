@@ -10,7 +10,9 @@ from conftest import commit_fake, make_plan
 
 from kaizen.files import write_json
 from kaizen.jobs.estimate import Left, duration, time_left
-from kaizen.jobs.times import Sample, Times, Workload, learn, sample_of, workload_of
+from kaizen.jobs.hindsight import mostly_unknown, off_so_far
+from kaizen.jobs.learn import learn
+from kaizen.jobs.times import Sample, Times, Workload, off_by, sample_of, workload_of
 from kaizen.plan.job import Job
 from kaizen.store.node_id import Kind, NodeId
 from kaizen.store.store import Store
@@ -33,7 +35,7 @@ def made(seconds: float, training: float | None = None, began: float = 0.0) -> d
 def test_time_grows_with_size_and_loading_does_not() -> None:
     times = Times()
     sample = sample_of(work(100), made(15.0, training=10.0))
-    assert sample == Sample(work(100), 5.0, 10.0)
+    assert sample == Sample(work(100), 5.0, 10.0, 0.0) and sample.ended == 15.0
     times.add(sample)
     assert times.estimate(work(300)) == pytest.approx(35.0)
 
@@ -48,15 +50,28 @@ def test_the_most_alike_count_and_others_where_there_are_none() -> None:
     assert times.estimate(Workload(Kind.SUMMARY, ("",), 1.0)) is None
 
 
-def test_the_error_is_what_four_of_five_kept_to_each_left_out() -> None:
+def test_the_error_is_what_four_of_five_kept_to_as_each_was_estimated_when_it_began() -> None:
     times = Times()
-    for seconds in (10.0, 10.0, 10.0, 10.0, 20.0):
-        assert times.error(Kind.STEP) is None or times.count(Kind.STEP) >= 3
-        times.add(Sample(work(1), 0.0, seconds))
-    # Each of the four is estimated as 10, the fifth as 10 instead of 20.
-    assert times.error(Kind.STEP) == pytest.approx(0.5)
-    times.add(Sample(work(1), 0.0, 10.0))
+    # The first is estimated from none, the next as 10, the last as 10 instead of 20.
+    for place, seconds in enumerate((10.0, 10.0, 10.0, 10.0, 20.0)):
+        assert times.error(Kind.STEP) == (1.0 if place < 4 else 0.0)
+        times.add(Sample(work(1), 0.0, seconds, began=100.0 * place))
+    assert times.error(Kind.STEP) == pytest.approx(1.0)
+    # What ended later does not count, whatever was added before.
+    times.add(Sample(work(1), 0.0, 10.0, began=5.0))
+    assert times.error(Kind.STEP) == pytest.approx(1.0)
+    for began in (600.0, 700.0):
+        times.add(Sample(work(1), 0.0, 10.0, began))
     assert times.error(Kind.STEP) == pytest.approx(0.0)
+    # Half as long is as wrong as twice as long.
+    assert off_by(5.0, 10.0) == off_by(20.0, 10.0) == pytest.approx(1.0)
+
+
+def test_without_times_of_the_day_the_error_is_not_known() -> None:
+    times = Times()
+    for _ in range(9):
+        times.add(Sample(work(1), 0.0, 10.0))
+    assert times.error(Kind.STEP) == 1.0 == times.error(Kind.SUMMARY)
 
 
 def test_a_step_half_way_teaches_before_any_has_finished() -> None:
@@ -69,7 +84,7 @@ def test_the_pause_is_from_an_end_to_the_next_beginning() -> None:
     times = Times()
     assert times.pause() == 0.0
     for began in (0.0, 12.0, 24.0, 5000.0):
-        times.add_span(made(10.0, began=began))
+        times.add_own(STEPS[0], Sample(work(1), 0.0, 10.0, began))
     assert times.pause() == pytest.approx(2.0)
 
 
@@ -138,11 +153,58 @@ def test_chains_and_how_many_at_once_decide(at_once: int, seconds: float) -> Non
     assert time_left(jobs, took, Times(), at_once).seconds == pytest.approx(seconds)
 
 
+def looked_back(*spans: tuple[float, float], parallel: bool = False) -> float:
+    """`off_so_far` after jobs of one size that began and ended so, each needing the one before."""
+    names = [chr(97 + n) for n in range(len(spans))]
+    needs = [
+        name if parallel or not n else f"{name}:{names[n - 1]}" for n, name in enumerate(names)
+    ]
+    times = Times()
+    for job, (began, ended) in zip(jobs_of(*needs), spans, strict=True):
+        times.add_own(job, Sample(work(1), 0.0, ended - began, began))
+    return off_so_far(times)
+
+
+def test_the_whole_is_as_wrong_as_it_was_before() -> None:
+    evenly = [(10.0 * n, 10.0 * n + 10) for n in range(8)]
+    assert looked_back(*evenly) == pytest.approx(0.0)
+    # Too few to say.
+    assert looked_back(*evenly[:3]) == 1.0
+    # From the fifth on each takes three times as long.
+    slower = [*evenly[:4], *((40.0 + 30 * n, 70.0 + 30 * n) for n in range(4))]
+    assert looked_back(*slower) == pytest.approx(2.0)
+    # A night between two of them is none of it, but for a minute.
+    night = [*evenly[:4], *((b + 40000, e + 40000) for b, e in evenly[4:])]
+    assert looked_back(*night) == pytest.approx((60 + 40) / 40 - 1)
+    at_once = [(10.0 * (n // 2), 10.0 * (n // 2) + 10) for n in range(8)]
+    assert looked_back(*at_once, parallel=True) == pytest.approx(0.0)
+
+
+def test_a_range_is_at_least_what_was_wrong_before() -> None:
+    times = Times()
+    jobs = jobs_of(*"abcdefghi")
+    for n, job in enumerate(jobs[:8]):
+        took = 10.0 if n < 3 else 30.0
+        times.add_own(job, Sample(work(1), 0.0, took, 100.0 * n))
+    left = time_left(jobs[8:], {jobs[8].id: 30.0}, times, 1)
+    assert left.error == off_so_far(times) > times.error(Kind.STEP) >= 0
+    assert time_left(jobs[:1], {}, Times(), 1).error is None
+
+
 def test_what_is_not_known_is_said() -> None:
     jobs = jobs_of("a", "b:a")
     left = time_left(jobs, {jobs[0].id: None, jobs[1].id: None}, Times(), 1)
     assert str(left) == "no estimate yet: no step has finished"
     assert str(Left(30.0, None, (Kind.SUMMARY,))) == "about 30 s left; without summary"
+    assert str(Left(3.0, None, (Kind.HEAD,), mostly_unknown=True)) == (
+        "no estimate yet: no head has finished"
+    )
+    # Two of a third of a step each, as far as one knows.
+    for took, mostly in ((6.0, False), (9.0, True)):
+        times = Times()
+        times.add(Sample(work(1), 0.0, took))
+        assert mostly_unknown([Kind.HEAD, Kind.SUMMARY], 5.0, times) is mostly
+        assert mostly_unknown([Kind.STEP], 500.0, times) and not mostly_unknown([], 0.0, times)
     unknown = (Kind.REPLAY, Kind.HEAD, Kind.SUMMARY)
     assert str(Left(30.0, None, unknown, 2)) == (
         "about 30 s left, 2 at a time; without replay and 2 other kinds"

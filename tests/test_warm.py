@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -18,10 +19,12 @@ import psutil
 import pytest
 from project import Project
 
-from kaizen.files import canonical_json, read_json
+from kaizen.files import canonical_json, read_json, write_json
 from kaizen.jobs.ask import VARIABLE, ask
+from kaizen.jobs.warm import remove_left
 from kaizen.jobs.warm import start as start_warm
 from kaizen.plan.job import read_job
+from kaizen.store.processes import this_process
 
 SMALL: dict[str, Any] = {
     "grid.variants": ["kaizen"],
@@ -216,3 +219,65 @@ def test_without_a_temporary_folder_there_is_no_warm_process(
     job: Any = SimpleNamespace(kind="step", spec=None)
     start_warm([job, job], 1)
     assert VARIABLE not in os.environ
+
+
+def left_folder(temporary: Path, name: str, **owner: Any) -> Path:
+    """A folder as a warm process has it, of this process but for what ``owner`` says."""
+    folder = temporary / f"kaizen-warm-{name}"
+    folder.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+    write_json(folder / "owner.json", dataclasses.asdict(this_process()) | owner)
+    return folder
+
+
+def test_what_a_killed_snakemake_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = {"started": "1"}
+    gone = left_folder(tmp_path, "gone", **dead)
+    bare = left_folder(tmp_path, "bare", **dead)
+    (bare / "socket").unlink()
+    kept = [
+        left_folder(tmp_path, "alive"),
+        left_folder(tmp_path, "elsewhere", machine="another", **dead),
+        left_folder(tmp_path, "strange", pid="7", **dead),
+        left_folder(tmp_path, "more", **dead),
+        left_folder(tmp_path, "unowned", **dead),
+        tmp_path / "kaizen-warm-file",
+        tmp_path / "kaizen-warm-link",
+        tmp_path / "other",
+    ]
+    (kept[3] / "mine.txt").write_text("mine")
+    (kept[4] / "owner.json").write_text("[]")
+    kept[5].write_text("mine")
+    kept[7].mkdir()
+    inside = left_folder(kept[7], "x", **dead)
+    kept[6].symlink_to(inside)
+    remove_left(tmp_path)
+    assert not gone.exists() and not bare.exists()
+    assert all(os.path.lexists(path) for path in kept)
+    assert (kept[3] / "mine.txt").exists() and (kept[3] / "owner.json").exists()
+    assert sorted(path.name for path in inside.iterdir()) == ["owner.json", "socket"]
+    remove_left(tmp_path / "nothing")
+
+
+def test_a_killed_snakemakes_folder_goes_with_the_next_start(
+    project: Project, tmp_path: Path
+) -> None:
+    project.set(SMALL)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    project.variables["TMPDIR"] = str(temporary)
+    run = subprocess.Popen(
+        project.snakemake_command(),
+        cwd=project.root,
+        env=project.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: list(temporary.glob("kaizen-warm-*/socket")))
+    run.kill()
+    run.wait()
+    (left,) = temporary.glob("kaizen-warm-*")
+    assert (left / "owner.json").exists()
+    remove_left(temporary)
+    assert not left.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kaizen.files import counted
-from kaizen.jobs.parallel import heights
-from kaizen.jobs.times import Times, learn, workload_of
+from kaizen.jobs.hindsight import makespan, mostly_unknown, off_so_far
+from kaizen.jobs.learn import learn
+from kaizen.jobs.times import Times, workload_of
 from kaizen.plan.job import Job
 from kaizen.plan.memory import images_of_tasks
 from kaizen.plan.specs import StepSpec
@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Left:
     """How long what is left takes: seconds, by how much that may be wrong (None: nothing says),
-    and the kinds of which nothing is known, which are not in it.
+    and the kinds of which nothing is known, which are not in it, and may be most of the work.
     """
 
     seconds: float
     error: float | None
     unknown: tuple[Kind, ...] = ()
     jobs: int = 1
+    mostly_unknown: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether enough is known to give an estimate."""
+        return not self.unknown or (bool(self.seconds) and not self.mostly_unknown)
 
     def __str__(self) -> str:
-        # Steps are most of the work.
-        if self.unknown and (not self.seconds or Kind.STEP in self.unknown):
+        if not self.is_given:
             kind = Kind.STEP if Kind.STEP in self.unknown else self.unknown[0]
             return f"no estimate yet: no {kind} has finished"
         text = f"about {duration(self.seconds)} left"
@@ -61,61 +66,21 @@ def time_left(
     """How long ``jobs``, in an order in which they can be made, take with so many at once.
 
     ``seconds`` are those of each, of the ``running`` ones what is left. The longest chains begin
-    first, as `kaizen run -j` does it. The errors of nodes of a kind add up, as they have one cause.
+    first, as `kaizen run -j` does it. The errors of nodes of a kind add up, as they have one cause;
+    the whole is at least as wrong as it was before in this plan (`kaizen.jobs.hindsight`).
     """
-    unknown = {job.id.kind for job in jobs if seconds.get(job.id) is None}
+    unknown = [job.id.kind for job in jobs if seconds.get(job.id) is None]
     # Between two nodes a process starts, and whoever starts it looks around.
     pause = {job.id: 0.0 if job.id in running else times.pause() for job in jobs}
     known = {job.id: (seconds.get(job.id) or 0.0) for job in jobs}
-    weighed, total = 0.0, 0.0
-    missing = False
-    for job in jobs:
-        if not known[job.id]:
-            continue
-        error = times.error(job.id.kind)
-        missing = missing or error is None
-        total += known[job.id]
-        weighed += known[job.id] * (error or 0.0)
-    error = None if missing or not total else weighed / total
+    total = sum(known.values())
+    weighed = sum(length * times.error(node.kind) for node, length in known.items() if length)
+    error = max(weighed / total, off_so_far(times)) if total else None
     with_pauses = {node: length and pause[node] + length for node, length in known.items()}
-    length = _makespan(jobs, with_pauses, max(1, at_once), set(running))
-    return Left(length, error, tuple(kind for kind in Kind if kind in unknown), at_once)
-
-
-def _makespan(
-    jobs: Sequence[Job[Any]], seconds: Mapping[NodeId, float], at_once: int, running: set[NodeId]
-) -> float:
-    """When the last of ``jobs`` ends, in seconds from now."""
-    height = heights(jobs)
-    children: dict[NodeId, list[NodeId]] = {}
-    waits: dict[NodeId, int] = {}
-    ready: list[tuple[bool, int, int, NodeId]] = []
-    place = {job.id: number for number, job in enumerate(jobs)}
-    for job in jobs:
-        parents = {parent for parent in job.inputs.values() if parent in place}
-        waits[job.id] = len(parents)
-        for parent in parents:
-            children.setdefault(parent, []).append(job.id)
-        if not parents:
-            heapq.heappush(ready, _turn(job.id, running, height, place))
-    now = 0.0
-    ends: list[tuple[float, int, NodeId]] = []
-    while ready or ends:
-        while ready and len(ends) < at_once:
-            node = heapq.heappop(ready)[-1]
-            heapq.heappush(ends, (now + seconds[node], place[node], node))
-        now, _, ended = heapq.heappop(ends)
-        for child in children.get(ended, []):
-            waits[child] -= 1
-            if not waits[child]:
-                heapq.heappush(ready, _turn(child, running, height, place))
-    return now
-
-
-def _turn(
-    node: NodeId, running: set[NodeId], height: Mapping[NodeId, int], place: Mapping[NodeId, int]
-) -> tuple[bool, int, int, NodeId]:
-    return node not in running, -height[node], place[node], node
+    length = makespan(jobs, with_pauses, max(1, at_once), set(running))
+    kinds = tuple(kind for kind in Kind if kind in unknown)
+    mostly = mostly_unknown(unknown, total, times)
+    return Left(length, error, kinds, at_once, mostly_unknown=mostly)
 
 
 def jobs_at_once(jobs: Sequence[Job[Any]]) -> int:

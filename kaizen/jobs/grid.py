@@ -8,13 +8,14 @@ those of any Snakemake, cluster or checkout that shares the store. Nothing is ch
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from kaizen.jobs.estimate import Left, jobs_at_once, time_left
-from kaizen.jobs.times import Sample, Workload, learn, sample_of, workload_of
+from kaizen.jobs.learn import learn
+from kaizen.jobs.times import Sample, Workload, sample_of, workload_of
 from kaizen.plan.job import Job
 from kaizen.store.locks import Holder, is_held, read_holder
 from kaizen.store.node_id import NodeId
@@ -55,7 +56,8 @@ class Picture:
     """A grid at a moment, ``at`` in seconds since 1970.
 
     ``blocked`` wait for one that failed; ``waiting`` are the others that nobody makes, those that
-    were stopped half way among them, in an order in which they can be made.
+    were stopped half way among them, in an order in which they can be made. ``expected`` are the
+    seconds that each open node will still take.
     """
 
     at: float
@@ -67,6 +69,7 @@ class Picture:
     waiting: tuple[Job[Any], ...]
     blocked: int
     left: Left
+    expected: Mapping[NodeId, float | None] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -136,6 +139,7 @@ class Grid:
             tuple(job for job in coming if job.id not in running),
             len(blocked),
             time_left(coming, seconds, self.times, at_once, tuple(running)),
+            seconds,
         )
 
     def took(self, job: Job[Any]) -> float | None:
@@ -148,9 +152,8 @@ class Grid:
         for node in self.store.finished(open_jobs):
             self.finished.add(node)
             made = self.store.read_run_record(node)
-            self.times.add_span(made)
             if sample := sample_of(self._workload(open_jobs[node]), made):
-                self.times.add(sample)
+                self.times.add_own(open_jobs[node], sample)
 
     def _workload(self, job: Job[Any]) -> Workload:
         if job.id not in self._work:

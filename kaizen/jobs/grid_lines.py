@@ -71,26 +71,26 @@ def _head(picture: Picture, width: int) -> list[Line]:
     if picture.is_done:
         return lines[:1]
     if picture.running or picture.waiting:
-        lines.append([(str(picture.left), "none")])
+        lines += [[(part, "none")] for part in textwrap.wrap(str(picture.left), max(8, width))[:2]]
     return lines
 
 
 def _of_running(one: Running, now: float, width: int) -> list[Line]:
     """A running node: one line where there is room, else two."""
-    title, time_left = printable(one.job.title), f"  {_clock(one, now):>12}"
+    title, time_left = printable(one.job.title), f"  {left_text(one, now):>12}"
     last = one.rows[-1] if one.rows else None
     bar, progress = _progress(one)
     loss: Line = []
     if last is not None:
-        loss = [(f"  {sparkline(one.rows):{_SPARK_WIDTH}} {_loss(last)}", "green")]
+        loss = [(f"  {sparkline(one.rows):{_SPARK_WIDTH}} {_loss(last)}{_right(last)}", "green")]
         loss.append((f"  {last.images_per_second:5.0f} images/s", "none"))
-    where = (f"  {_where(one)}", "dim")
+    place = (f"  {where(one)}", "dim")
     if width >= WIDE:
         line: Line = [("▶ ", "cyan"), (_fit(title, 44), "bold"), ("  ", "none")]
-        return [[*line, *bar, (f" {progress:>16}{time_left}", "none"), *loss, where]]
+        return [[*line, *bar, (f" {progress:>16}{time_left}", "none"), *loss, place]]
     fitted = _fit(title, max(8, width - len(progress) - len(time_left) - 3))
     first: Line = [("▶ ", "cyan"), (fitted, "bold"), (f" {progress}{time_left}", "none")]
-    return [first, [("  ", "none"), *bar, *loss, where] if progress else [where]]
+    return [first, [("  ", "none"), *bar, *loss, place] if progress else [place]]
 
 
 def _progress(one: Running) -> tuple[Line, str]:
@@ -104,7 +104,8 @@ def _progress(one: Running) -> tuple[Line, str]:
     return [(" " * 8, "none")], ""
 
 
-def _clock(one: Running, now: float) -> str:
+def left_text(one: Running, now: float) -> str:
+    """How long a running node takes yet, or has taken so far: "1:08 left"."""
     if one.left is None:
         return f"{clock(now - one.holder.since)} so far"
     return f"{clock(one.left)} left" if one.left >= 0.5 else "ends soon"
@@ -136,7 +137,12 @@ def _loss(row: Row) -> str:
     return f"L {row.terms['L']:.3f}" if "L" in row.terms else ""
 
 
-def _where(one: Running) -> str:
+def _right(row: Row) -> str:
+    return "" if row.accuracy is None else f"  {100 * row.accuracy:3.0f} % right"
+
+
+def where(one: Running) -> str:
+    """Host and process, or cluster job, of a running node."""
     holder = one.holder
     by = (
         f"{holder.job.scheduler} job {holder.job.number}" if holder.job else f"process {holder.pid}"
@@ -221,7 +227,7 @@ class Changes:
                 yield f"failed: {printable(failed.job.title)}: {reason}"
         for one in picture.running:
             if one.job.id not in was_running:
-                yield f"running: {printable(one.job.title)} ({_where(one)})"
+                yield f"running: {printable(one.job.title)} ({where(one)})"
             yield from self._epoch(one, picture.at)
         new = before is None or len(before.finished) != len(picture.finished)
         if new:
@@ -237,8 +243,8 @@ class Changes:
             return
         self._told[one.job.id] = (last.epoch, now)
         yield (
-            f"{printable(one.job.title)}: epoch {last.epoch}/{last.epochs} {_loss(last)} "
-            f"{last.images_per_second:.0f} images/s, {_clock(one, now)}"
+            f"{printable(one.job.title)}: epoch {last.epoch}/{last.epochs} {_loss(last)}"
+            f"{_right(last)} {last.images_per_second:.0f} images/s, {left_text(one, now)}"
         )
 
 

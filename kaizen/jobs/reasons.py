@@ -12,7 +12,7 @@ from typing import Any
 
 from kaizen.errors import KaizenError
 from kaizen.files import canonical_json, printable, shortened
-from kaizen.jobs.times import newest
+from kaizen.jobs.learn import newest
 from kaizen.plan.fingerprint import installed_version
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import spec_json

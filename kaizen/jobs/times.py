@@ -3,36 +3,33 @@
 A node's time is a fixed part (loading, which a step records) and the rest, in proportion to its
 size: a step's images times its epochs (a third more with a teacher), an evaluation's steps. Both
 are medians over finished nodes that are most alike; see `workload`. The error is what this rule
-gets wrong of the finished nodes, each estimated from the others (leave-one-out).
+got wrong of the finished nodes, each estimated from those that had finished when it began, as one
+would have done then.
 """
 
 from __future__ import annotations
 
 import bisect
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from kaizen.errors import KaizenError
 from kaizen.files import canonical_json
 from kaizen.params.typed import to_dict
 from kaizen.plan.data_specs import ShardsSpec
 from kaizen.plan.job import Job
 from kaizen.plan.roles import step_roles
-from kaizen.plan.specs import EvaluationSpec, HeadSpec, ReplaySpec, StepSpec, SummarySpec, read_spec
-from kaizen.store.node_id import Kind, NodeId, is_key
-from kaizen.store.records import read_record
-from kaizen.store.store import Store
+from kaizen.plan.specs import EvaluationSpec, HeadSpec, ReplaySpec, StepSpec, SummarySpec
+from kaizen.store.node_id import Kind
 
 # So many finished nodes of a kind are looked at.
-_MOST = 100
-# With fewer of the plan's own, those of other plans in the store count, too.
-_ENOUGH = 5
-# The error is what this share of the finished nodes kept to; of fewer than so many none is given.
+MOST = 100
+# The error is what this share of the finished nodes kept to; of fewer than so many it is not known,
+# and at least that of half to twice.
 _WITHIN = 0.8
 _FEWEST = 3
+NOT_KNOWN = 1.0
 _LONGEST_PAUSE = 60.0
 
 
@@ -49,16 +46,24 @@ class Workload:
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished node: its fixed seconds, and those that grow with its size."""
+    """A finished node: its fixed seconds, and those that grow with its size; when it began, in
+    seconds since 1970, where that is known.
+    """
 
     workload: Workload
     fixed: float
     growing: float
+    began: float | None = None
 
     @property
     def seconds(self) -> float:
         """All of its seconds."""
         return self.fixed + self.growing
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended."""
+        return None if self.began is None else self.began + self.seconds
 
 
 def workload(
@@ -118,9 +123,11 @@ class Times:
         """Know nothing."""
         self._of_kind: dict[Kind, list[Sample]] = {}
         self._alike: dict[tuple[Kind, str], list[Sample]] = {}
-        self._errors: dict[Kind, float | None] = {}
-        # When the plan's own began and ended, in seconds since 1970.
-        self._spans: list[tuple[float, float]] = []
+        self._errors: dict[Kind, float] = {}
+        self.own: list[tuple[Job[Any], Sample]] = []
+        """The plan's own nodes of which it is known when they were made."""
+        self.looked_back: tuple[int, float] | None = None
+        """What `kaizen.jobs.hindsight` found of so many of them."""
 
     def add(self, sample: Sample) -> None:
         """Learn from a finished node."""
@@ -130,18 +137,29 @@ class Times:
             self._alike.setdefault((work.kind, alike), []).append(sample)
         self._errors.pop(work.kind, None)
 
-    def add_span(self, made: dict[str, Any] | None) -> None:
-        """Learn how nodes follow each other from the run record of one of the plan's."""
-        if made is not None and "began" in made and "seconds" in made:
-            began = float(made["began"])
-            self._spans.append((began, began + float(made["seconds"])))
+    def add_own(self, job: Job[Any], sample: Sample) -> None:
+        """Learn from one of the plan's nodes: also how they follow each other."""
+        self.add(sample)
+        if sample.began is not None:
+            self.own.append((job, sample))
+
+    def until(self, moment: float) -> Times:
+        """What was known at a moment, in seconds since 1970."""
+        times = Times()
+        for samples in self._of_kind.values():
+            for sample in samples:
+                if sample.ended is not None and sample.ended <= moment:
+                    times.add(sample)
+        times.own = [(job, s) for job, s in self.own if s.ended is not None and s.ended <= moment]
+        return times
 
     def pause(self) -> float:
         """The seconds from the end of a node to the beginning of the next, the median of those
         under a minute; 0 where nothing is known.
         """
-        ends = sorted(end for _, end in self._spans)
-        places = ((began, bisect.bisect_right(ends, began)) for began, _ in self._spans)
+        spans = [(s.began, s.ended) for _, s in self.own if s.began is not None and s.ended]
+        ends = sorted(end for _, end in spans)
+        places = ((began, bisect.bisect_right(ends, began)) for began, _ in spans)
         pauses = [began - ends[place - 1] for began, place in places if place]
         pauses = [pause for pause in pauses if pause < _LONGEST_PAUSE]
         return median(pauses) if pauses else 0.0
@@ -150,40 +168,60 @@ class Times:
         """How many nodes of a kind it knows."""
         return len(self._of_kind.get(kind, []))
 
-    def estimate(
-        self, work: Workload, without: Sample | None = None, under_way: Sequence[Sample] = ()
-    ) -> float | None:
+    def median_seconds(self, kind: Kind) -> float:
+        """What a node of a kind took, whatever its size; 0 where none has finished."""
+        return median(s.seconds for s in self._of_kind[kind]) if self.count(kind) else 0.0
+
+    def estimate(self, work: Workload, under_way: Sequence[Sample] = ()) -> float | None:
         """The seconds that a node will take; None where none of its kind has finished.
 
-        ``without`` does not count; ``under_way`` do, beside the finished ones: steps half way.
+        ``under_way`` count beside the finished ones: steps half way.
         """
         for alike in work.alike:
-            found = [s for s in self._alike.get((work.kind, alike), []) if s is not without]
-            found = found[-_MOST:]
+            found = self._alike.get((work.kind, alike), [])[-MOST:]
             also = [
                 s for s in under_way if alike in s.workload.alike and s.workload.kind is work.kind
             ]
             if found or also:
-                rate = median(s.growing / s.workload.size for s in [*found, *also])
-                fixed = median(s.fixed for s in found or also)
-                return fixed + rate * work.size
+                return _estimate(work, found, also)
         return None
 
-    def error(self, kind: Kind) -> float | None:
-        """By how much estimates of a kind were wrong, relative to what the nodes took: four of five
-        were off by no more. None where too few have finished to say.
+    def error(self, kind: Kind) -> float:
+        """By how much estimates of a kind were wrong: four of five nodes took from 1 / (1 + error)
+        of what was estimated to (1 + error) times that; at least 1 where too few have finished to
+        say.
         """
         if kind not in self._errors:
-            wrong = []
-            for sample in self._of_kind.get(kind, [])[-_MOST:]:
-                estimate = self.estimate(sample.workload, without=sample)
-                if estimate is not None:
-                    wrong.append(abs(estimate - sample.seconds) / max(sample.seconds, 1e-3))
-            wrong.sort()
-            enough = len(wrong) >= _FEWEST
-            place = min(len(wrong) - 1, int(_WITHIN * len(wrong)))
-            self._errors[kind] = wrong[place] if enough else None
+            wrong = sorted(_wrong(self._of_kind.get(kind, [])[-MOST:]))
+            if len(wrong) >= _FEWEST:
+                self._errors[kind] = wrong[min(len(wrong) - 1, int(_WITHIN * len(wrong)))]
+            else:
+                self._errors[kind] = max([*wrong, NOT_KNOWN])
         return self._errors[kind]
+
+
+def off_by(said: float, took: float) -> float:
+    """How wrong an estimate was, as `Times.error` has it: 1 for half and for twice what it took."""
+    said, took = max(said, 1e-3), max(took, 1e-3)
+    return max(said / took, took / said) - 1
+
+
+def _estimate(work: Workload, found: Sequence[Sample], also: Sequence[Sample] = ()) -> float:
+    rate = median(s.growing / s.workload.size for s in [*found, *also])
+    fixed = median(s.fixed for s in found or also)
+    return fixed + rate * work.size
+
+
+def _wrong(samples: Sequence[Sample]) -> Iterator[float]:
+    """How wrong each would have been estimated when it began, from those that had ended."""
+    for sample in samples:
+        if sample.began is None:
+            continue
+        before = [s for s in samples if s.ended is not None and s.ended <= sample.began]
+        for alike in sample.workload.alike:
+            if found := [s for s in before if alike in s.workload.alike]:
+                yield off_by(_estimate(sample.workload, found), sample.seconds)
+                break
 
 
 def sample_of(work: Workload, made: dict[str, Any] | None) -> Sample | None:
@@ -197,69 +235,9 @@ def sample_of(work: Workload, made: dict[str, Any] | None) -> Sample | None:
     growing = float(seconds)
     if isinstance(training, int | float):
         growing = min(float(training), growing)
-    return Sample(work, float(seconds) - growing, growing)
-
-
-def learn(
-    jobs: Iterable[Job[Any]], finished: set[NodeId], store: Store, images: Sequence[int] | None
-) -> Times:
-    """What the finished nodes among ``jobs`` took and, where they are few of a kind that is to be
-    made, what the store's newest nodes of other plans did.
-    """
-    times = Times()
-    own: dict[Kind, list[Job[Any]]] = {}
-    for job in jobs:
-        own.setdefault(job.id.kind, []).append(job)
-    for kind, of_kind in own.items():
-        done = [job for job in of_kind if job.id in finished]
-        for job in done[-_MOST:]:
-            made = store.read_run_record(job.id)
-            times.add_span(made)
-            if sample := sample_of(workload_of(job, images), made):
-                times.add(sample)
-        if len(done) < len(of_kind) and times.count(kind) < _ENOUGH:
-            for node in newest(store, kind, {job.id.key for job in of_kind}, _MOST):
-                if sample := _foreign(store, node):
-                    times.add(sample)
-    return times
-
-
-def newest(store: Store, kind: Kind, but: set[str], most: int) -> list[NodeId]:
-    """The store's newest nodes of a kind, at most so many, oldest first, without those whose keys
-    are in ``but``.
-    """
-    try:
-        with os.scandir(store.root / kind) as entries:
-            found = [(e.stat().st_mtime, e.name) for e in entries if is_key(e.name)]
-    except OSError:
-        return []
-    last = sorted(one for one in found if one[1] not in but)[-most:]
-    return [NodeId(kind, key) for _, key in last]
-
-
-def _foreign(store: Store, node: NodeId) -> Sample | None:
-    """What a node of another plan took, as its records say."""
-    try:
-        record = read_record(store.record_path(node))
-        made = store.read_run_record(node)
-        if record is None or made is None:
-            return None
-        spec = read_spec(node.kind, record.params, "its record")
-    except KaizenError:
-        return None
-    processes = made.get("processes", 1)
-    count = int(processes) if isinstance(processes, int | float) else 1
-    images = None
-    if isinstance(spec, StepSpec):
-        # How many it saw, as its task's are not known.
-        seen = float(made.get("training_seconds", 0)) * float(made.get("images_per_second", 0))
-        per_epoch = (
-            seen / spec.train.epochs / (1 + (spec.replay_batch_size or 0) / spec.train.batch_size)
-        )
-        images = [0] * max(spec.tasks) + [round(per_epoch / spec.train.data_fraction)]
-        if seen <= 0:
-            return None
-    return sample_of(workload(node.kind, spec, record.inputs, max(1, count), images), made)
+    began = made.get("began")
+    known = isinstance(began, int | float) and not isinstance(began, bool)
+    return Sample(work, float(seconds) - growing, growing, float(began or 0.0) if known else None)
 
 
 def _text(value: Any) -> str:

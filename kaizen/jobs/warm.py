@@ -18,22 +18,30 @@ import selectors
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kaizen.errors import KaizenError
+from kaizen.files import read_json, write_json
 from kaizen.jobs.ask import KINDS, VARIABLE, facts_of_imports
 from kaizen.jobs.launch import die_with_parent
 from kaizen.jobs.parallel import use_a_gpu
+from kaizen.params.typed import from_dict
 from kaizen.plan.nodes import Node
 from kaizen.plan.specs import Spec
+from kaizen.store.processes import Process, this_process
 
+# The folder of a warm process, among the temporary files: its socket, and whose it is.
+_PREFIX, _SOCKET, _OWNER = "kaizen-warm-", "socket", "owner.json"
+_LONGEST_OWNER = 4096
 _LONGEST_REQUEST = 8 << 20
 _SECONDS_TO_SEND = 10.0
 Run = Callable[[Sequence[str]], int]
@@ -50,15 +58,17 @@ def start(missing: Sequence[Node[Spec]], threads: int) -> None:
         return
     # Not in the checkout: the path of a socket has 107 characters at most.
     try:
-        folder = Path(tempfile.mkdtemp(prefix="kaizen-warm-"))
-    except OSError:
+        remove_left(Path(tempfile.gettempdir()))
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        write_json(folder / _OWNER, asdict(this_process()))
+    except (OSError, KaizenError):
         # Read-only or full: the jobs do their work themselves.
         return
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # As Snakemake sets them for a job.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     process = subprocess.Popen(
-        [sys.executable, "-m", "kaizen", "warm", str(folder / "socket")],
+        [sys.executable, "-m", "kaizen", "warm", str(folder / _SOCKET)],
         # In Python's UTF-8 mode at once, which it would start itself again for.
         env=os.environ | dict.fromkeys(names, str(threads)) | {"PYTHONUTF8": "1"},
         stdin=subprocess.DEVNULL,
@@ -68,7 +78,25 @@ def start(missing: Sequence[Node[Spec]], threads: int) -> None:
         start_new_session=True,
     )
     atexit.register(_end, process)
-    os.environ[VARIABLE] = str(folder / "socket")
+    os.environ[VARIABLE] = str(folder / _SOCKET)
+
+
+def remove_left(temporary: Path) -> None:
+    """Remove the folders in ``temporary`` that a Snakemake of this user and machine left there when
+    it was killed. What may be another's, or still be used, stays.
+    """
+    for folder in temporary.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, KaizenError, TypeError, AttributeError):
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                continue
+            names = set(os.listdir(folder))
+            owner = from_dict(Process, read_json(folder / _OWNER, _LONGEST_OWNER), _OWNER)
+            if names <= {_OWNER, _SOCKET} and not owner.may_run():
+                # The owner last: what remains after a fault is known by it the next time.
+                for name in sorted(names, reverse=True):
+                    (folder / name).unlink()
+                folder.rmdir()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

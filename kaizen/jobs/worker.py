@@ -56,11 +56,17 @@ class Line:
             self.send("alarm", text)
 
     def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+        self,
+        done: int,
+        total: int,
+        terms: dict[str, float],
+        lr: float,
+        images_per_second: float,
+        accuracy: float | None = None,
     ) -> None:
         """See `Reporter.epoch`."""
         if self.rank == 0:
-            self.send("epoch", done, total, terms, lr, images_per_second)
+            self.send("epoch", done, total, terms, lr, images_per_second, accuracy)
 
     def amount(self, done: int, total: int, what: str) -> None:
         """See `Reporter.amount`."""

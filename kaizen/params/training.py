@@ -137,6 +137,11 @@ class RuntimeParams:
     live: Literal["tensorboard", "dvclive"] | None = doc(
         None, "where a step also writes its curves as it trains: logs/tensorboard, logs/dvclive"
     )
+    live_accuracy: Annotated[int, Field(ge=0, le=10_000)] = doc(
+        0,
+        "after each epoch a step is tried on about so many test images of its task, for those who "
+        "watch it; 0: not at all",
+    )
 
 
 @parameters

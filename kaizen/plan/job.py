@@ -23,7 +23,13 @@ _FIX = "take it from this version's `kaizen plan --json`"
 _LONGEST = 1000
 # What numbers of `local` may come to: those of `runtime` (kaizen/params/training.py). Thousands of
 # processes, as an altered plan file may ask for, would take the machine down.
-_MOST = {"workers": 256, "save_every_epochs": 1_000_000, "processes": 64, "hosts": 64}
+_BOUNDS = {
+    "workers": (1, 256),
+    "save_every_epochs": (1, 1_000_000),
+    "processes": (1, 64),
+    "hosts": (1, 64),
+    "live_accuracy": (0, 10_000),
+}
 # An entry of `kaizen.plan.fingerprint`: a module, a target in it, or a function alone.
 _MODULE = re.compile(r"kaizen(\.[A-Za-z_][A-Za-z0-9_]*)*([:#][A-Za-z_][A-Za-z0-9_]*)?")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -55,8 +61,9 @@ class Local:
     """What a job gets that is no part of its node's key: it decides how, not what is made.
 
     ``path`` and ``classes`` are where the images of `shards` lie and how the classes were chosen;
-    ``live`` is where a step's curves also go; ``versions`` are those of ``code.packages`` when the
-    plan was made, ``origin`` says the commit (`kaizen.provenance.origin`).
+    ``live`` is where a step's curves also go, ``live_accuracy`` on how many test images it is tried
+    as it trains; ``versions`` are those of ``code.packages`` when the plan was made, ``origin``
+    says the commit (`kaizen.provenance.origin`).
     """
 
     code: Code = field(default_factory=Code)
@@ -67,6 +74,7 @@ class Local:
     processes: int = 1
     hosts: int = 1
     live: Literal["tensorboard", "dvclive"] | None = None
+    live_accuracy: int = 0
     versions: dict[str, str] | None = None
     origin: OriginFacts | None = None
 
@@ -167,9 +175,9 @@ def read_local(value: Any) -> Local:
         raise TypeError(f"local.origin must be a mapping or null, not {type_name(origin)}")
     others = {name: item for name, item in value.items() if name != "origin"}
     local = from_dict(Local, others, "local")
-    for name, most in _MOST.items():
-        if not 1 <= getattr(local, name) <= most:
-            raise TypeError(f"local.{name} must be from 1 to {most}")
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= getattr(local, name) <= most:
+            raise TypeError(f"local.{name} must be from {least} to {most}")
     for module in local.code.modules:
         if not _MODULE.fullmatch(module):
             raise TypeError(

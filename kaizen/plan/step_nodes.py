@@ -82,6 +82,7 @@ def plan_step(
         processes=runtime.processes,
         hosts=runtime.hosts,
         live=runtime.live,
+        live_accuracy=runtime.live_accuracy,
     )
     code = Code(tuple(modules), packages)
     return draft.node(

@@ -69,5 +69,7 @@ def open_board(kind: str, name: str, first: int) -> Board:
 
 
 def _curves(row: Row) -> dict[str, float]:
-    speed = {"lr": row.lr, "images_per_second": row.images_per_second}
-    return {f"loss/{name}": value for name, value in row.terms.items()} | speed
+    others = {"lr": row.lr, "images_per_second": row.images_per_second}
+    if row.accuracy is not None:
+        others["accuracy"] = row.accuracy
+    return {f"loss/{name}": value for name, value in row.terms.items()} | others

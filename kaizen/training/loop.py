@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -75,6 +76,8 @@ class Step:
     watch: Watch = field(default_factory=Watch)
     static_warmup: bool = False
     """Whether heads whose rate is not scheduled start low, as the reference's."""
+    tried: Callable[[ContinualModel], float | None] = lambda student: None
+    """The student's accuracy on test images, for those who watch."""
     size: int = field(init=False)
     """Side of the views at their full size, in pixels."""
     optimizer: SGD = field(init=False)
@@ -140,7 +143,6 @@ class Step:
                     f"{self.work}; the same command resumes it"
                 )
         seconds = self._settle(epoch, progress)
-
         # A supervised step of a task without labels has no batch.
         means = [total / max(length, 1) for total in progress.sums]
         terms = dict(zip(TERMS, means, strict=True))
@@ -148,9 +150,9 @@ class Step:
         lr = epoch.rates["encoder"]
         progress.history.append({"epoch": epoch.number, **losses, "lr": lr})
         progress.epoch, progress.batch, progress.sums = epoch.number + 1, 0, []
-
         speed = (length - epoch.first) * self.data.rows / max(seconds, 1e-9)
-        self.reporter.epoch(progress.epoch, self.train.epochs, losses, lr, speed)
+        tried = self.tried(self.student)
+        self.reporter.epoch(progress.epoch, self.train.epochs, losses, lr, speed, tried)
         if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
             self._save(progress)
 

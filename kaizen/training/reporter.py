@@ -29,9 +29,17 @@ class Reporter(Protocol):
         """
 
     def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+        self,
+        done: int,
+        total: int,
+        terms: dict[str, float],
+        lr: float,
+        images_per_second: float,
+        accuracy: float | None = None,
     ) -> None:
-        """Report the state after an epoch: mean loss terms by name, learning rate, speed."""
+        """Report the state after an epoch: mean loss terms by name, learning rate, speed, and
+        accuracy on a sample of test images (0 to 1) where it is measured.
+        """
 
     def amount(self, done: int, total: int, what: str) -> None:
         """Report how many of ``total`` things are done."""
@@ -66,12 +74,19 @@ class PlainReporter:
         self._write(text, always=True)
 
     def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+        self,
+        done: int,
+        total: int,
+        terms: dict[str, float],
+        lr: float,
+        images_per_second: float,
+        accuracy: float | None = None,
     ) -> None:
         """See `Reporter.epoch`."""
         losses = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        right = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} % "
         text = (
-            f"epoch {done}/{total} {losses} lr {lr:.4g} {images_per_second:.0f} "
+            f"epoch {done}/{total} {losses} {right}lr {lr:.4g} {images_per_second:.0f} "
             f"images/s{self._left(done, total)}"
         )
         self._write(text, always=False)

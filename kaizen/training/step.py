@@ -40,6 +40,7 @@ from kaizen.store.node_id import NodeId
 from kaizen.store.store import Store
 from kaizen.training.counted import step_facts
 from kaizen.training.facts import read_facts, write_facts
+from kaizen.training.live_accuracy import live_accuracy
 from kaizen.training.loop import Step
 from kaizen.training.objective import Objective
 from kaizen.training.reporter import Reporter
@@ -138,6 +139,7 @@ def run_step(
         save_every_epochs=job.local.save_every_epochs,
         reporter=reporter,
         watch=watch,
+        tried=live_accuracy(job, store, compute, reporter.alarm),
     )
     progress = step.run()
     if distributed.count() > 1:

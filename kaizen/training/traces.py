@@ -45,7 +45,8 @@ _SECONDS_BETWEEN_AMOUNTS = 5.0
 @dataclass(frozen=True)
 class Row:
     """An epoch that was trained: its number from 1, of how many; when it ended (seconds since
-    1970), how long it took, with what was saved before it; mean loss terms by name.
+    1970), how long it took, with what was saved before it; mean loss terms by name; accuracy on a
+    sample of test images, 0 to 1, where that is measured (`runtime.live_accuracy`).
     """
 
     epoch: int
@@ -55,10 +56,12 @@ class Row:
     images_per_second: float
     lr: float
     terms: Mapping[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
 
     def line(self) -> str:
         """As a line of the file."""
-        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False) + "\n"
+        found = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -159,15 +162,21 @@ class Traces:
         self._epoch_began = time.monotonic()
 
     def epoch(
-        self, done: int, total: int, terms: dict[str, float], lr: float, images_per_second: float
+        self,
+        done: int,
+        total: int,
+        terms: dict[str, float],
+        lr: float,
+        images_per_second: float,
+        accuracy: float | None = None,
     ) -> None:
         """See `Reporter.epoch`; adds a row."""
         now = time.monotonic()
         seconds, self._epoch_began = now - self._epoch_began, now
-        row = Row(done, total, time.time(), seconds, images_per_second, lr, dict(terms))
+        row = Row(done, total, time.time(), seconds, images_per_second, lr, dict(terms), accuracy)
         self._try(lambda: self._add(row))
         self._show(row)
-        self._reporter.epoch(done, total, terms, lr, images_per_second)
+        self._reporter.epoch(done, total, terms, lr, images_per_second, accuracy)
 
     def amount(self, done: int, total: int, what: str) -> None:
         """See `Reporter.amount`; writes it down, every few seconds."""
@@ -249,6 +258,7 @@ def _row(line: str) -> Row | None:
             images_per_second=_number(found["images_per_second"]),
             lr=_number(found["lr"]),
             terms=terms,
+            accuracy=None if (share := found.get("accuracy")) is None else _share(share),
         )
         return row if 1 <= row.epoch <= row.epochs else None
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -266,6 +276,12 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
         raise ValueError("not a number")
     return float(value)
+
+
+def _share(value: Any) -> float:
+    if not 0 <= (share := _number(value)) <= 1:
+        raise ValueError("not a share")
+    return share
 
 
 def _whole(value: Any) -> int:

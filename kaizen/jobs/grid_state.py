@@ -1,0 +1,191 @@
+"""A picture of a grid (`kaizen.jobs.grid`) as JSON, for the page of `kaizen watch --browser`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from kaizen.data.names import HISTORY_FILE
+from kaizen.files import counted, printable
+from kaizen.jobs.estimate import duration
+from kaizen.jobs.grid import Grid, Picture, Running, Stopped
+from kaizen.jobs.grid_lines import left_text, where
+from kaizen.store.node_id import Kind, NodeId
+from kaizen.training.traces import Row
+
+# Points of a curve; of more epochs so many are shown.
+MOST_POINTS = 400
+# Of a step's history; a larger one is not read.
+_MOST_BYTES = 16 << 20
+# Rows of a table; the rest is counted.
+MOST_ROWS = 200
+
+
+class States:
+    """The states of a grid, one after the other; what ended while one looked is remembered."""
+
+    def __init__(self, grid: Grid, name: str) -> None:
+        """Nothing seen yet; ``name`` is what the page is headed by."""
+        self.grid, self.name = grid, name
+        self._running: dict[NodeId, Running] = {}
+        self._ended: list[dict[str, Any]] = []
+
+    def look(self) -> dict[str, Any]:
+        """What the store shows now; every text is harmless, every number finite."""
+        picture = self.grid.look()
+        self._note_ended(picture)
+        states = _state_of_nodes(picture)
+        return {
+            "name": printable(self.name),
+            "at": picture.at,
+            "done": len(picture.finished),
+            "total": picture.total,
+            "is_done": picture.is_done,
+            "blocked": picture.blocked,
+            "left": "" if picture.is_done else str(picture.left),
+            "kinds": self._kinds(states),
+            "running": [self._of_running(one, picture.at) for one in picture.running],
+            "failed": [_of_stopped(one) for one in picture.failed[:MOST_ROWS]],
+            "failed_count": len(picture.failed),
+            "waiting": self._waiting(picture),
+            "waiting_count": len(picture.waiting),
+            "ended": self._ended[::-1][:MOST_ROWS],
+        }
+
+    def _note_ended(self, picture: Picture) -> None:
+        for node, one in self._running.items():
+            if node in picture.finished:
+                took = self.grid.took(one.job)
+                title = printable(one.job.title)
+                known = took is not None and math.isfinite(took)
+                text = duration(took) if took is not None and known else ""
+                entry = {"key": node.file_name, "title": title, "kind": node.kind, "took": text}
+                self._ended.append(entry | {"curves": curves(self._completed(one))})
+        self._ended = self._ended[-MOST_ROWS:]
+        self._running = {one.job.id: one for one in picture.running}
+
+    def _completed(self, one: Running) -> Sequence[Row]:
+        """The rows of a node that has ended, with those of its history that came after the last
+        look.
+        """
+        if not one.rows:
+            return ()
+        last, path = one.rows[-1], self.grid.store.folder(one.job.id) / HISTORY_FILE
+        # A curve that ends early is no reason to stop: others may write to the store.
+        with contextlib.suppress(Exception):
+            if path.stat().st_size > _MOST_BYTES:
+                return one.rows
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(path, columns=["epoch", "lr", *last.terms])
+            newer = [row for row in table.to_pylist() if last.epoch <= row["epoch"] < last.epochs]
+            found = [
+                Row(
+                    row["epoch"] + 1, last.epochs, last.at, 0.0, math.nan, float(row["lr"]),
+                    {name: float(row[name]) for name in last.terms},
+                )
+                for row in newer
+            ]  # fmt: skip
+            return [*one.rows, *found]
+        return one.rows
+
+    def _kinds(self, states: dict[NodeId, str]) -> list[dict[str, Any]]:
+        """How many nodes of each kind are in which state, and how far estimates of it go wrong."""
+        counts: dict[Kind, Counter[str]] = {}
+        for job in self.grid.jobs:
+            counts.setdefault(job.id.kind, Counter())[states.get(job.id, "blocked")] += 1
+        return [
+            {"kind": kind, "error": self._error(kind), **counts[kind]}
+            for kind in Kind
+            if kind in counts
+        ]
+
+    def _of_running(self, one: Running, now: float) -> dict[str, Any]:
+        last = one.rows[-1] if one.rows else None
+        found: dict[str, Any] = {
+            "key": one.job.id.file_name,
+            "title": printable(one.job.title),
+            "kind": one.job.id.kind,
+            "where": where(one),
+            "left": left_text(one, now),
+            # By its own epochs it is known better.
+            "range": "" if last or one.left is None else self._range(one.job.id.kind, one.left),
+            "curves": curves(one.rows),
+        }
+        if last is not None:
+            speed = round(last.images_per_second, 1)
+            found |= {"done": last.epoch, "total": last.epochs, "what": "epoch", "speed": speed}
+        elif one.amount is not None and one.amount.total:
+            done = min(one.amount.done, one.amount.total)
+            found |= {"done": done, "total": one.amount.total, "what": one.amount.what}
+        return found
+
+    def _error(self, kind: Kind) -> float | None:
+        return _number(self.grid.times.error(kind)) if self.grid.times.count(kind) else None
+
+    def _range(self, kind: Kind, seconds: float) -> str:
+        """From what to what an estimate of a kind's node may be; nothing where that is the same."""
+        error = self.grid.times.error(kind)
+        low, high = duration(seconds / (1 + error)), duration(seconds * (1 + error))
+        return f" ({low} to {high})" if low != high else ""
+
+    def _waiting(self, picture: Picture) -> list[dict[str, Any]]:
+        """The nodes that wait, in the order in which they can be made."""
+        halfway = {one.job.id: one.rows[-1] for one in picture.stopped if one.rows}
+        rows = []
+        for job in picture.waiting[:MOST_ROWS]:
+            row = halfway.get(job.id)
+            text = f"stopped after epoch {row.epoch} of {row.epochs}" if row else ""
+            if not text:
+                open_inputs = sum(node not in picture.finished for node in set(job.inputs.values()))
+                text = f"needs {counted(open_inputs, 'other')}" if open_inputs else "ready"
+            seconds, takes = picture.expected.get(job.id), ""
+            if seconds is not None:
+                takes = f"{duration(seconds)}{self._range(job.id.kind, seconds)}"
+            rows.append({"title": printable(job.title), "state": text, "takes": takes})
+        return rows
+
+
+def curves(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the epochs' rows say, a list of values by name; "epoch" has the epochs. Of many every
+    so-manieth, and the last.
+    """
+    if not rows:
+        return {}
+    every = math.ceil(len(rows) / MOST_POINTS)
+    chosen = [*rows[:-1][::every], rows[-1]]
+    found: dict[str, Any] = {
+        "epoch": [row.epoch for row in chosen],
+        "epochs": rows[-1].epochs,
+        "values": {},
+    }
+    values = found["values"]
+    for name in dict.fromkeys(name for row in chosen for name in row.terms):
+        values[name] = [_number(row.terms.get(name)) for row in chosen]
+    if any(row.accuracy is not None for row in chosen):
+        values["accuracy"] = [_number(row.accuracy) for row in chosen]
+    values["images/s"] = [_number(row.images_per_second) for row in chosen]
+    values["learning rate"] = [_number(row.lr) for row in chosen]
+    return found
+
+
+def _of_stopped(one: Stopped) -> dict[str, Any]:
+    reason = printable(one.reason.replace("\n", " "))
+    key, title = one.job.id.file_name, printable(one.job.title)
+    return {"key": key, "title": title, "reason": reason, "curves": curves(one.rows)}
+
+
+def _state_of_nodes(picture: Picture) -> dict[NodeId, str]:
+    """done, running, failed or waiting; the others wait for one that failed."""
+    found = dict.fromkeys(picture.finished, "done")
+    found |= {job.id: "waiting" for job in picture.waiting}
+    found |= {one.job.id: "running" for one in picture.running}
+    return found | {one.job.id: "failed" for one in picture.failed}
+
+
+def _number(value: float | None) -> float | None:
+    """A number with six digits, as JSON may have it."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
