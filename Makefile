@@ -50,9 +50,8 @@ lint: setup ## style, types and rules, without tests
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
 
-bench: setup-bench ## our steps and openings against the peers', about half an hour
+bench: setup-bench ## our steps, openings and views against the peers', about a quarter of an hour
 	$(BENCH)/bin/python -m bench
-	$(BENCH)/bin/python -m bench.augmentation
 
 bench-quick: setup-bench ## the small ones, compared with the record of bench, two minutes
 	$(BENCH)/bin/python -m bench --quick

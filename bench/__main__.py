@@ -1,18 +1,21 @@
-"""Our training steps and openings against the peers', in one process, interleaved.
+"""Our training steps, openings and views against the peers', in one process, interleaved.
 
     make bench          # all cases; writes bench/results.json
     make bench-quick    # the small cases for some seconds each, compared with bench/results.json
 
-Peers (lightly) are an extra, `pip install -e '.[bench]'`; where one is absent its rows are left
-out, which is said. Times are of one thread.
+Peers (lightly, Kornia) are an extra, `pip install -e '.[bench]'`; where one is absent its rows are
+left out. Times are CPU seconds of one thread, so that other people's jobs on the machine count
+little: they still share its caches and its clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +27,14 @@ from kaizen.compute.torchvision_compat import prepare_torchvision
 prepare_torchvision()
 
 from bench import machine  # noqa: E402  # torchvision must be prepared before anything imports it
+from bench.augmentation import CASES as VIEWS  # noqa: E402
 from bench.cases import CASES, DIGITS, SMALL_64, Case  # noqa: E402
 from bench.contest import Contestant, Timing, contest  # noqa: E402
 from bench.opening import openers  # noqa: E402
 from bench.ours import OurStep  # noqa: E402
 from bench.reference_loop import ReferenceStep  # noqa: E402
 from kaizen.compute.device import choose_compute  # noqa: E402
+from kaizen.compute.memory import keep_freed_memory  # noqa: E402
 from kaizen.files import read_json, write_json  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -58,8 +63,14 @@ def main(arguments: Sequence[str]) -> int:
             print(_contest_text(contests[-1]), flush=True)
             print(_share_text(contests[-1], described["peak"]), end="", flush=True)
     with openers() as contestants:
-        timings = contest(contestants, 30, seconds)
+        timings = contest(contestants, 30, seconds, clock=time.process_time)
         contests.append(_recorded("opening 1,000 images of 32x32", timings, None))
+        print(_contest_text(contests[-1]), flush=True)
+    keep_freed_memory()  # as every job does
+    for name, (make, images) in itertools.islice(VIEWS.items(), 3 if known.quick else None):
+        runs = [Contestant(peer, images, run) for peer, run in make().items()]
+        timings = contest(runs, 60, seconds, clock=time.process_time)
+        contests.append(_recorded(name, timings, None))
         print(_contest_text(contests[-1]), flush=True)
     if known.quick:
         return _compare(contests, described)
@@ -104,7 +115,7 @@ def _step_contest(case: Case, method: str, later: bool, seconds: float) -> dict[
         else:
             lightly = LightlyStep(case, method)
             contestants.append(Contestant("lightly", lightly.images, lightly))
-    timings = contest(contestants, 60, seconds)
+    timings = contest(contestants, 60, seconds, clock=time.process_time)
     step = "step k > 0" if later else "step 0"
     found = _recorded(f"{case.name}, {step}, {method}", timings, memory)
     if later:
@@ -158,9 +169,11 @@ def _machine_text(described: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in described["packages"].items())
     peaks = ", ".join(f"{name} {rate}" for name, rate in described["peak"].items())
     cpu = " ".join(str(value) for value in described["cpu"].values())
+    load = " / ".join(f"{value:.1f}" for value in described["load"])
     return (
         f"{described['cores']} cores of {cpu} ({', '.join(described['instructions'])}), "
-        f"{described['memory_gib']} GiB; {packages}; matrix product of one thread, GFLOP/s: {peaks}"
+        f"{described['memory_gib']} GiB, load {load}; {packages}; "
+        f"matrix product of one thread, GFLOP/s: {peaks}"
     )
 
 
@@ -179,9 +192,12 @@ def _compare(contests: Sequence[dict[str, Any]], described: dict[str, Any]) -> i
         before = of_name.get(found["name"])
         if before is None:
             continue
-        for row, old in zip(found["rows"][1:], before["rows"][1:], strict=False):
-            now, then = _ratio(found["rows"][0], row), _ratio(before["rows"][0], old)
-            print(f"{found['name']}, against {row['name']}: x{now:.2f}, recorded x{then:.2f}")
+        peers = {row["name"]: row for row in before["rows"][1:]}
+        for row in found["rows"][1:]:
+            if row["name"] in peers:
+                now = _ratio(found["rows"][0], row)
+                then = _ratio(before["rows"][0], peers[row["name"]])
+                print(f"{found['name']}, against {row['name']}: x{now:.2f}, recorded x{then:.2f}")
     return 0
 
 

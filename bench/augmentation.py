@@ -188,6 +188,16 @@ def of_jpeg(count: int) -> dict[str, Callable[[], object]]:
     return {"ours": our_views, "torchvision v1": their_views}
 
 
+# How each case is made, and of how many views or files its times are. Those of few seconds first.
+CASES: dict[str, tuple[Callable[[], dict[str, Callable[[], object]]], int]] = {
+    "views, digits 64 x 1x8x8 to 16": (lambda: of_memory(64, 1, (8, 8), 16, 0.0), 64),
+    "views, 256 x 3x32x32": (lambda: of_memory(256, 3, (32, 32), 32, 0.0), 256),
+    "views, 64 x 3x64x64, blur": (lambda: of_memory(64, 3, (64, 64), 64, 0.5), 64),
+    "views, 16 x 3x375x500 to 224, blur": (lambda: of_memory(16, 3, (375, 500), 224, 0.5), 16),
+    "8 JPEG files of 375x500, two views of 224 each, blur": (lambda: of_jpeg(8), 8),
+}
+
+
 def race(
     runs: dict[str, Callable[[], object]], views: int, repetitions: int
 ) -> dict[str, list[float]]:
@@ -211,14 +221,8 @@ def main() -> None:
     # As every job does.
     keep_freed_memory()
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    cases = {
-        "digits 64 x 1x8x8 to 16": (of_memory(64, 1, (8, 8), 16, 0.0), 64),
-        "256 x 3x32x32": (of_memory(256, 3, (32, 32), 32, 0.0), 256),
-        "64 x 3x64x64, blur": (of_memory(64, 3, (64, 64), 64, 0.5), 64),
-        "16 x 3x375x500 to 224, blur": (of_memory(16, 3, (375, 500), 224, 0.5), 16),
-        "8 JPEG 375x500 to two views of 224, blur; per image": (of_jpeg(8), 8),
-    }
-    for case, (runs, views) in cases.items():
+    for case, (make, views) in CASES.items():
+        runs = make()
         found = race(runs, views, repetitions)
         each = [
             f"{name} " + " / ".join(f"{v:,.1f}" for v in values) for name, values in found.items()

@@ -1,7 +1,8 @@
 """Paired timings: contestants take turns in one process, and the order rotates from turn to turn.
 
 On a machine that is throttled in bursts means and medians mislead, so the minimum and the 10th
-percentile of many short repetitions are what is compared; the median is kept beside them.
+percentile of many short repetitions are what is compared; the median is kept beside them. Where
+others compute on the same cores, CPU seconds (``clock``) leave out what these take.
 """
 
 from __future__ import annotations
@@ -44,22 +45,23 @@ def contest(
     repetitions: int,
     seconds: float,
     wait: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Timing]:
     """Time the contestants in turns, at most ``repetitions`` turns and about ``seconds`` in all,
     but two turns at least; the first turn, which warms up, does not count.
 
-    ``wait`` ends a call: on a GPU it waits for the device.
+    ``wait`` ends a call: on a GPU it waits for the device. ``clock`` tells the seconds of a call.
     """
     found: list[list[float]] = [[] for _ in contestants]
     order = list(range(len(contestants)))
     end = 0.0
     for turn in range(repetitions + 1):
         for index in order:
-            began = time.perf_counter()
+            began = clock()
             contestants[index].work()
             wait()
             if turn:
-                found[index].append(time.perf_counter() - began)
+                found[index].append(clock() - began)
         order = [*order[1:], order[0]]
         end = end or time.perf_counter() + seconds
         if turn >= 2 and time.perf_counter() > end:

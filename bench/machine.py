@@ -27,6 +27,8 @@ def describe() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        # What others kept running meanwhile: of 1, 5 and 15 minutes.
+        "load": [round(value, 1) for value in os.getloadavg()],
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": cpu_facts(),

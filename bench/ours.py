@@ -15,6 +15,7 @@ from kaizen.compute.device import Compute
 from kaizen.compute.seeds import derive_seed
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
+from kaizen.models.fused import fuse_convolutions
 from kaizen.params import FeatureDistillParams, SSLParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
 from kaizen.plan.specs import PrototypesSpec
@@ -77,6 +78,8 @@ class OurStep:
         ssl = dataclasses.replace(params, **sizes)
         student = build_model(architecture, method, ssl, distill if later else None)
         teacher = compute.place(frozen_copy(student, train_mode=False)) if later else None
+        if teacher is not None:
+            fuse_convolutions(teacher, compute)
         student.ssl.start_task()
         data = StepData(made_up_rows(case, case.rows, 1, compute.device), case.batch)
         drawn = None

@@ -138,3 +138,13 @@ def test_blur_is_near_pillow() -> None:
     )
     difference = (result - expected).abs()
     assert difference.mean() < 1 and difference.max() <= 5
+
+
+@pytest.mark.parametrize(("size", "radius"), [(33, 8), (64, 8), (95, 16), (33, 40)])
+def test_banded_weights_are_the_gaussian_weights(size: int, radius: int) -> None:
+    """To float32's rounding, kernels wider than the image and none at all too."""
+    sigma = torch.linspace(0.0, radius / 4, 9)
+    weights = crop.banded_weights(sigma, size, radius)
+    expected = crop.gaussian_weights(sigma, size, radius)
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
+    assert torch.equal(weights[0], torch.eye(size))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -81,3 +84,18 @@ def test_freed_memory_is_kept_by_glibc_and_by_no_other_library(
     monkeypatch.setattr("kaizen.compute.memory.ctypes.CDLL", lambda _: object())
     assert not memory.keep_freed_memory()
     memory.keep_freed_memory.cache_clear()
+
+
+def test_the_heap_asks_for_huge_pages() -> None:
+    """In a process of its own, whose heap is as every job's at its start."""
+    if not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
+        pytest.skip("this system has no huge pages to give")
+    code = (
+        "from kaizen.compute.memory import keep_freed_memory as keep; assert keep()\n"
+        "print(open('/proc/self/smaps').read())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    # madvise parts the heap: what lies before the first huge page is a mapping of its own.
+    heaps = found.stdout.decode().split("[heap]")[1:]
+    flags = [heap.partition("VmFlags:")[2].splitlines()[0].split() for heap in heaps]
+    assert any("hg" in of_heap for of_heap in flags)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
-from kaizen.models.resnet import RESNETS
+from kaizen.models.resnet import RESNETS, pooled
 from kaizen.params import NetworkParams
 from kaizen.params.registry import TIMM
 
@@ -103,8 +103,7 @@ class SmallResNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the globally average-pooled last stage: [N, C, H, W] to [N, 4 * width]."""
-        maps: Tensor = self.stages(self.stem(images))
-        return maps.mean(dim=(2, 3))
+        return pooled(self.stages(self.stem(images)))
 
 
 class TorchvisionResNet(Backbone):

@@ -29,6 +29,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, counted
 from kaizen.models.config import config_of, read_config, write_config
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
+from kaizen.models.fused import fuse_convolutions
 from kaizen.models.shared import share_encoders
 from kaizen.params.registry import REPLAY_POLICIES, SUPERVISED, load
 from kaizen.plan import roles
@@ -116,6 +117,7 @@ def run_step(
             teacher = compute.place(
                 frozen_copy(student, bool(params.teacher_train_mode), params.new_logits or 0)
             )
+            fuse_convolutions(teacher, compute)
     prototypes: Prototypes | None = None
     if params.prototypes is not None:
         make: Callable[..., Prototypes | None] = load(REPLAY_POLICIES["prototypes"].target)

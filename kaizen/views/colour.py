@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,9 @@ def luma(images: Tensor) -> Tensor:
         return images
     # Pillow's 16-bit weights; the sums have 24 bits at most, so float32 holds them exactly.
     red, green, blue = (weight * 2.0**-16 for weight in (19595.0, 38470.0, 7471.0))
-    grey = torch.add(torch.tensor(0.5), images[:, 0:1], alpha=red)
-    return grey.add_(images[:, 1:2], alpha=green).add_(images[:, 2:3], alpha=blue).floor_()
+    grey = images[:, 0] * red
+    grey.add_(images[:, 1], alpha=green).add_(images[:, 2], alpha=blue)
+    return grey.add_(0.5).floor_().unsqueeze(1)
 
 
 def _blend(images: Tensor, degenerate: Tensor, factor: Tensor) -> None:
@@ -68,33 +70,31 @@ def hue_(images: Tensor, shift: Tensor) -> None:
     and value to 8 bits on the way and so differs by a few levels.
     """
     red, green, blue = images.unbind(1)
-    low = torch.minimum(torch.minimum(red, green), blue)
-    high = torch.maximum(torch.maximum(red, green), blue)
-    chroma = high - low
+    # Planes are used again as soon as they can be: memory that was just written is near.
+    low, high = torch.minimum(red, green), torch.maximum(red, green)
+    torch.minimum(low, blue, out=low)
+    torch.maximum(high, blue, out=high)
+    chroma, plane = high - low, torch.empty_like(high)
     sixths = (red - green).add_(chroma, alpha=4.0)
-    _choose_(sixths, (blue - red).add_(chroma, alpha=2.0), high, green)
-    _choose_(sixths, green - blue, high, red)
+    # Where a plane of ones and zeros says so, `lerp` chooses the other operand. ``torch.where``
+    # does the same, but on a CPU it decides pixel by pixel, and guesses wrong at every other one:
+    # 30 times as slow.
+    other = (blue - red).add_(chroma, alpha=2.0)
+    torch.lerp(sixths, other, torch.eq(high, green, out=plane), out=sixths)
+    torch.sub(green, blue, out=other)
+    torch.lerp(sixths, other, torch.eq(high, red, out=plane), out=sixths)
     # Levels are whole, so a chroma below 1 is 0: grey, whose hue has no effect.
-    sixths.div_(chroma.clamp(min=1.0)).add_(shift.view(-1, 1, 1), alpha=6.0)
-    sixths.sub_(torch.floor(sixths / 6.0), alpha=6.0)
+    sixths.div_(torch.clamp(chroma, min=1.0, out=plane)).add_(shift.view(-1, 1, 1), alpha=6.0)
+    sixths.sub_(torch.div(sixths, 6.0, out=plane).floor_(), alpha=6.0)
     # Of red's share of the chroma, |sixths - 3| - 1 cut to 0..1, the -1 lies in the base; so does
     # the 2 of the others', 2 - |sixths - 2 or 4|.
     low.add_(0.5)
-    bases = low - chroma, low.add_(chroma, alpha=2.0)
+    bases = torch.sub(low, chroma, out=plane), low.add_(chroma, alpha=2.0)
     for channel, (sign, peak) in enumerate(((1, 3.0), (-1, 2.0), (-1, 4.0))):
-        share = torch.sub(sixths, peak, out=high).abs_().clamp_(1.0, 2.0)
+        share = torch.sub(sixths, peak, out=other).abs_().clamp_(1.0, 2.0)
         base = bases[0] if sign > 0 else bases[1]
         torch.addcmul(base, share, chroma, value=sign, out=images[:, channel])
     images.floor_()
-
-
-def _choose_(values: Tensor, others: Tensor, left: Tensor, right: Tensor) -> None:
-    """Put ``others`` into ``values`` where ``left`` equals ``right``; all float32 of one shape.
-
-    ``torch.where`` does the same, but on a CPU it decides pixel by pixel, and guesses wrong at
-    every other one: 30 times as slow.
-    """
-    torch.lerp(values, others, torch.eq(left, right, out=torch.empty_like(left)), out=values)
 
 
 OPERATIONS = {BRIGHTNESS: brightness_, CONTRAST: contrast_, SATURATION: saturation_, HUE: hue_}
@@ -114,25 +114,29 @@ def colour_jitter_(images: Tensor, rows: Tensor, factors: Tensor, order: Tensor)
         for number in order[0].tolist():
             OPERATIONS[number](image, factors[:, number].view(1, 1, 1, 1))
         return
-    batch = images
-    for place in range(order.shape[1]):
+    source, places = images, rows.numpy()
+    orders = order.numpy()
+    for place in range(orders.shape[1]):
         # Samples with the same operation at this place are brought side by side and share one call:
         # all that belongs to a sample moves with it.
-        operation, moved = order[:, place].sort()
-        rows, order = rows[moved], order[moved]
-        # Not by brackets, which copy number by number.
-        taken = rows if place == 0 else moved
-        batch = (images if place == 0 else batch).index_select(0, taken.to(device))
-        factors = factors[moved.to(device)]
+        operation = orders[:, place]
+        moved = operation.argsort(kind="stable")
+        taken = torch.from_numpy(places[moved] if place == 0 else moved).to(device)
+        places, orders = places[moved], orders[moved]
+        factors = factors[torch.from_numpy(moved).to(device)]
+        batch = torch.empty((len(moved), *images.shape[1:]), device=device)
         begin = 0
-        counts = torch.bincount(operation, minlength=len(OPERATIONS)).tolist()
-        for number, count in enumerate(counts):
+        for number, count in enumerate(np.bincount(operation, minlength=len(OPERATIONS)).tolist()):
             if count:
-                part = slice(begin, begin + count)
-                OPERATIONS[number](batch[part], factors[part, number].view(-1, 1, 1, 1))
-                begin += count
-    if order.shape[1]:
-        images.index_copy_(0, rows.to(device), batch)
+                end = begin + count
+                # Each operation takes its samples itself: they are in the cache then. Not by
+                # brackets, which copy number by number.
+                part = torch.index_select(source, 0, taken[begin:end], out=batch[begin:end])
+                OPERATIONS[number](part, factors[begin:end, number].view(-1, 1, 1, 1))
+                begin = end
+        source = batch
+    if orders.shape[1]:
+        images.index_copy_(0, torch.from_numpy(places).to(device), source)
 
 
 def greyscale_(images: Tensor, rows: Tensor) -> None:

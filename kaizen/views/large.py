@@ -26,7 +26,7 @@ _BLUR_RADIUS = 16
 
 
 def crops_singly(images: Tensor, size: int) -> bool:
-    """Whether `resize_crop` is the faster way for crops of these images [N, C, H, W] to size x
+    """Whether `resize_crops` is the faster way for crops of these images [N, C, H, W] to size x
     size: uint8 on a CPU, and large.
     """
     _, channels, height, width = images.shape
@@ -59,30 +59,42 @@ def resize_centre(array: np.ndarray, size: int) -> np.ndarray:
     """The shorter side of pixels uint8 [H, W, C] brought to ``size``, and the centre cut out, with
     the sizes of `kaizen.data.image_files.centre_square`: uint8 [C, size, size].
 
-    Four times as fast as Pillow at 500 x 375, and up to 2 levels away, as `resize_crop` is.
+    Four times as fast as Pillow at 500 x 375, and up to 2 levels away, as `resize_crops` is.
     """
     height, width = array.shape[:2]
     shape = [int(size * side / min(height, width)) for side in (height, width)]
     # torch reads what may be written to only.
     pixels = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)
-    whole = functional.interpolate(pixels[None], shape, mode="bicubic", antialias=True)[0]
+    whole = _bicubic(pixels[None], *shape)[0]
     top, left = (round((side - size) / 2) for side in shape)
     return whole[:, top : top + size, left : left + size].numpy()
 
 
-def resize_crop(image: Tensor, box: list[int], mirrored: bool, out: Tensor) -> None:
-    """Crop one image, uint8 [C, H, W], to its box (top, left, height, width), resize it bicubically
-    into ``out``, float32 [C, S, S], and mirror it if asked.
+def resize_crops(images: Tensor, boxes: list[list[int]], mirrored: list[bool], size: int) -> Tensor:
+    """Crop each image, uint8 [N, C, H, W], to its box (top, left, height, width), resize it
+    bicubically, and mirror it where asked: float32 [N, C, size, size].
 
     torch's 8-bit resize has Pillow's kernel and rounds after each pass, as Pillow does, but holds
     the weights in 16 bits: up to 2 levels away, in a few of a thousand pixels.
     """
-    top, left, height, width = box
-    # torch reads a part of an image pixel by pixel, a copy of it by whole lines.
-    part = image[None, :, top : top + height, left : left + width].contiguous()
-    size = (out.shape[1], out.shape[2])
-    resized = functional.interpolate(part, size, mode="bicubic", antialias=True)[0]
-    out.copy_(resized.flip(2) if mirrored else resized)
+    count, channels = images.shape[:2]
+    out = np.empty((count, channels, size, size), dtype=np.uint8)
+    # Cut out, mirrored and put in place by numpy, whose calls take less time than torch's.
+    for image, box, turned, place in zip(images.numpy(), boxes, mirrored, out, strict=True):
+        top, left, height, width = box
+        # torch reads a part of an image pixel by pixel, a copy of it by whole lines.
+        part = torch.from_numpy(image[None, :, top : top + height, left : left + width].copy())
+        resized = _bicubic(part, size, size).numpy()[0]
+        place[...] = resized[:, :, ::-1] if turned else resized
+    return torch.from_numpy(out).to(torch.float32)
+
+
+def _bicubic(pixels: Tensor, height: int, width: int) -> Tensor:
+    """`functional.interpolate`, bicubic and antialiased, of uint8 [N, C, H, W] on a CPU, without
+    its questions: they take as long as a small image.
+    """
+    resized: Tensor = torch.ops.aten._upsample_bicubic2d_aa(pixels, (height, width), False)
+    return resized
 
 
 def blur_(image: Tensor, sigma: float) -> None:
