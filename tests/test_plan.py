@@ -223,7 +223,7 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "step 1": "197303811108768799d65309805188ee",
         "evaluation": "50c111fad028f4e4d87564b4266c218b",
         "reference": "9b9203ae3957fa292553f5c6408c1f30",
-        "summary": "cbf906a84e69150856063f65e09d7d74",
+        "summary": "4c96de4ab74e9d00e25426adbaa85a45",
     }
 
 
