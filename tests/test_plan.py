@@ -223,7 +223,7 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
         "step 1": "197303811108768799d65309805188ee",
         "evaluation": "50c111fad028f4e4d87564b4266c218b",
         "reference": "9b9203ae3957fa292553f5c6408c1f30",
-        "summary": "c5f23da7edb99c599e118417e4161b1b",
+        "summary": "20d99375f8edeac3813a739d214b7e43",
     }
 
 
