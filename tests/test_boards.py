@@ -73,7 +73,10 @@ def test_a_board_that_is_not_installed_is_refused_before_any_job(
 
 
 def rows() -> list[Row]:
-    return [Row(n, 3, 1e9 + n, 1.0, 100.0, 0.1 * n, {"L": 5.0 - n}) for n in (1, 2, 3)]
+    return [
+        Row(n, 3, 1e9 + n, 1.0, 100.0, 0.1 * n, {"L": 5.0 - n}, accuracy=0.25 * n)
+        for n in (1, 2, 3)
+    ]
 
 
 def test_tensorboard_reads_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +93,7 @@ def test_tensorboard_reads_the_curves(tmp_path: Path, monkeypatch: pytest.Monkey
     found.Reload()
     losses = [(event.step, event.value) for event in found.Scalars("loss/L")]
     assert losses == [(1, 4.0), (2, 3.0), (3, 2.0)], "those of the later file alone"
+    assert [event.value for event in found.Scalars("accuracy")] == [0.25, 0.5, 0.75]
 
 
 def test_dvclive_keeps_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,4 +110,6 @@ def test_dvclive_keeps_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             (int(row["step"]), float(row["L"])) for row in csv.DictReader(file, delimiter="\t")
         ]
     assert found == [(1, 4.0), (2, 3.0), (3, 2.0)]
+    tried = (folder / "plots/metrics/accuracy.tsv").read_text().split()
+    assert tried[-6:] == ["1", "0.25", "2", "0.5", "3", "0.75"]
     assert not (tmp_path / "dvc.yaml").exists() and not (folder / "dvc.yaml").exists()

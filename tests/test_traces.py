@@ -52,6 +52,15 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert all(row.seconds >= 0 and row.at > 1e9 for row in rows)
 
 
+def test_an_accuracy_comes_back_where_one_was_tried(tmp_path: Path) -> None:
+    job = Traces(Told(), tmp_path)
+    for epoch, accuracy in ((1, 0.5), (2, None), (3, 0.0)):
+        job.epoch(epoch, 9, TERMS, 0.1, 100.0, accuracy)
+    assert [row.accuracy for row in read_rows(tmp_path)] == [0.5, None, 0.0]
+    lines = (tmp_path / ROWS_FILE).read_text().splitlines()
+    assert ["accuracy" in line for line in lines] == [True, False, True]
+
+
 def test_epochs_that_are_trained_again_are_there_once(tmp_path: Path) -> None:
     train(tmp_path, range(1, 6))
     train(tmp_path, range(4, 7))
@@ -80,6 +89,8 @@ def test_half_a_line_is_skipped_and_followed_by_whole_ones(tmp_path: Path) -> No
         '{"epoch":3,"epochs":9,"at":1,"seconds":1,"images_per_second":1,"lr":1,"terms":[1]}',
         '{"epoch":3,"epochs":9,"at":"1","seconds":1,"images_per_second":1,"lr":1,"terms":{}}',
         '{"epoch":3,"epochs":9,"at":1e99,"seconds":1,"images_per_second":1,"lr":1,"terms":{}}',
+        '{"epoch":3,"epochs":9,"at":1,"seconds":1,"images_per_second":1,"lr":1,"terms":{},'
+        '"accuracy":2}',
         "x" * 100_000,
     ],
 )

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from browser import Browser
 from conftest import REPOSITORY
@@ -25,6 +27,7 @@ from kaizen.jobs.grid_server import GridServer
 from kaizen.jobs.grid_state import MOST_POINTS, States, curves
 from kaizen.jobs.times import Sample, workload_of
 from kaizen.store.store import Store
+from kaizen.training.terms import TERMS
 from kaizen.training.traces import Row
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -169,6 +172,26 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
 
 
 WORDS = ("done", "running", "waiting", "failed", "blocked")
+
+
+def test_what_ended_between_two_looks_is_there_with_its_history(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    states = States(Grid(JOBS, store), "x")
+    assert states.look()["ended"] == []
+    finish(store, JOBS[0], STEPS[0])
+    terms = {name: [0.5, 0.25] for name in ("L", *TERMS)}
+    table = pa.table({"epoch": [0, 1], "lr": [0.1, 0.2], **terms})
+    path = store.folder(STEPS[0].id) / "history.parquet"
+    path.unlink(missing_ok=True)
+    pq.write_table(table, path)
+    first, second = states.look()["ended"]
+    assert (second["title"], second["curves"]) == (JOBS[0].title, {})
+    assert first["curves"]["epoch"] == [1, 2] and first["curves"]["epochs"] == 2
+    assert first["curves"]["values"]["L"] == [0.5, 0.25]
+    # What is no history of ours is none.
+    finish(store, STEPS[1])
+    (store.folder(STEPS[1].id) / "history.parquet").write_bytes(b"PAR1")
+    assert states.look()["ended"][0]["curves"] == {}
 
 
 def test_a_node_without_epochs_has_the_range_of_its_estimate(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def time_left(
     """
     unknown = [job.id.kind for job in jobs if seconds.get(job.id) is None]
     # Between two nodes a process starts, and whoever starts it looks around.
-    pause = {job.id: 0.0 if job.id in running else times.pause() for job in jobs}
+    usual, under_way = times.pause(), set(running)
+    pause = {job.id: 0.0 if job.id in under_way else usual for job in jobs}
     known = {job.id: (seconds.get(job.id) or 0.0) for job in jobs}
     total = sum(known.values())
     weighed = sum(length * times.error(node.kind) for node, length in known.items() if length)

@@ -115,9 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _state(self) -> None:
         try:
-            self._answer(HTTPStatus.OK, self.server.state(), "application/json")
-        except KaizenError as error:
+            state = self.server.state()
+        except (KaizenError, OSError) as error:
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        else:
+            self._answer(HTTPStatus.OK, state, "application/json")
 
     def _is_asked_by_its_name(self) -> bool:
         """Whether the request's Host is this machine, by whatever port it came."""

@@ -14,6 +14,7 @@ from kaizen.jobs.estimate import duration
 from kaizen.jobs.grid import Grid, Picture, Running, Stopped
 from kaizen.jobs.grid_lines import left_text, where
 from kaizen.store.node_id import Kind, NodeId
+from kaizen.training.terms import TERMS
 from kaizen.training.traces import Row
 
 # Points of a curve; of more epochs so many are shown.
@@ -30,7 +31,8 @@ class States:
     def __init__(self, grid: Grid, name: str) -> None:
         """Nothing seen yet; ``name`` is what the page is headed by."""
         self.grid, self.name = grid, name
-        self._running: dict[NodeId, Running] = {}
+        self._finished: frozenset[NodeId] | None = None
+        self._rows: dict[NodeId, Sequence[Row]] = {}
         self._ended: list[dict[str, Any]] = []
 
     def look(self) -> dict[str, Any]:
@@ -56,41 +58,37 @@ class States:
         }
 
     def _note_ended(self, picture: Picture) -> None:
-        for node, one in self._running.items():
-            if node in picture.finished:
-                took = self.grid.took(one.job)
-                title = printable(one.job.title)
+        before = picture.finished if self._finished is None else self._finished
+        new = picture.finished - before
+        for job in self.grid.jobs if new else ():
+            if job.id in new:
+                took = self.grid.took(job)
                 known = took is not None and math.isfinite(took)
                 text = duration(took) if took is not None and known else ""
-                entry = {"key": node.file_name, "title": title, "kind": node.kind, "took": text}
-                self._ended.append(entry | {"curves": curves(self._completed(one))})
+                title = printable(job.title)
+                entry = {"key": job.id.file_name, "title": title, "kind": job.id.kind, "took": text}
+                rows = self._rows.get(job.id, ())
+                self._ended.append(entry | {"curves": curves(self._completed(job.id, rows))})
         self._ended = self._ended[-MOST_ROWS:]
-        self._running = {one.job.id: one for one in picture.running}
+        self._finished = picture.finished
+        self._rows = {one.job.id: one.rows for one in picture.running}
 
-    def _completed(self, one: Running) -> Sequence[Row]:
-        """The rows of a node that has ended, with those of its history that came after the last
-        look.
+    def _completed(self, node: NodeId, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows of a step that has ended, with those of its history that came after the last
+        look; of other nodes none.
         """
-        if not one.rows:
-            return ()
-        last, path = one.rows[-1], self.grid.store.folder(one.job.id) / HISTORY_FILE
+        path = self.grid.store.folder(node) / HISTORY_FILE
         # A curve that ends early is no reason to stop: others may write to the store.
         with contextlib.suppress(Exception):
-            if path.stat().st_size > _MOST_BYTES:
-                return one.rows
+            if node.kind is not Kind.STEP or path.stat().st_size > _MOST_BYTES:
+                return rows
             import pyarrow.parquet
 
-            table = pyarrow.parquet.read_table(path, columns=["epoch", "lr", *last.terms])
-            newer = [row for row in table.to_pylist() if last.epoch <= row["epoch"] < last.epochs]
-            found = [
-                Row(
-                    row["epoch"] + 1, last.epochs, last.at, 0.0, math.nan, float(row["lr"]),
-                    {name: float(row[name]) for name in last.terms},
-                )
-                for row in newer
-            ]  # fmt: skip
-            return [*one.rows, *found]
-        return one.rows
+            found = pyarrow.parquet.read_table(path, columns=["epoch", "lr", "L", *TERMS])
+            known = rows[-1].epoch if rows else 0
+            newer = [row for row in found.to_pylist() if row["epoch"] >= known]
+            return [*rows, *(_row_of(row, found.num_rows) for row in newer)]
+        return rows
 
     def _kinds(self, states: dict[NodeId, str]) -> list[dict[str, Any]]:
         """How many nodes of each kind are in which state, and how far estimates of it go wrong."""
@@ -170,6 +168,12 @@ def curves(rows: Sequence[Row]) -> dict[str, Any]:
     values["images/s"] = [_number(row.images_per_second) for row in chosen]
     values["learning rate"] = [_number(row.lr) for row in chosen]
     return found
+
+
+def _row_of(found: dict[str, Any], epochs: int) -> Row:
+    """A row of a step's history; how fast it was is not in it."""
+    terms = {name: float(found[name]) for name in ("L", *TERMS)}
+    return Row(int(found["epoch"]) + 1, epochs, 0.0, 0.0, math.nan, float(found["lr"]), terms)
 
 
 def _of_stopped(one: Stopped) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def _off_since(times: Times, own: Sequence[tuple[Job[Any], Sample]], place: int)
     seconds: dict[NodeId, float] = {}
     unknown: list[Kind] = []
     running = set()
+    pause = known.pause()
     for job, sample in own[place + 1 :]:
         estimate = known.estimate(sample.workload)
         began = sample.began or 0.0
@@ -68,7 +69,7 @@ def _off_since(times: Times, own: Sequence[tuple[Job[Any], Sample]], place: int)
             unknown.append(job.id.kind)
         else:
             # Of nodes that ran, what was left; to others the pause before them is added.
-            spent = then - began if began <= then else -known.pause()
+            spent = then - began if began <= then else -pause
             seconds[job.id] = max(0.0, estimate - spent)
     if mostly_unknown(unknown, sum(seconds.values()), known):
         return None
