@@ -179,6 +179,7 @@ ROWS = [
     Row("replay.policy", "replay", "balanced_random"),
     Row("replay.proportion", "replay", [0.05]),
     Row("replay.seed", "replay.seed", 1),
+    Row("report.example_images", "report", False),
     Row("report.formats", "report", ["pdf"]),
     Row("report.title", "report", "another"),
     Row("runtime.hosts", "runtime", 2),

@@ -219,11 +219,11 @@ def test_the_keys_of_a_fixed_plan_are_these() -> None:
     assert found == {
         "shards": "d38aaeb9eebd760880d91db01613769e",
         "replay": "f63ebc1afd3a14afd9e6b3fd6eec821a",
-        "step 0": "67388bced8696948ff40c1b59f6659bd",
-        "step 1": "197303811108768799d65309805188ee",
-        "evaluation": "50c111fad028f4e4d87564b4266c218b",
-        "reference": "9b9203ae3957fa292553f5c6408c1f30",
-        "summary": "20d99375f8edeac3813a739d214b7e43",
+        "step 0": "30dbeb52b4db8714463df99cfb596909",
+        "step 1": "806d122210c08d5ce100cd9cdf663086",
+        "evaluation": "35dc001cdd6517a90e753d8a27035ed6",
+        "reference": "dd59c575c0582b3f6d782d577c198f04",
+        "summary": "bc117f425180bf98f9e8fd34a2848704",
     }
 
 
