@@ -212,6 +212,16 @@ def test_report_shows_table_context_and_figures(summary: Summary) -> None:
     assert all((out / link).is_file() for link in links)
 
 
+def test_figures_say_how_many_seeds_they_show(summary: Summary) -> None:
+    said = {
+        name: svg.read((summary.out / f"figures/{name}.svg").read_text()).texts()
+        for name in ("accuracy_bars", "loss_terms")
+    }
+    assert any("3 seeds" in text for text in said["accuracy_bars"])
+    assert any("one seed of each variant" in text for text in said["loss_terms"])
+    assert not any("3 seeds" in text for text in said["loss_terms"])
+
+
 @pytest.mark.parametrize("name", ALL_FIGURES)
 def test_figures_show_something_and_are_not_clipped(summary: Summary, name: str) -> None:
     out = summary.out

@@ -148,6 +148,7 @@ def losses() -> dict[str, Any]:
         ],
         spec,
         data="losses",
+        basis="one seed of each variant",
         reader=False,
         seeds=False,
     )  # fmt: skip
