@@ -98,8 +98,7 @@ $(CLUSTER_STAMP) $(DOCS_STAMP) $(BENCH_STAMP): %/.installed: $(STAMP) pyproject.
 $(CHECKS_STAMP): $(STAMP) tests/checks-requirements.txt
 	$(VENV)/bin/python -m venv $(CHECKS)
 	$(CHECKS)/bin/pip install --quiet --no-deps --requirement tests/checks-requirements.txt \
-		|| echo "not installed: tests/checks-requirements.txt" >&2
-	touch $@
+		&& touch $@ || echo "not installed, to be tried again: tests/checks-requirements.txt" >&2
 
 # Logs and working files. Results and the store stay, and what is finished is not made again.
 clean: ## remove logs and working files
