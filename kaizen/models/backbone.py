@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
+from kaizen.models.convolution import with_sound_gradients
 from kaizen.models.resnet import RESNETS, pooled
 from kaizen.params import NetworkParams
 from kaizen.params.registry import TIMM
@@ -36,6 +37,14 @@ def build_backbone(
     `kaizen.compute.seeding.seeded` for reproducible weights. Raises KaizenError when the package
     that the backbone needs is not installed, or timm has no such model for these images.
     """
+    backbone = _backbone(model, channels, stem_padding_2, image_size)
+    with_sound_gradients(backbone)
+    return backbone
+
+
+def _backbone(
+    model: NetworkParams, channels: int, stem_padding_2: bool, image_size: int | None
+) -> Backbone:
     if model.backbone == "small_resnet":
         return SmallResNet(channels, model.width)
     if model.backbone.startswith(TIMM):
