@@ -40,7 +40,7 @@ def _time() -> dict[str, Any]:
         "time",
         "Time",
         "Wall time by kind of node, each node once, however many runs share it; it depends on "
-        "the machine. Memory is not shown (`peak_mb` in a node's run.json).",
+        "the machine. Memory is not shown (peak_mb in a node's run.json).",
         [
             ("title", "Node", "text"), ("kind", "Kind", "text"), ("seconds", "Seconds", "number"),
             ("speed", "Images per second", "count"),

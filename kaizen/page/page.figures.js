@@ -35,7 +35,9 @@ function specOf(figure, rows, width, forFile) {
   const dark = !forFile && isDark();
   const looks = { ...lookOf(rows, dark), ...looksOfTasks(dark) };
   const wide = Math.max(220, width);
-  const legend = figure.legend === false ? null : { title: null, orient: "bottom", columns: Math.max(1, Math.floor(wide / 210)), labelLimit: 190, symbolSize: 90 };
+  // As wide as the longest name: cut short, several could look alike.
+  const entry = Math.min(wide, 50 + 6.5 * Math.max(16, ...rows.map((row) => String(row.series || "").length)));
+  const legend = figure.legend === false ? null : { title: null, orient: "bottom", columns: Math.max(1, Math.floor(wide / entry)), labelLimit: Math.round(entry) - 20, symbolSize: 90 };
   const values = rows.map((row) => row.value).filter((value) => typeof value === "number");
   const log = values.length && Math.min(...values) > 0 && Math.max(...values) > 20 * Math.min(...values);
   const tooltip = figure.columns.map(([field, title, kind]) => ({

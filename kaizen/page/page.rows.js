@@ -66,7 +66,7 @@ function expand(figure, row, one) {
   if ("m" in row) row.measure = D.measures[row.m];
   if ("px" in row) {
     row.task_name = `task ${row.k}`;
-    row.map_panel = `${row.panel}, step ${row.t}`;
+    row.map_panel = `step ${row.t}, ${row.panel}`; // the step first: a long name is cut
     row.map_place = row.s * 1000 + row.t;
   }
   if ("p" in row) { row.predicted = D.classes[row.p]; row.q = rank(row.p); }
