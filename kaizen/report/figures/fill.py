@@ -154,6 +154,7 @@ def _lay_out(spec: Spec, rows: Sequence[Expanded], room: Room) -> None:
     if "facet" in spec:
         header = spec["facet"]["header"]
         header |= {"labelFontWeight": "normal", "labelLimit": 0}
+        header.pop("labelExpr")  # lines are broken between words
         if room.full and "x" not in spec["resolve"].get("scale", {}):
             spec["resolve"] = {**spec["resolve"], "axis": {}}
 

@@ -52,7 +52,17 @@ def order(field: str = "s") -> Spec:
 
 def panels(inner: Spec, field: str = "panel", width: int = 230, sort: str = "s") -> Spec:
     """A panel for each value of ``field``, as many in a row as the page has room for."""
-    header = {"title": None, "labelFontWeight": "bold", "labelLimit": width + 20}
+    # In two lines where it is long: a heading wider than its panel would move all others aside.
+    letters = (width - 24) // 7
+    space = f"lastindexof(slice(datum.label, 0, {letters}), ' ')"
+    at = f"({space} > 0 ? {space} : {letters})"
+    halves = f"[slice(datum.label, 0, {at}), slice(datum.label, {at})]"
+    header = {
+        "title": None,
+        "labelFontWeight": "bold",
+        "labelLimit": width - 20,
+        "labelExpr": f"length(datum.label) > {letters} ? {halves} : datum.label",
+    }
     facet = {"field": field, "type": "nominal", "header": header, "sort": order(sort)}
     # A common axis would also stand under the places of a row that have no panel.
     axes = {"axis": {"x": "independent"}}
