@@ -46,6 +46,18 @@ def experiment(values: Mapping[str, Any], method: str, rate: float) -> dict[str,
 
 def probe_accuracy(values: Mapping[str, Any], method: str, store: Path) -> float | None:
     """The linear probe's accuracy after task 0; None where training failed."""
+    metrics = metrics_of(values, store)
+    if metrics is None:
+        return None
+    (series,) = metrics[method].values()
+    accuracy: float = series["linear_probe"]["final_accuracy"]["mean"]
+    return accuracy
+
+
+def metrics_of(values: Mapping[str, Any], store: Path) -> dict[str, Any] | None:
+    """What metrics_full.json has of the grid that the parameters describe, made in ``store``; None
+    where a job failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "params.yaml").write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
         environment = os.environ | {"KAIZEN_STORE": str(store)}
@@ -53,10 +65,8 @@ def probe_accuracy(values: Mapping[str, Any], method: str, store: Path) -> float
         done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
         if done.returncode:
             return None
-        metrics = read_json(Path(folder) / "results/summary/metrics_full.json")
-        (series,) = metrics[method].values()
-        accuracy: float = series["linear_probe"]["final_accuracy"]["mean"]
-        return accuracy
+        found: dict[str, Any] = read_json(Path(folder) / "results/summary/metrics_full.json")
+        return found
 
 
 def best(found: Mapping[float, float | None]) -> float | None:

@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +27,10 @@ from PIL import Image
 
 from bench.cases import Case
 from bench.ours import OurStep
+from bench.search import metrics_of
 from kaizen.compute.device import choose_compute
 from kaizen.data.sources.digits import Digits
-from kaizen.files import read_json, write_json
+from kaizen.files import write_json
 from kaizen.params import DatasetParams, Params, for_method, merge
 from kaizen.params.reading import read_files
 from kaizen.params.typed import from_dict
@@ -86,12 +85,9 @@ def _as_files(dataset: Mapping[str, Any], folder: Path) -> Path:
 def final_accuracy(values: Mapping[str, Any], seeds: Sequence[int], store: Path) -> float:
     """The trained classifier's final accuracy, the mean over the seeds."""
     values = merge(values, {"grid": {"seeds": list(seeds)}})
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "params.yaml").write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
-        environment = os.environ | {"KAIZEN_STORE": str(store)}
-        command = [sys.executable, "-m", "kaizen", "run"]
-        subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=True)
-        metrics = read_json(Path(folder) / "results/summary/metrics_full.json")
+    metrics = metrics_of(values, store)
+    if metrics is None:
+        raise SystemExit("bench.trials: the grid failed, see above")
     accuracy: float = metrics[_METHOD]["kaizen"]["classifier"]["final_accuracy"]["mean"]
     return accuracy
 

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from kaizen.plan.nodes import DatasetFacts, Node, Plan
 from kaizen.store.store import Store
 
 if TYPE_CHECKING:
+    from browser import Browser
     from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -213,6 +214,22 @@ def first_run(folder: Path) -> None:
 def first_run_of_two_seeds(folder: Path) -> None:
     """Make a project of two seeds, and run it."""
     make_project(folder, {"grid.seeds": [0, 1]}).kaizen("run").good()
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser, one for the tests of a file."""
+    from browser import Browser
+
+    with Browser(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(view: Browser, two_seeds: Project) -> Browser:
+    """The browser with the page of `two_seeds`."""
+    view.show(two_seeds.root / "results/report.html")
+    return view
 
 
 @pytest.fixture(scope="session")

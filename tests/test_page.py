@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,18 +190,6 @@ def test_the_crate_names_what_is_there(two_seeds: Project) -> None:
 
 
 # -- in a browser ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def opened(view: Browser, two_seeds: Project) -> Browser:
-    view.show(two_seeds.root / PAGE)
-    return view
 
 
 def test_it_asks_for_nothing_and_complains_of_nothing(opened: Browser, two_seeds: Project) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,18 +227,6 @@ def test_the_validator_would_say_so(two_seeds: Project, tmp_path: Path) -> None:
 
 
 # -- in a browser ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def opened(view: Browser, two_seeds: Project) -> Browser:
-    view.show(two_seeds.root / PAGE)
-    return view
 
 
 CHOOSE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kaizen.page.results import Results
@@ -40,7 +40,7 @@ def rows_of_figures(results: Results) -> dict[str, Rows]:
     """
     found = {}
     for name, (columns, make) in ROWS.items():
-        rows = _bounded(columns, lambda keep, make=make: make(results, keep))  # type: ignore[misc]
+        rows = bounded(columns, lambda keep, make=make: make(results, keep))  # type: ignore[misc]
         if rows["rows"]:
             digits = _DIGITS.get(name, "")
             if "epoch" in rows["columns"]:  # the page counts those of the whole stream
@@ -59,11 +59,15 @@ _LEFT_OUT = (
 )
 
 
-def _bounded(columns: str, make: Callable[[int], Iterator[list[Any]]]) -> Rows:
-    """Rows of ``columns``, as many as the bound takes: with the seeds, without, or the heads'
-    alone.
+def bounded(
+    columns: str,
+    make: Callable[[int], Iterable[list[Any]]],
+    left_out: Sequence[str] = _LEFT_OUT,
+) -> Rows:
+    """Rows of ``columns``, as many as the bound takes: all, or what ``make`` gives when more and
+    more is left out, which ``left_out`` says in words.
     """
-    for keep, note in enumerate(_LEFT_OUT):
+    for keep, note in enumerate(left_out):
         rows = list(itertools.islice(make(keep), MOST_ROWS + 1))
         if len(rows) <= MOST_ROWS:
             return {"columns": columns.split(), "rows": rows, "note": note}

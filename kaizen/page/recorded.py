@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kaizen.evaluation.results import READERS
 from kaizen.page import calibration, confused, representation
-from kaizen.page.data import MOST_ROWS
+from kaizen.page.data import bounded
 from kaizen.page.results import Results
 from kaizen.report.figures.recorded import errors, measures
 from kaizen.report.series import READER_LABELS
@@ -20,8 +19,12 @@ def recorded_rows(results: Results) -> dict[str, Rows]:
     """The rows of each figure by its name, as `kaizen.page.data.rows_of_figures` has them."""
     found: dict[str, Rows] = {}
     for part in (calibration, representation, confused):
-        for name in part.rows(results, 0):
-            of_figure = _bounded(part, name, results)
+        for name, (columns, _) in part.rows(results, 0).items():
+
+            def make(keep: int, part: Any = part, name: str = name) -> Any:
+                return part.rows(results, keep)[name][1]
+
+            of_figure = bounded(columns, make, _LEFT_OUT)
             if of_figure["rows"]:
                 found[name] = of_figure
     if "confused" in found:
@@ -29,16 +32,7 @@ def recorded_rows(results: Results) -> dict[str, Rows]:
     return found
 
 
-def _bounded(part: Any, name: str, results: Results) -> Rows:
-    notes = ("", "The single seeds are left out, as there are so many; the CSV files have them.")
-    found: Rows = {}
-    for keep, note in enumerate(notes):
-        columns, rows = part.rows(results, keep)[name]
-        values = list(itertools.islice(rows, MOST_ROWS + 1))
-        found = {"columns": columns.split(), "rows": values[:MOST_ROWS], "note": note}
-        if len(values) <= MOST_ROWS:
-            break
-    return found
+_LEFT_OUT = ("", "The single seeds are left out, as there are so many; the CSV files have them.")
 
 
 def with_recorded(
