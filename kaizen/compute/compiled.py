@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -21,15 +23,18 @@ def can_compile() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+def compiler() -> str:
+    """numba's version, or none."""
+    return importlib.metadata.version("numba") if can_compile() else "none"
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` of numbers and numpy arrays, compiled at its first call for the types of each.
 
     It may use a product and a sum in one rounding, runs without Python's lock, and checks no index.
     """
-    import numba
-
     # A division by zero gives infinity, as everywhere else.
-    kernel = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    kernel = _numba().njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
     # Where there is no place to write, every process compiles anew.
     with contextlib.suppress(RuntimeError):
         kernel.enable_caching()
@@ -39,7 +44,45 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as a part of the compiled functions of its file that call it."""
-    import numba
-
-    result: Callable[..., Any] = numba.njit(inline="always", error_model="numpy")(function)
+    result: Callable[..., Any] = _numba().njit(inline="always", error_model="numpy")(function)
     return result
+
+
+def prepare() -> None:
+    """Load all that numba needs for the first function, half a second; nothing where it is
+    absent.
+    """
+    if can_compile():
+        compiled(_nothing)()
+
+
+def _nothing() -> None:
+    return
+
+
+@functools.cache
+def memory_at() -> Callable[..., Any]:
+    """For compiled functions: (address, shape, dtype) to the array that lies there.
+
+    Making arrays of tensors, of which the step of a small network has hundreds, takes longer than
+    going through them.
+    """
+    extending = importlib.import_module("numba.extending")
+    types, carray = _numba().types, _numba().carray
+
+    @extending.intrinsic  # type: ignore[untyped-decorator]
+    def pointer(typing_context: Any, address: Any) -> Any:
+        def convert(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+        return types.voidptr(address), convert
+
+    def array_at(address: Any, shape: Any, dtype: Any) -> Any:
+        return carray(pointer(address), shape, dtype)
+
+    return inlined(array_at)
+
+
+def _numba() -> Any:
+    # Not at the top: it takes a quarter of a second, and jobs of most kinds need none of this.
+    return importlib.import_module("numba")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from kaizen.compute.compiled import compiler
 from kaizen.compute.cpu import cpu_facts
 from kaizen.compute.memory import keep_freed_memory
 from kaizen.errors import KaizenError
@@ -50,6 +51,7 @@ class Compute:
             "precision": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "numba": compiler(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             **cpu_facts(),
         }

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.errors import KaizenError
 from kaizen.models.convolution import with_sound_gradients
-from kaizen.models.resnet import RESNETS, pooled
+from kaizen.models.norm_relu import norm_relu
+from kaizen.models.resnet import RESNETS, Projection, pooled
 from kaizen.params import NetworkParams
 from kaizen.params.registry import TIMM
 
@@ -73,16 +74,21 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            self.shortcut = Projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] to [N, out_channels, H / stride, W / stride] (rounded up)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        activated: Tensor = self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
-        return activated
+        out = norm_relu(self.bn1, self.relu, self.conv1(x))
+        return norm_relu(self.bn2, self.relu, self.conv2(out), self.shortcut(x))
+
+
+class _Stem(nn.Sequential):
+    """A convolution, a batch norm and a ReLU."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, width, H, W]."""
+        convolution, norm, relu = self
+        return norm_relu(norm, relu, convolution(images))
 
 
 class SmallResNet(Backbone):
@@ -96,7 +102,7 @@ class SmallResNet(Backbone):
         """
         super().__init__()
         self.feature_dim = 4 * width
-        self.stem = nn.Sequential(
+        self.stem = _Stem(
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),

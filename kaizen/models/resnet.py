@@ -12,6 +12,23 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from kaizen.models.norm_relu import norm_relu
+
+
+class Projection(nn.Sequential):
+    """The shortcut where shapes change: a 1x1 convolution with a stride, and its batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Map ``inputs`` channels to ``outputs``."""
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride] (rounded up)."""
+        convolution, norm = self
+        return norm_relu(norm, None, convolution(x))
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
@@ -33,10 +50,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, inputs, H, W] to [N, width, H / stride, W / stride] (rounded up)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        # Not in place: in bfloat16 on a CPU that takes twice as long.
-        activated: Tensor = self.relu(self.bn2(self.conv2(out)) + shortcut)
-        return activated
+        out = norm_relu(self.bn1, self.relu, self.conv1(x))
+        return norm_relu(self.bn2, self.relu, self.conv2(out), shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -60,10 +75,9 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, inputs, H, W] to [N, 4 * width, H / stride, W / stride] (rounded up)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        activated: Tensor = self.relu(self.bn3(self.conv3(out)) + shortcut)
-        return activated
+        out = norm_relu(self.bn1, self.relu, self.conv1(x))
+        out = norm_relu(self.bn2, self.relu, self.conv2(out))
+        return norm_relu(self.bn3, self.relu, self.conv3(out), shortcut)
 
 
 class ResNet(nn.Module):
@@ -94,7 +108,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to [N, 1000], or to what ``fc`` was replaced by."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(norm_relu(self.bn1, self.relu, self.conv1(x)))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         out: Tensor = self.fc(self.avgpool(x))
@@ -129,9 +143,7 @@ def _stage(
     outputs = block.expansion * width
     downsample = None
     if stride != 1 or inputs != outputs:
-        downsample = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-        )
+        downsample = Projection(inputs, outputs, stride)
     first = block(inputs, width, stride, downsample)
     return nn.Sequential(first, *(block(outputs, width, 1, None) for _ in range(1, count)))
 
