@@ -11,7 +11,9 @@ from project import Project, node_command
 from kaizen.store.node_id import Kind
 
 # torch's compiler, the checks of what a person wrote, and packages of others.
-HEAVY = ("torch._dynamo", "pydantic", "torchvision", "timm", "snakemake", "dvc", "yaml")
+HEAVY = ("torch._dynamo", "pydantic", "torchvision", "timm", "snakemake", "dvc")
+# numba, by which a step computes on a CPU, reads its settings with yaml.
+HEAVY_WITHOUT_TORCH = ("yaml", "numba")
 
 SMALL = {
     "model.backbone": "resnet18",
@@ -51,6 +53,7 @@ def test_no_job_imports_what_it_does_not_need(kind: Kind, loaded: dict[str, set[
     assert not modules.intersection(HEAVY)
     needs_torch = kind not in (Kind.SHARDS, Kind.SUMMARY)
     assert ("torch" in modules) == needs_torch
+    assert needs_torch or not modules.intersection(HEAVY_WITHOUT_TORCH)
     assert ("vl_convert" in modules) == (kind is Kind.SUMMARY)
 
 
