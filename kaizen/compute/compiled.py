@@ -13,7 +13,8 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -49,15 +50,9 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare() -> None:
-    """Load all that numba needs for the first function, half a second; nothing where it is
-    absent.
-    """
+    """Load numba with all that it needs for the first function; nothing where it is absent."""
     if can_compile():
-        compiled(_nothing)()
-
-
-def _nothing() -> None:
-    return
+        _numba()
 
 
 @functools.cache
@@ -83,6 +78,32 @@ def memory_at() -> Callable[..., Any]:
     return inlined(array_at)
 
 
+@functools.cache
 def _numba() -> Any:
-    # Not at the top: it takes a quarter of a second, and jobs of most kinds need none of this.
-    return importlib.import_module("numba")
+    # Not at the top: it takes half a second, and jobs of most kinds need none of it.
+    with _absent("scipy"):
+        module = importlib.import_module("numba")
+        # With the first function it loads all that functions may use. Of scipy that is the linear
+        # algebra, another quarter of a second, for what no function here uses.
+        first = module.njit(_nothing)
+        with contextlib.suppress(RuntimeError):
+            first.enable_caching()
+        first()
+    return module
+
+
+def _nothing() -> None:
+    return
+
+
+@contextlib.contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Meanwhile, a ``package`` that was not imported yet cannot be."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # Python's way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[package]

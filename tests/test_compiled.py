@@ -1,0 +1,77 @@
+"""Functions that numba compiles, and what is there without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaizen.compute.compiled import can_compile, compiler
+
+pytestmark = pytest.mark.skipif(not can_compile(), reason="numba is not installed")
+
+PROGRAM = """
+import sys
+import numpy as np
+from kaizen.compute.compiled import compiled, inlined, memory_at, prepare
+assert "numba" not in sys.modules
+prepare()
+assert "numba" in sys.modules and "scipy" not in sys.modules
+import scipy.linalg  # can still be imported
+
+array_at = memory_at()
+
+@inlined
+def twice(value):
+    return FACTOR * value
+
+@compiled
+def doubled(address, count):
+    numbers = array_at(address, (count,), np.float32)
+    for i in range(count):
+        numbers[i] = twice(numbers[i])
+
+numbers = np.arange(4, dtype=np.float32)
+doubled(numbers.ctypes.data, 4)
+print(numbers.tolist(), sum(doubled.stats.cache_hits.values()))
+"""
+
+
+def run(program: Path, folder: Path, factor: int = 2) -> str:
+    program.write_text(PROGRAM.replace("FACTOR", str(factor)))
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_machine_code_is_kept_for_the_same_source_only(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    assert run(program, tmp_path) == "[0.0, 2.0, 4.0, 6.0] 0"
+    assert run(program, tmp_path) == "[0.0, 2.0, 4.0, 6.0] 1"
+    # Another function of the same file, in a file of the same size.
+    assert run(program, tmp_path, factor=3) == "[0.0, 3.0, 6.0, 9.0] 0"
+
+
+def test_without_a_place_to_keep_it_functions_are_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    # A file is in the way of numba's folder beside the source, and of the user's.
+    (folder / "__pycache__").write_text("")
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    program = folder / "program.py"
+    for _ in range(2):
+        assert run(program, tmp_path) == "[0.0, 2.0, 4.0, 6.0] 0"
+    assert (folder / "__pycache__").read_text() == ""
+
+
+def test_the_version_is_told_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiler()[0].isdigit()
+    monkeypatch.setattr("kaizen.compute.compiled.can_compile", lambda: False)
+    assert compiler() == "none"
