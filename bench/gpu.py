@@ -1,7 +1,9 @@
 """Our training step on a GPU: recorded and not, its bits, its share of the peak, several processes.
 
     python -m bench.gpu
-    python -m bench.gpu --encoder   # what determinism costs the encoder, and torch.compile gains
+    python -m bench.gpu --encoder   # the encoder by itself, deterministic or not, compiled or not
+    python -m bench.gpu --compiled  # a step with torch.compile in place of our kernels
+    python -m bench.gpu --profile   # which kernels a step's time goes to
 
 Needs torch alone. Where there is no GPU it says so and ends with 2.
 """
@@ -23,6 +25,7 @@ from bench.ours import OurStep
 from kaizen.compute.device import Compute, choose_compute
 from kaizen.params.registry import SSL_METHODS
 from kaizen.training.gradients import Gradients
+from kaizen.training.resume import digest
 
 PAPER = dataclasses.replace(
     RESNET18, name="resnet18-256", batch=256, replay=32, rows=20480, gflop=RESNET18.gflop * 16
@@ -43,19 +46,20 @@ def milliseconds(step: Callable[[], None], seconds: float) -> float:
     torch.cuda.synchronize()
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        for _ in range(5):
+        for _ in range(20):
             step()
         torch.cuda.synchronize()
-        done += 5
+        done += 20
     return 1e3 * (time.perf_counter() - began) / done
 
 
 def unrecorded(step: OurStep) -> OurStep:
-    """The same step without a CUDA graph."""
+    """The same step without CUDA graphs."""
     inner = step.step
     inner.gradients = Gradients(
         inner.student, inner.teacher, inner.objective, inner.augment, inner.compute
     )
+    inner.take_step = inner.optimizer.step
     return step
 
 
@@ -68,7 +72,9 @@ def same_bits(method: str, prototypes: bool = False) -> bool:
     for recorded in (True, False):
         step = OurStep(case, method, choose_compute("cuda", "auto", 1), True, prototypes)
         if not recorded:
-            step.step.gradients.record = False  # type: ignore[union-attr]  # on a GPU it has it
+            # On a GPU both have it.
+            step.step.gradients.record = False  # type: ignore[union-attr]
+            step.step.take_step.record = False  # type: ignore[attr-defined]
         for _ in range(14):
             step()
         states.append(step.step.student.state_dict())
@@ -100,23 +106,62 @@ def several(case: Case, count: int) -> str:
 
 def encoder_alone(compute: Compute, images: int = 576) -> None:
     """Print the time of the forward and backward pass of ResNet-18 by itself, recorded: as in a
-    step, with any algorithm of cuDNN, and compiled.
+    step, of torch's operators, with any algorithm of cuDNN, and compiled.
     """
     # Products and sums of one image, forward, and twice as many backward.
     work = 3 * 2 * 0.556e-3 * images
     shape = (images, 3, 32, 32)
     batch = torch.randn(shape, device="cuda").contiguous(memory_format=torch.channels_last)
 
-    def timed(label: str, prepared: Callable[[nn.Module], nn.Module]) -> None:
-        encoder = prepared(OurStep(PAPER, "simclr", compute, True).step.student.encoder.train())
-        taken = milliseconds(_recorded_pass(encoder, batch, compute), 1.0)
+    def timed(label: str, fused: bool, prepared: Callable[[nn.Module], nn.Module]) -> None:
+        step = OurStep(PAPER, "simclr", compute, True, fused=fused).step
+        taken = milliseconds(_recorded_pass(prepared(step.student.encoder), batch, compute), 1.0)
         print(f"{label}: {taken:.2f} ms, {work / taken * 1e3:.0f} TFLOP/s", flush=True)
 
-    timed("as in a step", lambda encoder: encoder)
+    timed("as in a step", True, lambda encoder: encoder)
+    timed("torch's operators", False, lambda encoder: encoder)
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-    timed("any algorithm, the fastest searched", lambda encoder: encoder)
-    timed("the same, compiled", lambda encoder: cast("nn.Module", torch.compile(encoder)))
+    timed("any algorithm, the fastest searched", False, lambda encoder: encoder)
+    timed("the same, compiled", False, lambda encoder: cast("nn.Module", torch.compile(encoder)))
+
+
+def compiled_step(compute: Compute, batches: int = 30) -> None:
+    """Print time and bits of the paper's step with its encoder compiled by torch.compile, which is
+    told to choose nothing by timing, instead of our kernels.
+    """
+    import torch._inductor.config as inductor
+
+    inductor.deterministic = True
+    inductor.max_autotune = inductor.coordinate_descent_tuning = False
+    began = time.perf_counter()
+    step = OurStep(PAPER, "simclr", compute, True, fused=False)
+    step.step.student.encoder.compile(dynamic=False)
+    step()
+    torch.cuda.synchronize()
+    print(f"first batch after {time.perf_counter() - began:.1f} s")
+    for _ in range(batches - 1):
+        step()
+    state = digest(step.step.student.state_dict(), "")
+    print(f"after {batches} batches {state[:16]}; {milliseconds(step, 1.5):.2f} ms a step")
+
+
+def profile(compute: Compute, batches: int = 10, rows: int = 25) -> None:
+    """Print the kernels of the paper's step by the time they take, with and without ours."""
+    for fused in (False, True):
+        step = OurStep(PAPER, "simclr", compute, True, fused=fused)
+        print(f"{'our' if fused else 'torch'} kernels: {milliseconds(step, 1.5):.2f} ms a step")
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+            for _ in range(batches):
+                step()
+            torch.cuda.synchronize()
+        kernels = seen.key_averages()
+        kernels = sorted(kernels, key=lambda kernel: -kernel.self_device_time_total)
+        busy = sum(kernel.self_device_time_total for kernel in kernels)
+        print(f"busy {busy / batches / 1e3:.2f} ms, the first {rows} kernels:")
+        for kernel in kernels[:rows]:
+            taken = kernel.self_device_time_total / batches / 1e3
+            print(f"{taken:8.3f} ms {kernel.count / batches:6.1f} x  {kernel.key[:140]}")
 
 
 def _recorded_pass(
@@ -140,6 +185,22 @@ def _recorded_pass(
     return graph.replay
 
 
+def time_steps(case: Case, method: str, compute: Compute, rate: float) -> None:
+    """Print the time of a step in three ways; ``rate`` is the peak, in TFLOP/s."""
+    kinds = (("not recorded", True), ("recorded", True), ("recorded, torch's kernels", False))
+    for label, fused in kinds:
+        step = OurStep(case, method, compute, True, fused=fused)
+        if label == "not recorded":
+            step = unrecorded(step)
+        taken = milliseconds(step, 2.0)
+        share = case.gflop / taken / rate
+        print(
+            f"{case.name}, {method}, {label}: {taken:.2f} ms a step, "
+            f"{1e3 * step.images / taken:,.0f} images/s, {share:.1%} of the peak",
+            flush=True,
+        )
+
+
 def main(arguments: list[str]) -> int:
     """Print a line for each measurement."""
     if not torch.cuda.is_available():
@@ -150,8 +211,9 @@ def main(arguments: list[str]) -> int:
         case = next(one for one, _ in _TIMED if one.name == arguments[1])
         print(milliseconds(OurStep(case, "simclr", compute, True), 6.0))
         return 0
-    if arguments[:1] == ["--encoder"]:
-        encoder_alone(compute)
+    others = {"--encoder": encoder_alone, "--compiled": compiled_step, "--profile": profile}
+    if arguments and arguments[0] in others:
+        others[arguments[0]](compute)
         return 0
     rate = peak(torch.bfloat16)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {compute.dtype}")
@@ -159,15 +221,7 @@ def main(arguments: list[str]) -> int:
     for method in SSL_METHODS:
         print(f"{method}: recorded and not, the bits are {_same(same_bits(method))}", flush=True)
     for case, method in _TIMED:
-        for label, change in (("not recorded", unrecorded), ("recorded", lambda step: step)):
-            step = change(OurStep(case, method, compute, True))
-            taken = milliseconds(step, 2.0)
-            share = case.gflop / taken / rate
-            print(
-                f"{case.name}, {method}, {label}: {taken:.2f} ms a step, "
-                f"{1e3 * step.images / taken:,.0f} images/s, {share:.1%} of the peak",
-                flush=True,
-            )
+        time_steps(case, method, compute, rate)
     for case in (SMALL_256, PAPER):
         print(_against_lightly(case), flush=True)
     for case in (SMALL_64, SMALL_256):

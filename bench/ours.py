@@ -16,6 +16,7 @@ from kaizen.compute.seeds import derive_seed
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
 from kaizen.models.fused import fuse_convolutions
+from kaizen.models.gpu_blocks import fuse_norms
 from kaizen.params import FeatureDistillParams, SSLParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
 from kaizen.plan.specs import PrototypesSpec
@@ -51,9 +52,17 @@ class OurStep:
     """
 
     def __init__(
-        self, case: Case, method: str, compute: Compute, later: bool, prototypes: bool = False
+        self,
+        case: Case,
+        method: str,
+        compute: Compute,
+        later: bool,
+        prototypes: bool = False,
+        fused: bool = True,
     ) -> None:
-        """Build student, teacher, optimiser and data."""
+        """Build student, teacher, optimiser and data; unless ``fused``, of torch's operators alone
+        but on a CPU.
+        """
         distiller = SSL_METHODS[method].distiller
         distill = FeatureDistillParams(
             distiller=distiller,
@@ -78,9 +87,13 @@ class OurStep:
         ssl = dataclasses.replace(params, **sizes)
         student = build_model(architecture, method, ssl, distill if later else None)
         teacher = compute.place(frozen_copy(student, train_mode=False)) if later else None
-        if teacher is not None:
+        fused = fused or compute.device.type == "cpu"
+        if teacher is not None and fused:
             fuse_convolutions(teacher, compute)
         student.ssl.start_task()
+        student = compute.place(student).train()
+        if fused:
+            fuse_norms(student, compute, print)
         data = StepData(made_up_rows(case, case.rows, 1, compute.device), case.batch)
         drawn = None
         if prototypes:
@@ -95,7 +108,7 @@ class OurStep:
             data.replay = made_up_rows(case, max(case.replay * 4, 64), 2, compute.device)
             data.replay_batch_size = case.replay
         self.step = Step(
-            student=compute.place(student).train(),
+            student=student,
             teacher=teacher,
             data=data,
             augment=TwoViewAugment(case.augment, case.image),

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kaizen.compute.compiled import compiler
 from kaizen.compute.cpu import cpu_facts
+from kaizen.compute.kernels import lacking
 from kaizen.compute.memory import keep_freed_memory
 from kaizen.errors import KaizenError
 
@@ -44,7 +45,11 @@ class Compute:
 
     def describe(self) -> dict[str, Any]:
         """What a node's record says of it."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        name, kernels = "cpu", ""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        if self.device.type == "cuda" and self.dtype == torch.bfloat16:
+            kernels = "torch" if lacking() else "compiled"
         return {
             "device": self.device.type,
             "device_name": name,
@@ -53,8 +58,14 @@ class Compute:
             "torch": torch.__version__,
             "numba": compiler(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            **({"kernels": kernels} if kernels else {}),
             **cpu_facts(),
         }
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on ``device``; to a GPU without waiting for what it has still to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def choose_compute(device: str, precision: str, threads: int) -> Compute:

@@ -1,12 +1,15 @@
-"""A folded network's convolutions on a CPU, each in one pass of oneDNN with the addition and the
-ReLU that follow it.
+"""A folded network's convolutions, each with the addition and the ReLU that follow it: on a CPU in
+one pass of oneDNN, on a GPU in two, of which the second does all but the convolution.
 
 Operation by operation every layer's output is written and read again for each of them, which takes
 about as long as the convolution. A sum and its ReLU are rounded once instead of three times;
-everything else has the same bits.
+everything else has the same bits on a CPU.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from kaizen.compute.device import Compute
 from kaizen.models import resnet
 from kaizen.models.backbone import BasicBlock, SmallResNet, TorchvisionResNet
+from kaizen.models.gpu_blocks import ShiftedConvolution, has_kernels
 
 _BLOCKS = (BasicBlock, resnet.BasicBlock, resnet.Bottleneck)
 
@@ -25,7 +29,8 @@ def fuse_convolutions(network: nn.Module, compute: Compute) -> None:
     Where this device or precision has no such convolutions, or a backbone has batch norms left, it
     stays as it is. What is fused can be used without gradients only.
     """
-    if not _fusible(compute):
+    fused = _fused_by(compute)
+    if fused is None:
         return
     for backbone in list(network.modules()):
         if not isinstance(backbone, SmallResNet | TorchvisionResNet) or _has_norms(backbone):
@@ -33,14 +38,21 @@ def fuse_convolutions(network: nn.Module, compute: Compute) -> None:
         for part in list(backbone.modules()):
             for name, child in list(part.named_children()):
                 if isinstance(child, _BLOCKS):
-                    setattr(part, name, _FusedBlock(child, compute.dtype))
+                    setattr(part, name, _FusedBlock(child, fused))
         # Attributes are typed as what they were.
         stem: nn.Module = backbone if isinstance(backbone, SmallResNet) else backbone.network
         if isinstance(backbone, SmallResNet):
-            stem.stem = _FusedConvolution(backbone.stem[0], compute.dtype, relu=True)
+            stem.stem = fused(backbone.stem[0], relu=True)
         else:
-            stem.conv1 = _FusedConvolution(backbone.network.conv1, compute.dtype, relu=True)
+            stem.conv1 = fused(backbone.network.conv1, relu=True)
             stem.relu = nn.Identity()
+
+
+def _fused_by(compute: Compute) -> Callable[..., nn.Module] | None:
+    """What makes a fused convolution of a layer (and ``relu``) on this device in this precision."""
+    if _fusible(compute):
+        return functools.partial(_FusedConvolution, dtype=compute.dtype)
+    return ShiftedConvolution if has_kernels(compute) else None
 
 
 def _fusible(compute: Compute) -> bool:
@@ -61,7 +73,7 @@ def _has_norms(network: nn.Module) -> bool:
 class _FusedConvolution(nn.Module):
     """A convolution, the addition of another tensor where one is given, and a ReLU if ``relu``."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype, *, relu: bool) -> None:
+    def __init__(self, layer: nn.Module, *, dtype: torch.dtype, relu: bool) -> None:
         super().__init__()
         if not isinstance(layer, nn.Conv2d):
             raise TypeError(f"{type(layer).__name__} is no convolution")
@@ -87,16 +99,14 @@ class _FusedConvolution(nn.Module):
 class _FusedBlock(nn.Module):
     """A residual block: the last convolution adds the shortcut."""
 
-    def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, block: nn.Module, fused: Callable[..., nn.Module]) -> None:
         super().__init__()
         names = [name for name, part in block.named_children() if isinstance(part, nn.Conv2d)]
-        self.convolutions = nn.ModuleList(
-            _FusedConvolution(getattr(block, name), dtype, relu=True) for name in names
-        )
+        self.convolutions = nn.ModuleList(fused(getattr(block, name), relu=True) for name in names)
         shortcut = block.shortcut if isinstance(block, BasicBlock) else block.downsample
         self.shortcut: nn.Module = nn.Identity()
         if isinstance(shortcut, nn.Sequential):
-            self.shortcut = _FusedConvolution(shortcut[0], dtype, relu=False)
+            self.shortcut = fused(shortcut[0], relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the block's."""

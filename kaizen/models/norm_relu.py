@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kaizen.compute.compiled import can_compile
+from kaizen.models.gpu_norm import FusedNorm
 
 # Rows of about so many values: `kaizen.models.compiled_norm`.
 _ROW = 128
@@ -24,8 +25,11 @@ def norm_relu(
 
     In bfloat16 on one thread of a CPU a batch norm in training is computed together with them, in a
     third of the time: sums are rounded once instead of three times, statistics are torch's up to
-    float32's rounding (fidelity.md §2). Everywhere else module by module.
+    float32's rounding (fidelity.md §2). On a GPU `kaizen.models.gpu_norm` may do so. Everywhere
+    else module by module.
     """
+    if isinstance(norm, FusedNorm):
+        return norm.followed(x, other, relu is not None)
     if isinstance(norm, nn.BatchNorm2d) and _fits(norm, relu, x, other):
         result: Tensor = _NormReLU.apply(x, other, norm.weight, norm.bias, norm, relu is not None)  # type: ignore[no-untyped-call]  # torch's
         return result

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kaizen.models.gpu_blocks import encoded
 from kaizen.ssl.base import Moment
 
 
@@ -38,7 +39,8 @@ class MomentumNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Projections [N, D] of two views [N, C, H, W], without gradient."""
-        return self.projector(self.encoder(views[0])), self.projector(self.encoder(views[1]))
+        first, second = encoded(self.encoder, views)
+        return self.projector(first), self.projector(second)
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, projector: nn.Module, moment: Moment) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kaizen.compute import distributed
-from kaizen.compute.device import Compute
+from kaizen.compute.device import Compute, sent
 from kaizen.ssl.base import Moment
 from kaizen.training.objective import Objective
 from kaizen.training.student import ContinualModel
@@ -99,8 +99,7 @@ class ReplayedGradients:
     def __call__(self, images: Tensor, labels: Tensor, seed: int, moment: Moment) -> Tensor:
         """See `Gradients`."""
         if self._masked.fits(images):
-            drawn = self._masked.draw(images, seed).pin_memory()
-            inputs = (images, drawn.to(images.device, non_blocking=True), labels)
+            inputs = (images, sent(self._masked.draw(images, seed), images.device), labels)
         else:
             inputs = (*self._gradients.views(images, seed), labels)
         phase = self._ssl.phase(moment)

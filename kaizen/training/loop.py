@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from kaizen.training.schedule import learning_rate, static_rate, view_size
 from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
+from kaizen.training.update import fastest_update
 from kaizen.views.augment import TwoViewAugment
 
 
@@ -83,6 +84,8 @@ class Step:
     optimizer: SGD = field(init=False)
     gradients: Gradients | ReplayedGradients = field(init=False)
     """Of views of the present epoch's size."""
+    take_step: Callable[[Mapping[str, float]], None] = field(init=False)
+    """The optimiser's, at the groups' rates."""
     shared_parameters: list[nn.Parameter] = field(init=False)
     """Those whose gradients the processes have parts of."""
 
@@ -97,6 +100,8 @@ class Step:
             lars_eta=train.lars_eta,
         )
         self._make_gradients()
+        recorded = isinstance(self.gradients, ReplayedGradients)
+        self.take_step = fastest_update(self.optimizer, recorded, self.reporter.alarm)
         self.shared_parameters = encoder_parameters(self.student)
 
     def _make_gradients(self) -> None:
@@ -180,7 +185,7 @@ class Step:
         terms = self.gradients(images, labels, seed, moment)
         distributed.sum_gradients(self.shared_parameters)
         self.student.ssl.before_update(moment, self.student.encoder)
-        self.optimizer.step(rates)
+        self.take_step(rates)
         self.student.ssl.after_step(moment, self.student.encoder)
         return terms
 

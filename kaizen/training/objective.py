@@ -16,6 +16,7 @@ from kaizen.compute import distributed
 from kaizen.compute.device import Compute
 from kaizen.data.schema import UNLABELLED
 from kaizen.distill.soft_label import soft_label_distillation
+from kaizen.models.gpu_blocks import encoded
 from kaizen.ssl.base import Moment
 from kaizen.training.classification import cross_entropy_sum
 from kaizen.training.student import ContinualModel
@@ -103,7 +104,7 @@ class Objective:
         gradient; the four unweighted terms, float32 [4] without, in the order of `TERMS`).
         """
         with compute.autocast():
-            features = (student.encoder(views[0]), student.encoder(views[1]))
+            features = encoded(student.encoder, views)
             ssl = student.ssl(features, views, moment)
             # The reference trains the classifier on detached features (fidelity.md §6).
             seen = (

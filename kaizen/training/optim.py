@@ -144,7 +144,8 @@ class SGD:
         p_norm, g_norm = torch.stack(torch._foreach_norm(p)), torch.stack(torch._foreach_norm(g))
         q = self.lars_eta * p_norm / (g_norm + weight_decay * p_norm + LARS_EPS)
         q = (q / lr).clamp(max=1.0)
-        q = torch.where(g_norm == 0, 0.0, torch.where(p_norm == 0, 1.0, q))
+        # Not `torch.where`, which would wait for the device to send it the numbers.
+        q = q.masked_fill(p_norm == 0, 1.0).masked_fill(g_norm == 0, 0.0)
         decayed = torch._foreach_add(g, p, alpha=weight_decay) if weight_decay else g
         scaled = list(gradients)
         for index, value in zip(chosen, torch._foreach_mul(decayed, q.unbind()), strict=True):

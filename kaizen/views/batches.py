@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kaizen.compute.device import sent
 from kaizen.compute.seeds import derive_seed
 from kaizen.params import ImageParams
 from kaizen.views.decode import decoded_bytes, load_rows, row_group_rows, whole_shard
@@ -49,7 +50,7 @@ class ResidentRows:
 
     def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
         """See `Rows.batches`."""
-        order = _permutation(self.count, seed).to(self.labels.device)
+        order = sent(_permutation(self.count, seed), self.labels.device)
         for position in range(start, self.count // size):
             rows = order[position * size : (position + 1) * size]
             yield self.images.index_select(0, rows), self.labels[rows]
