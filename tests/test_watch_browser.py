@@ -152,10 +152,7 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
     assert running["curves"]["epoch"] == [1, 2, 3, 4]
     assert running["curves"]["values"]["L"] == [4.0, 3.0, 2.0, 1.0]
     assert first["waiting_count"] == len(first["waiting"]) == len(JOBS) - 2
-    states_of = [one["state"] for one in first["waiting"]]
-    assert {"ready", "needs 1 other"} <= {*states_of}
-    needing = states_of.index("needs 1 other")
-    assert "ready" not in states_of[needing:], "those that are ready come first"
+    assert {"ready", "needs 1 other"} <= {one["state"] for one in first["waiting"]}
     # By the one under way other steps are estimated; its own epochs say more than a range.
     assert any(one["takes"] for one in first["waiting"]) and running["range"] == ""
     kinds = {one["kind"]: one for one in first["kinds"]}
@@ -172,6 +169,21 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
     counted = sum(number for one in second["kinds"] for number in map(one.get, WORDS) if number)
     assert counted == second["total"] == len(JOBS)
     json.dumps(second, allow_nan=False)
+
+
+def test_nodes_that_wait_and_are_ready_come_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finish(store, JOBS[0])
+    # In this order too a node stands behind those that it needs.
+    ready = [job for job in JOBS[1:] if {*job.inputs.values()} <= {JOBS[0].id}]
+    chain = [job for job in JOBS[1:] if job not in ready[1:]]
+    waiting = States(Grid([JOBS[0], *chain, *ready[1:]], store), "x").look()["waiting"]
+    titles = [one["title"] for one in waiting]
+    assert titles[: len(ready)] == [job.title for job in ready] and len(ready) > 1
+    assert titles[len(ready) :] == [job.title for job in chain[1:]]
+    assert [one["state"] == "ready" for one in waiting] == [True] * len(ready) + [False] * (
+        len(chain) - 1
+    )
 
 
 WORDS = ("done", "running", "waiting", "failed", "blocked")
