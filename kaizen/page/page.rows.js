@@ -30,7 +30,7 @@ function seedFits(row, one) {
 // Losses, ranks and the like are numbers; all else is a fraction, shown in percent.
 const factorOf = (figure) => (figure.data === "losses" ? 1 : figure.factor || 100);
 
-// kaizen/report/figures/expand.py has the same, and kaizen/page/recorded.py.
+// kaizen/report/figures/expand.py has the same.
 function expand(figure, row, one) {
   const factor = factorOf(figure);
   if ("v" in row) row.value = factor * row.v;

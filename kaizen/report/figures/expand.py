@@ -61,6 +61,18 @@ class Expand:
     def __call__(self, row: Expanded) -> Expanded:
         """``row`` itself, with names, percent and its place in the figure."""
         one = self.series[row["s"]]
+        if "v" in row:  # a point of a map has no value
+            self._value(row)
+        row |= {"method": one["method"], "series": one["label"], "seed": _seed(row)}
+        row["panel"] = self._panel(one)
+        if one["size"] is not None:
+            row["size"] = 100 * one["size"] if one["unit"] == "proportion" else one["size"]
+            if self.figure.get("replayed"):
+                row["series"] = variant_of(one)
+        self._name(row, one)
+        return row
+
+    def _value(self, row: Expanded) -> None:
         factor = 1 if self.figure["data"] == "losses" else self.figure.get("factor", 100)
         row["value"] = factor * row["v"]
         row["half"] = None if row.get("i") is None else self.figure.get("factor", 100) * row["i"]
@@ -71,14 +83,6 @@ class Expand:
             row["low"] = min(row["value"], max(least, row["low"]))
         if most is not None:
             row["high"] = max(row["value"], min(most, row["high"]))
-        row |= {"method": one["method"], "series": one["label"], "seed": _seed(row)}
-        row["panel"] = self._panel(one)
-        if one["size"] is not None:
-            row["size"] = 100 * one["size"] if one["unit"] == "proportion" else one["size"]
-            if self.figure.get("replayed"):
-                row["series"] = variant_of(one)
-        self._name(row, one)
-        return row
 
     def _within(self, row: Expanded) -> Sequence[float | None]:
         """Where the row's interval ends: no accuracy is above 100 %. An estimate may be beyond, as
@@ -92,6 +96,8 @@ class Expand:
     def _name(self, row: Expanded, one: Mapping[str, Any]) -> None:
         if "r" in row:
             row["reader"] = self.words["readers"][row["r"]]
+        if "sure" in row:
+            row["confidence"] = 100 * row["sure"]
         if "m" in row:
             row["measure"] = self.words["measures"][row["m"]]
         if "x" in row:
