@@ -15,6 +15,11 @@ BAD = {
         r'report: {title: "\ud800"}',
         [r"'\ud800' in a text is half of a character", "write the whole"],
     ),
+    "no title": ("report: {title: ''}", ['report.title: "" shows nothing; write the heading']),
+    "a title of what cannot be seen": (
+        r'report: {title: " \n\u200b"}',
+        [r'report.title: " \n\u200b" shows nothing; write the heading'],
+    ),
     "a section that has another name": ("experiment: {seeds: [0]}", ["did you mean grid?"]),
     "a key outside its section": ("methods: [simclr]", ["did you mean grid.methods?"]),
     "a key of two sections outside both": (

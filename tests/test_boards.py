@@ -11,6 +11,7 @@ from told import Told
 
 from kaizen.jobs import foresight
 from kaizen.training.boards import open_board
+from kaizen.training.reporter import EpochEnd
 from kaizen.training.traces import Row, Traces
 
 
@@ -39,7 +40,7 @@ def train(work: Path, boards: list[Kept], epochs: range) -> str:
     told = Told()
     job = Traces(told, work, board)
     for epoch in epochs:
-        job.epoch(epoch, 9, {"L": 1.0}, 0.1, 100.0)
+        job.epoch(EpochEnd(epoch, 9, {"L": 1.0}, 0.1, 100.0))
     job.close()
     return " ".join(told.notes)
 

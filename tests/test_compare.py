@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from browser import Browser
 from project import Project
+from rich.console import Console
 
 from kaizen.files import read_json
 from kaizen.page.experiments import experiments_page
 from kaizen.provenance.compare import in_order
+from kaizen.provenance.show_comparison import print_comparison
 
 KAIZEN, OTHER = "simclr-kaizen-replay25pct-seed0", "simclr-no_distill-seed0"
 
@@ -67,6 +70,31 @@ def test_an_unknown_metric_comes_last() -> None:
     assert found["parameters"] == {"x": [3, 2, 1]}
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 12])
+def test_names_are_whole_on_a_console_of_any_width(count: int, width: int) -> None:
+    names = [f"simclr-kaizen-replay25pct-seed{number}" for number in range(count)]
+    runs = [
+        {"name": name, "key": "0" * 32, "commit": "a" * 40, "made": "2026-11-26T18:00:00"}
+        | {"metrics": {"CA": 0.5, "FA": None, "F": 0.1}}
+        for name in names
+    ]
+    parameters = {
+        "classifier_distill.weight": [0.5] * count,
+        "split.classes": [[["ant", "bee", "cat"], ["dog", "eel", "fox"]]] * count,
+    }
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    print_comparison({"runs": runs, "parameters": parameters}, console)
+    text = out.getvalue()
+    assert all(text.count(f"{name} (00000000)") == 1 for name in names)
+    assert width < 80 or "classifier_distill.weight" in text
+    assert text.count("aaaaaaaaaa") == count
+    assert all(len(line) <= width for line in text.splitlines())
+    beside = 27 + 45 * count if count <= 5 else 43 + 66
+    assert text.startswith("1  simclr") == (width < beside), "by numbers only where it must be"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -83,6 +111,9 @@ def test_what_is_no_run_is_named(two_seeds: Project, asked: str, said: str) -> N
 
 def test_a_page_of_runs_is_sorted_by_a_click(two_seeds: Project, tmp_path: Path) -> None:
     path = tmp_path / "runs.html"
+    nowhere = two_seeds.kaizen("compare", "--html", str(tmp_path / "no" / "runs.html"))
+    assert nowhere.code == 2 and not (tmp_path / "no").exists()
+    assert f"--html: {tmp_path / 'no'} is not a folder; make it, or name" in nowhere.output
     assert two_seeds.kaizen("compare", "--html", str(path)).code == 0
     column = "[...document.querySelectorAll('thead th')].findIndex((th) => th.innerText === 'FA')"
     values = f"[...document.querySelectorAll('tbody tr')].map((tr) => tr.cells[{column}].dataset.v)"

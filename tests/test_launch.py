@@ -20,7 +20,7 @@ from kaizen.jobs import launch
 from kaizen.models.shared import SharedBatchNormAct, share_statistics
 from kaizen.store.made import Made
 from kaizen.store.store import Store
-from kaizen.training.reporter import PlainReporter
+from kaizen.training.reporter import EpochEnd, PlainReporter
 
 # -- parts -------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ def run_program(
 def test_the_job_replays_what_the_first_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         [0, "note", ["2 processes"]],
-        [0, "epoch", [1, 2, {"L": 0.5}, 0.1, 64.0]],
+        [0, "epoch", [vars(EpochEnd(1, 2, {"L": 0.5}, 0.1, 64.0))]],
         [0, "result", [{"environment": {"torch": "9"}, "training_seconds": 1.0}]],
     ]
     found, reported = run_program(

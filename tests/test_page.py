@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +18,7 @@ from made_up import CLASSES, grid, histories, recorded
 from project import REPOSITORY, Project
 
 from kaizen.evaluation.metrics import METRICS
+from kaizen.evaluation.results import RunResult
 from kaizen.files import read_json, sha256_file
 from kaizen.jobs.shown import FIGURES, shown_files
 from kaizen.page.build import page
@@ -371,6 +374,74 @@ def test_page_and_paper_have_the_same_panels_and_names(view: Browser, tmp_path: 
         texts = view.js(f"{table}.map((tr) => [...tr.cells].map((td) => td.textContent))")
         ours = [[write(row.get(f), kind) for f, _, kind in figure["columns"]] for row in rows]
         assert texts == ours, figure["id"]
+
+
+LONG = "a_name_of_a_variant_that_is_longer_than_any_line_beside_a_panel"
+
+
+def far_apart(run: RunResult) -> RunResult:
+    """The run, with lower accuracies where its seed is not 0."""
+    less = 1.0 if run.point.seed == 0 else 0.6
+    lower = {
+        reader: [[None if x is None else less * x for x in row] for row in rows]
+        for reader, rows in run.matrices.items()
+    }
+    return dataclasses.replace(recorded(run), matrices=lower)
+
+
+def test_intervals_end_where_values_do_and_names_of_rows_are_whole(
+    view: Browser, tmp_path: Path
+) -> None:
+    """Two seeds that are far apart, whose intervals are several times as wide as all accuracies."""
+    runs, references = grid(("simclr",), [("kaizen", 0.97), (LONG, 0.9)], (0, 1), (0.01, 0.2))
+    results = gather("a", {}, [far_apart(run) for run in runs], references, CLASSES)
+    path = tmp_path / "wide.html"
+    path.write_text(page(results, _MADE), encoding="utf-8")
+    meant, beyond = words(results), 0
+    for _, figure in figures(results):
+        columns, make = ROWS[figure["data"]]
+        data = {"columns": columns.split(), "rows": list(make(results, 0))}
+        for row in first_rows(figure, data, meant) if "within" in figure else []:
+            least, most = 0.0, 100.0
+            if row.get("x", 0) > 1:  # of forgetting and transfer
+                least = -100.0
+            if "m" in row:
+                least, most = ((1.0, math.inf), (min(0.0, row["value"]), 1.0))[row["m"]]
+            assert least <= row["low"] <= row["value"] <= row["high"] <= most, (figure["id"], row)
+            half = row["half"] or 0
+            beyond += row["value"] + half > most or row["value"] - half < least
+    assert beyond > 20
+    for width in (1280, 390):
+        view.show(path, width=width)
+        texts = "[...document.querySelectorAll('#{} .chart svg .{} text')]"
+        for name, most in (("metrics", 100.0), ("heads", 100.0), ("features", 10.0)):
+            ticks = view.js(f"{texts.format(name, 'role-axis-label')}.map((t) => t.textContent)")
+            numbers = [
+                float(text.replace("\N{MINUS SIGN}", "-"))
+                for text in ticks
+                if re.fullmatch(r"[\N{MINUS SIGN}\d.]+", text)
+            ]
+            assert len(numbers) > 3 and max(map(abs, numbers)) <= most, (name, numbers)
+        for name in ("metrics", "differences", "classes"):
+            shown = view.js(f"document.querySelector('#{name} .chart').textContent")
+            assert LONG in shown and "…" not in shown, name
+        labels = texts.format("metrics", "role-axis-label")
+        shown = view.js(f"{labels}.map((t) => t.getBoundingClientRect().width)")
+        assert 100 < max(shown) <= 260 and view.errors == []
+
+
+def test_a_page_of_one_task_is_drawn_without_a_word(view: Browser, tmp_path: Path) -> None:
+    runs, _ = grid(("simclr",), seeds=(0, 1))
+    of_one = {reader: [[0.8]] for reader in runs[0].matrices}
+    runs = [dataclasses.replace(run, matrices=of_one, confusion=run.confusion[:1]) for run in runs]
+    results = gather(
+        "a", {}, runs, [], Classes(CLASSES.names, CLASSES.tasks[:1]), histories=histories(runs)
+    )
+    path = tmp_path / "one.html"
+    path.write_text(page(results, _MADE), encoding="utf-8")
+    view.show(path)
+    assert view.js("document.querySelectorAll('#losses .chart svg').length") == 1
+    assert view.errors == []
 
 
 def test_a_large_grid_opens(view: Browser, tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ from kaizen.page.build import page
 from kaizen.page.pictures import MOST_BYTES, Examples, examples
 from kaizen.page.recorded import recorded_rows
 from kaizen.page.results import gather, read
+from kaizen.page.tables import write
 from kaizen.params import ImageParams
 from kaizen.provenance.known import Known
 from kaizen.report.classes import Classes
+from kaizen.report.figures.expand import first_rows
 from kaizen.views.decode import load_shard
 
 PAGE = "results/report.html"
@@ -322,3 +324,27 @@ def test_axe_finds_nothing_wrong(view: Browser, two_seeds: Project, width: int, 
     assert axe_violations(view) == []
     view.js("document.querySelector('#headline .n').click()")
     assert axe_violations(view) == []
+
+
+def test_the_tables_hold_the_same_before_and_after_the_script(
+    view: Browser, tmp_path: Path
+) -> None:
+    """What `kaizen.report.figures.expand` makes of the rows, and what page.js does."""
+    results = made_up(seeds=3, methods=2)
+    shown = Examples(pairs_of(results), {(0, row): PICTURE for row in range(4)}, "", True)
+    text = page(dataclasses.replace(results, examples=shown), _MADE)
+    path = tmp_path / "tables.html"
+    path.write_text(text, encoding="utf-8")
+    view.show(path)
+    data = data_of(text)
+    for figure in data["figures"]:
+        if figure["id"] not in OWN:
+            continue
+        rows = first_rows(figure, data["rows"][figure["data"]], data)
+        ours = [[write(row.get(f), kind) for f, _, kind in figure["columns"]] for row in rows]
+        table = f"[...document.querySelectorAll('#{figure['id']} tbody tr')]"
+        view.js(f"document.querySelector('#{figure['id']} details').open = true")
+        view.wait(f"{table}.length === {min(len(ours), 1000)}")
+        texts = view.js(f"{table}.map((tr) => [...tr.cells].map((td) => td.textContent))")
+        assert texts == ours[:1000] and len(ours) > 1, figure["id"]
+    assert view.errors == []

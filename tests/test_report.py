@@ -68,7 +68,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     """Two methods, three variants, two replay sizes, three seeds."""
     out = tmp_path_factory.mktemp("summary")
     runs, references = grid(("simclr", "byol"), THREE, (0, 1, 2), (0.05, 0.1))
-    report = ReportParams(title="A $mall | test", formats=["png", "svg", "pdf"])
+    report = ReportParams(title="A $mall | *test*\n <b>_1_</b>", formats=["png", "svg", "pdf"])
     context = {"dataset": "digits", "commit": None, "train": {"epochs": 3}, "classes": [4, 2]}
     return Summary(
         out,
@@ -198,7 +198,7 @@ def test_bold_is_what_is_recorded_as_best(summary: Summary) -> None:
 def test_report_shows_table_context_and_figures(summary: Summary) -> None:
     out = summary.out
     page = (out / "report.md").read_text()
-    assert page.startswith("# A $mall | test\n")
+    assert page.startswith("# A $mall | \\*test\\* \\<b\\>\\_1\\_\\</b\\>\n")
     assert "- dataset: digits\n- commit: –\n- train.epochs: 3\n- classes: 4, 2\n" in page
     assert (out / "table.md").read_text() in page
     assert "over 3 seeds" in page

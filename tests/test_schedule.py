@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from conftest import golden_reference
 
-from kaizen.training.schedule import learning_rate, scaled_lr, static_rate, view_size
+from kaizen.params import TrainParams
+from kaizen.training.schedule import (
+    Schedule,
+    learning_rate,
+    scaled_lr,
+    static_rate,
+    view_size,
+)
 
 
 def _rates(
@@ -106,3 +113,18 @@ def test_views_grow_to_their_full_size(
 ) -> None:
     found = [view_size(e, 8, size, start=start, full_from=full_from) for e in range(8)]
     assert found == sizes
+
+
+def test_a_step_s_epochs_follow_its_parameters() -> None:
+    train = TrainParams(
+        epochs=8, warmup_epochs=2, warmup_start_lr=0.003, min_lr=0.1, start_size=0.5,
+        full_size_from=0.5,
+    )  # fmt: skip
+    plain = Schedule(train)
+    rates = [plain.rate(epoch, 0.8, static=False) for epoch in range(8)]
+    assert rates == _rates(8, 2, base=0.8, start=0.003, minimum=0.1)
+    assert [plain.view_size(epoch, 16) for epoch in range(8)] == [8, 8, 12, 16, 16, 16, 16, 16]
+    assert [plain.rate(epoch, 0.8, static=True) for epoch in range(3)] == [0.8] * 3
+    reference = Schedule(train, static_warmup=True)
+    assert [reference.rate(epoch, 0.8, static=True) for epoch in range(3)] == [0.003, 0.8, 0.8]
+    assert [reference.rate(epoch, 0.8, static=False) for epoch in range(8)] == rates

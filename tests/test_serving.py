@@ -27,8 +27,9 @@ from kaizen import cli
 from kaizen.errors import KaizenError
 from kaizen.files import read_json
 from kaizen.inference.answering import Answering
+from kaizen.inference.places import shards_of_project, steps_in
 from kaizen.serving.batching import Batcher, Full
-from kaizen.serving.held_out import answers, held_out, shards_of_project
+from kaizen.serving.held_out import answers, held_out
 
 LIMITS = (
     *("--max-bytes", "200000", "--max-pixels", "10000", "--max-images", "6"),
@@ -320,6 +321,19 @@ def test_held_out_images_are_those_of_the_earlier_tasks(project: Project) -> Non
     assert shards_of_project(project.root.parent / "elsewhere", None) == []
     with pytest.raises(KaizenError, match="neither a shard"):
         held_out([file], last.classes, 10)
+
+
+def test_steps_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("step-10", "step-9", "step-1.onnx", "step-x", "steps-02", "step-3"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-02.onnx").touch()
+    (tmp_path / "step-04").touch()
+    assert steps_in(tmp_path) == [
+        (number, tmp_path / name)
+        for number, name in ((2, "step-02.onnx"), (3, "step-3"), (9, "step-9"), (10, "step-10"))
+    ]
+    assert [number for number, _ in steps_in(tmp_path, exported=False)] == [3, 9, 10]
+    assert steps_in(tmp_path / "gone") == steps_in(tmp_path / "step-04") == []
 
 
 def test_info_says_what_explain_says(project: Project, tmp_path: Path) -> None:

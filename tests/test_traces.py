@@ -13,6 +13,7 @@ from told import Told
 from kaizen.errors import KaizenError
 from kaizen.store.node_id import NodeId
 from kaizen.training import loop
+from kaizen.training.reporter import EpochEnd
 from kaizen.training.resume import Progress
 from kaizen.training.traces import (
     AMOUNT_FILE,
@@ -32,7 +33,7 @@ def train(work: Path, epochs: range, total: int = 9) -> Told:
     told = Told()
     job = Traces(told, work)
     for epoch in epochs:
-        job.epoch(epoch, total, TERMS, 0.1 * epoch, 100.0)
+        job.epoch(EpochEnd(epoch, total, TERMS, 0.1 * epoch, 100.0))
     return told
 
 
@@ -55,7 +56,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
 def test_an_accuracy_comes_back_where_one_was_tried(tmp_path: Path) -> None:
     job = Traces(Told(), tmp_path)
     for epoch, accuracy in ((1, 0.5), (2, None), (3, 0.0)):
-        job.epoch(epoch, 9, TERMS, 0.1, 100.0, accuracy)
+        job.epoch(EpochEnd(epoch, 9, TERMS, 0.1, 100.0, accuracy))
     assert [row.accuracy for row in read_rows(tmp_path)] == [0.5, None, 0.0]
     lines = (tmp_path / ROWS_FILE).read_text().splitlines()
     assert ["accuracy" in line for line in lines] == [True, False, True]

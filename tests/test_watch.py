@@ -28,7 +28,7 @@ from kaizen.jobs.grid_lines import Changes, grid_lines, sparkline
 from kaizen.plan.job import Job
 from kaizen.store.node_id import Kind
 from kaizen.store.store import Store
-from kaizen.training.reporter import PlainReporter, reporter
+from kaizen.training.reporter import EpochEnd, PlainReporter, reporter
 from kaizen.training.traces import Row, Traces
 
 PLAN = make_plan({"grid.variants": ["kaizen", "no_distill"], "grid.specialists": False})
@@ -40,7 +40,7 @@ def report(store: Store, job: Job[Any], epochs: int) -> Traces:
     """What a job that trains so many of 30 epochs leaves."""
     traces = Traces(PlainReporter("", None, None), store.work_folder(job.id))
     for epoch in range(1, epochs + 1):
-        traces.epoch(epoch, 30, {"L": 5.0 - epoch}, 0.1, 1234.5)
+        traces.epoch(EpochEnd(epoch, 30, {"L": 5.0 - epoch}, 0.1, 1234.5))
     return traces
 
 
@@ -230,7 +230,7 @@ def test_a_quiet_reporter_tells_what_is_a_cause_for_concern(tmp_path: Path) -> N
     stream, log = io.StringIO(), tmp_path / "step.log"
     with reporter("step 1", log, stream, quiet=True) as quiet:
         quiet.note("cpu, float32, 1 thread")
-        quiet.epoch(1, 2, {"L": 1.0}, 0.1, 10.0)
+        quiet.epoch(EpochEnd(1, 2, {"L": 1.0}, 0.1, 10.0))
         quiet.alarm("waits for process 7 of root on vm, since now, which is making the same node")
         quiet.alarm("/x/resume.safetensors cannot be used (its content does not match its hash)")
         quiet.note("done")

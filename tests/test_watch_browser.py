@@ -25,7 +25,7 @@ from kaizen.errors import KaizenError
 from kaizen.jobs.grid import Grid
 from kaizen.jobs.grid_server import GridServer
 from kaizen.jobs.grid_state import MOST_POINTS, States, curves
-from kaizen.jobs.times import Sample, workload_of
+from kaizen.jobs.times import Sample, Times, workload_of
 from kaizen.store.store import Store
 from kaizen.training.terms import TERMS
 from kaizen.training.traces import Row
@@ -171,6 +171,21 @@ def test_the_state_has_what_runs_waits_failed_and_ended(tmp_path: Path) -> None:
     json.dumps(second, allow_nan=False)
 
 
+def test_nodes_that_wait_and_are_ready_come_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finish(store, JOBS[0])
+    # In this order too a node stands behind those that it needs.
+    ready = [job for job in JOBS[1:] if {*job.inputs.values()} <= {JOBS[0].id}]
+    chain = [job for job in JOBS[1:] if job not in ready[1:]]
+    waiting = States(Grid([JOBS[0], *chain, *ready[1:]], store), "x").look()["waiting"]
+    titles = [one["title"] for one in waiting]
+    assert titles[: len(ready)] == [job.title for job in ready] and len(ready) > 1
+    assert titles[len(ready) :] == [job.title for job in chain[1:]]
+    assert [one["state"] == "ready" for one in waiting] == [True] * len(ready) + [False] * (
+        len(chain) - 1
+    )
+
+
 WORDS = ("done", "running", "waiting", "failed", "blocked")
 
 
@@ -198,16 +213,30 @@ def test_a_node_without_epochs_has_the_range_of_its_estimate(tmp_path: Path) -> 
     store = Store(tmp_path)
     grid = Grid(JOBS, store, at_once=1)
     states, work = States(grid, "x"), workload_of(STEPS[0], None)
-    for began, seconds in ((0.0, 600.0), (600.0, 600.0), (1200.0, 600.0), (1800.0, 1200.0)):
+
+    def step() -> tuple[Any, Any]:
+        """How far estimates of steps are off, and what is said of one that waits."""
+        state = states.look()
+        error = next(one["error"] for one in state["kinds"] if one["kind"] == "step")
+        return error, next(w["takes"] for w in state["waiting"] if w["title"] == STEPS[0].title)
+
+    # One whose estimate was off by 160 times says nothing of the next.
+    grid.times.add(Sample(work, 0.0, 600.0, 0.0))
+    grid.times.add(Sample(work, 0.0, 600.0 * 160, 600.0))
+    assert grid.times.error(STEPS[0].id.kind) == pytest.approx(159.0)
+    assert step() == (None, "13.4 h")
+    grid.times = Times()
+    for began, seconds in ((0.0, 600.0), (600.0, 600.0), (1200.0, 600.0)):
         grid.times.add(Sample(work, 0.0, seconds, began))
+    assert step() == (None, "10 min")
+    grid.times.add(Sample(work, 0.0, 1200.0, 1800.0))
     assert grid.times.error(STEPS[0].id.kind) == pytest.approx(1.0)
     with store.lock(STEPS[0].id, title=STEPS[0].title):
         (running,) = states.look()["running"]
     assert running["left"] == "10:00 left" and running["range"] == " (5 min to 20 min)"
     steps = [one["takes"] for one in states.look()["waiting"] if one["title"] == STEPS[0].title]
     assert steps == ["10 min (5 min to 20 min)"]
-    (kind,) = [one for one in states.look()["kinds"] if one["kind"] == "step"]
-    assert kind["error"] == pytest.approx(1.0)
+    assert step() == (pytest.approx(1.0), steps[0])
 
 
 def test_a_curve_of_many_epochs_has_few_points_and_the_last() -> None:

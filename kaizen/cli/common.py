@@ -109,9 +109,11 @@ def preset_file(name: str) -> Path:
 
 
 def refuse_to_replace(path: Path, option: str, is_ours: Callable[[Path], object]) -> None:
-    """Raise KaizenError where there is a file at ``path`` that is none of what ``option`` writes:
-    ``is_ours`` says no, or raises KaizenError itself.
+    """Raise KaizenError where there is a file at ``path`` that is none of what ``option`` writes
+    (``is_ours`` says no, or raises KaizenError itself), and where there is no folder for it.
     """
+    if not path.absolute().parent.is_dir():
+        raise KaizenError(f"{option}: {path.parent} is not a folder; make it, or name another")
     if not path.is_file():
         return
     with contextlib.suppress(KaizenError):

@@ -140,10 +140,6 @@ def _write_plan(asked: str, known: Known, plan_file: Path) -> None:
     from kaizen.provenance.lineage import Lineage
     from kaizen.provenance.subject import find_subject
 
-    if not plan_file.parent.is_dir():
-        raise KaizenError(
-            f"--write-plan: {plan_file.parent} is not a folder; make it, or name another"
-        )
     refuse_to_replace(plan_file, "--write-plan", read_plan)
     subject = find_subject(asked, known)
     node = known.node(subject.node)

@@ -17,6 +17,7 @@ from kaizen.errors import KaizenError
 from kaizen.inference.exported import INPUT, OUTPUTS
 from kaizen.inference.inputs import Item, find_inputs
 from kaizen.inference.model import Model
+from kaizen.inference.places import shards_of_project
 from kaizen.views.augment import normalise
 
 # The sizes of the batches, after each other and again.
@@ -73,7 +74,7 @@ def real_images(model: Model, given: Sequence[str], folder: Path, most: int) -> 
     """
     what, source = list(given), ", ".join(given)
     if not given:
-        what = [str(path) for path in shards_beside(folder)]
+        what = [str(path) for path in shards_of_project(folder)]
         source = f"{len(what)} test shards beside the model"
     if not what:
         levels = _levels(model, _digits(most))
@@ -84,14 +85,6 @@ def real_images(model: Model, given: Sequence[str], folder: Path, most: int) -> 
     places = {name: place for place, name in enumerate(model.classes)}
     classes = [places.get(item.true_class or "", -1) for item in items]
     return RealImages(_levels(model, items), np.array(classes), source)
-
-
-def shards_beside(folder: Path) -> list[Path]:
-    """The test shards of the project whose results/models/<run>/<step> is ``folder``."""
-    parents = folder.absolute().parents
-    if len(parents) < 4 or parents[1].name != "models":
-        return []
-    return sorted((parents[3] / "data" / "shards").glob("task-*.test.parquet"))
 
 
 def _digits(most: int) -> list[Item]:

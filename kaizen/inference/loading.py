@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from kaizen.data.names import CHECKPOINT, CONFIG_FILE, HEADS_FILE
 from kaizen.errors import KaizenError
 from kaizen.evaluation.head_files import read_heads
 from kaizen.inference.model import AnalyticHead, Model
+from kaizen.inference.places import steps_in
 from kaizen.models.config import (
     ModelConfig,
     Preprocessing,
@@ -33,7 +33,6 @@ from kaizen.store.records import RECORD, read_record
 
 _NAME = "name a model's folder, results/models/<run>/step-NN, or a run's, results/models/<run>"
 _COPY = "copy the model's folder again, all of it, or have it made again by `snakemake --cores all`"
-_STEP = re.compile(r"step-(\d+)")
 
 
 def load(
@@ -108,13 +107,8 @@ def model_folder(folder: Path) -> Path:
         raise KaizenError(f"{folder} is a file; {_NAME}")
     if (folder / CONFIG_FILE).is_file():
         return folder
-    steps = {
-        int(found[1]): path
-        for path in folder.iterdir()
-        if (found := _STEP.fullmatch(path.name)) and path.is_dir()
-    }
-    if steps:
-        return steps[max(steps)]
+    if steps := steps_in(folder, exported=False):
+        return steps[-1][1]
     if (folder / CHECKPOINT).is_file():
         raise KaizenError(
             f"{folder} has {CHECKPOINT} but no {CONFIG_FILE}: it was made by an earlier version, "

@@ -76,6 +76,10 @@ class Picture:
         """Whether nothing is left."""
         return len(self.finished) == self.total
 
+    def needs(self, job: Job[Any]) -> int:
+        """How many others a node waits for; 0: it is ready."""
+        return sum(node not in self.finished for node in set(job.inputs.values()))
+
 
 @dataclass
 class Grid:

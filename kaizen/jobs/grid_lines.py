@@ -164,8 +164,7 @@ def _next(picture: Picture) -> str | None:
     if not picture.waiting:
         return None
     halfway = {one.job.id: one for one in picture.stopped}
-    ready = [j for j in picture.waiting if all(p in picture.finished for p in j.inputs.values())]
-    first = (ready or list(picture.waiting))[0]
+    first = next((job for job in picture.waiting if not picture.needs(job)), picture.waiting[0])
     text = f"next: {printable(first.title)}"
     if first.id in halfway and halfway[first.id].rows:
         last = halfway[first.id].rows[-1]

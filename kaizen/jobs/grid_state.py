@@ -122,24 +122,30 @@ class States:
         return found
 
     def _error(self, kind: Kind) -> float | None:
-        return _number(self.grid.times.error(kind)) if self.grid.times.count(kind) else None
+        return _number(self.grid.times.error(kind)) if self.grid.times.says(kind) else None
 
     def _range(self, kind: Kind, seconds: float) -> str:
-        """From what to what an estimate of a kind's node may be; nothing where that is the same."""
+        """From what to what an estimate of a kind's node may be; nothing where that is the same, or
+        too few have finished to say.
+        """
+        if not self.grid.times.says(kind):
+            return ""
         error = self.grid.times.error(kind)
         low, high = duration(seconds / (1 + error)), duration(seconds * (1 + error))
         return f" ({low} to {high})" if low != high else ""
 
     def _waiting(self, picture: Picture) -> list[dict[str, Any]]:
-        """The nodes that wait, in the order in which they can be made."""
+        """The nodes that wait: those that are ready, then the others, each in the order in which
+        they can be made.
+        """
         halfway = {one.job.id: one.rows[-1] for one in picture.stopped if one.rows}
         rows = []
-        for job in picture.waiting[:MOST_ROWS]:
+        for job in sorted(picture.waiting, key=lambda job: picture.needs(job) > 0)[:MOST_ROWS]:
             row = halfway.get(job.id)
             text = f"stopped after epoch {row.epoch} of {row.epochs}" if row else ""
             if not text:
-                open_inputs = sum(node not in picture.finished for node in set(job.inputs.values()))
-                text = f"needs {counted(open_inputs, 'other')}" if open_inputs else "ready"
+                needs = picture.needs(job)
+                text = f"needs {counted(needs, 'other')}" if needs else "ready"
             seconds, takes = picture.expected.get(job.id), ""
             if seconds is not None:
                 takes = f"{duration(seconds)}{self._range(job.id.kind, seconds)}"

@@ -34,7 +34,7 @@ from kaizen.store.arguments import as_argument
 from kaizen.store.made import Made
 from kaizen.store.scheduler import this_slurm_job
 from kaizen.store.store import Store
-from kaizen.training.reporter import Reporter
+from kaizen.training.reporter import EpochEnd, Reporter
 
 # A stopped process may finish its batch and save before torchrun kills it; torchrun's own limit is
 # 30 s.
@@ -87,6 +87,8 @@ def train_in_processes(
                     result = arguments
                 elif name in ERRORS:
                     errors[rank] = _error(name, arguments, rank)
+                elif name == "epoch":
+                    reporter.epoch(EpochEnd(**arguments[0]))
                 else:
                     getattr(reporter, name)(*arguments)
         if errors:

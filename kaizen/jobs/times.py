@@ -123,7 +123,7 @@ class Times:
         """Know nothing."""
         self._of_kind: dict[Kind, list[Sample]] = {}
         self._alike: dict[tuple[Kind, str], list[Sample]] = {}
-        self._errors: dict[Kind, float] = {}
+        self._wrong: dict[Kind, list[float]] = {}
         self.own: list[tuple[Job[Any], Sample]] = []
         """The plan's own nodes of which it is known when they were made."""
         self.looked_back: tuple[int, float] | None = None
@@ -135,7 +135,7 @@ class Times:
         self._of_kind.setdefault(work.kind, []).append(sample)
         for alike in work.alike:
             self._alike.setdefault((work.kind, alike), []).append(sample)
-        self._errors.pop(work.kind, None)
+        self._wrong.pop(work.kind, None)
 
     def add_own(self, job: Job[Any], sample: Sample) -> None:
         """Learn from one of the plan's nodes: also how they follow each other."""
@@ -191,13 +191,19 @@ class Times:
         of what was estimated to (1 + error) times that; at least 1 where too few have finished to
         say.
         """
-        if kind not in self._errors:
-            wrong = sorted(_wrong(self._of_kind.get(kind, [])[-MOST:]))
-            if len(wrong) >= _FEWEST:
-                self._errors[kind] = wrong[min(len(wrong) - 1, int(_WITHIN * len(wrong)))]
-            else:
-                self._errors[kind] = max([*wrong, NOT_KNOWN])
-        return self._errors[kind]
+        wrong = self._were_wrong(kind)
+        if self.says(kind):
+            return wrong[min(len(wrong) - 1, int(_WITHIN * len(wrong)))]
+        return max([*wrong, NOT_KNOWN])
+
+    def says(self, kind: Kind) -> bool:
+        """Whether enough nodes of a kind have finished to say how wrong estimates of it are."""
+        return len(self._were_wrong(kind)) >= _FEWEST
+
+    def _were_wrong(self, kind: Kind) -> list[float]:
+        if kind not in self._wrong:
+            self._wrong[kind] = sorted(_wrong(self._of_kind.get(kind, [])[-MOST:]))
+        return self._wrong[kind]
 
 
 def off_by(said: float, took: float) -> float:

@@ -220,7 +220,7 @@
       say(item.children[1], `: ${one.reason}`);
     });
     const more = state.waiting_count - state.waiting.length;
-    say($("waiting-note"), !state.waiting_count ? "None." : more ? `In the order in which they can be made; the first ${state.waiting.length}, without ${more} more.` : "In the order in which they can be made.");
+    say($("waiting-note"), !state.waiting_count ? "None." : more ? `Those that are ready first; the first ${state.waiting.length}, without ${more} more.` : "Those that are ready first, in the order in which they can be made.");
     $("waiting").hidden = !state.waiting_count;
     fill("waiting", state.waiting.map((one) => [one.title, one.state, one.takes || DASH]));
     fill("kinds", state.kinds.map((one) => [one.kind, ...["done", "running", "waiting", "failed", "blocked"].map((name) => String(one[name] || 0)), one.error === null ? DASH : (1 + one.error).toFixed(1)]));

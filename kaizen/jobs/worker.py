@@ -23,7 +23,7 @@ from kaizen.provenance.origin import check_code, check_loaded
 from kaizen.store.arguments import read_argument
 from kaizen.store.locks import Watch
 from kaizen.store.store import Store
-from kaizen.training.reporter import Reporter
+from kaizen.training.reporter import EpochEnd, Reporter
 from kaizen.training.step import run_step
 
 
@@ -55,18 +55,10 @@ class Line:
         if self.rank == 0:
             self.send("alarm", text)
 
-    def epoch(
-        self,
-        done: int,
-        total: int,
-        terms: dict[str, float],
-        lr: float,
-        images_per_second: float,
-        accuracy: float | None = None,
-    ) -> None:
+    def epoch(self, end: EpochEnd) -> None:
         """See `Reporter.epoch`."""
         if self.rank == 0:
-            self.send("epoch", done, total, terms, lr, images_per_second, accuracy)
+            self.send("epoch", vars(end))
 
     def amount(self, done: int, total: int, what: str) -> None:
         """See `Reporter.amount`."""

@@ -23,7 +23,6 @@ from kaizen.page.data import rows_of_figures, series_entries
 from kaizen.page.figures import figures
 from kaizen.page.markdown import to_html
 from kaizen.page.origins import origins
-from kaizen.page.recorded import first_rows as first_of_recorded
 from kaizen.page.recorded import not_recorded, recorded_rows, with_recorded
 from kaizen.page.results import Results, read
 from kaizen.page.tables import (
@@ -87,8 +86,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
             ],
             "note": "",
         }
-    recorded = recorded_rows(results)
-    rows |= recorded
+    rows |= recorded_rows(results)
     shown = with_recorded(figures(results, set(rows)), results, rows)
     meant: dict[str, Any] = words(results) | {
         "series": series_entries(results),
@@ -112,13 +110,7 @@ def page(results: Results, made: dict[str, Any], mark: str = "") -> str:
         "wrong": results.wrong(),
     }
     sections = [
-        _section(
-            figure,
-            rows[figure["data"]],
-            (first_of_recorded if figure["data"] in recorded else first_rows)(
-                figure, rows[figure["data"]], meant
-            ),
-        )
+        _section(figure, rows[figure["data"]], first_rows(figure, rows[figure["data"]], meant))
         for figure in shown
     ]
     fills = {

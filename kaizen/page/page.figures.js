@@ -55,14 +55,14 @@ function specOf(figure, rows, width, forFile) {
     if (name === "@abreast") return Math.min(fit, Number(wanted));
     if (name === "@columns") return fit;
     if (name === "@panel") return Math.max(120, Math.min(Number(number), wide - 150));
-    return { "@labels": Math.min(240, Math.round(wide * 0.38)), "@log_title": `mean of the epoch${log ? " (log axis)" : ""}`, "@legend": legend, "@task_legend": { ...legend, columns: Math.max(1, Math.floor(wide / 90)) }, "@tooltip": tooltip, "@log": log ? { type: "log" } : { type: "linear", zero: false } }[name];
+    return { "@labels": 0, "@log_title": `mean of the epoch${log ? " (log axis)" : ""}`, "@legend": legend, "@task_legend": { ...legend, columns: Math.max(1, Math.floor(wide / 90)) }, "@tooltip": tooltip, "@log": log ? { type: "log" } : { type: "linear", zero: false } }[name];
   };
   const ink = forFile ? "#222222" : "currentColor";
   const grid = forFile ? "#dddddd" : "var(--grid)";
   const font = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif";
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
-    ...put(figure.spec),
+    ...withNames(put(figure.spec), rows, Math.min(240, Math.round(wide * 0.38))),
     ...(forFile ? { title: { text: figure.title, subtitle: [`${D.title}: ${filtersText(figure)}`, figure.basis || D.note], anchor: "start" } } : {}),
     data: { values: rows },
     config: {
@@ -75,6 +75,29 @@ function specOf(figure, rows, width, forFile) {
       facet: { spacing: 18 },
     },
   };
+}
+
+// The names of a figure's rows whole, in as many lines as they take: cut short, several could look alike.
+function withNames(spec, rows, wide) {
+  const inner = spec.spec || spec, y = inner.encoding && inner.encoding.y;
+  if (!y || y.type !== "nominal" || !y.axis || y.axis.labelLimit !== 0) return spec;
+  const names = unique(rows.map((row) => row[y.field]));
+  const inLines = names.map((name) => linesOf(String(name), Math.max(8, Math.floor(wide / 6.5))));
+  y.axis.labelExpr = `(${JSON.stringify(inLines)})[indexof(${JSON.stringify(names)}, datum.value)]`;
+  const most = Math.max(...inLines.map((lines) => lines.length));
+  if (inner.height.step) inner.height.step = Math.max(inner.height.step, 14 * most + 6);
+  return spec;
+}
+
+// Broken between words; within one that is longer than a line.
+function linesOf(text, letters) {
+  const lines = [""];
+  for (const word of text.split(" ").flatMap((one) => one.match(new RegExp(`.{1,${letters}}`, "gsu")) || [])) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (longer.length <= letters) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 // What is shown: of a figure, where one is given, else of the table of results.

@@ -30,14 +30,17 @@ function seedFits(row, one) {
 // Losses, ranks and the like are numbers; all else is a fraction, shown in percent.
 const factorOf = (figure) => (figure.data === "losses" ? 1 : figure.factor || 100);
 
-// kaizen/report/figures/expand.py has the same, and kaizen/page/recorded.py.
+// kaizen/report/figures/expand.py has the same.
 function expand(figure, row, one) {
   const factor = factorOf(figure);
   if ("v" in row) row.value = factor * row.v;
   row.half = row.i === null || row.i === undefined ? null : (figure.factor || 100) * row.i;
   row.low = row.value - (row.half || 0);
   row.high = row.value + (row.half || 0);
-  if (figure.data === "seen" || figure.data === "calibration") { row.low = Math.max(0, row.low); row.high = Math.min(100, row.high); }
+  // No accuracy is above 100 %: an interval ends there, or at the value where that is beyond.
+  const [least, most] = (figure.within_by ? figure.within[row[figure.within_by]] : figure.within) || [null, null];
+  if (least !== null) row.low = Math.min(row.value, Math.max(least, row.low));
+  if (most !== null) row.high = Math.max(row.value, Math.min(most, row.high));
   row.method = one.method;
   row.series = one.label;
   row.panel = many() && !one.ref ? `${one.method}: ${one.label}` : one.ref && !many() ? one.ref : one.label;

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kaizen.evaluation.results import READERS
 from kaizen.page import calibration, confused, representation
 from kaizen.page.data import bounded
 from kaizen.page.results import Results
 from kaizen.report.figures.recorded import errors, measures
-from kaizen.report.series import READER_LABELS
 
 Rows = dict[str, Any]
 
@@ -75,38 +73,3 @@ def not_recorded(results: Results) -> str:
         f"Not recorded, as an older Kaizen evaluated these runs: {', '.join(lacking)}. "
         "`snakemake --cores all` evaluates them again, without training."
     )
-
-
-def first_rows(
-    figure: Mapping[str, Any], data: Mapping[str, Any], words: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The rows of one of these figures that show without filters set, with names in the place of
-    numbers; page.rows.js has the same in `expand`.
-    """
-    found = []
-    for values in data["rows"]:
-        row = dict(zip(data["columns"], values, strict=True))
-        hidden = figure["seeds"] and row.get("e") is not None
-        if not hidden and not (figure["reader"] and row.get("r", 0) != 0):
-            found.append(_named(figure, row, words))
-    return found
-
-
-def _named(
-    figure: Mapping[str, Any], row: dict[str, Any], words: Mapping[str, Any]
-) -> dict[str, Any]:
-    one, factor = words["series"][row["s"]], figure.get("factor", 100)
-    row |= {"method": one["method"], "series": one["label"]}
-    row["seed"] = f"mean of {row.get('n')}" if row.get("e") is None else str(row["e"])
-    if "v" in row:
-        row["value"] = factor * row["v"]
-    row["half"] = None if row.get("i") is None else factor * row["i"]
-    if "sure" in row:
-        row["confidence"] = 100 * row["sure"]
-    if "r" in row:
-        row["reader"] = READER_LABELS[READERS[row["r"]]]
-    if "c" in row:
-        row["class"] = words["classes"][row["c"]]
-    if "p" in row:
-        row["predicted"] = words["classes"][row["p"]]
-    return row

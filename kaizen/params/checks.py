@@ -265,6 +265,15 @@ def views_of_one_size(params: Params) -> Iterator[str]:
         )
 
 
+def title_to_read(params: Params) -> Iterator[str]:
+    """The report's heading has a sign that can be seen."""
+    if not any(sign.isprintable() and not sign.isspace() for sign in params.report.title):
+        yield (
+            f"report.title: {json.dumps(params.report.title)} shows nothing; write the heading of "
+            "report and figures"
+        )
+
+
 CHECKS = (
     names_of_variants,
     joint_variants,
@@ -285,4 +294,5 @@ CHECKS = (
     split_names_once,
     batch_for_every_process,
     warmup_within_training,
+    title_to_read,
 )

@@ -16,6 +16,7 @@ from kaizen.report.differences import difference_rows, differences_markdown
 from kaizen.report.figures.grid import Grid
 from kaizen.report.figures.summary import draw_figures
 from kaizen.report.losses import History
+from kaizen.report.markdown import plain
 from kaizen.report.recorded import (
     calibration_markdown,
     calibration_rows,
@@ -211,7 +212,7 @@ def write_summary(
         ),
         "Figures": _figures(figures, out),
     }
-    parts = [f"# {' '.join(report.title.split())}\n"]
+    parts = [f"# {plain(' '.join(report.title.split()))}\n"]
     if context:
         parts.append("\n".join(f"- {name}: {value}" for name, value in _flat(context)) + "\n")
     parts += [f"## {name}\n\n{text}" for name, text in sections.items() if text]

@@ -11,7 +11,8 @@ import numpy as np
 
 from kaizen.errors import KaizenError, names_text
 from kaizen.inference.answering import Answering
-from kaizen.serving.held_out import answers, held_out, shards_of_project
+from kaizen.inference.places import shards_of_project
+from kaizen.serving.held_out import answers, held_out
 from kaizen.serving.served import Served
 
 

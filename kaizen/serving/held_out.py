@@ -4,7 +4,6 @@ folders of classes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from kaizen.data.stored import decode_row
 from kaizen.errors import KaizenError
 from kaizen.inference.answering import Answering
 
-_SHARDS = "data/shards"
-_TASK = re.compile(r"task-(\d{1,9})\.test\.parquet")
 _MOST_FILES = 10_000
 _BATCH = 16
 
@@ -32,22 +29,6 @@ class HeldOut:
     image: np.ndarray | bytes
     true_class: str
     name: str
-
-
-def shards_of_project(path: Path, up_to: int | None) -> list[Path]:
-    """The test shards of the project whose published tree holds ``path``, of the tasks up to number
-    ``up_to`` (None: all); none where there is no such project.
-    """
-    for root in path.absolute().parents:
-        folder = root / _SHARDS
-        if folder.is_dir() and (root / "results").is_dir():
-            numbered = [
-                (int(match[1]), file)
-                for file in folder.rglob("task-*.test.parquet")
-                if (match := _TASK.fullmatch(file.name))
-            ]
-            return [file for task, file in sorted(numbered) if up_to is None or task <= up_to]
-    return []
 
 
 def held_out(places: Sequence[Path], classes: Collection[str], most: int) -> list[HeldOut]:

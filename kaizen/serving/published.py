@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaizen.data.names import CHECKPOINT, CONFIG_FILE, HEADS_FILE, PREPROCESSING_FILE
 from kaizen.errors import KaizenError
 from kaizen.files import sha256_file
+from kaizen.inference.places import step_number, steps_in
 
 _LOADED = (CONFIG_FILE, PREPROCESSING_FILE, CHECKPOINT, HEADS_FILE)
-_STEP = re.compile(r"step-(\d{1,9})(\.onnx)?")
 # A step's folder has a dozen files.
 _MOST_FILES = 1000
 
@@ -50,23 +49,12 @@ def find_model(path: Path) -> Found:
         )
     if path.is_dir() and (steps := find_steps(path)):
         return steps[-1]
-    match = _STEP.fullmatch(path.name)
-    return Found(int(match[1]) if match else None, path, signature(path))
+    return Found(step_number(path), path, signature(path))
 
 
 def find_steps(folder: Path) -> list[Found]:
     """The steps in a folder in their order; none where it has none, or is gone for a moment."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    found = []
-    for name in names:
-        match, path = _STEP.fullmatch(name), folder / name
-        # A folder step-NN, or a file step-NN.onnx.
-        if match and path.is_dir() == (match[2] is None):
-            found.append(Found(int(match[1]), path, signature(path)))
-    return sorted(found, key=lambda one: (one.step or 0, one.name))
+    return [Found(number, path, signature(path)) for number, path in steps_in(folder)]
 
 
 def content(path: Path) -> str:

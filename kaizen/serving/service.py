@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kaizen.errors import KaizenError
+from kaizen.files import tell
 from kaizen.serving.batching import Batcher
 from kaizen.serving.collection import Collection, CollectionFull
 from kaizen.serving.figures import Figures
@@ -123,7 +124,13 @@ class Service:
             kind = suffix if name is not None else suffix_of(upload, self.limits.max_pixels)
             # What cannot be decoded would be refused when it arrives.
             served.model.prepare_numpy(upload.data, upload.name)
-            return collection.add(upload.data, kind, label, served.model.classes)
+            try:
+                return collection.add(upload.data, kind, label, served.model.classes)
+            except KaizenError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+                tell(error)  # where this server keeps things is nothing for a client
+                raise Refused(507, "the image cannot be kept; the server's log says why") from error
 
         try:
             kept = await asyncio.get_running_loop().run_in_executor(self.others, keep)

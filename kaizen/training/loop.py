@@ -19,39 +19,19 @@ from kaizen.models.shared import encoder_parameters
 from kaizen.params import OptimisationParams
 from kaizen.ssl.base import Moment
 from kaizen.store.locks import Watch
+from kaizen.training.epoch import Epoch
 from kaizen.training.gradients import Gradients, ReplayedGradients, fastest
 from kaizen.training.groups import parameter_groups
 from kaizen.training.objective import Objective
-from kaizen.training.optim import SGD, ParameterGroup
-from kaizen.training.reporter import Reporter
+from kaizen.training.optim import SGD
+from kaizen.training.reporter import EpochEnd, Reporter
 from kaizen.training.resume import Progress, digest, has_resume, load_resume, save_resume
-from kaizen.training.schedule import learning_rate, static_rate, view_size
+from kaizen.training.schedule import Schedule
 from kaizen.training.step_data import StepData
 from kaizen.training.student import ContinualModel
 from kaizen.training.terms import TERM_TEXTS, TERMS
 from kaizen.training.update import fastest_update
 from kaizen.views.augment import TwoViewAugment
-
-
-@dataclass
-class Epoch:
-    """An epoch while it is trained, or what a resumption left of one."""
-
-    number: int
-    seed: int
-    rates: dict[str, float]
-    """The learning rate of each of the optimiser's groups."""
-    sums: Tensor
-    """Of the four terms over the epoch's batches so far: float64 [4], on the compute device."""
-    first: int
-    """Its first batch since the last resumption."""
-    began: float = field(default_factory=time.monotonic)
-
-    def add(self, terms: Tensor) -> None:
-        """Count the terms [4] of one batch, without waiting for the device."""
-        # Through the weights one term that is not finite makes all others so: the sums stop at the
-        # first.
-        self.sums = torch.where(self.sums.isfinite().all(), self.sums + terms, self.sums)
 
 
 @dataclass
@@ -157,17 +137,20 @@ class Step:
         progress.epoch, progress.batch, progress.sums = epoch.number + 1, 0, []
         speed = (length - epoch.first) * self.data.rows / max(seconds, 1e-9)
         tried = self.tried(self.student)
-        self.reporter.epoch(progress.epoch, self.train.epochs, losses, lr, speed, tried)
+        self.reporter.epoch(EpochEnd(progress.epoch, self.train.epochs, losses, lr, speed, tried))
         if progress.epoch % self.save_every_epochs == 0 and progress.epoch < self.train.epochs:
             self._save(progress)
 
     def _epoch(self, progress: Progress) -> Epoch:
         """The epoch that ``progress`` stands in, about to begin or to go on."""
-        sums = progress.sums or [0.0] * len(TERMS)
+        sums, schedule = progress.sums or [0.0] * len(TERMS), self._schedule
         return Epoch(
             number=progress.epoch,
             seed=derive_seed(self.seed, "epoch", progress.epoch),
-            rates={group.name: self._lr(group, progress.epoch) for group in self.optimizer.groups},
+            rates={
+                group.name: schedule.rate(progress.epoch, group.lr, group.static)
+                for group in self.optimizer.groups
+            },
             sums=torch.tensor(sums, dtype=torch.float64, device=self.compute.device),
             first=progress.batch,
         )
@@ -226,29 +209,16 @@ class Step:
 
     def _resize_views(self, epoch: int) -> None:
         """Have the views of ``epoch`` in the size that it trains with."""
-        train = self.train
-        size = view_size(
-            epoch, train.epochs, self.size, start=train.start_size, full_from=train.full_size_from
-        )
+        size = self._schedule.view_size(epoch, self.size)
         if size != self.augment.image.size:
             image = replace(self.augment.image, size=size)
             self.augment = TwoViewAugment(self.augment.augment, image)
             self._make_gradients()
             self.reporter.note(f"views of {size} x {size} pixels from epoch {epoch + 1}")
 
-    def _lr(self, group: ParameterGroup, epoch: int) -> float:
-        train = self.train
-        if group.static:
-            warmup = train.warmup_epochs if self.static_warmup else 0
-            return static_rate(epoch, group.lr, warmup, train.warmup_start_lr)
-        return learning_rate(
-            epoch,
-            group.lr,
-            train.epochs,
-            warmup_epochs=train.warmup_epochs,
-            warmup_start=train.warmup_start_lr,
-            minimum=train.min_lr,
-        )
+    @property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.train, self.static_warmup)
 
     def _save(self, progress: Progress) -> None:
         """Replace the resume state, unless another process has taken the node over.

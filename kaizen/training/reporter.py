@@ -8,13 +8,29 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from kaizen.files import explain_write_errors
 
 PLAIN_INTERVAL_S = 15.0
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What an epoch ended with: its number from 1, of how many; mean loss terms by name; learning
+    rate and speed; accuracy on a sample of test images, 0 to 1, where that is measured
+    (`runtime.live_accuracy`).
+    """
+
+    epoch: int
+    epochs: int
+    terms: Mapping[str, float]
+    lr: float
+    images_per_second: float
+    accuracy: float | None = None
 
 
 class Reporter(Protocol):
@@ -28,18 +44,8 @@ class Reporter(Protocol):
         interruption, cannot be done, or ends the job.
         """
 
-    def epoch(
-        self,
-        done: int,
-        total: int,
-        terms: dict[str, float],
-        lr: float,
-        images_per_second: float,
-        accuracy: float | None = None,
-    ) -> None:
-        """Report the state after an epoch: mean loss terms by name, learning rate, speed, and
-        accuracy on a sample of test images (0 to 1) where it is measured.
-        """
+    def epoch(self, end: EpochEnd) -> None:
+        """Report the state after an epoch."""
 
     def amount(self, done: int, total: int, what: str) -> None:
         """Report how many of ``total`` things are done."""
@@ -73,21 +79,13 @@ class PlainReporter:
         """See `Reporter.alarm`."""
         self._write(text, always=True)
 
-    def epoch(
-        self,
-        done: int,
-        total: int,
-        terms: dict[str, float],
-        lr: float,
-        images_per_second: float,
-        accuracy: float | None = None,
-    ) -> None:
+    def epoch(self, end: EpochEnd) -> None:
         """See `Reporter.epoch`."""
-        losses = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
-        right = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} % "
+        losses = " ".join(f"{name} {value:.4f}" for name, value in end.terms.items())
+        right = "" if end.accuracy is None else f"accuracy {100 * end.accuracy:.1f} % "
         text = (
-            f"epoch {done}/{total} {losses} {right}lr {lr:.4g} {images_per_second:.0f} "
-            f"images/s{self._left(done, total)}"
+            f"epoch {end.epoch}/{end.epochs} {losses} {right}lr {end.lr:.4g} "
+            f"{end.images_per_second:.0f} images/s{self._left(end.epoch, end.epochs)}"
         )
         self._write(text, always=False)
 

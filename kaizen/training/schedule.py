@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+from kaizen.params import OptimisationParams
 
 # What learning rates are given for.
 _BASE_BATCH = 256
@@ -58,3 +61,33 @@ def view_size(epoch: int, epochs: int, size: int, *, start: float, full_from: fl
     growth = min(1.0, epoch / (full_from * epochs)) if full_from else 1.0
     share = start + (1.0 - start) * growth
     return size if share >= 1.0 else min(size, max(4, round(share * size / 4) * 4))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What each epoch (from 0) of a step trains with, by its parameters; ``static_warmup``: whether
+    rates that are not scheduled start low, as the reference's.
+    """
+
+    train: OptimisationParams
+    static_warmup: bool = False
+
+    def rate(self, epoch: int, lr: float, static: bool) -> float:
+        """The learning rate of a group whose base is ``lr``: `learning_rate`, or `static_rate`."""
+        train = self.train
+        if static:
+            warmup = train.warmup_epochs if self.static_warmup else 0
+            return static_rate(epoch, lr, warmup, train.warmup_start_lr)
+        return learning_rate(
+            epoch,
+            lr,
+            train.epochs,
+            warmup_epochs=train.warmup_epochs,
+            warmup_start=train.warmup_start_lr,
+            minimum=train.min_lr,
+        )
+
+    def view_size(self, epoch: int, size: int) -> int:
+        """The side of the views, whose full one is ``size``, in pixels: `view_size`."""
+        start, full_from = self.train.start_size, self.train.full_size_from
+        return view_size(epoch, self.train.epochs, size, start=start, full_from=full_from)

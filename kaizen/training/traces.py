@@ -28,7 +28,7 @@ from kaizen.files import (
     write_json,
     write_text,
 )
-from kaizen.training.reporter import Reporter
+from kaizen.training.reporter import EpochEnd, Reporter
 
 ROWS_FILE = "epochs.jsonl"
 AMOUNT_FILE = "amount.json"
@@ -44,9 +44,8 @@ _SECONDS_BETWEEN_AMOUNTS = 5.0
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch that was trained: its number from 1, of how many; when it ended (seconds since
-    1970), how long it took, with what was saved before it; mean loss terms by name; accuracy on a
-    sample of test images, 0 to 1, where that is measured (`runtime.live_accuracy`).
+    """An epoch that was trained: when it ended (seconds since 1970), how long it took, with what
+    was saved before it; the rest as in `EpochEnd`.
     """
 
     epoch: int
@@ -161,22 +160,14 @@ class Traces:
         self._reporter.alarm(text)
         self._epoch_began = time.monotonic()
 
-    def epoch(
-        self,
-        done: int,
-        total: int,
-        terms: dict[str, float],
-        lr: float,
-        images_per_second: float,
-        accuracy: float | None = None,
-    ) -> None:
+    def epoch(self, end: EpochEnd) -> None:
         """See `Reporter.epoch`; adds a row."""
         now = time.monotonic()
         seconds, self._epoch_began = now - self._epoch_began, now
-        row = Row(done, total, time.time(), seconds, images_per_second, lr, dict(terms), accuracy)
+        row = Row(at=time.time(), seconds=seconds, **vars(end))
         self._try(lambda: self._add(row))
         self._show(row)
-        self._reporter.epoch(done, total, terms, lr, images_per_second, accuracy)
+        self._reporter.epoch(end)
 
     def amount(self, done: int, total: int, what: str) -> None:
         """See `Reporter.amount`; writes it down, every few seconds."""

@@ -311,6 +311,84 @@ _MACHINE = [
     Fault("Machine", "two snakemakes in two checkouts with one store", NOTHING, "", 0),
 ]
 
+_COPY = "copy the model's folder again, all of it, or have it made again by `snakemake --cores all`"
+_GOES_ON = "step-01 is not taken, step-00 goes on: "
+_SERVING = [
+    Fault("Serving", name, lost, message, code)
+    for name, lost, message, code in (
+        (
+            "a newer step with NaN in its weights",
+            NOTHING,
+            f"{_GOES_ON}…/model.safetensors: … is not finite; {_COPY}",
+            0,
+        ),
+        (
+            "a newer step that is truncated",
+            NOTHING,
+            f"{_GOES_ON}…/model.safetensors has … bytes, not the recorded …; {_COPY}",
+            0,
+        ),
+        (
+            "a newer step without its record",
+            NOTHING,
+            f"{_GOES_ON}…/node.json is not there, or not yet",
+            0,
+        ),
+        (
+            "a newer step that does not know a class any more",
+            NOTHING,
+            f"{_GOES_ON}it does not know 'red' any more, which step-00 knows",
+            0,
+        ),
+        (
+            "a newer step that mixes classes up",
+            NOTHING,
+            f"{_GOES_ON}on … held-out images of the classes that step-00 knows it is right in "
+            "0.0 %, step-00 in 100.0 %: more than 40 points less (--max-drop)",
+            0,
+        ),
+        (
+            "a server that starts beside a newest step that is truncated",
+            NOTHING,
+            "step-01 cannot be served: …/model.safetensors has … bytes, not the recorded …; "
+            f"{_COPY}",
+            0,
+        ),
+        (
+            "a server of one model, which is truncated",
+            NOTHING,
+            f"…/model.safetensors has … bytes, not the recorded …; {_COPY}",
+            2,
+        ),
+        (
+            "a port that another program has",
+            NOTHING,
+            "--port: … of 127.0.0.1 cannot be used (Address already in use); name another, or 0 "
+            "for any free one",
+            2,
+        ),
+        (
+            "no space for an image that is given with feedback",
+            "that image: its request is answered with 507",
+            "cannot write …/next/…: No space left on device; free some space there, or set "
+            "KAIZEN_STORE to a folder on a larger disk",
+            0,
+        ),
+        (
+            "SIGKILL while feedback is given",
+            "answers under way; what was acknowledged is kept",
+            "",
+            -9,
+        ),
+        (
+            "SIGTERM while a request is under way",
+            NOTHING,
+            "ended; all that was under way is answered",
+            0,
+        ),
+    )
+]
+
 FAULTS = [
     *_KILLS,
     *_NUMBERS,
@@ -321,6 +399,7 @@ FAULTS = [
     *_CODE,
     *_NAMES,
     *_MACHINE,
+    *_SERVING,
 ]
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 assert len(_BY_NAME) == len(FAULTS)

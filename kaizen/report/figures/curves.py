@@ -7,11 +7,13 @@ from typing import Any
 
 from kaizen.report.figures.specs import (
     DASH,
+    OF_METRICS,
     PERCENT,
     READ,
     SEEDS,
     SERIES,
     SHAPE,
+    SHARE,
     figure,
     look,
     own,
@@ -54,6 +56,7 @@ def over_steps() -> dict[str, Any]:
         reader=True,
         seeds=True,
         spread=True,
+        within=SHARE,
     )  # fmt: skip
 
 
@@ -103,6 +106,8 @@ def replay(units: Sequence[str]) -> dict[str, Any]:
         seeds=True,
         headline=True,
         replayed=True,
+        within=OF_METRICS,
+        within_by="x",
         units={unit: f", {text}" for unit, text in texts.items()} if several else None,
     )  # fmt: skip
 
@@ -118,10 +123,13 @@ def losses() -> dict[str, Any]:
     begins = {
         "transform": [
             {"aggregate": [{"op": "min", "field": "at", "as": "at"}], "groupby": ["t"]},
-            {"filter": "datum.t > 0"},
         ],
-        "mark": {"type": "rule", "color": "#888888", "opacity": 0.35},
-        "encoding": {"x": x},
+        "mark": {"type": "rule", "color": "#888888"},
+        # Not seen at the first task, but there: an axis of no value at all is none.
+        "encoding": {
+            "x": x,
+            "opacity": {"condition": {"test": "datum.t > 0", "value": 0.35}, "value": 0},
+        },
     }
     layer = [
         begins,

@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kaizen.evaluation.metrics import METRICS
 from kaizen.report.figures import curves, maps, points
 from kaizen.report.figures.grid import METRIC_NAMES, SHAPES, TERM_NAMES
-from kaizen.report.figures.specs import Spec
+from kaizen.report.figures.specs import OF_METRICS, SHARE, Spec
 from kaizen.report.series import METHOD_LABELS, known_colours
 
 _REVISION = {"field": "rev", "type": "nominal", "title": "revision"}
@@ -32,10 +33,6 @@ def templates() -> dict[str, Spec]:
         _calculate("high", "100 * (datum.mean + datum.interval)"),
         half,
     ]
-    clamped = [
-        _calculate("low", "max(0, datum.low)"),
-        _calculate("high", "min(100, datum.high)"),
-    ]
     # A curve begins where that of the task before ends.
     epochs = [
         {"joinaggregate": [{"op": "max", "field": "epoch", "as": "last"}], "groupby": ["rev"]},
@@ -45,12 +42,16 @@ def templates() -> dict[str, Spec]:
         _calculate("term_place", "datum.s"),
     ]
     step = _calculate("t", "datum.step")
+    of_metrics = dict(zip(METRICS, OF_METRICS, strict=True))
     return {
-        "accuracy_over_steps": _template(curves.over_steps(), [*interval, *clamped, step]),
+        "accuracy_over_steps": _template(
+            curves.over_steps(), [*interval, *_within(json.dumps(SHARE)), step]
+        ),
         "accuracy_bars": _template(
             points.headline(),
             [
-                *interval, _named("metric", METRIC_NAMES), _calculate("x", "datum.s"),
+                *interval, *_within(f"({json.dumps(of_metrics)})[datum.metric]"),
+                _named("metric", METRIC_NAMES), _calculate("x", "datum.s"),
                 _calculate("panel", panel),
             ],
         ),
@@ -75,6 +76,14 @@ def templates() -> dict[str, Spec]:
 
 def _calculate(name: str, expression: str) -> Spec:
     return {"calculate": expression, "as": name}
+
+
+def _within(bounds: str) -> list[Spec]:
+    """An interval that ends where values do; ``bounds`` gives the least and the largest."""
+    return [
+        _calculate("low", f"max({bounds}[0], datum.low)"),
+        _calculate("high", f"min({bounds}[1], datum.high)"),
+    ]
 
 
 def _named(field: str, names: Mapping[str, str]) -> Spec:

@@ -61,13 +61,8 @@ class Expand:
     def __call__(self, row: Expanded) -> Expanded:
         """``row`` itself, with names, percent and its place in the figure."""
         one = self.series[row["s"]]
-        factor = 1 if self.figure["data"] == "losses" else self.figure.get("factor", 100)
-        row["value"] = factor * row["v"]
-        row["half"] = None if row.get("i") is None else self.figure.get("factor", 100) * row["i"]
-        half = row["half"] or 0
-        row |= {"low": row["value"] - half, "high": row["value"] + half}
-        if self.figure["data"] in ("seen", "calibration"):
-            row |= {"low": max(0, row["low"]), "high": min(100, row["high"])}
+        if "v" in row:  # a point of a map has no value
+            self._value(row)
         row |= {"method": one["method"], "series": one["label"], "seed": _seed(row)}
         row["panel"] = self._panel(one)
         if one["size"] is not None:
@@ -77,9 +72,32 @@ class Expand:
         self._name(row, one)
         return row
 
+    def _value(self, row: Expanded) -> None:
+        factor = 1 if self.figure["data"] == "losses" else self.figure.get("factor", 100)
+        row["value"] = factor * row["v"]
+        row["half"] = None if row.get("i") is None else self.figure.get("factor", 100) * row["i"]
+        half = row["half"] or 0
+        row |= {"low": row["value"] - half, "high": row["value"] + half}
+        least, most = self._within(row)
+        if least is not None:
+            row["low"] = min(row["value"], max(least, row["low"]))
+        if most is not None:
+            row["high"] = max(row["value"], min(most, row["high"]))
+
+    def _within(self, row: Expanded) -> Sequence[float | None]:
+        """Where the row's interval ends: no accuracy is above 100 %. An estimate may be beyond, as
+        that of CKA is of features that are not alike at all; its interval goes that far.
+        """
+        within: Any = self.figure.get("within") or (None, None)
+        by = self.figure.get("within_by")
+        found: Sequence[float | None] = within[row[by]] if by else within
+        return found
+
     def _name(self, row: Expanded, one: Mapping[str, Any]) -> None:
         if "r" in row:
             row["reader"] = self.words["readers"][row["r"]]
+        if "sure" in row:
+            row["confidence"] = 100 * row["sure"]
         if "m" in row:
             row["measure"] = self.words["measures"][row["m"]]
         if "x" in row:

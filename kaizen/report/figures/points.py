@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kaizen.report.figures.specs import (
+    OF_METRICS,
     PERCENT,
     POINTS,
     READ,
@@ -12,6 +13,7 @@ from kaizen.report.figures.specs import (
     SEEDS,
     SERIES,
     SHAPE,
+    SHARE,
     figure,
     intervals,
     look,
@@ -38,6 +40,8 @@ def headline() -> dict[str, Any]:
         seeds=True,
         headline=True,
         legend=False,
+        within=OF_METRICS,
+        within_by="x",
     )
 
 
@@ -65,6 +69,7 @@ def heads() -> dict[str, Any]:
         seeds=True,
         metric=1,
         rivals=True,
+        within=SHARE,
     )
 
 

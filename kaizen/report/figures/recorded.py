@@ -16,6 +16,7 @@ from kaizen.report.figures.specs import (
     SEEDS,
     SERIES,
     SHAPE,
+    SHARE,
     figure,
     look,
     own,
@@ -24,6 +25,8 @@ from kaizen.report.figures.specs import (
 )
 from kaizen.report.recorded import calibration_errors
 from kaizen.report.series import Series
+
+_OF_MEASURES = [[1, None], [0, 1]]  # the effective rank's least and largest value, and CKA's
 
 
 def calibrated(one: Series, most: int | None = None) -> Iterator[tuple[int, str]]:
@@ -86,6 +89,7 @@ def errors() -> dict[str, Any]:
         data="calibration",
         reader=True,
         seeds=True,
+        within=SHARE,
         where="results/summary/calibration.csv",
     )
 
@@ -115,6 +119,8 @@ def measures(grid: Grid) -> dict[str, Any]:
         reader=False,
         seeds=True,
         factor=1,
+        within=_OF_MEASURES,
+        within_by="m",
         basis=measures_note(grid),
         where="results/summary/features.csv",
     )  # fmt: skip

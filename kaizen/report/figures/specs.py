@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kaizen.evaluation.metrics import METRICS
+
 Spec = dict[str, Any]
 # Field of a row, its heading, and how it is written.
 Column = tuple[str, str, str]
@@ -20,6 +22,11 @@ MOST_CELLS_ABREAST = 200  # of all maps on a sheet; with more, a number would no
 _WHOLE_FROM = 60  # percent: above, a cell is so dark that its number is white
 # Zero is white. Colour-Brewer's blues, dark at the end: also told apart in grey.
 _MAP = ["#ffffff", "#deebf7", "#9ecae1", "#4292c6", "#08519c", "#08306b"]
+
+# What a value can be: intervals end there. Of a share in percent, and of each metric in their order
+# (forgetting and transfer are differences of two accuracies).
+SHARE = [0, 100]
+OF_METRICS = [SHARE if name.endswith("accuracy") else [-100, 100] for name in METRICS]
 
 SERIES: list[Column] = [("method", "Method", "text"), ("series", "Variant", "text")]
 SEEDS: list[Column] = [("seed", "Seed", "text")]
@@ -39,7 +46,9 @@ def figure(
     name: str, title: str, caption: str, columns: list[Column], spec: Spec, **more: Any
 ) -> dict[str, Any]:
     """A figure of the page. ``more``: ``data``, the name of its rows; ``reader`` and ``seeds``,
-    whether these filters act; and what page.js looks for in `rowsOf`.
+    whether these filters act; ``within``, the least and the largest value that a row's interval may
+    have (None: any), or with ``within_by`` those for each number in this column of the rows; and
+    what page.js looks for in `rowsOf`.
     """
     parts = {"id": name, "title": title, "caption": caption, "columns": columns, "spec": spec}
     return parts | more
