@@ -243,6 +243,32 @@ def test_a_frozen_network_is_the_same_but_for_rounding(name: str, width: int) ->
     assert distance(ours, exact) < max(1.2 * distance(theirs, exact), 0.01)
 
 
+def test_an_update_that_cannot_be_recorded_is_taken_and_one_note_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kaizen.training.optim import SGD, ParameterGroup
+    from kaizen.training.update import ReplayedUpdate
+
+    def refused(*given: object, **named: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    told: list[str] = []
+    ends = []
+    for recorded in (True, False):
+        parameter = nn.Parameter(torch.ones(3, 2))
+        optimizer = SGD([ParameterGroup("all", [("w", parameter)], 1.0, 0.1)], 0.9, True, 0.02)
+        update = ReplayedUpdate(optimizer, told.append) if recorded else optimizer.step
+        parameter.grad = torch.arange(6.0).reshape(3, 2)
+        for _ in range(6):
+            update({"all": 0.5})
+        ends.append(parameter)
+    assert torch.equal(*ends)
+    assert len(told) == 1 and "slower (operation not permitted" in told[0]
+
+
 @GPU
 def test_a_recorded_update_is_taken_and_follows_its_rates(
     monkeypatch: pytest.MonkeyPatch,

@@ -16,6 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# What all kernels here need: a GPU that rounds to bfloat16, that is compute capability 8.0.
+_PROBE = r"""
+extern "C" __global__ void probe(unsigned int* to, float first, float second) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*to) : "f"(first), "f"(second));
+}
+"""
+
 Argument = Tensor | int | float | None
 
 
@@ -89,7 +96,7 @@ def lacking() -> str:
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     try:
-        Kernels('extern "C" __global__ void nothing() {}')
+        Kernels(_PROBE)
     except RuntimeError as error:
         return str(error).splitlines()[0][:200]
     return ""
