@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -62,18 +61,19 @@ def memory_at() -> Callable[..., Any]:
     Making arrays of tensors, of which the step of a small network has hundreds, takes longer than
     going through them.
     """
-    extending = importlib.import_module("numba.extending")
     types, carray = _numba().types, _numba().carray
+    from numba.extending import intrinsic
 
-    @extending.intrinsic  # type: ignore[untyped-decorator]
     def pointer(typing_context: Any, address: Any) -> Any:
         def convert(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
         return types.voidptr(address), convert
 
+    pointer_of: Any = intrinsic(pointer)
+
     def array_at(address: Any, shape: Any, dtype: Any) -> Any:
-        return carray(pointer(address), shape, dtype)
+        return carray(pointer_of(address), shape, dtype)
 
     return inlined(array_at)
 
@@ -82,7 +82,9 @@ def memory_at() -> Callable[..., Any]:
 def _numba() -> Any:
     # Not at the top: it takes half a second, and jobs of most kinds need none of it.
     with _absent("scipy"):
-        module = importlib.import_module("numba")
+        import numba
+
+        module: Any = numba
         # With the first function it loads all that functions may use. Of scipy that is the linear
         # algebra, another quarter of a second, for what no function here uses.
         first = module.njit(_nothing)
