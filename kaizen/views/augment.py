@@ -137,7 +137,8 @@ class TwoViewAugment:
 
             chosen = {item.name: getattr(draws, item.name).numpy() for item in fields(draws)}
             radius = math.ceil(crop.BLUR_REACH * self.augment.blur_sigma[1])
-            make_views(images, chosen, radius, _level_table(self.image), view)
+            table = _level_table(tuple(self.image.mean), tuple(self.image.std))
+            make_views(images, chosen, radius, table, view)
             return view
         on_cpu = images.device.type == "cpu"
         step = max(1, _CPU_CHUNK // (channels * size * size)) if on_cpu else max(count, 1)
@@ -221,10 +222,12 @@ def normalise(pixels: Tensor, image: ImageParams) -> Tensor:
     return pixels.mul_(scale).add_(shift)
 
 
-def _level_table(image: ImageParams) -> Tensor:
+@functools.lru_cache(maxsize=8)
+def _level_table(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """The network's number for each level, float32 [C, 256], as `normalise` computes it."""
-    levels = torch.arange(256.0).view(1, 1, 256, 1).repeat(1, image.channels, 1, 1)
-    return normalise(levels, image)[0, :, :, 0]
+    scale, shift = _affine(mean, std, torch.device("cpu"))
+    levels = torch.arange(256.0).view(1, 1, 256, 1).repeat(1, len(mean), 1, 1)
+    return levels.mul_(scale).add_(shift)[0, :, :, 0]
 
 
 @functools.lru_cache(maxsize=8)

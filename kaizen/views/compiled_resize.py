@@ -18,6 +18,8 @@ _STEPS = float(1 << _BITS)
 _HALF = np.int32(1 << (_BITS - 1))
 # Lines are added up to eight at a time: those beyond an image have weight 0, and must be there.
 _MORE = 8
+# Up to this side an image counts as small: all weights together fit into a second cache.
+_SMALL = 64
 _U8, _U16, _U32 = np.uint64(8), np.uint64(16), np.uint64(32)
 _BYTES = np.uint64(0x00FF00FF00FF00FF)
 _PAIRS = np.uint64(0x0000FFFF0000FFFF)
@@ -195,10 +197,13 @@ def resize(  # type: ignore[no-untyped-def]
     tallest, widest = images.shape[1:3] if side_by_side else images.shape[2:4]
     planes, unit = (1, channels) if side_by_side else (channels, 1)
     side = (size + 7) // 8 * 8
-    # The columns' weights, and then the rows'.
+    # Weights depend on a box's length alone: those of small images are computed once for each.
     most = 2 * int(np.ceil(2.0 * max(tallest / target_height, widest / target_width, 1.0))) + 1
-    first, taps = np.empty(2 * size, np.int64), np.empty(2 * size, np.int64)
-    weights = np.empty((2 * size, most + _MORE), np.int32)
+    shared = target_height == target_width and top == left and max(tallest, widest) <= _SMALL
+    slots = max(tallest, widest) + 1 if shared else 2
+    known, at = np.zeros(slots, np.bool_), np.empty(2, np.int64)
+    first, taps = np.empty(slots * size, np.int64), np.empty(slots * size, np.int64)
+    weights = np.empty((slots * size, most + _MORE), np.int32)
     tall, wide = (tallest + 7) // 8 * 8, (widest * unit + 7) // 8 * 8
     strip = np.empty(wide, np.uint64)
     columns = np.empty((planes * wide + channels * (side + _MORE)) * tall // 8, np.uint64)
@@ -212,12 +217,14 @@ def resize(  # type: ignore[no-untyped-def]
         for axis in range(2):
             length, begin = boxes[n, 3 - axis], top if axis else left
             target = target_height if axis else target_width
-            _weigh_pixels(length, target, begin, size, axis * size, first, taps, weights)
-        x_begin, x_end = first[0], first[size - 1] + taps[size - 1]
-        y_begin, y_end = first[size], first[2 * size - 1] + taps[2 * size - 1]
-        for k in range(size):
-            first[k] -= x_begin
-            first[size + k] -= y_begin
+            slot = length if shared else axis
+            at[axis] = slot * size
+            if not (shared and known[slot]):
+                _weigh_pixels(length, target, begin, size, at[axis], first, taps, weights)
+                known[slot] = True
+        x_begin, y_begin = first[at[0]], first[at[1]]
+        x_end = first[at[0] + size - 1] + taps[at[0] + size - 1]
+        y_end = first[at[1] + size - 1] + taps[at[1] + size - 1]
         # Columns become lines.
         used, here = (x_end - x_begin) * unit, y_end - y_begin
         tall = (here + 7) // 8 * 8
@@ -234,10 +241,9 @@ def resize(  # type: ignore[no-untyped-def]
         for axis in range(2):
             for k in range(size):
                 place = size - 1 - k if axis == 0 and mirrored[n] else k
-                number = axis * size + k
-                _add_lines(
-                    lines, first[number], taps[number], weights, number, sums, results, place
-                )
+                number = at[axis] + k
+                begin = first[number] - (y_begin if axis else x_begin)
+                _add_lines(lines, begin, taps[number], weights, number, sums, results, place)
             if axis == 0:
                 # And rows again; the columns' memory is free then.
                 for c in range(channels):
