@@ -47,6 +47,11 @@ def levels(view: Tensor, image: ImageParams) -> Tensor:
     return found.round()
 
 
+def sides(image: ImageParams) -> str:
+    """A short name for it."""
+    return f"{image.channels}x{image.size}x{image.size}"
+
+
 def both_ways(
     augment: TwoViewAugment, images: Tensor, draws: ViewDraws, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Tensor, Tensor]:
@@ -120,7 +125,7 @@ def only(**changes: Any) -> AugmentParams:
     ],
     ids=["brightness", "contrast", "saturation", "hue", "jitter", "grey", "solarise", "blur"],
 )
-@pytest.mark.parametrize("image", [COLOUR, GREY, replace(COLOUR, size=41)], ids=str)
+@pytest.mark.parametrize("image", [COLOUR, GREY, replace(COLOUR, size=41)], ids=sides)
 @pytest.mark.parametrize("images_of", [noise, smooth])
 def test_colours_are_those_of_the_batched_operations(
     augment: AugmentParams,
@@ -141,7 +146,7 @@ def test_colours_are_those_of_the_batched_operations(
     assert (different > 0).double().mean() <= share
 
 
-@pytest.mark.parametrize("image", [COLOUR, GREY, replace(COLOUR, size=40)], ids=str)
+@pytest.mark.parametrize("image", [COLOUR, GREY, replace(COLOUR, size=40)], ids=sides)
 def test_views_are_those_of_the_batched_operations(
     image: ImageParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
