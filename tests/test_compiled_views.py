@@ -277,3 +277,19 @@ def test_small_and_thin_images_are_left_to_pillow(monkeypatch: pytest.MonkeyPatc
         assert to_model_input(pixels, image, compiled=True).shape == (3, 16, 16)
     with pytest.raises(AssertionError):
         to_model_input(noise(100, 100, 3).numpy(), image, compiled=True)
+
+
+def test_everything_is_compiled_once() -> None:
+    """For grey images and colour, planes and files, whatever may be written to."""
+    from kaizen.views.compiled_colour import finish_views
+    from kaizen.views.compiled_resize import resize
+
+    for image in (COLOUR, GREY):
+        images, augment = noise(2, image.channels, 40, 40), TwoViewAugment(FULL, image)
+        augment(images, 0, generator())
+        picture = images[0].permute(1, 2, 0).numpy().repeat(3, axis=0)
+        for writeable in (True, False):
+            picture.flags.writeable = writeable
+            to_model_input(picture, replace(image, load_size=20), compiled=True)
+    for kernel in (resize, finish_views):
+        assert len(getattr(kernel, "signatures")) == 1  # noqa: B009 - numba's

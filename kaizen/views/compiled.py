@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kaizen.views.compiled_colour import finish_views
 from kaizen.views.compiled_resize import resize
+from kaizen.views.pixels import read_only
 
 # So many levels go from the resize to the colours at a time: they stay in a core's second cache.
 _LEVELS = 1 << 18
@@ -33,7 +34,7 @@ def make_views(
     each level. Raises ValueError where a box is not inside its image.
     """
     count, channels, size, _ = view.shape
-    pixels, numbers = images.contiguous().numpy(), table.numpy()
+    pixels, numbers = read_only(images.contiguous().numpy()), table.numpy()
     out = view.permute(0, 2, 3, 1).numpy().reshape(count, size * size, channels)
     # A column of a larger array is none for numba, whose types know how an array lies in memory.
     chosen = {name: np.ascontiguousarray(values) for name, values in draws.items()}
@@ -71,7 +72,7 @@ def resized_batch(images: Tensor, box: tuple[int, int, int, int], size: int) -> 
     Pillow resizes it, rows first: uint8 [N, C, size, size].
     """
     count, channels = images.shape[:2]
-    pixels = images.contiguous().numpy()
+    pixels = read_only(images.contiguous().numpy())
     out = np.empty((count, channels, size, size), np.uint8)
 
     def make(begin: int, end: int) -> None:

@@ -53,9 +53,19 @@ def _compiled_centre(array: np.ndarray, channels: int, size: int) -> np.ndarray:
         height, width, tall, wide, top, left = width, height, wide, tall, left, top
     out = np.empty((1, array.shape[2], size, size), np.uint8)
     whole, still = np.array([[0, 0, height, width]]), np.zeros(1, np.bool_)
-    resize(np.ascontiguousarray(array)[None], True, whole, still, tall, wide, top, left, out)
+    batch = read_only(np.ascontiguousarray(array)[None])
+    resize(batch, True, whole, still, tall, wide, top, left, out)
     pixels = out[0].transpose(0, 2, 1) if turned else out[0]
     return np.broadcast_to(pixels, (channels, size, size))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view of an array that must not be written to, as the arrays of files are: numba would
+    compile what takes both kinds twice.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def convert_channels(array: np.ndarray, channels: int) -> np.ndarray:
