@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional
 
+from kaizen.compute.compiled import can_compile
 from kaizen.compute.memory import keep_freed_memory
 from kaizen.compute.torchvision_compat import prepare_torchvision
 from kaizen.data.stored import decode_row
@@ -175,7 +176,10 @@ def of_jpeg(count: int) -> dict[str, Callable[[], object]]:
     generator = torch.Generator().manual_seed(0)
 
     def our_views() -> None:
-        arrays = [to_model_input(decode_row(file, "file", 375, 500, 3), image) for file in files]
+        arrays = [
+            to_model_input(decode_row(file, "file", 375, 500, 3), image, compiled=can_compile())
+            for file in files
+        ]
         images = torch.from_numpy(np.stack(arrays))
         for view in (0, 1):
             ours(images, view, generator)

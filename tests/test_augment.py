@@ -15,6 +15,7 @@ from pillow_images import generator, noise, per_image, rows_then_columns
 from torch import Tensor
 
 from kaizen.params import AugmentParams, ImageParams, JitterParams
+from kaizen.views import augment as augment_module
 from kaizen.views import crop
 from kaizen.views.augment import UNIFORMS, TwoViewAugment, evaluation_transform
 
@@ -29,6 +30,13 @@ FULL = AugmentParams(
     blur=[0.5, 0.1],
     solarize=[0.0, 0.2],
 )
+
+
+@pytest.fixture(params=["compiled", "batched"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways that a CPU may make views: with numba, and without."""
+    monkeypatch.setattr(augment_module, "can_compile", lambda: request.param == "compiled")
+    return str(request.param)
 
 
 def levels(view: Tensor, image: ImageParams) -> Tensor:
@@ -67,14 +75,14 @@ def test_single_operations_through_the_view(
     assert_whole_levels(view, COLOUR, per_image(images, lambda image, _: expected(image)))
 
 
-def test_flip_is_the_same_as_flipping_last() -> None:
+def test_flip_is_the_same_as_flipping_last(way: str) -> None:
     images, image = noise(32, 3, 20, 20), replace(COLOUR, size=24)
     flipping = TwoViewAugment(replace(FULL, flip=1.0), image)(images, 1, generator())
     still = TwoViewAugment(replace(FULL, flip=0.0), image)(images, 1, generator())
-    # The products are summed in the opposite order, so a sum near a half may round to the
-    # neighbouring level.
     different = (levels(flipping, image) - levels(still, image).flip(3)).abs()
-    assert (different > 1e-3).float().mean() < 1e-3
+    # Matrix products are summed in the opposite order, so a sum near a half may round to the
+    # neighbouring level.
+    assert (different > 1e-3).float().mean() <= (0 if way == "compiled" else 1e-3)
 
 
 def test_view_number_selects_blur_and_solarise() -> None:
@@ -83,7 +91,8 @@ def test_view_number_selects_blur_and_solarise() -> None:
         only(solarize=[0.0, 1.0], blur=[1.0, 0.0], blur_sigma=[1.5, 1.5]), COLOUR
     )
     blurred = crop.gaussian_blur(images.float(), torch.full((16,), 1.5), 1.5)
-    assert_whole_levels(augment(images, 0, generator()), COLOUR, blurred)
+    different = (levels(augment(images, 0, generator()), COLOUR) - blurred).abs()
+    assert different.max() < 1.001 and (different > 1e-3).float().mean() < 1e-3
     solarised = torch.where(images < 128, images, 255 - images)
     assert_whole_levels(augment(images, 1, generator()), COLOUR, solarised)
 
@@ -129,7 +138,7 @@ def test_same_generator_seed_same_bits_and_generator_advances() -> None:
     assert not torch.equal(augment(images, 1, shared), first)
 
 
-def test_samples_are_independent_of_their_batch() -> None:
+def test_samples_are_independent_of_their_batch(way: str) -> None:
     """Each sample has its own numbers, and a batch of several chunks equals its samples one by
     one.
     """
@@ -139,9 +148,10 @@ def test_samples_are_independent_of_their_batch() -> None:
     assert len(batch.flatten(1).unique(dim=0)) == 150
     shared = generator()
     singly = torch.cat([augment(image, 1, shared) for _ in range(150)])
+    different = (levels(batch, COLOUR) - levels(singly, COLOUR)).abs()
     # The matrix library may sum in another order for another batch, which moves a sum near a half
     # by one level.
-    assert ((levels(batch, COLOUR) - levels(singly, COLOUR)).abs() > 1e-3).float().mean() < 1e-3
+    assert (different > 1e-3).float().mean() <= (0 if way == "compiled" else 1e-3)
 
 
 def test_parameters_do_not_shift_the_random_numbers() -> None:

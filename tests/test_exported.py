@@ -23,12 +23,10 @@ import kaizen
 from kaizen import cli
 from kaizen.errors import KaizenError
 from kaizen.export.making import Request, export_model
-from kaizen.inference import preparing
 from kaizen.inference.exported import ExportedModel, load_exported
 from kaizen.inference.facts import facts_from_json
 from kaizen.inference.opening import load
 from kaizen.inference.wire import read_metadata
-from kaizen.views import large
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -114,12 +112,6 @@ def test_shards_and_outputs_need_pyarrow_but_no_torch(file: Path, tmp_path: Path
     assert Path(out).read_text().count("\n") == 2
     outcome = without(HEAVY, "embed", str(file), images, "--out", str(tmp_path / "two.csv"))
     assert outcome.code == 2 and "the package pyarrow is not installed" in outcome.output
-
-
-def test_the_pixels_follow_the_sizes_that_torch_follows() -> None:
-    assert preparing.RESIZED_PIXELS == large._RESIZED_PIXELS
-    assert preparing.RESIZED_SIDE == large._RESIZED_SIDE
-    assert preparing.CROP_PRODUCTS == large._CROP_PRODUCTS
 
 
 # -- files that are none -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kaizen.params import AugmentParams, ImageParams, JitterParams
+from kaizen.views import augment as augment_module
 from kaizen.views.augment import TwoViewAugment
 from kaizen.views.masked import LARGEST, MaskedViews
 
@@ -20,6 +21,12 @@ ALL = AugmentParams(
     solarize=[0.0, 0.4],
 )
 NO_HUE = AugmentParams(jitter=JitterParams(probability=0.5, hue=0.0), blur=[0.0, 1.0])
+
+
+@pytest.fixture(autouse=True)
+def batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of chosen rows as on a GPU, which are no compiled ones."""
+    monkeypatch.setattr(augment_module, "can_compile", lambda: False)
 
 
 @pytest.mark.parametrize("augment", [ALL, NO_HUE, AugmentParams()])

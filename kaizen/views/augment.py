@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kaizen.compute.compiled import can_compile
 from kaizen.params import AugmentParams, ImageParams
 from kaizen.views import colour, crop
 
@@ -25,14 +27,13 @@ _ORDER = slice(_FLIP + 5, _FLIP + 9)
 UNIFORMS = _FLIP + 9
 
 
-# On a CPU a view is made of so many output values at a time. Larger temporaries go back to the
+# Without numba a CPU makes so many output values at a time. Larger temporaries go back to the
 # system after every operation, and fetching their pages again costs more than the arithmetic;
-# smaller ones cost calls. Of images larger than 32 x 32 in colour, a call handles twice as many.
+# smaller ones cost calls.
 _CPU_CHUNK = 1 << 19
-_CPU_SMALL = 3 * 32 * 32
-# Images of so many values go one at a time: that saves bringing those with the same operation side
-# by side, and costs calls.
-_CPU_SINGLE = 1 << 14
+# From so many multiplications an image on, matrix products cost more than compiled code does, with
+# bringing it into memory.
+_COMPILED_PRODUCTS = 600_000
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,16 @@ class TwoViewAugment:
         count, channels = images.shape[:2]
         size = self.image.size
         view = _empty_view(count, channels, size, images.device)
-        step = _chunk(channels * size * size) if images.device.type == "cpu" else max(count, 1)
+        if _for_compiled(images):
+            from kaizen.views.compiled import make_views
+
+            chosen = {item.name: getattr(draws, item.name).numpy() for item in fields(draws)}
+            radius = math.ceil(crop.BLUR_REACH * self.augment.blur_sigma[1])
+            table = _level_table(tuple(self.image.mean), tuple(self.image.std))
+            make_views(images, chosen, radius, table, view)
+            return view
+        on_cpu = images.device.type == "cpu"
+        step = max(1, _CPU_CHUNK // (channels * size * size)) if on_cpu else max(count, 1)
         for begin in range(0, count, step):
             part = slice(begin, begin + step)
             levels = self._levels(images[part], draws.part(begin, begin + step))
@@ -162,11 +172,9 @@ class TwoViewAugment:
         return pixels
 
 
-def _chunk(values: int) -> int:
-    """How many images of so many output values a CPU makes at a time."""
-    if values >= _CPU_SINGLE:
-        return 1
-    return max(1, (_CPU_CHUNK if values <= _CPU_SMALL else 2 * _CPU_CHUNK) // values)
+def _for_compiled(images: Tensor) -> bool:
+    """Whether compiled code takes these images: whole levels on a CPU, where numba is installed."""
+    return images.dtype == torch.uint8 and images.device.type == "cpu" and can_compile()
 
 
 def _rows(chosen: Tensor) -> Tensor:
@@ -188,6 +196,12 @@ def evaluation_transform(images: Tensor, image: ImageParams, test_crop: float = 
     if shown == [image.size, image.size]:
         centre = images[:, :, top : top + image.size, left : left + image.size]
         return view.copy_(normalise(centre.to(torch.float32), image))
+    products = channels * height * image.size * (width + image.size)
+    if products >= _COMPILED_PRODUCTS and _for_compiled(images):
+        from kaizen.views.compiled import resized_batch
+
+        resized = resized_batch(images, (top, left, shown[0], shown[1]), image.size)
+        return view.copy_(normalise(resized.to(torch.float32), image))
     with torch.autocast(images.device.type, enabled=False):
         boxes = torch.tensor((top, left, *shown), device=images.device).expand(count, 4)
         mirrored = torch.zeros(count, dtype=torch.bool, device=images.device)
@@ -206,6 +220,14 @@ def normalise(pixels: Tensor, image: ImageParams) -> Tensor:
     """
     scale, shift = _affine(tuple(image.mean), tuple(image.std), pixels.device)
     return pixels.mul_(scale).add_(shift)
+
+
+@functools.lru_cache(maxsize=8)
+def _level_table(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """The network's number for each level, float32 [C, 256], as `normalise` computes it."""
+    scale, shift = _affine(mean, std, torch.device("cpu"))
+    levels = torch.arange(256.0).view(1, 1, 256, 1).repeat(1, len(mean), 1, 1)
+    return levels.mul_(scale).add_(shift)[0, :, :, 0]
 
 
 @functools.lru_cache(maxsize=8)

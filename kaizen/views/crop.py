@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kaizen.views import large
-
 CROP_ATTEMPTS = 10
 CROP_UNIFORMS = 2 * CROP_ATTEMPTS + 2
 # Pillow's 8-bit resampling holds its weights as whole multiples of 2^-22 (Resample.c,
 # PRECISION_BITS).
 _WEIGHT_STEPS = float(1 << 22)
+# A blur's kernel is cut at so many of the largest sigma.
+BLUR_REACH = 4.0
 _LEAST_WEIGHT = 1e-12
 # Up to this side blurs keep the bits that they have always had: `banded_weights` round otherwise.
 _SMALL_BLUR = 32
@@ -148,14 +148,11 @@ def crop_resize(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> T
     ``images``: uint8 or float32 [N, C, H, W]; ``boxes``: int64 [N, 4] (top, left, height, width)
     and ``mirrored``: bool [N], on the images' device. Returns float32 [N, C, size, size] of whole
     numbers. Equal to Pillow's crop and resize but for sums that end within float32's rounding of a
-    half: there the level differs by one (large images on a CPU: see `large.resize_crops`). Rows
-    come first and are rounded, as in Pillow before 13 (the reference's); Pillow 13 takes columns
-    first when it shrinks mostly the height (python-pillow/Pillow#9549), which moves some pixels, on
-    noise by up to 14 levels.
+    half: there the level differs by one. Rows come first and are rounded, as in Pillow before 13
+    (the reference's); Pillow 13 takes columns first when it shrinks mostly the height
+    (python-pillow/Pillow#9549), which moves some pixels, on noise by up to 14 levels.
     """
     count, channels, height, width = images.shape
-    if large.crops_singly(images, size):
-        return large.resize_crops(images, boxes.tolist(), mirrored.tolist(), size)
     side = max(height, width)
     # Both axes in one call: the arithmetic is small, so it is the number of calls that costs.
     start, length = torch.cat((boxes[:, 0], boxes[:, 1])), torch.cat((boxes[:, 2], boxes[:, 3]))
@@ -191,13 +188,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, sigma_limit: float) -> Tensor:
     three box blurs: it differs by about one level on average, and by a few levels at hard edges.
     """
     count, channels, size, _ = images.shape
-    if large.blurs_singly(images, sigma_limit):
-        blurred = images.clone()
-        for image, width in zip(blurred, sigma.tolist(), strict=True):
-            large.blur_(image, width)
-        return round_to_levels(blurred)
     kernels = gaussian_weights if size <= _SMALL_BLUR else banded_weights
-    weights = kernels(sigma, size, math.ceil(4.0 * sigma_limit))
+    weights = kernels(sigma, size, math.ceil(BLUR_REACH * sigma_limit))
     rows = torch.bmm(images.reshape(count, channels * size, size), weights.transpose(1, 2))
     return round_to_levels(vertical_pass(weights, rows.view(count, channels, size, size)))
 

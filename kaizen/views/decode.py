@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from kaizen.compute.compiled import can_compile
 from kaizen.data.schema import UNLABELLED, binary_buffers
 from kaizen.data.shards import explain_read_errors, iter_blocks, read_table, shard_info
 from kaizen.data.stored import decode_row
@@ -270,7 +271,8 @@ def _decode_named(row: tuple[bytes, str, int, int, int, str], image: ImageParams
     """Decode one row of `_decode_block`; an error names the image."""
     data, encoding, height, width, channels, source = row
     try:
-        return to_model_input(decode_row(data, encoding, height, width, channels), image)
+        pixels = decode_row(data, encoding, height, width, channels)
+        return to_model_input(pixels, image, compiled=can_compile())
     except ValueError as error:
         raise ValueError(f"the image of {source}: {error}") from error
     except MemoryError as error:
