@@ -12,8 +12,6 @@ from kaizen.store.node_id import Kind
 
 # torch's compiler, the checks of what a person wrote, and packages of others.
 HEAVY = ("torch._dynamo", "pydantic", "torchvision", "timm", "snakemake", "dvc")
-# numba, by which a step computes on a CPU, reads its settings with yaml.
-HEAVY_WITHOUT_TORCH = ("yaml", "numba")
 
 SMALL = {
     "model.backbone": "resnet18",
@@ -50,13 +48,12 @@ def loaded(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_no_job_imports_what_it_does_not_need(kind: Kind, loaded: dict[str, set[str]]) -> None:
     modules = loaded[kind]
     assert "kaizen.jobs.makers" in modules
-    # Only a step compiles anything; numba reads its settings with yaml.
-    compiles = kind is Kind.STEP
-    assert ("numba" in modules) == compiles
-    assert not modules.intersection(HEAVY) - ({"yaml"} if compiles else set())
+    assert not modules.intersection(HEAVY)
+    # Only a step computes with compiled functions. numba reads its settings with yaml.
+    assert ("numba" in modules) == (kind is Kind.STEP)
+    assert "yaml" not in modules or "numba" in modules
     needs_torch = kind not in (Kind.SHARDS, Kind.SUMMARY)
     assert ("torch" in modules) == needs_torch
-    assert needs_torch or not modules.intersection(HEAVY_WITHOUT_TORCH)
     assert ("vl_convert" in modules) == (kind is Kind.SUMMARY)
 
 
