@@ -16,7 +16,7 @@ from kaizen.compute.seeds import derive_seed
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
 from kaizen.models.fused import fuse_convolutions
-from kaizen.models.gpu_blocks import fuse_norms
+from kaizen.models.fused_norms import fuse_norms
 from kaizen.params import FeatureDistillParams, SSLParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS
 from kaizen.plan.specs import PrototypesSpec

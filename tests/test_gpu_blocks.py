@@ -16,8 +16,8 @@ from kaizen.models import gpu_blocks
 from kaizen.models.backbone import Backbone, build_backbone
 from kaizen.models.folded import fold_batch_norms
 from kaizen.models.fused import fuse_convolutions
-from kaizen.models.gpu_blocks import encoded, fuse_norms
-from kaizen.models.gpu_norm import FusedNorm
+from kaizen.models.fused_norms import encoded, fuse_norms
+from kaizen.models.norm_relu import FusedNorm
 from kaizen.params import ModelParams
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -5,7 +5,7 @@ the norm.
 Maps with channels last are rows uint16 [R, W], the bits of bfloat16. A row holds the C channels
 several times over, W = k C, as short rows would cost more in loops than in arithmetic. All other
 arrays are float32. `forward` and `backward` take the addresses of tensors, whose type and layout
-the caller has looked at (`kaizen.models.norm_relu`).
+the caller has looked at (`kaizen.models.cpu_norm`).
 """
 
 from __future__ import annotations
@@ -208,6 +208,7 @@ def _input_gradients(
 
 @compiled
 def forward(
+    groups: int,
     shape: tuple[int, int],
     x_at: int,
     other_at: int,
@@ -222,35 +223,41 @@ def forward(
     relu: bool,
 ) -> None:
     """Write the normalised maps to ``y``, with ``other`` added (address 0: none) and, if ``relu``,
-    cut below 0; to ``statistics``, [2, C], the mean and 1 / sqrt(variance + ``eps``); and move the
-    running mean and variance by ``momentum``, the variance unbiased.
+    cut below 0; to ``statistics``, [groups, 2, C], mean and 1 / sqrt(variance + ``eps``).
+
+    The ``groups`` parts of a batch, of ``shape`` each, lie behind each other and have statistics of
+    their own. One after the other moves the running mean and variance by ``momentum``, the variance
+    unbiased.
     """
-    x, y = _array_at(x_at, shape, np.uint16), _array_at(y_at, shape, np.uint16)
+    whole = (groups, *shape)
+    x, y = _array_at(x_at, whole, np.uint16), _array_at(y_at, whole, np.uint16)
+    added = other_at != 0
+    other = _array_at(other_at if added else x_at, whole, np.uint16)
     weight = _array_at(weight_at, (channels,), np.float32)
     bias = _array_at(bias_at, (channels,), np.float32)
-    statistics = _array_at(statistics_at, (2, channels), np.float32)
+    statistics = _array_at(statistics_at, (groups, 2, channels), np.float32)
     running_mean = _array_at(running_at[0], (channels,), np.float32)
     running_variance = _array_at(running_at[1], (channels,), np.float32)
-    mean, inverse = statistics[0], statistics[1]
     variance = np.empty(channels, np.float32)
     scale, shift = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    _statistics(x, mean, variance)
-    count = x.size // channels
+    count = x[0].size // channels
     moved, kept = np.float32(momentum), np.float32(1.0 - momentum)
     moved_unbiased = np.float32(momentum * count / (count - 1))
-    for c in range(channels):
-        inverse[c] = np.float32(1.0) / np.sqrt(variance[c] + np.float32(eps))
-        scale[c] = weight[c] * inverse[c]
-        shift[c] = bias[c] - mean[c] * scale[c]
-        running_mean[c] = running_mean[c] * kept + mean[c] * moved
-        running_variance[c] = running_variance[c] * kept + variance[c] * moved_unbiased
-    added = other_at != 0
-    other = _array_at(other_at if added else x_at, shape, np.uint16)
-    _scale_and_shift(x, other, scale, shift, added, relu, y)
+    for group in range(groups):
+        mean, inverse = statistics[group, 0], statistics[group, 1]
+        _statistics(x[group], mean, variance)
+        for c in range(channels):
+            inverse[c] = np.float32(1.0) / np.sqrt(variance[c] + np.float32(eps))
+            scale[c] = weight[c] * inverse[c]
+            shift[c] = bias[c] - mean[c] * scale[c]
+            running_mean[c] = running_mean[c] * kept + mean[c] * moved
+            running_variance[c] = running_variance[c] * kept + variance[c] * moved_unbiased
+        _scale_and_shift(x[group], other[group], scale, shift, added, relu, y[group])
 
 
 @compiled
 def backward(
+    groups: int,
     shape: tuple[int, int],
     gradient_at: int,
     x_at: int,
@@ -264,24 +271,39 @@ def backward(
     relu: bool,
 ) -> None:
     """Write the gradients of x, of weight and bias, [2, C], and if ``relu`` of what was added
-    (address 0: nothing was). By the batch's mean and variance every value depends on all others.
+    (address 0: nothing was). By a part's mean and variance all its values depend on each other.
     """
-    gradient, x = _array_at(gradient_at, shape, np.uint16), _array_at(x_at, shape, np.uint16)
-    y, for_x = _array_at(y_at, shape, np.uint16), _array_at(for_x_at, shape, np.uint16)
-    weight = _array_at(weight_at, (channels,), np.float32)
-    statistics = _array_at(statistics_at, (2, channels), np.float32)
-    for_parameters = _array_at(for_parameters_at, (2, channels), np.float32)
-    mean, inverse = statistics[0], statistics[1]
-    for_weight, for_bias = for_parameters[0], for_parameters[1]
-    _gradient_sums(gradient, y, x, mean, relu, for_bias, for_weight)
-    count = np.float32(x.size // channels)
-    factors = np.empty((3, channels), np.float32)
-    for c in range(channels):
-        for_weight[c] *= inverse[c]
-        passing = weight[c] * inverse[c]
-        factors[0, c] = passing
-        factors[1, c] = -passing * inverse[c] * for_weight[c] / count
-        factors[2, c] = -passing * for_bias[c] / count
+    whole = (groups, *shape)
+    gradient, x = _array_at(gradient_at, whole, np.uint16), _array_at(x_at, whole, np.uint16)
+    y, for_x = _array_at(y_at, whole, np.uint16), _array_at(for_x_at, whole, np.uint16)
     added = for_other_at != 0
-    for_other = _array_at(for_other_at if added else for_x_at, shape, np.uint16)
-    _input_gradients(gradient, y, x, mean, factors, relu, added, for_x, for_other)
+    for_other = _array_at(for_other_at if added else for_x_at, whole, np.uint16)
+    weight = _array_at(weight_at, (channels,), np.float32)
+    statistics = _array_at(statistics_at, (groups, 2, channels), np.float32)
+    for_parameters = _array_at(for_parameters_at, (2, channels), np.float32)
+    for_parameters[:] = _ZERO
+    for_weight, for_bias = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    factors = np.empty((3, channels), np.float32)
+    count = np.float32(x[0].size // channels)
+    for group in range(groups):
+        mean, inverse = statistics[group, 0], statistics[group, 1]
+        _gradient_sums(gradient[group], y[group], x[group], mean, relu, for_bias, for_weight)
+        for c in range(channels):
+            for_weight[c] *= inverse[c]
+            passing = weight[c] * inverse[c]
+            factors[0, c] = passing
+            factors[1, c] = -passing * inverse[c] * for_weight[c] / count
+            factors[2, c] = -passing * for_bias[c] / count
+            for_parameters[0, c] += for_weight[c]
+            for_parameters[1, c] += for_bias[c]
+        _input_gradients(
+            gradient[group],
+            y[group],
+            x[group],
+            mean,
+            factors,
+            relu,
+            added,
+            for_x[group],
+            for_other[group],
+        )

@@ -1,38 +1,17 @@
-"""The residual networks on a GPU: batch norms fused with what follows them
-(`kaizen.models.gpu_norm`), and both views of a batch in one pass.
-"""
+"""Convolutions of the residual networks on a GPU, and whether our kernels compute there."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kaizen.compute import distributed
 from kaizen.compute.device import Compute
 from kaizen.compute.kernels import lacking
-from kaizen.models.backbone import SmallResNet, TorchvisionResNet
 from kaizen.models.convolution import Convolution
-from kaizen.models.gpu_norm import FusedNorm, shifted
-
-
-def fuse_norms(network: nn.Module, compute: Compute, note: Callable[[str], None]) -> None:
-    """Fuse the batch norms of the residual networks within ``network``, in place, where a GPU
-    computes them in bfloat16 for this process alone. Names in the state dict stay.
-
-    ``note`` is told where the kernels cannot be had; all then stays as it was.
-    """
-    backbones = [m for m in network.modules() if isinstance(m, SmallResNet | TorchvisionResNet)]
-    if not backbones or distributed.count() > 1 or not has_kernels(compute, note):
-        return
-    for part in itertools.chain.from_iterable(backbone.modules() for backbone in backbones):
-        if type(part) is nn.BatchNorm2d:
-            part.__class__ = FusedNorm
-        elif type(part) is Convolution and part.in_channels < 8 and part.groups == 1:
-            part.__class__ = _PaddedConvolution
+from kaizen.models.gpu_norm import shifted
 
 
 def has_kernels(compute: Compute, note: Callable[[str], None] = lambda text: None) -> bool:
@@ -46,25 +25,7 @@ def has_kernels(compute: Compute, note: Callable[[str], None] = lambda text: Non
     return not reason
 
 
-def encoded(encoder: nn.Module, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The features [N, F] of two views [N, C, H, W], each with the statistics of its own batch.
-
-    Of a network with fused batch norms in one pass: larger kernels, and half as many.
-    """
-    norms = [part for part in encoder.modules() if isinstance(part, FusedNorm)]
-    if not norms or not encoder.training:
-        return encoder(views[0]), encoder(views[1])
-    for norm in norms:
-        norm.groups = 2
-    try:
-        first, second = encoder(torch.cat(views)).chunk(2)
-    finally:
-        for norm in norms:
-            norm.groups = 1
-    return first, second
-
-
-class _PaddedConvolution(Convolution):
+class PaddedConvolution(Convolution):
     """A convolution of fewer than eight channels, filled up with channels of zeros: cuDNN computes
     others outside the tensor cores.
     """

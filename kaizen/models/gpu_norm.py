@@ -29,44 +29,32 @@ def kernels() -> Kernels:
     return Kernels(SOURCE)
 
 
-class FusedNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`, with the addition and the ReLU that follow it."""
+def fits(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int) -> bool:
+    """Whether the kernels take these maps [N, C, H, W], of ``groups`` parts with statistics of
+    their own.
+    """
+    return (
+        norm.training
+        and x.is_cuda
+        and x.dtype == torch.bfloat16
+        and (other is None or other.dtype == torch.bfloat16)
+        and _fits_channels(x.shape[1])
+        and x.shape[0] % groups == 0
+        and x.numel() // x.shape[1] // groups > 1
+        and norm.track_running_stats
+        and norm.affine
+        and norm.momentum is not None
+    )
 
-    groups = 1
-    """Parts of a batch that have statistics of their own, one after the other: two, where both
-    views of a batch go through the network at once."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise [N, C, H, W]."""
-        return self.followed(input, None, False)
-
-    def followed(self, input: Tensor, other: Tensor | None, relu: bool) -> Tensor:
-        """Normalise [N, C, H, W], add ``other`` of the same shape, drop what is negative."""
-        if self._fits(input, other):
-            self.num_batches_tracked.add_(self.groups)  # type: ignore[union-attr]  # see _fits
-            result: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]  # torch's
-                input, other, self.weight, self.bias, self, relu
-            )
-            return result
-        parts = input.chunk(self.groups) if self.training else (input,)
-        result = torch.cat([super(FusedNorm, self).forward(part) for part in parts])
-        if other is not None:
-            result = result + other
-        return F.relu(result) if relu else result
-
-    def _fits(self, input: Tensor, other: Tensor | None) -> bool:
-        return (
-            self.training
-            and input.is_cuda
-            and input.dtype == torch.bfloat16
-            and (other is None or other.dtype == torch.bfloat16)
-            and _fits_channels(input.shape[1])
-            and input.shape[0] % self.groups == 0
-            and input.numel() // input.shape[1] // self.groups > 1
-            and self.track_running_stats
-            and self.affine
-            and self.momentum is not None
-        )
+def fused(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int, relu: bool) -> Tensor:
+    """The batch norm of maps that fit, plus ``other``, cut below 0 if ``relu``; running statistics
+    move as `nn.BatchNorm2d` moves them, by one part after the other.
+    """
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(groups)
+    result: Tensor = _Fused.apply(x, other, norm.weight, norm.bias, norm, groups, relu)  # type: ignore[no-untyped-call]  # torch's
+    return result
 
 
 def _fits_channels(channels: int) -> bool:
@@ -75,7 +63,7 @@ def _fits_channels(channels: int) -> bool:
 
 
 class _Fused(torch.autograd.Function):
-    """The passes of `FusedNorm` in training, forward and backward."""
+    """The passes of a batch norm in training, forward and backward."""
 
     @staticmethod
     def forward(
@@ -84,13 +72,14 @@ class _Fused(torch.autograd.Function):
         other: Tensor | None,
         weight: Tensor,
         bias: Tensor,
-        norm: FusedNorm,
+        norm: nn.BatchNorm2d,
+        groups: int,
         relu: bool,
     ) -> Tensor:
         x = _by_rows(x)
         other = None if other is None else _by_rows(other)
-        shape = _Shape(x, norm.groups)
-        numbers = torch.empty(norm.groups, 4, shape.channels, device=x.device)
+        shape = _Shape(x, groups)
+        numbers = torch.empty(groups, 4, shape.channels, device=x.device)
         partial = shape.partial_sums(x.device)
         run = kernels().launch
         run(
@@ -103,7 +92,7 @@ class _Fused(torch.autograd.Function):
             "settle",
             *((shape.columns, 1), _THREADS, x, partial, weight, bias),
             *(norm.running_mean, norm.running_var, numbers),
-            *(shape.rows, shape.channels, shape.chunks, norm.groups, norm.momentum, norm.eps),
+            *(shape.rows, shape.channels, shape.chunks, groups, norm.momentum, norm.eps),
         )
         y = torch.empty_like(x)
         run(
@@ -112,7 +101,7 @@ class _Fused(torch.autograd.Function):
             *(4 * shape.channels, shape.rows, shape.columns, shape.mapped, int(relu)),
         )
         ctx.kind = 0 if not relu else 1 if other is None else 2
-        ctx.groups, ctx.added = norm.groups, other is not None
+        ctx.groups, ctx.added = groups, other is not None
         ctx.save_for_backward(x, weight, numbers, y if ctx.kind == 2 else None)
         return y
 
@@ -145,7 +134,7 @@ class _Fused(torch.autograd.Function):
             *(for_other if ctx.kind == 2 else None, shape.rows, shape.columns),
             *(shape.mapped, ctx.kind),
         )
-        return result, for_other, for_weight, for_bias, None, None
+        return result, for_other, for_weight, for_bias, None, None, None
 
 
 class _Shape:

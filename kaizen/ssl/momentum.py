@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kaizen.models.gpu_blocks import encoded
+from kaizen.models.fused_norms import encoded
 from kaizen.ssl.base import Moment
 
 

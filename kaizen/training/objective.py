@@ -16,7 +16,7 @@ from kaizen.compute import distributed
 from kaizen.compute.device import Compute
 from kaizen.data.schema import UNLABELLED
 from kaizen.distill.soft_label import soft_label_distillation
-from kaizen.models.gpu_blocks import encoded
+from kaizen.models.fused_norms import encoded
 from kaizen.ssl.base import Moment
 from kaizen.training.classification import cross_entropy_sum
 from kaizen.training.student import ContinualModel
