@@ -56,6 +56,47 @@ def test_machine_code_is_kept_for_the_same_source_only(tmp_path: Path) -> None:
     assert run(program, tmp_path, factor=3) == "[0.0, 3.0, 6.0, 9.0] 0"
 
 
+def kept_files(folder: Path, name: str, ending: str) -> list[Path]:
+    return sorted((folder / "__pycache__").glob(f"program.{name}-*.{ending}"))
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"\x80\x05no", b"N."])
+def test_damaged_machine_code_is_made_anew(tmp_path: Path, ending: str, content: bytes) -> None:
+    program = tmp_path / "program.py"
+    run(program, tmp_path)
+    (file,) = kept_files(tmp_path, "doubled", ending)
+    file.write_bytes(content)
+    assert run(program, tmp_path) == "[0.0, 2.0, 4.0, 6.0] 0"
+    assert run(program, tmp_path) == "[0.0, 2.0, 4.0, 6.0] 1"
+
+
+def test_code_of_another_source_is_never_found_under_a_name(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    run(program, tmp_path)
+    (old,) = kept_files(tmp_path, "doubled", "nbc")
+    run(program, tmp_path, factor=3)
+    # As after a kill between the name and the file.
+    (new,) = set(kept_files(tmp_path, "doubled", "nbc")) - {old}
+    new.unlink()
+    assert run(program, tmp_path, factor=3) == "[0.0, 3.0, 6.0, 9.0] 0"
+
+
+def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numba.core.caching\n"
+        "def full(*arguments): raise OSError(28, 'No space left on device')\n"
+        "numba.core.caching.IndexDataCacheFile._save_index = full\n"
+    )
+    text = program.read_text() + PROGRAM.replace("assert", "pass #").replace("FACTOR", "2")
+    program.write_text(text)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[0.0, 2.0, 4.0, 6.0] 0"
+    assert kept_files(tmp_path, "doubled", "nb?") == []
+
+
 def test_without_a_place_to_keep_it_functions_are_compiled_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,11 +35,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     # A division by zero gives infinity, as everywhere else.
     kernel = _numba().njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    # Where there is no place to write, every process compiles anew.
-    with contextlib.suppress(RuntimeError):
-        kernel.enable_caching()
-    result: Callable[..., Any] = kernel
-    return result
+    return _kept(kernel)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,11 +83,19 @@ def _numba() -> Any:
         module: Any = numba
         # With the first function it loads all that functions may use. Of scipy that is the linear
         # algebra, another quarter of a second, for what no function here uses.
-        first = module.njit(_nothing)
-        with contextlib.suppress(RuntimeError):
-            first.enable_caching()
-        first()
+        _kept(module.njit(_nothing))()
     return module
+
+
+def _kept(kernel: Any) -> Callable[..., Any]:
+    """A function whose machine code is kept between processes, where there is a place to write."""
+    from kaizen.compute.machine_code import KeptCode
+
+    with contextlib.suppress(RuntimeError):
+        # As its own `enable_caching` does.
+        kernel._cache = KeptCode(kernel.py_func)
+    result: Callable[..., Any] = kernel
+    return result
 
 
 def _nothing() -> None:

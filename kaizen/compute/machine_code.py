@@ -1,0 +1,40 @@
+"""Where numba's machine code is kept between processes. Imports numba.
+
+As numba keeps it, but that nothing in those files or on that disk stops a job, and that code of
+another source is never taken. numba writes the name of a file before the file: whoever reads
+between, or after a kill there, would find what an older source left under that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+
+class KeptCode(FunctionCache):  # type: ignore[misc]  # numba's
+    """The machine code of one function, in files whose names have the hash of its source."""
+
+    def __init__(self, function: Any) -> None:
+        """Find the folder; raises RuntimeError where there is none to write to."""
+        super().__init__(function)
+        source: bytes = self._impl.locator.get_source_stamp()
+        name = f"{self._impl.filename_base}-{source.hex()[:16]}"
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, source)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for these types, or None, as for files that are damaged: these are begun
+        anew.
+        """
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever bytes can do to who reads them
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code, unless the disk is full."""
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
