@@ -13,28 +13,28 @@ from typing import Any
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
-class KeptCode(FunctionCache):  # type: ignore[misc]  # numba's
+class KeptCode(FunctionCache):
     """The machine code of one function, in files whose names have the hash of its source."""
 
     def __init__(self, function: Any) -> None:
         """Find the folder; raises RuntimeError where there is none to write to."""
-        super().__init__(function)
+        super().__init__(function)  # type: ignore[no-untyped-call]
         source: bytes = self._impl.locator.get_source_stamp()
         name = f"{self._impl.filename_base}-{source.hex()[:16]}"
-        self._cache_file = IndexDataCacheFile(self._cache_path, name, source)
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, source)  # type: ignore[no-untyped-call]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The code for these types, or None, as for files that are damaged: these are begun
         anew.
         """
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception:  # whatever bytes can do to who reads them
             with contextlib.suppress(OSError):
-                self.flush()
+                self.flush()  # type: ignore[no-untyped-call]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code, unless the disk is full."""
         with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
