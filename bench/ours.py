@@ -15,7 +15,7 @@ from kaizen.compute.device import Compute
 from kaizen.compute.seeds import derive_seed
 from kaizen.heads.statistics import ClassStatistics
 from kaizen.models.feature_classifier import Architecture
-from kaizen.models.fused import fuse_convolutions
+from kaizen.models.fused_convolutions import fuse_convolutions
 from kaizen.models.fused_norms import fuse_norms
 from kaizen.params import FeatureDistillParams, SSLParams, TrainParams
 from kaizen.params.registry import FEATURE_DISTILLERS, SSL_METHODS

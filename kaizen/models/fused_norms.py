@@ -15,7 +15,7 @@ from kaizen.compute.device import Compute
 from kaizen.models import cpu_norm
 from kaizen.models.backbone import SmallResNet, TorchvisionResNet
 from kaizen.models.convolution import Convolution
-from kaizen.models.gpu_blocks import PaddedConvolution, has_kernels
+from kaizen.models.gpu_convolutions import PaddedConvolution, has_kernels
 from kaizen.models.norm_relu import FusedNorm
 
 # On a CPU, views of more values go one by one: the maps of both would not stay in its caches.

@@ -29,7 +29,7 @@ from kaizen.errors import KaizenError
 from kaizen.files import atomic_path, counted
 from kaizen.models.config import config_of, read_config, write_config
 from kaizen.models.feature_classifier import architecture_of, load_weights, read_checkpoint
-from kaizen.models.fused import fuse_convolutions
+from kaizen.models.fused_convolutions import fuse_convolutions
 from kaizen.models.fused_norms import fuse_norms
 from kaizen.models.shared import share_encoders
 from kaizen.params.registry import REPLAY_POLICIES, SUPERVISED, load

@@ -12,10 +12,10 @@ from ssl_models import small_model
 from torch import Tensor, nn
 
 from kaizen.compute.device import Compute, choose_compute
-from kaizen.models import gpu_blocks
+from kaizen.models import gpu_convolutions
 from kaizen.models.backbone import Backbone, build_backbone
 from kaizen.models.folded import fold_batch_norms
-from kaizen.models.fused import fuse_convolutions
+from kaizen.models.fused_convolutions import fuse_convolutions
 from kaizen.models.fused_norms import encoded, fuse_norms
 from kaizen.models.norm_relu import FusedNorm
 from kaizen.params import ModelParams
@@ -45,7 +45,7 @@ def distance(one: Tensor | None, other: Tensor | None) -> float:
 @pytest.fixture
 def with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were a GPU that kernels can be compiled for."""
-    monkeypatch.setattr(gpu_blocks, "lacking", lambda: "")
+    monkeypatch.setattr(gpu_convolutions, "lacking", lambda: "")
 
 
 @pytest.mark.parametrize("name", BACKBONES[:2])
@@ -93,7 +93,7 @@ def test_elsewhere_nothing_changes(device: str, dtype: str, with_kernels: None) 
 
 
 def test_without_kernels_one_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_blocks, "lacking", lambda: "there is no NVRTC")
+    monkeypatch.setattr(gpu_convolutions, "lacking", lambda: "there is no NVRTC")
     plain = network("resnet18")
     told: list[str] = []
     kinds = [type(part) for part in plain.modules()]

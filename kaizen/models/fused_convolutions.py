@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kaizen.compute.device import Compute
 from kaizen.models import resnet
 from kaizen.models.backbone import BasicBlock, SmallResNet, TorchvisionResNet
-from kaizen.models.gpu_blocks import ShiftedConvolution, has_kernels
+from kaizen.models.gpu_convolutions import ShiftedConvolution, has_kernels
 
 _BLOCKS = (BasicBlock, resnet.BasicBlock, resnet.Bottleneck)
 

@@ -10,10 +10,10 @@ from ssl_models import small_model
 from torch import Tensor, nn
 
 from kaizen.compute.device import Compute
-from kaizen.models import fused
+from kaizen.models import fused_convolutions
 from kaizen.models.backbone import Backbone, build_backbone
 from kaizen.models.folded import fold_batch_norms
-from kaizen.models.fused import fuse_convolutions
+from kaizen.models.fused_convolutions import fuse_convolutions
 from kaizen.models.resnet import pooled
 from kaizen.params import ModelParams
 from kaizen.training.student import frozen_copy
@@ -24,7 +24,8 @@ BACKBONES = ["small_resnet", "resnet18", "resnet50"]
 
 needs = {
     compute: pytest.mark.skipif(
-        not fused._fusible(compute), reason=f"oneDNN fuses nothing in {compute.dtype} here"
+        not fused_convolutions._fusible(compute),
+        reason=f"oneDNN fuses nothing in {compute.dtype} here",
     )
     for compute in (FLOAT32, BFLOAT16)
 }
