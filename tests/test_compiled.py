@@ -60,8 +60,9 @@ def kept_files(folder: Path, name: str, ending: str) -> list[Path]:
     return sorted((folder / "__pycache__").glob(f"program.{name}-*.{ending}"))
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-@pytest.mark.parametrize("content", [b"", b"\x80\x05no", b"N."])
+@pytest.mark.parametrize(
+    ("ending", "content"), [("nbi", b""), ("nbc", b"\x80\x05no"), ("nbc", b"N.")]
+)
 def test_damaged_machine_code_is_made_anew(tmp_path: Path, ending: str, content: bytes) -> None:
     program = tmp_path / "program.py"
     run(program, tmp_path)
@@ -80,6 +81,58 @@ def test_code_of_another_source_is_never_found_under_a_name(tmp_path: Path) -> N
     (new,) = set(kept_files(tmp_path, "doubled", "nbc")) - {old}
     new.unlink()
     assert run(program, tmp_path, factor=3) == "[0.0, 3.0, 6.0, 9.0] 0"
+
+
+def test_code_with_another_files_number_is_made_anew(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    text = PROGRAM.replace("import sys", "import sys; from other import FACTOR", 1)
+    other = tmp_path / "other.py"
+    found: list[str] = []
+    for factor in (2, 2, 3):
+        other.write_text(f"FACTOR = {factor}  # {len(found)}\n")
+        program.write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-B", str(program)], capture_output=True, text=True, check=True
+        )
+        found.append(done.stdout.strip())
+    assert found == [
+        "[0.0, 2.0, 4.0, 6.0] 0",
+        "[0.0, 2.0, 4.0, 6.0] 1",
+        "[0.0, 3.0, 6.0, 9.0] 0",
+    ]
+
+
+@pytest.mark.parametrize(("variable", "hits"), [("NUMBA_OPT", 0), ("NUMBA_NUM_THREADS", 1)])
+def test_code_of_other_instructions_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, hits: int
+) -> None:
+    program = tmp_path / "program.py"
+    run(program, tmp_path)
+    monkeypatch.setenv(variable, "1")
+    assert run(program, tmp_path) == f"[0.0, 2.0, 4.0, 6.0] {hits}"
+
+
+def test_where_numba_compiles_nothing_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert not can_compile.__wrapped__()
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")
+    assert can_compile.__wrapped__()
+
+
+def test_a_numba_that_cannot_be_imported_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('needs another NumPy')\n")
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from kaizen.compute.compiled import prepare\n"
+        "from kaizen.errors import KaizenError\n"
+        "try: prepare()\n"
+        "except KaizenError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("numba cannot be imported (needs another NumPy); install")
 
 
 def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:

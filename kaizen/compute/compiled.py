@@ -12,14 +12,22 @@ import contextlib
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from kaizen.errors import KaizenError
+
+_LOADING = threading.Lock()
 
 
 @functools.cache
 def can_compile() -> bool:
-    """Whether numba is installed; it is not imported."""
+    """Whether numba is installed, and compiles; it is not imported."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return False
     return importlib.util.find_spec("numba") is not None
 
 
@@ -74,12 +82,23 @@ def memory_at() -> Callable[..., Any]:
     return inlined(array_at)
 
 
-@functools.cache
 def _numba() -> Any:
+    # Threads may ask for it at the same time.
+    with _LOADING:
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> Any:
     # Not at the top: it takes half a second, and jobs of most kinds need none of it.
     with _absent("scipy"):
-        import numba
-
+        try:
+            import numba
+        except ImportError as error:
+            raise KaizenError(
+                f"numba cannot be imported ({error}); install versions that fit each other (pip "
+                "install -c constraints.txt numba numpy), or uninstall numba: torch then computes"
+            ) from error
         module: Any = numba
         # With the first function it loads all that functions may use. Of scipy that is the linear
         # algebra, another quarter of a second, for what no function here uses.
@@ -89,9 +108,11 @@ def _numba() -> Any:
 
 def _kept(kernel: Any) -> Callable[..., Any]:
     """A function whose machine code is kept between processes, where there is a place to write."""
-    from kaizen.compute.machine_code import KeptCode
+    # Where there is no place to write, or another numba keeps it otherwise, every process compiles
+    # anew.
+    with contextlib.suppress(RuntimeError, AttributeError, ImportError, TypeError):
+        from kaizen.compute.machine_code import KeptCode
 
-    with contextlib.suppress(RuntimeError):
         # As its own `enable_caching` does.
         kernel._cache = KeptCode(kernel.py_func)
     result: Callable[..., Any] = kernel

@@ -9,8 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# They make torch and oneDNN compute by other instructions, with other bits of the same sums.
-INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
+# They make torch, oneDNN and numba compute by other instructions, with other bits of the same sums.
+INSTRUCTIONS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "NUMBA_DISABLE_JIT",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_OPT",
+    "NUMBA_SLP_VECTORIZE",
+    "ONEDNN_MAX_CPU_ISA",
+)
 _MODEL = "cpu_model"
 _CPUINFO = Path("/proc/cpuinfo")
 

@@ -8,18 +8,37 @@ between, or after a kill there, would find what an older source left under that 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from kaizen.compute import compiled
+from kaizen.compute.cpu import INSTRUCTIONS
 
 
 class KeptCode(FunctionCache):
-    """The machine code of one function, in files whose names have the hash of its source."""
+    """The machine code of one function, in files whose names have the hash of all that it was made
+    from: its file, the numbers that this file has from others, how it was compiled, and the
+    variables that tell numba so.
+    """
 
     def __init__(self, function: Any) -> None:
         """Find the folder; raises RuntimeError where there is none to write to."""
         super().__init__(function)  # type: ignore[no-untyped-call]
         source: bytes = self._impl.locator.get_source_stamp()
+        numbers = {
+            name: repr(value)
+            for name, value in function.__globals__.items()
+            if isinstance(value, int | float | np.generic)
+        }
+        variables = {name: os.environ.get(name) for name in INSTRUCTIONS}
+        made_from = f"{sorted(numbers.items())} {sorted(variables.items())}".encode()
+        how = Path(compiled.__file__).read_bytes()
+        source = hashlib.sha256(source + how + made_from).digest()
         name = f"{self._impl.filename_base}-{source.hex()[:16]}"
         self._cache_file = IndexDataCacheFile(self._cache_path, name, source)  # type: ignore[no-untyped-call]
 

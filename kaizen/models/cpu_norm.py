@@ -96,7 +96,8 @@ class _Fused(torch.autograd.Function):
         )
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(groups)
-        ctx.save_for_backward(x, y, weight, statistics)
+        # Without a ReLU nothing asks what came out.
+        ctx.save_for_backward(x, y if relu else None, weight, statistics)
         ctx.shape, ctx.groups, ctx.added, ctx.relu = shape, groups, other is not None, relu
         return y
 
@@ -114,7 +115,7 @@ class _Fused(torch.autograd.Function):
             ctx.shape,
             gradient.data_ptr(),
             x.data_ptr(),
-            y.data_ptr(),
+            x.data_ptr() if y is None else y.data_ptr(),
             weight.data_ptr(),
             statistics.data_ptr(),
             for_x.data_ptr(),

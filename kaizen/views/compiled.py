@@ -31,7 +31,8 @@ def make_views(
     H, W] on the CPU that ``draws`` describe, the arrays of a `ViewDraws` by their names.
 
     ``radius``: of the widest blur in pixels; ``table``: float32 [C, 256], the network's number for
-    each level. Raises ValueError where a box is not inside its image.
+    each level. Raises ValueError where a box is not inside its image,
+    or the arguments are of different numbers of images or channels.
     """
     count, channels, size, _ = view.shape
     pixels, numbers = read_only(images.contiguous().numpy()), table.numpy()
@@ -40,6 +41,10 @@ def make_views(
     chosen = {name: np.ascontiguousarray(values) for name, values in draws.items()}
     # Compiled code would read beyond.
     boxes = chosen["boxes"]
+    if numbers.shape != (channels, 256) or pixels.shape[:2] != (count, channels):
+        raise ValueError(f"a table of {numbers.shape} for images of {pixels.shape}")
+    if any(len(values) != count for values in chosen.values()):
+        raise ValueError(f"choices for another number of images than {count}")
     if count and (boxes.min() < 0 or (boxes[:, :2] + boxes[:, 2:] > images.shape[2:]).any()):
         raise ValueError(f"boxes outside of images of {images.shape[2]} x {images.shape[3]} pixels")
     step = max(1, _LEVELS // (channels * size * size))
