@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kaizen.params import ImageParams
+
 BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -53,3 +55,12 @@ def rows_then_columns(image: Image.Image, size: int) -> Image.Image:
     installed.
     """
     return image.resize((size, image.height), BICUBIC).resize((size, size), BICUBIC)
+
+
+def levels(view: Tensor, image: ImageParams) -> Tensor:
+    """Undo a view's normalisation, in double precision."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+        for values in (image.mean, image.std)
+    )
+    return (view.double() * std + mean) * 255.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageOps
-from pillow_images import generator, noise, per_image, rows_then_columns
+from pillow_images import generator, levels, noise, per_image, rows_then_columns
 from torch import Tensor
 
 from kaizen.params import AugmentParams, ImageParams, JitterParams
@@ -37,15 +37,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways that a CPU may make views: with numba, and without."""
     monkeypatch.setattr(augment_module, "can_compile", lambda: request.param == "compiled")
     return str(request.param)
-
-
-def levels(view: Tensor, image: ImageParams) -> Tensor:
-    """Undo the normalisation, in double precision."""
-    mean, std = (
-        torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
-        for values in (image.mean, image.std)
-    )
-    return (view.double() * std + mean) * 255.0
 
 
 def assert_whole_levels(view: Tensor, image: ImageParams, expected: Tensor) -> None:

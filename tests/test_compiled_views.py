@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pillow_images import generator, noise, per_image, rows_then_columns, smooth
+from pillow_images import generator, levels, noise, per_image, rows_then_columns, smooth
 from torch import Tensor
 
 from kaizen.data.image_files import centre_square, to_picture, to_pixels
@@ -36,13 +36,9 @@ FULL = AugmentParams(
 NOTHING = AugmentParams(crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0])
 
 
-def levels(view: Tensor, image: ImageParams) -> Tensor:
+def whole_levels(view: Tensor, image: ImageParams) -> Tensor:
     """Undo the normalisation: whole levels, float64."""
-    mean, std = (
-        torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
-        for values in (image.mean, image.std)
-    )
-    found = (view.double() * std + mean) * 255.0
+    found = levels(view, image)
     assert (found - found.round()).abs().max() < 1e-3
     return found.round()
 
@@ -60,7 +56,7 @@ def both_ways(
     monkeypatch.setattr(augment_module, "can_compile", lambda: False)
     batched = augment.apply(images, draws)
     monkeypatch.undo()
-    return levels(compiled, augment.image), levels(batched, augment.image)
+    return whole_levels(compiled, augment.image), whole_levels(batched, augment.image)
 
 
 def boxes_of(count: int, height: int, width: int) -> Tensor:
@@ -102,7 +98,7 @@ def test_crops_are_pillows_to_the_bit(
     image = replace(COLOUR if channels == 3 else GREY, size=size)
     augment = TwoViewAugment(NOTHING, image)
     draws = replace(augment.draw(24, 1, 1, 0, generator()), boxes=boxes, mirrored=mirrored)
-    found = levels(augment.apply(images, draws), image)
+    found = whole_levels(augment.apply(images, draws), image)
     assert torch.equal(found, per_image(images, expected).double())
 
 
@@ -165,7 +161,7 @@ def test_blur_equals_dense_convolution(size: int, channels: Literal[1, 3]) -> No
     image = replace(image, size=size)
     augment = TwoViewAugment(only(blur=[1.0, 1.0], blur_sigma=[0.0, 4.0]), image)
     draws = replace(augment.draw(6, size, size, 0, generator()), blur_sigma=sigmas)
-    found = levels(augment.apply(images, draws), image).numpy()
+    found = whole_levels(augment.apply(images, draws), image).numpy()
     offset = np.arange(-16, 17)
     for n, sigma in enumerate(sigmas.tolist()):
         kernel = np.exp(-(offset**2) / (2 * max(sigma, 1e-3) ** 2))
@@ -228,13 +224,13 @@ def test_boxes_outside_of_the_images_are_refused() -> None:
 def test_whole_levels_in_floats_take_the_batched_way() -> None:
     images, augment = noise(6, 3, 20, 20), TwoViewAugment(FULL, COLOUR)
     draws = augment.draw(6, 20, 20, 1, generator())
-    whole = levels(augment.apply(images.float(), draws), COLOUR)
-    assert (whole != levels(augment.apply(images, draws), COLOUR)).double().mean() < 1e-3
+    whole = whole_levels(augment.apply(images.float(), draws), COLOUR)
+    assert (whole != whole_levels(augment.apply(images, draws), COLOUR)).double().mean() < 1e-3
 
 
 def test_a_large_image_is_evaluated_as_pillow_resizes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     images, image = noise(3, 3, 130, 100), replace(COLOUR, size=64)
-    found = levels(evaluation_transform(images, image, 0.875), image)
+    found = whole_levels(evaluation_transform(images, image, 0.875), image)
     top, left = (130 - 114) // 2, (100 - 88) // 2
     expected = per_image(
         images,
@@ -244,7 +240,7 @@ def test_a_large_image_is_evaluated_as_pillow_resizes_it(monkeypatch: pytest.Mon
     )
     assert torch.equal(found, expected.double())
     monkeypatch.setattr(augment_module, "can_compile", lambda: False)
-    batched = levels(evaluation_transform(images, image, 0.875), image)
+    batched = whole_levels(evaluation_transform(images, image, 0.875), image)
     assert (batched - found).abs().max() <= 1
 
 

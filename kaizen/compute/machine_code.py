@@ -8,6 +8,7 @@ between, or after a kill there, would find what an older source left under that 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -37,8 +38,7 @@ class KeptCode(FunctionCache):
         }
         variables = {name: os.environ.get(name) for name in INSTRUCTIONS}
         made_from = f"{sorted(numbers.items())} {sorted(variables.items())}".encode()
-        how = Path(compiled.__file__).read_bytes()
-        source = hashlib.sha256(source + how + made_from).digest()
+        source = hashlib.sha256(source + _how_compiled() + made_from).digest()
         name = f"{self._impl.filename_base}-{source.hex()[:16]}"
         self._cache_file = IndexDataCacheFile(self._cache_path, name, source)  # type: ignore[no-untyped-call]
 
@@ -57,3 +57,9 @@ class KeptCode(FunctionCache):
         """Keep the code, unless the disk is full."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+
+
+@functools.cache
+def _how_compiled() -> bytes:
+    """The source of what has functions compiled, and of what they inline."""
+    return Path(compiled.__file__).read_bytes()

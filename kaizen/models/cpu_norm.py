@@ -31,29 +31,18 @@ def computes(compute: Compute) -> bool:
     )
 
 
-def fits(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int) -> bool:
-    """Whether they take these maps [N, C, H, W], of ``groups`` parts with statistics of their
-    own.
-    """
+def takes(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Whether they take maps [N, C, H, W] that lie in memory as these do."""
     return (
-        norm.training
-        and x.device.type == "cpu"
-        and x.dtype == torch.bfloat16
+        x.device.type == "cpu"
         and x.is_contiguous(memory_format=torch.channels_last)
-        and (other is None or (other.dtype == x.dtype and other.shape == x.shape))
-        and norm.affine
         and norm.weight.dtype == torch.float32
-        and norm.track_running_stats
-        and norm.momentum is not None
-        and x.shape[0] % groups == 0
-        # One value of a channel has no variance; torch says so.
-        and x.numel() > x.shape[1] * groups
     )
 
 
 def fused(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int, relu: bool) -> Tensor:
-    """The batch norm of maps that fit, plus ``other``, cut below 0 if ``relu``; running statistics
-    move as `nn.BatchNorm2d` moves them, by one part after the other.
+    """The batch norm of maps, of ``groups`` parts with statistics of their own, plus ``other``, cut
+    below 0 if ``relu``; moves the running statistics.
     """
     result: Tensor = _Fused.apply(x, other, norm.weight, norm.bias, norm, groups, relu)  # type: ignore[no-untyped-call]  # torch's
     return result
@@ -94,8 +83,6 @@ class _Fused(torch.autograd.Function):
             norm.momentum,
             relu,
         )
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(groups)
         # Without a ReLU nothing asks what came out.
         ctx.save_for_backward(x, y if relu else None, weight, statistics)
         ctx.shape, ctx.groups, ctx.added, ctx.relu = shape, groups, other is not None, relu

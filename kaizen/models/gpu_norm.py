@@ -29,37 +29,17 @@ def kernels() -> Kernels:
     return Kernels(SOURCE)
 
 
-def fits(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int) -> bool:
-    """Whether the kernels take these maps [N, C, H, W], of ``groups`` parts with statistics of
-    their own.
-    """
-    return (
-        norm.training
-        and x.is_cuda
-        and x.dtype == torch.bfloat16
-        and (other is None or other.dtype == torch.bfloat16)
-        and _fits_channels(x.shape[1])
-        and x.shape[0] % groups == 0
-        and x.numel() // x.shape[1] // groups > 1
-        and norm.track_running_stats
-        and norm.affine
-        and norm.momentum is not None
-    )
-
-
 def fused(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, groups: int, relu: bool) -> Tensor:
-    """The batch norm of maps that fit, plus ``other``, cut below 0 if ``relu``; running statistics
-    move as `nn.BatchNorm2d` moves them, by one part after the other.
+    """The batch norm of maps, of ``groups`` parts with statistics of their own, plus ``other``, cut
+    below 0 if ``relu``; moves the running statistics.
     """
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(groups)
     result: Tensor = _Fused.apply(x, other, norm.weight, norm.bias, norm, groups, relu)  # type: ignore[no-untyped-call]  # torch's
     return result
 
 
-def _fits_channels(channels: int) -> bool:
-    """Whether the kernels can divide so many channels among a block's threads."""
-    return channels % 8 == 0 and channels <= 8 * _THREADS
+def takes(x: Tensor) -> bool:
+    """Whether the kernels can divide the channels of maps [N, C, H, W] among a block's threads."""
+    return x.shape[1] % 8 == 0 and x.shape[1] <= 8 * _THREADS
 
 
 class _Fused(torch.autograd.Function):
@@ -168,7 +148,7 @@ def shifted(x: Tensor, bias: Tensor, other: Tensor | None, relu: bool) -> Tensor
     """x + bias (float32 [C]) + other, at least 0 where ``relu``, in one pass over bfloat16 maps
     [N, C, H, W]; without gradient.
     """
-    if not _fits_channels(x.shape[1]):
+    if not takes(x):
         y = x + bias.to(x.dtype).view(-1, 1, 1)
         y = y if other is None else y + other
         return F.relu(y) if relu else y
